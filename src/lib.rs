@@ -1,0 +1,14 @@
+//! Ringwood: a store that speaks Redis's protocol and replicates the way Amazon's Dynamo does.
+//!
+//! Layers, each using only those below it (see ARCHITECTURE.md):
+//!
+//! | layer | what |
+//! | --- | --- |
+//! | `server` | composition root: builds the parts, owns the tasks |
+//! | `net` | listener, connection, RESP |
+//! | `command` | the command table and its handlers |
+//! | `replica` | this node's objects: order per key, the only writer of the store |
+//! | `storage` | the port `Store` with a memory and a disk adapter |
+//! | `logic` | the pure core |
+
+pub mod logic;

@@ -1,0 +1,141 @@
+//! The set of dots that somebody has seen: for every actor, a set of intervals of sequences.
+//!
+//! Sequences count an actor's writes over all keys, so the dots of one key have gaps. A write
+//! therefore names the actor's previous dot on that key and covers the interval `(previous, seq]`,
+//! in which no other dot of the key exists. Intervals that touch melt into one, so a replica that
+//! missed nothing holds one interval from zero for each actor: a plain version vector.
+//!
+//! Invariant: actors ascend; the intervals of an actor ascend, are not empty and do not touch.
+
+use smallvec::{SmallVec, smallvec};
+
+use super::dot::{ActorId, Dot};
+
+/// `(after, upto]`: the sequences above `after` and up to `upto`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Interval {
+    pub(crate) after: u64,
+    pub(crate) upto: u64,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Seen {
+    pub(crate) actor: ActorId,
+    pub(crate) intervals: SmallVec<[Interval; 1]>,
+}
+
+/// A causal context: a version vector plus sparse dots beyond it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Context {
+    seen: SmallVec<[Seen; 1]>,
+}
+
+impl Context {
+    /// The context that has seen nothing.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Whether nothing has been seen.
+    pub fn is_empty(&self) -> bool {
+        self.seen.is_empty()
+    }
+
+    /// How many actors have an entry.
+    pub fn actors(&self) -> usize {
+        self.seen.len()
+    }
+
+    /// Whether `dot` has been seen.
+    pub fn contains(&self, dot: Dot) -> bool {
+        self.of(dot.actor).is_some_and(|seen| {
+            seen.intervals
+                .iter()
+                .any(|i| i.after < dot.seq && dot.seq <= i.upto)
+        })
+    }
+
+    /// The highest sequence of `actor` seen, or 0.
+    pub fn last(&self, actor: ActorId) -> u64 {
+        self.of(actor)
+            .and_then(|seen| seen.intervals.last())
+            .map_or(0, |i| i.upto)
+    }
+
+    /// Adds one dot and nothing around it.
+    pub fn insert(&mut self, dot: Dot) {
+        self.insert_interval(dot.actor, dot.seq.saturating_sub(1), dot.seq);
+    }
+
+    /// Adds `(after, upto]` of `actor`: the caller knows that the key has no other dot in there.
+    pub fn insert_interval(&mut self, actor: ActorId, after: u64, upto: u64) {
+        if after >= upto {
+            return;
+        }
+        let fresh = Interval { after, upto };
+        match self.seen.binary_search_by_key(&actor, |s| s.actor) {
+            Ok(at) => insert_into(&mut self.seen[at].intervals, fresh),
+            Err(at) => self.seen.insert(
+                at,
+                Seen {
+                    actor,
+                    intervals: smallvec![fresh],
+                },
+            ),
+        }
+    }
+
+    /// Unites with what another has seen.
+    pub fn join(&mut self, other: &Context) {
+        for seen in &other.seen {
+            for interval in &seen.intervals {
+                self.insert_interval(seen.actor, interval.after, interval.upto);
+            }
+        }
+    }
+
+    /// Whether everything that `other` has seen is seen here.
+    pub fn covers(&self, other: &Context) -> bool {
+        other.seen.iter().all(|theirs| {
+            self.of(theirs.actor).is_some_and(|ours| {
+                theirs.intervals.iter().all(|t| {
+                    ours.intervals
+                        .iter()
+                        .any(|o| o.after <= t.after && t.upto <= o.upto)
+                })
+            })
+        })
+    }
+
+    /// The entries in canonical order, for codecs.
+    pub(crate) fn entries(&self) -> &[Seen] {
+        &self.seen
+    }
+
+    fn of(&self, actor: ActorId) -> Option<&Seen> {
+        self.seen.iter().find(|s| s.actor == actor)
+    }
+}
+
+/// Inserts into ascending, disjoint intervals and melts what touches.
+fn insert_into(intervals: &mut SmallVec<[Interval; 1]>, fresh: Interval) {
+    if let Some(last) = intervals.last_mut()
+        && last.after <= fresh.after
+        && fresh.after <= last.upto
+    {
+        last.upto = last.upto.max(fresh.upto);
+        return;
+    }
+    let first = intervals.partition_point(|i| i.upto < fresh.after);
+    let end = intervals.partition_point(|i| i.after <= fresh.upto);
+    if first == end {
+        intervals.insert(first, fresh);
+        return;
+    }
+    let melted = Interval {
+        after: fresh.after.min(intervals[first].after),
+        upto: fresh.upto.max(intervals[end - 1].upto),
+    };
+    intervals[first] = melted;
+    intervals.drain(first + 1..end);
+}

@@ -1,0 +1,15 @@
+//! Dots, causal contexts, and the one object that every key is (DESIGN: the dotted map).
+//!
+//! After Almeida, Shoker and Baquero, "Delta state replicated data types" (2018): an object is a
+//! map from element to a set of dotted values under one causal context. `join` is commutative,
+//! associative and idempotent; a delta is a small object and is joined like any other.
+
+mod context;
+mod dot;
+mod hlc;
+mod object;
+
+pub use context::Context;
+pub use dot::{ActorId, Dot};
+pub use hlc::{Observed, Timestamp};
+pub use object::{DeltaBuilder, Element, Kind, Object, Payload, Value, Version, Versions};

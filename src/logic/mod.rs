@@ -1,0 +1,14 @@
+//! The pure core: data model, merge rules, placement. No IO, no async, no clock, no threads.
+//!
+//! Time and randomness come in as arguments, results are values. `cargo check
+//! --no-default-features` builds this module and nothing else, so the compiler keeps the boundary.
+//!
+//! Reading order: [`causal`] (what a key is), [`types`] (how a Redis type looks at it),
+//! [`placement`] (where a key lives), [`row`] (how it is written down).
+
+pub mod causal;
+pub mod codec;
+pub mod glob;
+pub mod placement;
+pub mod row;
+pub mod types;

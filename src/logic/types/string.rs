@@ -1,0 +1,429 @@
+//! Strings and counters: what an object shows to GET, and the deltas of SET, INCR, EXPIRE, DEL.
+//!
+//! A counter is the newest base value plus one contribution per actor. A write overwrites the dots
+//! that its coordinator sees and no others; showing never discards.
+
+use bytes::Bytes;
+
+use crate::logic::causal::{ActorId, Context, Element, Object, Payload, Timestamp, Value, Version};
+
+/// What a reader is shown.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Shown {
+    /// The value.
+    pub bytes: Bytes,
+    /// When it ends, in milliseconds since the epoch.
+    pub expires_at_ms: Option<u64>,
+}
+
+/// One of the values that a key holds at once.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sibling {
+    /// The value.
+    pub bytes: Bytes,
+    /// When it was written.
+    pub at: Timestamp,
+    /// Who wrote it.
+    pub actor: ActorId,
+    /// When it ends, in milliseconds since the epoch.
+    pub expires_at_ms: Option<u64>,
+}
+
+/// What a write changes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// Nothing.
+    Keep,
+    /// One value over everything seen.
+    Put(Value),
+    /// Adds to this actor's contribution; everything else stays.
+    Count {
+        /// The increment.
+        amount: i64,
+        /// The shown value's expiry, kept.
+        expires_at_ms: Option<u64>,
+    },
+    /// Every live value again, with another expiry.
+    Retime(Option<u64>),
+    /// Several values over everything seen (RENAME, COPY, RESTORE keep siblings).
+    PutAll(Vec<Value>),
+    /// No value over everything seen.
+    Delete,
+    /// At most one value over exactly what a context covers (RESOLVE).
+    Resolve {
+        /// What the writer had seen.
+        seen: Context,
+        /// The settled value.
+        value: Option<Value>,
+    },
+}
+
+impl Shown {
+    /// The value as Redis's integer, if it is one.
+    pub fn integer(&self) -> Option<i64> {
+        parse_i64(&self.bytes)
+    }
+}
+
+/// What the object shows at `now_ms`, or `None` when the key reads as absent.
+pub fn shown(object: &Object, now_ms: u64) -> Option<Shown> {
+    let versions = object.versions(&Element::STRING);
+    if let [
+        Version {
+            value:
+                value @ Value {
+                    payload: Payload::Bytes(bytes),
+                    ..
+                },
+            ..
+        },
+    ] = versions
+    {
+        let live = !value.is_expired(now_ms);
+        return live.then(|| Shown {
+            bytes: bytes.clone(),
+            expires_at_ms: value.expires_at_ms,
+        });
+    }
+    siblings(object, now_ms).into_iter().next().map(|s| Shown {
+        bytes: s.bytes,
+        expires_at_ms: s.expires_at_ms,
+    })
+}
+
+/// The values that live at `now_ms`, newest first; equal ones with equal expiry count as one.
+///
+/// Contributions are added to every base that is an integer; without such a base their sum is a
+/// value of its own, so that no increment is ever hidden.
+pub fn siblings(object: &Object, now_ms: u64) -> Vec<Sibling> {
+    let live = || {
+        let versions = object.versions(&Element::STRING);
+        versions.iter().filter(move |v| !v.value.is_expired(now_ms))
+    };
+    let newest_expiry = live()
+        .max_by_key(|v| (v.at, v.dot))
+        .and_then(|v| v.value.expires_at_ms);
+    let mut total: Option<(i64, &Version)> = None;
+    for version in live() {
+        if let Payload::Count(amount) = version.value.payload {
+            let (sum, newest) = total.unwrap_or((0, version));
+            let newest = if newest.at < version.at {
+                version
+            } else {
+                newest
+            };
+            total = Some((sum.saturating_add(amount), newest));
+        }
+    }
+    let mut out: Vec<(Sibling, u64)> = Vec::new();
+    let mut counted = false;
+    for version in live() {
+        let Payload::Bytes(bytes) = &version.value.payload else {
+            continue;
+        };
+        let mut sibling = sibling(version, bytes.clone(), version.value.expires_at_ms);
+        if let (Some((sum, newest)), Some(base)) = (total, parse_i64(bytes)) {
+            counted = true;
+            sibling.bytes = integer_bytes(base.saturating_add(sum));
+            sibling.expires_at_ms = newest_expiry;
+            if sibling.at < newest.at {
+                (sibling.at, sibling.actor) = (newest.at, newest.dot.actor);
+            }
+        }
+        out.push((sibling, version.dot.seq));
+    }
+    if let Some((sum, newest)) = total
+        && !counted
+    {
+        out.push((
+            sibling(newest, integer_bytes(sum), newest_expiry),
+            newest.dot.seq,
+        ));
+    }
+    out.sort_by_key(|(s, seq)| std::cmp::Reverse((s.at, s.actor, *seq)));
+    let mut distinct: Vec<Sibling> = Vec::with_capacity(out.len());
+    for (sibling, _) in out {
+        let same =
+            |s: &Sibling| s.bytes == sibling.bytes && s.expires_at_ms == sibling.expires_at_ms;
+        if !distinct.iter().any(same) {
+            distinct.push(sibling);
+        }
+    }
+    distinct
+}
+
+/// How many dots `change` needs on `object`.
+pub fn dots_needed(object: &Object, change: &Change, now_ms: u64) -> u64 {
+    match change {
+        Change::Keep => 0,
+        Change::Put(_) | Change::Count { .. } | Change::Delete | Change::Resolve { .. } => 1,
+        Change::PutAll(values) => values.len().max(1) as u64,
+        Change::Retime(_) => live_versions(object, now_ms).count().max(1) as u64,
+    }
+}
+
+/// The event's stamp: who writes, which dots are his, and when.
+#[derive(Clone, Copy, Debug)]
+pub struct Stamp {
+    /// The writer.
+    pub actor: ActorId,
+    /// The writer's last dot on this key, or 0.
+    pub previous: u64,
+    /// The first of the dots reserved with [`dots_needed`].
+    pub first_seq: u64,
+    /// The event's time.
+    pub at: Timestamp,
+    /// Wall clock, for expiry.
+    pub now_ms: u64,
+}
+
+/// The delta that `change` makes on `object`.
+pub fn delta(object: &Object, change: &Change, stamp: Stamp) -> Object {
+    let mut delta = Object::delta(stamp.actor, stamp.previous);
+    let mut seq = stamp.first_seq;
+    let mut put = |delta: &mut crate::logic::causal::DeltaBuilder, value: Value| {
+        delta.put(seq, stamp.at, &Element::STRING, value);
+        seq += 1;
+    };
+    match change {
+        Change::Keep => {}
+        Change::Put(value) => {
+            overwrite(&mut delta, object.all_versions());
+            put(&mut delta, value.clone());
+        }
+        Change::PutAll(values) => {
+            overwrite(&mut delta, object.all_versions());
+            for value in values {
+                put(&mut delta, value.clone());
+            }
+        }
+        Change::Delete => {
+            overwrite(&mut delta, object.all_versions());
+            delta.cover(stamp.first_seq);
+        }
+        Change::Retime(expires_at_ms) => {
+            overwrite(&mut delta, object.all_versions());
+            for version in live_versions(object, stamp.now_ms) {
+                let payload = version.value.payload.clone();
+                put(
+                    &mut delta,
+                    Value {
+                        payload,
+                        expires_at_ms: *expires_at_ms,
+                    },
+                );
+            }
+        }
+        Change::Count {
+            amount,
+            expires_at_ms,
+        } => {
+            let mine = own_contribution(object, stamp.actor, stamp.now_ms);
+            let gone = |v: &&Version| v.value.is_expired(stamp.now_ms);
+            overwrite(&mut delta, object.all_versions().filter(gone));
+            overwrite(&mut delta, mine.into_iter());
+            let old = mine.map_or(0, |v| match v.value.payload {
+                Payload::Count(amount) => amount,
+                Payload::Bytes(_) => 0,
+            });
+            let payload = Payload::Count(old.wrapping_add(*amount));
+            put(
+                &mut delta,
+                Value {
+                    payload,
+                    expires_at_ms: *expires_at_ms,
+                },
+            );
+        }
+        Change::Resolve { seen, value } => {
+            overwrite(
+                &mut delta,
+                object.all_versions().filter(|v| seen.contains(v.dot)),
+            );
+            match value {
+                Some(value) => put(&mut delta, value.clone()),
+                None => delta.cover(stamp.first_seq),
+            }
+        }
+    }
+    delta.finish()
+}
+
+/// The live versions as values, for writing them under another key.
+pub fn values(object: &Object, now_ms: u64) -> Vec<Value> {
+    siblings(object, now_ms)
+        .into_iter()
+        .map(|s| Value {
+            payload: Payload::Bytes(s.bytes),
+            expires_at_ms: s.expires_at_ms,
+        })
+        .rev()
+        .collect()
+}
+
+/// Parses what Redis takes for an integer: canonical decimal, no sign but `-`, no leading zeros.
+pub fn parse_i64(bytes: &[u8]) -> Option<i64> {
+    let digits = bytes.strip_prefix(b"-").unwrap_or(bytes);
+    let canonical = match digits {
+        [b'0'] => digits.len() == bytes.len(),
+        [b'1'..=b'9', rest @ ..] => rest.len() < 19 && rest.iter().all(u8::is_ascii_digit),
+        _ => false,
+    };
+    if !canonical {
+        return None;
+    }
+    std::str::from_utf8(bytes).ok()?.parse().ok()
+}
+
+/// An integer in Redis's form.
+pub fn integer_bytes(value: i64) -> Bytes {
+    Bytes::copy_from_slice(itoa::Buffer::new().format(value).as_bytes())
+}
+
+fn sibling(version: &Version, bytes: Bytes, expires_at_ms: Option<u64>) -> Sibling {
+    Sibling {
+        bytes,
+        at: version.at,
+        actor: version.dot.actor,
+        expires_at_ms,
+    }
+}
+
+fn live_versions(object: &Object, now_ms: u64) -> impl Iterator<Item = &Version> {
+    object
+        .all_versions()
+        .filter(move |v| !v.value.is_expired(now_ms))
+}
+
+fn own_contribution(object: &Object, actor: ActorId, now_ms: u64) -> Option<&Version> {
+    live_versions(object, now_ms)
+        .find(|v| v.dot.actor == actor && matches!(v.value.payload, Payload::Count(_)))
+}
+
+fn overwrite<'a>(
+    delta: &mut crate::logic::causal::DeltaBuilder,
+    versions: impl Iterator<Item = &'a Version>,
+) {
+    for version in versions {
+        delta.overwrite(version.dot);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn put(text: &str) -> Change {
+        Change::Put(value(text))
+    }
+
+    fn value(text: &str) -> Value {
+        let payload = Payload::Bytes(Bytes::copy_from_slice(text.as_bytes()));
+        Value {
+            payload,
+            expires_at_ms: None,
+        }
+    }
+
+    fn write(object: &mut Object, actor: u64, seq: u64, change: &Change) {
+        let actor = ActorId(actor);
+        let previous = object.context().last(actor);
+        let at = Timestamp::from_ms(seq);
+        let stamp = Stamp {
+            actor,
+            previous,
+            first_seq: seq,
+            at,
+            now_ms: 1_000,
+        };
+        let delta = delta(object, change, stamp);
+        object.join(&delta);
+    }
+
+    fn show(object: &Object) -> String {
+        let shown = shown(object, 1_000).expect("a value");
+        String::from_utf8(shown.bytes.to_vec()).expect("text")
+    }
+
+    #[test]
+    fn increments_of_two_actors_add_up_and_a_later_set_replaces_both() {
+        let mut base = Object::default();
+        write(&mut base, 1, 1, &put("10"));
+        let (mut a, mut b) = (base.clone(), base);
+        write(
+            &mut a,
+            1,
+            2,
+            &Change::Count {
+                amount: 5,
+                expires_at_ms: None,
+            },
+        );
+        write(
+            &mut b,
+            2,
+            1,
+            &Change::Count {
+                amount: 7,
+                expires_at_ms: None,
+            },
+        );
+        a.join(&b);
+        assert_eq!(show(&a), "22");
+        write(&mut a, 1, 3, &put("1"));
+        assert_eq!((show(&a).as_str(), siblings(&a, 1_000).len()), ("1", 1));
+    }
+
+    #[test]
+    fn concurrent_sets_are_siblings_and_equal_ones_count_as_one() {
+        let (mut a, mut b) = (Object::default(), Object::default());
+        write(&mut a, 1, 1, &put("x"));
+        write(&mut b, 2, 2, &put("y"));
+        a.join(&b);
+        assert_eq!(siblings(&a, 1_000).len(), 2);
+        assert_eq!(show(&a), "y");
+        let mut c = Object::default();
+        write(&mut c, 3, 3, &put("y"));
+        a.join(&c);
+        assert_eq!(siblings(&a, 1_000).len(), 2);
+    }
+
+    #[test]
+    fn resolve_overwrites_exactly_what_was_seen() {
+        let mut a = Object::default();
+        write(&mut a, 1, 1, &put("x"));
+        let seen = a.context().clone();
+        write(&mut a, 1, 2, &put("y"));
+        write(
+            &mut a,
+            1,
+            3,
+            &Change::Resolve {
+                seen,
+                value: Some(value("z")),
+            },
+        );
+        assert_eq!(siblings(&a, 1_000).len(), 2);
+        let seen = a.context().clone();
+        write(&mut a, 1, 4, &Change::Resolve { seen, value: None });
+        assert!(a.is_tombstone());
+    }
+
+    #[test]
+    fn integers_are_only_canonical_ones() {
+        assert_eq!(parse_i64(b"-9223372036854775808"), Some(i64::MIN));
+        for bad in [
+            "",
+            "-",
+            "+1",
+            "01",
+            "-0",
+            " 1",
+            "1 ",
+            "9223372036854775808",
+            "1a",
+        ] {
+            assert_eq!(parse_i64(bad.as_bytes()), None, "{bad:?}");
+        }
+    }
+}
