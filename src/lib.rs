@@ -12,3 +12,5 @@
 //! | `logic` | the pure core |
 
 pub mod logic;
+#[cfg(feature = "server")]
+pub mod storage;

@@ -1,0 +1,242 @@
+//! One suite for every adapter of the port.
+
+use std::path::Path;
+
+use super::{AppendFsync, DiskOptions, DiskStore, MemoryStore, Op, Store, StoreError, Table};
+
+fn put(table: Table, key: &str, value: &str) -> Op {
+    Op {
+        table,
+        key: key.into(),
+        value: Some(value.into()),
+    }
+}
+
+fn remove(table: Table, key: &str) -> Op {
+    Op {
+        table,
+        key: key.into(),
+        value: None,
+    }
+}
+
+fn load(store: &dyn Store, key: &str) -> Option<String> {
+    let row = store.load(0, Table::Data, key.as_bytes()).expect("load");
+    row.map(|raw| String::from_utf8(raw).expect("text"))
+}
+
+fn options(dir: &Path) -> DiskOptions {
+    DiskOptions {
+        dir: dir.to_path_buf(),
+        shards: 2,
+        appendfsync: AppendFsync::EverySec,
+        write_buffer_bytes: 4 << 20,
+        block_cache_bytes: 4 << 20,
+        min_free_bytes: 0,
+        accept_damage: false,
+    }
+}
+
+fn open(dir: &Path) -> Result<DiskStore, StoreError> {
+    DiskStore::open(options(dir))
+}
+
+fn every_adapter(check: impl Fn(&dyn Store)) {
+    check(&MemoryStore::new(2));
+    let dir = tempfile::tempdir().expect("a folder");
+    check(&open(dir.path()).expect("open"));
+}
+
+fn submit(store: &dyn Store, ops: Vec<Op>) {
+    let ticket = store.submit(0, ops).expect("taken");
+    store.progress(0).block_until_committed(ticket);
+    assert!(!store.progress(0).failed(ticket));
+}
+
+#[test]
+fn a_committed_row_is_read_until_it_is_removed() {
+    every_adapter(|store| {
+        submit(
+            store,
+            vec![put(Table::Data, "a", "1"), put(Table::Data, "b", "2")],
+        );
+        assert_eq!(load(store, "a").as_deref(), Some("1"));
+        submit(
+            store,
+            vec![put(Table::Data, "a", "3"), remove(Table::Data, "b")],
+        );
+        assert_eq!(
+            (load(store, "a").as_deref(), load(store, "b")),
+            (Some("3"), None)
+        );
+        assert_eq!(store.load(1, Table::Data, b"a").expect("load"), None);
+        assert_eq!(store.load(0, Table::Meta, b"a").expect("load"), None);
+    });
+}
+
+#[test]
+fn tickets_ascend_and_later_writes_win() {
+    every_adapter(|store| {
+        let mut last = 0;
+        for n in 0..100 {
+            let ticket = store.submit(0, vec![put(Table::Data, "k", &n.to_string())]);
+            let ticket = ticket.expect("taken");
+            assert!(ticket > last);
+            last = ticket;
+        }
+        store.progress(0).block_until_committed(last);
+        assert_eq!(load(store, "k").as_deref(), Some("99"));
+    });
+}
+
+#[test]
+fn scans_are_ordered_bounded_and_half_open() {
+    every_adapter(|store| {
+        submit(
+            store,
+            ["d", "b", "a", "c"]
+                .map(|k| put(Table::Data, k, k))
+                .to_vec(),
+        );
+        let scan = |from: &str, to: &str, limit| -> Vec<String> {
+            let rows = store.scan(0, Table::Data, from.as_bytes(), to.as_bytes(), limit);
+            let keys = rows.expect("scan").into_iter().map(|(k, _)| k);
+            keys.map(|k| String::from_utf8(k).expect("text")).collect()
+        };
+        assert_eq!(scan("a", "d", 10), ["a", "b", "c"]);
+        assert_eq!(scan("b", "z", 2), ["b", "c"]);
+        assert!(scan("z", "a", 10).is_empty());
+    });
+}
+
+#[test]
+fn a_reopened_store_has_everything_and_knows_a_clean_stop() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let store = open(dir.path()).expect("open");
+    submit(&store, vec![put(Table::Data, "a", "1")]);
+    store.close();
+    assert!(store.submit(0, vec![put(Table::Data, "b", "1")]).is_err());
+    drop(store);
+    let store = open(dir.path()).expect("reopen");
+    assert!(store.was_clean());
+    assert_eq!(load(&store, "a").as_deref(), Some("1"));
+}
+
+#[test]
+fn two_processes_cannot_share_a_directory() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let _store = open(dir.path()).expect("open");
+    assert!(matches!(open(dir.path()), Err(StoreError::InUse(_))));
+}
+
+/// Writes rows, stops, spoils the files, and opens again.
+fn reopen_after(spoil: impl Fn(&Path), options_of: impl Fn(&Path) -> DiskOptions) -> Reopened {
+    let dir = tempfile::tempdir().expect("a folder");
+    let store = open(dir.path()).expect("open");
+    for n in 0..2_000 {
+        submit(
+            &store,
+            vec![put(Table::Data, &format!("key{n}"), &"x".repeat(100))],
+        );
+    }
+    store.sync().expect("sync");
+    let copy = tempfile::tempdir().expect("a folder");
+    copy_dir(dir.path(), copy.path());
+    drop(store);
+    spoil(copy.path());
+    let result = DiskStore::open(options_of(copy.path()));
+    Reopened { _dir: copy, result }
+}
+
+struct Reopened {
+    _dir: tempfile::TempDir,
+    result: Result<DiskStore, StoreError>,
+}
+
+fn copy_dir(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).expect("mkdir");
+    for entry in std::fs::read_dir(from).expect("readdir") {
+        let entry = entry.expect("entry");
+        let target = to.join(entry.file_name());
+        if entry.file_type().expect("type").is_dir() {
+            copy_dir(&entry.path(), &target);
+        } else {
+            std::fs::copy(entry.path(), target).expect("copy");
+        }
+    }
+}
+
+fn zero_journal_page(dir: &Path) {
+    use std::os::unix::fs::FileExt;
+    let journal = dir.join("shard-0").join("0.jnl");
+    let file = std::fs::OpenOptions::new()
+        .write(true)
+        .open(journal)
+        .expect("journal");
+    file.write_all_at(&[0; 4096], 16 << 10).expect("write");
+}
+
+#[test]
+fn a_copy_of_a_running_store_opens_with_everything_synced() {
+    let store = reopen_after(|_| {}, options).result.expect("open");
+    assert!(!store.was_clean());
+    assert_eq!(load(&store, "key1999").map(|v| v.len()), Some(100));
+}
+
+#[test]
+fn a_zeroed_journal_page_refuses_to_start_and_names_the_file() {
+    let error = reopen_after(zero_journal_page, options)
+        .result
+        .err()
+        .expect("refused");
+    assert!(matches!(error, StoreError::Damaged { .. }), "{error}");
+    assert!(error.to_string().contains(".jnl"), "{error}");
+}
+
+#[test]
+fn a_lost_shard_refuses_to_start() {
+    let lose = |dir: &Path| std::fs::remove_dir_all(dir.join("shard-0")).expect("remove");
+    assert!(matches!(
+        reopen_after(lose, options).result,
+        Err(StoreError::Damaged { .. })
+    ));
+}
+
+#[test]
+fn a_zeroed_pointer_file_refuses_to_start() {
+    let zero = |dir: &Path| {
+        let shard = dir.join("shard-0");
+        let mut zeroed = 0;
+        let mut folders = vec![shard];
+        while let Some(folder) = folders.pop() {
+            for entry in std::fs::read_dir(folder).expect("readdir") {
+                let path = entry.expect("entry").path();
+                if path.is_dir() {
+                    folders.push(path);
+                } else if path.file_name().is_some_and(|n| n == "current") {
+                    let len = std::fs::metadata(&path).expect("metadata").len();
+                    std::fs::write(&path, vec![0; len as usize]).expect("write");
+                    zeroed += 1;
+                }
+            }
+        }
+        assert!(zeroed > 0, "the engine has no pointer file any more");
+    };
+    assert!(matches!(
+        reopen_after(zero, options).result,
+        Err(StoreError::Damaged { .. })
+    ));
+}
+
+#[test]
+fn damage_can_be_accepted_by_the_operator() {
+    let accept = |dir: &Path| DiskOptions {
+        accept_damage: true,
+        ..options(dir)
+    };
+    let store = reopen_after(zero_journal_page, accept)
+        .result
+        .expect("open");
+    submit(&store, vec![put(Table::Data, "after", "1")]);
+    assert_eq!(load(&store, "after").as_deref(), Some("1"));
+}

@@ -1,0 +1,147 @@
+//! The port to the disk: ordered rows in a few shards, written through one queue a shard.
+//!
+//! Not here: what a row means (`replica`), and the engine (`disk`, the only file that names it).
+//! Invariants: writes of one shard take effect in the order of their tickets; a batch is atomic;
+//! a write that was reported committed survives the end of the process.
+
+mod committer;
+mod disk;
+pub mod keys;
+mod marks;
+mod memory;
+mod progress;
+
+#[cfg(test)]
+mod conformance;
+
+use std::path::PathBuf;
+
+use thiserror::Error;
+
+pub use disk::{DiskOptions, DiskStore};
+pub use memory::MemoryStore;
+pub use progress::{Progress, Ticket, WriteFailed};
+
+/// The kinds of rows, each in an order of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Table {
+    /// Objects, by [`keys::RowKey`].
+    Data,
+    /// When objects end: `(time, row key)`.
+    Expiry,
+    /// Which keys have siblings, by row key.
+    Conflict,
+    /// The node's own notes: floors, counts, databases.
+    Meta,
+}
+
+/// One change of one row.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Op {
+    /// Where.
+    pub table: Table,
+    /// Which row.
+    pub key: Vec<u8>,
+    /// The new content, or `None` to remove it.
+    pub value: Option<Vec<u8>>,
+}
+
+/// A row that a scan found.
+pub type Row = (Vec<u8>, Vec<u8>);
+
+/// When an acknowledged write is on the disk (Redis's names).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AppendFsync {
+    /// Before the acknowledgement: one fsync for all the writes that wait.
+    Always,
+    /// At most a second later.
+    EverySec,
+    /// When the operating system likes.
+    No,
+}
+
+/// What went wrong with the store. Reads leave it unchanged.
+#[derive(Debug, Error)]
+pub enum StoreError {
+    /// The data on disk is not what was written. Nothing was changed.
+    #[error("{path}: {reason}", path = path.display())]
+    Damaged {
+        /// The file or folder.
+        path: PathBuf,
+        /// What is wrong and what to do.
+        reason: String,
+    },
+    /// Another process has the data directory.
+    #[error("{}: the data directory is in use by another process", .0.display())]
+    InUse(PathBuf),
+    /// The operating system refused.
+    #[error("{path}: {source}", path = path.display())]
+    Io {
+        /// The file or folder.
+        path: PathBuf,
+        /// Its answer.
+        source: std::io::Error,
+    },
+    /// The engine failed while reading.
+    #[error("the storage engine failed: {0}")]
+    Engine(String),
+}
+
+/// Why a write was not taken. Nothing was stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum Refused {
+    /// No space, or the engine is being reopened after there was none.
+    #[error("the disk is full")]
+    DiskFull,
+    /// The store is closing.
+    #[error("the store is closing")]
+    Closing,
+}
+
+/// A node's rows, split into shards.
+pub trait Store: Send + Sync + 'static {
+    /// How many shards there are.
+    fn shards(&self) -> usize;
+
+    /// Takes the changes as one atomic part of the shard's next batch.
+    fn submit(&self, shard: usize, ops: Vec<Op>) -> Result<Ticket, Refused>;
+
+    /// How far the shard's writes have come.
+    fn progress(&self, shard: usize) -> &Progress;
+
+    /// One row, with every committed write.
+    fn load(&self, shard: usize, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError>;
+
+    /// Up to `limit` rows of a consistent snapshot with `from <= key < to`, ascending.
+    fn scan(
+        &self,
+        shard: usize,
+        table: Table,
+        from: &[u8],
+        to: &[u8],
+        limit: usize,
+    ) -> Result<Vec<Row>, StoreError>;
+
+    /// Whether the last stop was clean.
+    fn was_clean(&self) -> bool;
+
+    /// Bytes on disk, memory in write buffers, and whether writes are refused.
+    fn usage(&self) -> Usage;
+
+    /// Commits everything taken, flushes, and marks the stop as clean. Later writes are refused.
+    fn close(&self);
+
+    /// Makes everything committed so far durable.
+    fn sync(&self) -> Result<(), StoreError>;
+}
+
+/// What the store occupies.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Usage {
+    /// Bytes of files.
+    pub disk_bytes: u64,
+    /// Bytes in write buffers.
+    pub buffer_bytes: u64,
+    /// Whether writes are refused for want of space.
+    pub disk_full: bool,
+}

@@ -1,0 +1,168 @@
+//! How far a shard's writes have come, and who waits for them.
+//!
+//! Tickets count a shard's writes from 1. `committed` and `synced` only rise; a failed batch raises
+//! `committed` past itself and is remembered as a failed range, so a waiter learns its own fate.
+
+use std::future::Future;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Poll, Waker};
+
+use parking_lot::{Condvar, Mutex};
+use thiserror::Error;
+
+/// The number of a write within its shard, from 1. 0 stands for "nothing to wait for".
+pub type Ticket = u64;
+
+/// The write was not stored, and writes ordered after it before this was known were not either.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[error("the write was not stored")]
+pub struct WriteFailed;
+
+/// Failed ranges that are remembered; a connection looks at its writes' fate long before.
+const MAX_FAILED_RANGES: usize = 1_024;
+
+/// A shard's progress.
+#[derive(Debug, Default)]
+pub struct Progress {
+    committed: AtomicU64,
+    synced: AtomicU64,
+    failures: AtomicU64,
+    waiting: Mutex<Waiting>,
+    moved: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct Waiting {
+    wakers: Vec<(Ticket, Level, Waker)>,
+    failed: Vec<(Ticket, Ticket)>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Level {
+    Committed,
+    Synced,
+}
+
+impl Progress {
+    /// The last write that is committed.
+    pub fn committed(&self) -> Ticket {
+        self.committed.load(Ordering::Acquire)
+    }
+
+    /// The last write that is on the disk.
+    pub fn synced(&self) -> Ticket {
+        self.synced.load(Ordering::Acquire)
+    }
+
+    /// How many batches failed: what was read before the last failure may never have been stored.
+    pub fn failures(&self) -> u64 {
+        self.failures.load(Ordering::Acquire)
+    }
+
+    /// Waits until the write's fate is known.
+    pub fn wait_committed(
+        &self,
+        ticket: Ticket,
+    ) -> impl Future<Output = Result<(), WriteFailed>> + '_ {
+        self.wait(ticket, Level::Committed)
+    }
+
+    /// Waits until the write is on the disk.
+    pub fn wait_synced(
+        &self,
+        ticket: Ticket,
+    ) -> impl Future<Output = Result<(), WriteFailed>> + '_ {
+        self.wait(ticket, Level::Synced)
+    }
+
+    /// Blocks the thread until the write's fate is known. Not for async workers.
+    pub fn block_until_committed(&self, ticket: Ticket) {
+        let mut waiting = self.waiting.lock();
+        while self.committed() < ticket {
+            self.moved.wait(&mut waiting);
+        }
+    }
+
+    /// Whether the (decided) write failed.
+    pub fn failed(&self, ticket: Ticket) -> bool {
+        self.failures() > 0 && self.waiting.lock().has_failed(ticket)
+    }
+
+    pub(super) fn publish_committed(&self, upto: Ticket, synced: bool) {
+        self.publish(|| {
+            self.committed.store(upto, Ordering::Release);
+            if synced {
+                self.synced.store(upto, Ordering::Release);
+            }
+        });
+    }
+
+    pub(super) fn publish_synced(&self, upto: Ticket) {
+        self.publish(|| {
+            self.synced.fetch_max(upto, Ordering::AcqRel);
+        });
+    }
+
+    pub(super) fn publish_failed(&self, upto: Ticket) {
+        {
+            let mut waiting = self.waiting.lock();
+            if waiting.failed.len() == MAX_FAILED_RANGES {
+                waiting.failed.remove(0);
+            }
+            waiting.failed.push((self.committed(), upto));
+            self.failures.fetch_add(1, Ordering::AcqRel);
+        }
+        self.publish_committed(upto, true);
+    }
+
+    fn publish(&self, change: impl FnOnce()) {
+        let mut ready = Vec::new();
+        {
+            let mut waiting = self.waiting.lock();
+            change();
+            let mut at = 0;
+            while at < waiting.wakers.len() {
+                let (ticket, level, _) = waiting.wakers[at];
+                if self.reached(ticket, level) {
+                    ready.push(waiting.wakers.swap_remove(at).2);
+                } else {
+                    at += 1;
+                }
+            }
+            self.moved.notify_all();
+        }
+        ready.into_iter().for_each(Waker::wake);
+    }
+
+    fn reached(&self, ticket: Ticket, level: Level) -> bool {
+        match level {
+            Level::Committed => self.committed() >= ticket,
+            Level::Synced => self.synced() >= ticket,
+        }
+    }
+
+    fn wait(&self, ticket: Ticket, level: Level) -> impl Future<Output = Result<(), WriteFailed>> {
+        std::future::poll_fn(move |cx| {
+            if !self.reached(ticket, level) {
+                let mut waiting = self.waiting.lock();
+                if !self.reached(ticket, level) {
+                    waiting.wakers.push((ticket, level, cx.waker().clone()));
+                    return Poll::Pending;
+                }
+            }
+            Poll::Ready(if self.failed(ticket) {
+                Err(WriteFailed)
+            } else {
+                Ok(())
+            })
+        })
+    }
+}
+
+impl Waiting {
+    fn has_failed(&self, ticket: Ticket) -> bool {
+        self.failed
+            .iter()
+            .any(|&(after, upto)| after < ticket && ticket <= upto)
+    }
+}
