@@ -12,5 +12,10 @@
 //! | `logic` | the pure core |
 
 pub mod logic;
+
+#[cfg(feature = "server")]
+pub mod clock;
+#[cfg(feature = "server")]
+pub mod replica;
 #[cfg(feature = "server")]
 pub mod storage;

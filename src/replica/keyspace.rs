@@ -1,0 +1,204 @@
+//! Reading over keys: SCAN, KEYS, DBSIZE, RANDOMKEY, CONFLICTS.
+//!
+//! A cursor is a place in the order of rows, `slot << 38 | hash >> 26`, so it needs no state on the
+//! server, stays below 2^53, and a key that is there throughout is never skipped.
+
+use super::start::random_u64;
+use super::{Replica, ReplicaError};
+use crate::clock;
+use crate::logic::placement::{SLOTS, Slot};
+use crate::logic::types::string;
+use crate::storage::keys::{self, Position};
+use crate::storage::{Row, Table};
+
+const HASH_BITS: u32 = 38;
+const HASH_SHIFT: u32 = 64 - HASH_BITS;
+const PAGE: usize = 512;
+
+/// A page of keys.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Found {
+    /// Where to go on; 0 when everything was seen.
+    pub cursor: u64,
+    /// Keys.
+    pub keys: Vec<Vec<u8>>,
+}
+
+impl Replica {
+    /// How many keys a database has; expired ones count until they are reclaimed, as in Redis.
+    pub fn live_keys(&self, db: u8) -> u64 {
+        self.spaces.live(db) as u64
+    }
+
+    /// Waits until every write ordered so far is in the store, where scans read. Blocks.
+    pub fn settle(&self) {
+        for (shard, last) in self.last_tickets.iter().enumerate() {
+            let ticket = last.load(std::sync::atomic::Ordering::Acquire);
+            self.store.progress(shard).block_until_committed(ticket);
+        }
+    }
+
+    /// The live keys from `cursor` on, after looking at about `count` rows. Blocks.
+    pub fn scan(&self, db: u8, cursor: u64, count: usize) -> Result<Found, ReplicaError> {
+        self.scan_table(Table::Data, db, cursor, count)
+    }
+
+    /// The keys with siblings from `cursor` on. Blocks.
+    pub fn conflicts(&self, db: u8, cursor: u64, count: usize) -> Result<Found, ReplicaError> {
+        let mut found = self.scan_table(Table::Conflict, db, cursor, count)?;
+        let now_ms = clock::now_ms();
+        let mut kept = Vec::new();
+        for key in found.keys {
+            let object = self.read(super::Key { db, name: &key })?;
+            if string::siblings(&object, now_ms).len() > 1 {
+                kept.push(key);
+            }
+        }
+        found.keys = kept;
+        Ok(found)
+    }
+
+    /// A live key, each about as likely as any other. Blocks.
+    pub fn random_key(&self, db: u8) -> Result<Option<Vec<u8>>, ReplicaError> {
+        let live = self.live_keys(db);
+        if live == 0 {
+            return Ok(None);
+        }
+        let mut nth = (random_u64() % live) as i64;
+        let chosen = (0..self.partitions.count()).find(|&partition| {
+            nth -= self.spaces.of(partition, db).live().max(0);
+            nth < 0
+        });
+        let width = SLOTS / self.partitions.count();
+        let start = u64::from(chosen.unwrap_or(0) * width);
+        let place = (start << HASH_BITS) + (random_u64() & ((u64::from(width) << HASH_BITS) - 1));
+        for mut cursor in [place, 0] {
+            loop {
+                let found = self.scan(db, cursor, 64)?;
+                let many = found.keys.len() as u64;
+                if many > 0 {
+                    let nth = (random_u64() % many) as usize;
+                    return Ok(found.keys.into_iter().nth(nth));
+                }
+                cursor = found.cursor;
+                if cursor == 0 {
+                    break;
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    fn scan_table(
+        &self,
+        table: Table,
+        db: u8,
+        cursor: u64,
+        count: usize,
+    ) -> Result<Found, ReplicaError> {
+        let mut found = Found::default();
+        let slot = Slot((cursor >> HASH_BITS).min(u64::from(SLOTS)) as u16);
+        if slot.0 >= SLOTS {
+            return Ok(found);
+        }
+        let start = self.partitions.of(slot);
+        let mut from = keys::range_start(start, slot, cursor << HASH_SHIFT).to_vec();
+        let mut left = count.max(1);
+        for shard in self.shard_of(start)..self.store.shards() {
+            let partitions = self.partitions_of(shard);
+            from = from.max(partitions.start.to_be_bytes().to_vec());
+            if partitions
+                .clone()
+                .all(|partition| self.spaces.of(partition, db).live() <= 0)
+            {
+                continue;
+            }
+            let range = (from.clone(), keys::partition_end(partitions.end - 1));
+            if let Some(last) = self.scan_shard((table, db), shard, range, &mut left, &mut found)? {
+                found.cursor = next_cursor(last);
+                return Ok(found);
+            }
+        }
+        Ok(found)
+    }
+
+    /// Reads up to `left` rows; the last one's position when that was not the whole range.
+    fn scan_shard(
+        &self,
+        (table, db): (Table, u8),
+        shard: usize,
+        (mut from, end): (Vec<u8>, [u8; 4]),
+        left: &mut usize,
+        found: &mut Found,
+    ) -> Result<Option<Position>, ReplicaError> {
+        loop {
+            let page = PAGE.min(*left);
+            let rows = self.store.scan(shard, table, &from, &end, page)?;
+            let full = rows.len() == page;
+            let Some((last, _)) = rows.last() else {
+                return Ok(None);
+            };
+            let last = last.clone();
+            *left -= rows.len();
+            self.keep_live((table, db), rows, found)?;
+            if !full {
+                return Ok(None);
+            }
+            from = [last.as_slice(), &[0]].concat();
+            if *left == 0 {
+                let Some((at, ..)) = keys::parse(&last) else {
+                    return Ok(None);
+                };
+                let rest = self
+                    .store
+                    .scan(shard, table, &from, &place_end(at), usize::MAX)?;
+                self.keep_live((table, db), rest, found)?;
+                return Ok(Some(at));
+            }
+        }
+    }
+
+    fn keep_live(
+        &self,
+        (table, db): (Table, u8),
+        rows: Vec<Row>,
+        found: &mut Found,
+    ) -> Result<(), ReplicaError> {
+        let now_ms = clock::now_ms();
+        for (row_key, raw) in rows {
+            let Some((at, row_db, key)) = keys::parse(&row_key) else {
+                continue;
+            };
+            if row_db != db {
+                continue;
+            }
+            let live = table != Table::Data || {
+                let object = self.decode(at.partition, db, &raw)?;
+                string::shown(&object, now_ms).is_some()
+            };
+            if live {
+                found.keys.push(key.to_vec());
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Where the keys end that share a position's cursor: a cursor cannot split them.
+fn place_end(at: Position) -> [u8; keys::PREFIX_LEN - 1] {
+    let beyond = (at.hash >> HASH_SHIFT) + 1;
+    if beyond >> HASH_BITS == 0 {
+        keys::range_start(at.partition, at.slot, beyond << HASH_SHIFT)
+    } else {
+        keys::range_start(at.partition, Slot(at.slot.0 + 1), 0)
+    }
+}
+
+fn next_cursor(last: Position) -> u64 {
+    let next = (u64::from(last.slot.0) << HASH_BITS | last.hash >> HASH_SHIFT) + 1;
+    if next >> HASH_BITS >= u64::from(SLOTS) {
+        0
+    } else {
+        next
+    }
+}

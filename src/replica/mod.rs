@@ -1,0 +1,423 @@
+//! This node's objects: the order of writes per key, and the only writer of the store.
+//!
+//! A write locks its key's stripe, reads, decides, joins its delta, hands the row to the committer
+//! and shows it in the cache; the caller waits for the commit where it must. Reads see a write from
+//! the moment it is ordered. Not here: quorums, RESP, what a command means.
+
+mod cache;
+mod keyspace;
+mod reclaim;
+mod space;
+mod start;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use bytes::Bytes;
+use parking_lot::{Mutex, MutexGuard, RwLock};
+use thiserror::Error;
+
+use crate::clock;
+use crate::logic::causal::{ActorId, Context, Object, Payload, Timestamp};
+use crate::logic::codec::DecodeError;
+use crate::logic::placement::Partitions;
+use crate::logic::row;
+use crate::logic::types::string::{self, Change, Stamp};
+use crate::storage::keys::{self, Position};
+use crate::storage::{Op, Refused, Store, StoreError, Table, Ticket};
+
+pub use keyspace::Found;
+pub use space::DATABASES;
+pub use start::Recovery;
+
+use cache::{CacheKey, Cached, KeyRef, ObjectCache};
+use space::Spaces;
+
+/// Key locks; two keys share one now and then, which costs time and nothing else.
+const STRIPES: usize = 4_096;
+
+/// A write on its way to the disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Written {
+    /// The shard that holds it.
+    pub shard: usize,
+    /// Its place there.
+    pub ticket: Ticket,
+}
+
+/// Why the replica could not do its part. Nothing was changed.
+#[derive(Debug, Error)]
+pub enum ReplicaError {
+    /// Reading failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The write was not taken.
+    #[error(transparent)]
+    Refused(#[from] Refused),
+    /// A row is not what was written.
+    #[error("a stored row is damaged: {0}")]
+    Row(#[from] DecodeError),
+}
+
+/// One key of one database.
+#[derive(Clone, Copy, Debug)]
+pub struct Key<'a> {
+    /// The database as stored (SWAPDB renames databases above this layer).
+    pub db: u8,
+    /// The key.
+    pub name: &'a [u8],
+}
+
+/// Counters for INFO.
+#[derive(Debug, Default)]
+pub struct Counters {
+    /// Keys whose expiry was reclaimed.
+    pub expired_keys: AtomicU64,
+    /// Rows below a floor that were reclaimed.
+    pub flushed_rows: AtomicU64,
+    /// Objects found in the cache.
+    pub cache_hits: AtomicU64,
+    /// Objects read from the store.
+    pub cache_misses: AtomicU64,
+}
+
+/// The node's part of every request.
+pub struct Replica {
+    store: Arc<dyn Store>,
+    partitions: Partitions,
+    actor: ActorId,
+    seq: AtomicU64,
+    time: AtomicU64,
+    cache: ObjectCache,
+    stripes: Box<[Mutex<()>]>,
+    spaces: Spaces,
+    /// All actors that ever wrote here, with their last dots as far as they are gone.
+    actors: Mutex<Context>,
+    databases: RwLock<[u8; DATABASES as usize]>,
+    last_tickets: Vec<AtomicU64>,
+    /// The last removal in a stripe, so that WATCH notices a key that came and went.
+    removals: Box<[AtomicU64]>,
+    to_reclaim: Mutex<std::collections::BTreeSet<(u16, u8)>>,
+    counters: Counters,
+    empty: Arc<Object>,
+}
+
+struct Located<'a> {
+    key: Key<'a>,
+    at: Position,
+    shard: usize,
+    row_key: Vec<u8>,
+}
+
+impl Replica {
+    /// This run's actor.
+    pub fn actor(&self) -> ActorId {
+        self.actor
+    }
+
+    /// The partitioning of slots.
+    pub fn partitions(&self) -> Partitions {
+        self.partitions
+    }
+
+    /// The store below.
+    pub fn store(&self) -> &Arc<dyn Store> {
+        &self.store
+    }
+
+    /// Counters for INFO.
+    pub fn counters(&self) -> &Counters {
+        &self.counters
+    }
+
+    /// Bytes that the object cache holds.
+    pub fn cache_bytes(&self) -> u64 {
+        self.cache.weight()
+    }
+
+    /// The node's last write event.
+    pub fn last_seq(&self) -> u64 {
+        self.seq.load(Ordering::Relaxed)
+    }
+
+    /// The object of a key, or an empty one.
+    pub fn read(&self, key: Key<'_>) -> Result<Arc<Object>, ReplicaError> {
+        let at = Position::of(key.name, self.partitions);
+        if let Some(object) = self.cached(key, at) {
+            return Ok(object);
+        }
+        let located = self.locate(key, at);
+        let _order = self.lock(at);
+        self.load(&located)
+    }
+
+    /// Reads, decides and writes under the key's lock.
+    pub fn update<R>(
+        &self,
+        key: Key<'_>,
+        decide: impl FnOnce(&Object, u64) -> (Change, R),
+    ) -> Result<(R, Option<Written>), ReplicaError> {
+        let located = self.locate(key, Position::of(key.name, self.partitions));
+        let _order = self.lock(located.at);
+        let current = self.load(&located)?;
+        let now_ms = clock::now_ms();
+        let (change, result) = decide(&current, now_ms);
+        let written = self.apply(&located, &current, &change, now_ms)?;
+        Ok((result, written))
+    }
+
+    /// Reads, decides and writes two keys under both locks.
+    pub fn update_two<R>(
+        &self,
+        first: Key<'_>,
+        second: Key<'_>,
+        decide: impl FnOnce(&Object, &Object, u64) -> ([Change; 2], R),
+    ) -> Result<(R, [Option<Written>; 2]), ReplicaError> {
+        let a = self.locate(first, Position::of(first.name, self.partitions));
+        let b = self.locate(second, Position::of(second.name, self.partitions));
+        let _order = self.lock_two(a.at, b.at);
+        let (first, second) = (self.load(&a)?, self.load(&b)?);
+        let now_ms = clock::now_ms();
+        let ([change_a, change_b], result) = decide(&first, &second, now_ms);
+        // The new key before the old one goes: a crash in between leaves two, never none.
+        let written_b = self.apply(&b, &second, &change_b, now_ms)?;
+        let written_a = self.apply(&a, &first, &change_a, now_ms)?;
+        Ok((result, [written_a, written_b]))
+    }
+
+    /// When a key of this key's stripe was last removed: the write event's number.
+    pub fn last_removal(&self, key: &[u8]) -> u64 {
+        let at = Position::of(key, self.partitions);
+        self.removals[stripe(at)].load(Ordering::Acquire)
+    }
+
+    /// Which stored database a numbered one is.
+    pub fn database(&self, number: u8) -> u8 {
+        self.databases.read()[usize::from(number)]
+    }
+
+    fn locate<'a>(&self, key: Key<'a>, at: Position) -> Located<'a> {
+        let shard = usize::from(at.partition) % self.store.shards();
+        Located {
+            key,
+            at,
+            shard,
+            row_key: keys::row_key(at, key.db, key.name),
+        }
+    }
+
+    /// Shards hold contiguous ranges of partitions, so that a scan reads each shard in one go.
+    fn shard_of(&self, partition: u16) -> usize {
+        usize::from(partition) * self.store.shards() / usize::from(self.partitions.count())
+    }
+
+    fn partitions_of(&self, shard: usize) -> std::ops::Range<u16> {
+        let (count, shards) = (usize::from(self.partitions.count()), self.store.shards());
+        let first = |shard: usize| (shard * count).div_ceil(shards) as u16;
+        first(shard)..first(shard + 1)
+    }
+
+    fn lock(&self, at: Position) -> MutexGuard<'_, ()> {
+        self.stripes[stripe(at)].lock()
+    }
+
+    fn lock_two(
+        &self,
+        a: Position,
+        b: Position,
+    ) -> (MutexGuard<'_, ()>, Option<MutexGuard<'_, ()>>) {
+        let (low, high) = (stripe(a).min(stripe(b)), stripe(a).max(stripe(b)));
+        let first = self.stripes[low].lock();
+        (first, (low != high).then(|| self.stripes[high].lock()))
+    }
+
+    fn cached(&self, key: Key<'_>, at: Position) -> Option<Arc<Object>> {
+        let cached = self.cache.get(&KeyRef {
+            db: key.db,
+            key: key.name,
+        })?;
+        let fresh = cached.epoch == self.spaces.of(at.partition, key.db).epoch()
+            && cached.failures == self.store.progress(cached.shard).failures();
+        if !fresh {
+            return None;
+        }
+        self.counters.cache_hits.fetch_add(1, Ordering::Relaxed);
+        Some(cached.object.unwrap_or_else(|| Arc::clone(&self.empty)))
+    }
+
+    /// The current object; the caller holds the key's lock.
+    fn load(&self, located: &Located<'_>) -> Result<Arc<Object>, ReplicaError> {
+        if let Some(object) = self.cached(located.key, located.at) {
+            return Ok(object);
+        }
+        self.counters.cache_misses.fetch_add(1, Ordering::Relaxed);
+        let failures = self.store.progress(located.shard).failures();
+        let Some(raw) = self
+            .store
+            .load(located.shard, Table::Data, &located.row_key)?
+        else {
+            return Ok(Arc::clone(&self.empty));
+        };
+        let object = self.decode(located.at.partition, located.key.db, &raw)?;
+        if object.is_tombstone() {
+            return Ok(Arc::clone(&self.empty));
+        }
+        let object = Arc::new(object);
+        self.remember(located, Some(Arc::clone(&object)), 0, failures);
+        Ok(object)
+    }
+
+    fn decode(&self, partition: u16, db: u8, raw: &[u8]) -> Result<Object, ReplicaError> {
+        let mut object = row::decode(raw).inspect_err(|error| {
+            tracing::error!(partition, db, %error, "a stored row is damaged");
+        })?;
+        self.spaces.of(partition, db).sink(&mut object);
+        Ok(object)
+    }
+
+    fn remember(
+        &self,
+        located: &Located<'_>,
+        object: Option<Arc<Object>>,
+        ticket: Ticket,
+        failures: u64,
+    ) {
+        let Key { db, name } = located.key;
+        let epoch = self.spaces.of(located.at.partition, db).epoch();
+        let cached = Cached {
+            object,
+            shard: located.shard,
+            ticket,
+            epoch,
+            failures,
+        };
+        self.cache.insert(
+            CacheKey {
+                db,
+                key: Bytes::copy_from_slice(name),
+            },
+            cached,
+        );
+    }
+
+    /// Applies a change; the caller holds the key's lock and has just loaded `current`.
+    fn apply(
+        &self,
+        located: &Located<'_>,
+        current: &Arc<Object>,
+        change: &Change,
+        now_ms: u64,
+    ) -> Result<Option<Written>, ReplicaError> {
+        let dots = string::dots_needed(current, change, now_ms);
+        if dots == 0 {
+            return Ok(None);
+        }
+        let first_seq = self.seq.fetch_add(dots, Ordering::Relaxed) + 1;
+        let previous = current.context().last(self.actor);
+        let at = self.tick(now_ms);
+        let stamp = Stamp {
+            actor: self.actor,
+            previous,
+            first_seq,
+            at,
+            now_ms,
+        };
+        let delta = string::delta(current, change, stamp);
+        let mut object = Object::clone(current);
+        object.join(&delta);
+        self.store_object(located, current, object).map(Some)
+    }
+
+    /// Replaces a key's object, with its index rows, in one atomic part of a batch.
+    ///
+    /// The only owner may forget a key at once: nobody can bring back what it has deleted.
+    fn store_object(
+        &self,
+        located: &Located<'_>,
+        old: &Object,
+        new: Object,
+    ) -> Result<Written, ReplicaError> {
+        let gone = new.is_tombstone();
+        let mut ops = Vec::with_capacity(2);
+        ops.push(Op {
+            table: Table::Data,
+            key: located.row_key.clone(),
+            value: (!gone).then(|| row::encode(&new)),
+        });
+        index_ops(&mut ops, &located.row_key, old, &new);
+        let failures = self.store.progress(located.shard).failures();
+        let ticket = self.store.submit(located.shard, ops)?;
+        self.last_tickets[located.shard].fetch_max(ticket, Ordering::AcqRel);
+        let change = i64::from(!gone) - i64::from(!old.is_tombstone());
+        if change != 0 {
+            self.spaces
+                .of(located.at.partition, located.key.db)
+                .add_live(change);
+        }
+        if gone {
+            self.removals[stripe(located.at)].store(self.last_seq(), Ordering::Release);
+        }
+        self.remember(located, (!gone).then(|| Arc::new(new)), ticket, failures);
+        Ok(Written {
+            shard: located.shard,
+            ticket,
+        })
+    }
+
+    fn tick(&self, now_ms: u64) -> Timestamp {
+        let next = |last| Some(Timestamp(last).tick(now_ms).0);
+        let last = self
+            .time
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, next);
+        Timestamp(last.unwrap_or_default()).tick(now_ms)
+    }
+}
+
+/// The rows of the expiry and conflict indexes that a change of an object brings.
+fn index_ops(ops: &mut Vec<Op>, row_key: &[u8], old: &Object, new: &Object) {
+    let ends = |object: &Object| {
+        if object.is_tombstone() {
+            None
+        } else {
+            object.dead_at_ms()
+        }
+    };
+    if ends(old) != ends(new) {
+        if let Some(at) = ends(old) {
+            ops.push(Op {
+                table: Table::Expiry,
+                key: keys::expiry_key(at, row_key),
+                value: None,
+            });
+        }
+        if let Some(at) = ends(new) {
+            let key = keys::expiry_key(at, row_key);
+            ops.push(Op {
+                table: Table::Expiry,
+                key,
+                value: Some(Vec::new()),
+            });
+        }
+    }
+    let (was, is) = (has_siblings(old), has_siblings(new));
+    if was != is {
+        let value = is.then(Vec::new);
+        ops.push(Op {
+            table: Table::Conflict,
+            key: row_key.to_vec(),
+            value,
+        });
+    }
+}
+
+/// Whether a reader may meet siblings: several base values, counters aside.
+fn has_siblings(object: &Object) -> bool {
+    let bases = object
+        .all_versions()
+        .filter(|v| matches!(v.value.payload, Payload::Bytes(_)));
+    bases.count() > 1
+}
+
+fn stripe(at: Position) -> usize {
+    at.hash as usize % STRIPES
+}

@@ -1,0 +1,189 @@
+//! Reclaiming what reads already ignore: expired keys by the time-ordered index, and rows below a
+//! floor by partition. In slices, so that nothing else waits.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use super::space::{DATABASES, encode_floor};
+use super::start::FLOOR_PREFIX;
+use super::{Key, Replica, ReplicaError, Written, stripe};
+use crate::clock;
+use crate::logic::causal::{Context, Object};
+use crate::logic::row;
+use crate::storage::keys;
+use crate::storage::{Op, Table};
+
+const SLICE: usize = 256;
+
+impl Replica {
+    /// Empties a database, or all, at once. The caller keeps every other write out.
+    pub fn flush(&self, db: Option<u8>) -> Result<Vec<Written>, ReplicaError> {
+        let floor = Arc::new(self.everything());
+        let databases = db.map_or(0..DATABASES, |db| db..db + 1);
+        let mut ops: Vec<Vec<Op>> = vec![Vec::new(); self.store.shards()];
+        let mut raised = Vec::new();
+        for partition in 0..self.partitions.count() {
+            for db in databases.clone() {
+                if self.spaces.of(partition, db).live() != 0 {
+                    let shard = self.shard_of(partition);
+                    ops[shard].push(floor_op(partition, db, false, &floor));
+                    raised.push((partition, db));
+                }
+            }
+        }
+        let mut written = Vec::new();
+        for (shard, ops) in ops
+            .into_iter()
+            .enumerate()
+            .filter(|(_, ops)| !ops.is_empty())
+        {
+            let ticket = self.store.submit(shard, ops)?;
+            self.last_tickets[shard].fetch_max(ticket, Ordering::AcqRel);
+            written.push(Written { shard, ticket });
+        }
+        for &(partition, db) in &raised {
+            self.spaces
+                .of(partition, db)
+                .raise_floor(Arc::clone(&floor));
+        }
+        self.to_reclaim.lock().extend(raised);
+        for removal in &self.removals {
+            removal.store(self.last_seq(), Ordering::Release);
+        }
+        Ok(written)
+    }
+
+    /// Reclaims a slice of the expired keys; whether there may be more. Blocks.
+    pub fn reclaim_expired(&self) -> Result<bool, ReplicaError> {
+        let now_ms = clock::now_ms();
+        let mut more = false;
+        for shard in 0..self.store.shards() {
+            let to = (now_ms + 1).to_be_bytes();
+            let due = self.store.scan(shard, Table::Expiry, &[], &to, SLICE)?;
+            more |= due.len() == SLICE;
+            for (index_key, _) in due {
+                self.reclaim_due(shard, index_key, now_ms)?;
+            }
+            self.store
+                .progress(shard)
+                .block_until_committed(self.last_tickets[shard].load(Ordering::Acquire));
+        }
+        Ok(more)
+    }
+
+    fn reclaim_due(
+        &self,
+        shard: usize,
+        index_key: Vec<u8>,
+        now_ms: u64,
+    ) -> Result<(), ReplicaError> {
+        let row_key = index_key.get(8..).unwrap_or_default();
+        let Some((at, db, name)) = keys::parse(row_key) else {
+            return Ok(());
+        };
+        let located = self.locate(Key { db, name }, at);
+        let _order = self.lock(at);
+        let object = self.load(&located)?;
+        let dead = !object.is_tombstone() && object.dead_at_ms().is_some_and(|end| end <= now_ms);
+        if dead {
+            self.store_object(&located, &object, Object::default())?;
+            self.counters.expired_keys.fetch_add(1, Ordering::Relaxed);
+        }
+        let is_current = object
+            .dead_at_ms()
+            .is_some_and(|end| end.to_be_bytes() == index_key[..8]);
+        if !is_current || object.is_tombstone() {
+            let op = Op {
+                table: Table::Expiry,
+                key: index_key,
+                value: None,
+            };
+            let ticket = self.store.submit(shard, vec![op])?;
+            self.last_tickets[shard].fetch_max(ticket, Ordering::AcqRel);
+        }
+        Ok(())
+    }
+
+    /// Reclaims the rows of one flushed space; whether there are more spaces. Blocks.
+    pub fn reclaim_flushed(&self) -> Result<bool, ReplicaError> {
+        let Some((partition, db)) = self.to_reclaim.lock().first().copied() else {
+            return Ok(false);
+        };
+        self.settle();
+        let epoch = self.spaces.of(partition, db).epoch();
+        let shard = self.shard_of(partition);
+        let mut from = partition.to_be_bytes().to_vec();
+        let end = keys::partition_end(partition);
+        loop {
+            let rows = self.store.scan(shard, Table::Data, &from, &end, SLICE)?;
+            let Some((last, _)) = rows.last() else { break };
+            from = [last.as_slice(), &[0]].concat();
+            for (row_key, _) in rows {
+                self.reclaim_row_below_floor(shard, &row_key, db)?;
+            }
+            self.settle();
+        }
+        let space = self.spaces.of(partition, db);
+        let mut waiting = self.to_reclaim.lock();
+        if space.epoch() == epoch {
+            waiting.remove(&(partition, db));
+            if let Some(floor) = space.floor() {
+                self.store
+                    .submit(shard, vec![floor_op(partition, db, true, &floor)])?;
+            }
+        }
+        Ok(!waiting.is_empty())
+    }
+
+    fn reclaim_row_below_floor(
+        &self,
+        shard: usize,
+        row_key: &[u8],
+        of_db: u8,
+    ) -> Result<(), ReplicaError> {
+        let Some((at, db, _)) = keys::parse(row_key) else {
+            return Ok(());
+        };
+        if db != of_db {
+            return Ok(());
+        }
+        let _order = self.stripes[stripe(at)].lock();
+        // A write since the flush may still be on its way to the store: it is above the floor.
+        self.settle_shard(shard);
+        let Some(raw) = self.store.load(shard, Table::Data, row_key)? else {
+            return Ok(());
+        };
+        let stored = row::decode(&raw)?;
+        let mut object = stored.clone();
+        self.spaces.of(at.partition, db).sink(&mut object);
+        if !object.is_tombstone() {
+            return Ok(());
+        }
+        let mut ops = vec![Op {
+            table: Table::Data,
+            key: row_key.to_vec(),
+            value: None,
+        }];
+        super::index_ops(&mut ops, row_key, &stored, &Object::default());
+        let ticket = self.store.submit(shard, ops)?;
+        self.last_tickets[shard].fetch_max(ticket, Ordering::AcqRel);
+        self.counters.flushed_rows.fetch_add(1, Ordering::Relaxed);
+        Ok(())
+    }
+
+    fn settle_shard(&self, shard: usize) {
+        let ticket = self.last_tickets[shard].load(Ordering::Acquire);
+        self.store.progress(shard).block_until_committed(ticket);
+    }
+}
+
+fn floor_op(partition: u16, db: u8, reclaimed: bool, floor: &Context) -> Op {
+    let mut key = FLOOR_PREFIX.to_vec();
+    key.extend_from_slice(&partition.to_be_bytes());
+    key.push(db);
+    Op {
+        table: Table::Meta,
+        key,
+        value: Some(encode_floor(reclaimed, floor)),
+    }
+}

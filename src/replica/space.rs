@@ -1,0 +1,117 @@
+//! Spaces: the keys of one database in one partition. How many there are, and their floor.
+//!
+//! FLUSHDB and FLUSHALL raise a floor, a context whose dots are dead: instant and free per key; the
+//! rows are reclaimed behind it.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+
+use parking_lot::RwLock;
+
+use crate::logic::causal::{Context, Object};
+use crate::logic::codec::{DecodeError, Reader, put_varint, put_zigzag};
+use crate::logic::row;
+
+/// How many numbered databases there are.
+pub const DATABASES: u8 = 16;
+
+#[derive(Debug, Default)]
+pub(super) struct Space {
+    live: AtomicI64,
+    epoch: AtomicU64,
+    floor: RwLock<Option<Arc<Context>>>,
+}
+
+impl Space {
+    pub(super) fn live(&self) -> i64 {
+        self.live.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn add_live(&self, change: i64) {
+        self.live.fetch_add(change, Ordering::Relaxed);
+    }
+
+    pub(super) fn epoch(&self) -> u64 {
+        self.epoch.load(Ordering::Acquire)
+    }
+
+    /// Raises the floor and forgets what it covers.
+    pub(super) fn raise_floor(&self, floor: Arc<Context>) {
+        *self.floor.write() = Some(floor);
+        self.live.store(0, Ordering::Relaxed);
+        self.epoch.fetch_add(1, Ordering::AcqRel);
+    }
+
+    pub(super) fn floor(&self) -> Option<Arc<Context>> {
+        self.floor.read().clone()
+    }
+
+    /// Drops what the floor covers.
+    pub(super) fn sink(&self, object: &mut Object) {
+        if let Some(floor) = &*self.floor.read() {
+            object.sink_below(floor);
+        }
+    }
+}
+
+/// All spaces of a node.
+#[derive(Debug)]
+pub(super) struct Spaces {
+    spaces: Vec<Space>,
+}
+
+impl Spaces {
+    pub(super) fn new(partitions: u16) -> Self {
+        let count = usize::from(partitions) * usize::from(DATABASES);
+        Self {
+            spaces: (0..count).map(|_| Space::default()).collect(),
+        }
+    }
+
+    pub(super) fn of(&self, partition: u16, db: u8) -> &Space {
+        &self.spaces[usize::from(partition) * usize::from(DATABASES) + usize::from(db)]
+    }
+
+    /// The live keys of one database in all partitions.
+    pub(super) fn live(&self, db: u8) -> i64 {
+        let of_db = self
+            .spaces
+            .iter()
+            .skip(usize::from(db))
+            .step_by(usize::from(DATABASES));
+        of_db.map(Space::live).sum::<i64>().max(0)
+    }
+
+    pub(super) fn encode_counts(&self) -> Vec<u8> {
+        let mut out = Vec::new();
+        put_varint(&mut out, self.spaces.len() as u64);
+        self.spaces
+            .iter()
+            .for_each(|space| put_zigzag(&mut out, space.live()));
+        out
+    }
+
+    pub(super) fn take_counts(&self, raw: &[u8]) -> Result<(), DecodeError> {
+        let mut r = Reader(raw);
+        if r.count(1)? != self.spaces.len() {
+            return Err(DecodeError::Malformed);
+        }
+        for space in &self.spaces {
+            space.live.store(r.zigzag()?, Ordering::Relaxed);
+        }
+        Ok(())
+    }
+}
+
+/// A floor's row: whether the rows below it are reclaimed, and the context.
+pub(super) fn encode_floor(reclaimed: bool, floor: &Context) -> Vec<u8> {
+    let mut out = vec![u8::from(reclaimed)];
+    row::put_context(&mut out, floor);
+    out
+}
+
+pub(super) fn decode_floor(raw: &[u8]) -> Result<(bool, Context), DecodeError> {
+    let mut r = Reader(raw);
+    let reclaimed = r.u8()? == 1;
+    Ok((reclaimed, row::read_context(&mut r)?))
+}

@@ -1,0 +1,224 @@
+//! Starting and stopping: what the node notes about itself, and finds again.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use parking_lot::{Mutex, RwLock};
+
+use super::cache::object_cache;
+use super::space::{DATABASES, Spaces, decode_floor};
+use super::{Counters, Replica, ReplicaError, STRIPES};
+use crate::logic::causal::{ActorId, Context, Object};
+use crate::logic::codec::Reader;
+use crate::logic::placement::Partitions;
+use crate::logic::row;
+use crate::storage::keys;
+use crate::storage::{Op, Store, StoreError, Table};
+
+pub(super) const FLOOR_PREFIX: &[u8] = b"floor/";
+const ACTORS_ROW: &[u8] = b"actors";
+const COUNTS_ROW: &[u8] = b"counts";
+const DATABASES_ROW: &[u8] = b"databases";
+const PARTITIONS_ROW: &[u8] = b"partitions";
+const SCAN_PAGE: usize = 4_096;
+
+/// What a start found.
+#[derive(Clone, Copy, Debug)]
+pub struct Recovery {
+    /// Whether the last stop was clean.
+    pub clean: bool,
+    /// Live keys.
+    pub keys: u64,
+    /// Keys counted by reading them, after an unclean stop.
+    pub counted: u64,
+}
+
+impl Replica {
+    /// Opens the node's objects in `store`.
+    ///
+    /// # Errors
+    /// When the store cannot be read or was made with another number of partitions.
+    pub fn start(
+        store: Arc<dyn Store>,
+        partitions: Partitions,
+        cache_bytes: u64,
+    ) -> Result<(Self, Recovery), ReplicaError> {
+        let shards = store.shards();
+        let replica = Self {
+            cache: object_cache(cache_bytes, Arc::clone(&store)),
+            partitions,
+            actor: ActorId(random_u64()),
+            seq: AtomicU64::new(0),
+            time: AtomicU64::new(0),
+            stripes: (0..STRIPES).map(|_| Mutex::new(())).collect(),
+            removals: (0..STRIPES).map(|_| AtomicU64::new(0)).collect(),
+            spaces: Spaces::new(partitions.count()),
+            actors: Mutex::new(Context::new()),
+            databases: RwLock::new(std::array::from_fn(|nth| nth as u8)),
+            last_tickets: (0..shards).map(|_| AtomicU64::new(0)).collect(),
+            to_reclaim: Mutex::new(BTreeSet::new()),
+            counters: Counters::default(),
+            empty: Arc::new(Object::default()),
+            store,
+        };
+        replica.check_partitions()?;
+        replica.find_floors()?;
+        replica.find_databases()?;
+        let counted = replica.find_counts()?;
+        replica.note_start()?;
+        let keys = (0..DATABASES)
+            .map(|db| replica.spaces.live(db) as u64)
+            .sum();
+        let recovery = Recovery {
+            clean: replica.store.was_clean(),
+            keys,
+            counted,
+        };
+        Ok((replica, recovery))
+    }
+
+    /// Writes down what makes the next start quick, and closes the store.
+    pub fn stop(&self) {
+        let counts = self.spaces.encode_counts();
+        self.put_meta(COUNTS_ROW, Some(counts));
+        self.store.close();
+    }
+
+    /// Exchanges two databases and writes that down.
+    pub fn swap_databases(&self, a: u8, b: u8) -> Result<super::Written, ReplicaError> {
+        let mut databases = *self.databases.read();
+        databases.swap(usize::from(a), usize::from(b));
+        let op = Op {
+            table: Table::Meta,
+            key: DATABASES_ROW.to_vec(),
+            value: Some(databases.to_vec()),
+        };
+        let ticket = self.store.submit(0, vec![op])?;
+        *self.databases.write() = databases;
+        Ok(super::Written { shard: 0, ticket })
+    }
+
+    fn put_meta(&self, key: &[u8], value: Option<Vec<u8>>) {
+        let op = Op {
+            table: Table::Meta,
+            key: key.to_vec(),
+            value,
+        };
+        match self.store.submit(0, vec![op]) {
+            Ok(ticket) => self.store.progress(0).block_until_committed(ticket),
+            Err(error) => tracing::warn!(%error, "a note of the node was not written"),
+        }
+    }
+
+    fn check_partitions(&self) -> Result<(), ReplicaError> {
+        let ours = self.partitions.count().to_le_bytes();
+        match self.store.load(0, Table::Meta, PARTITIONS_ROW)? {
+            Some(stored) if stored != ours => Err(StoreError::Damaged {
+                path: "partitions".into(),
+                reason: "the store was made with another number of partitions; set the directive \
+                         back, it cannot be changed later"
+                    .to_owned(),
+            }
+            .into()),
+            Some(_) => Ok(()),
+            None => {
+                self.put_meta(PARTITIONS_ROW, Some(ours.to_vec()));
+                Ok(())
+            }
+        }
+    }
+
+    /// Earlier runs of this node can write no more: all their dots belong below a later floor.
+    fn note_start(&self) -> Result<(), ReplicaError> {
+        let mut actors = Context::new();
+        if let Some(raw) = self.store.load(0, Table::Meta, ACTORS_ROW)? {
+            actors = row::read_context(&mut Reader(&raw))?;
+        }
+        let mut noted = actors.clone();
+        noted.insert_interval(self.actor, 0, u64::MAX);
+        *self.actors.lock() = actors;
+        let mut raw = Vec::new();
+        row::put_context(&mut raw, &noted);
+        self.put_meta(ACTORS_ROW, Some(raw));
+        self.put_meta(COUNTS_ROW, None);
+        Ok(())
+    }
+
+    fn find_databases(&self) -> Result<(), ReplicaError> {
+        if let Some(raw) = self.store.load(0, Table::Meta, DATABASES_ROW)?
+            && let Ok(databases) = <[u8; DATABASES as usize]>::try_from(raw.as_slice())
+            && databases.iter().all(|&db| db < DATABASES)
+        {
+            *self.databases.write() = databases;
+        }
+        Ok(())
+    }
+
+    fn find_floors(&self) -> Result<(), ReplicaError> {
+        for shard in 0..self.store.shards() {
+            let end = [FLOOR_PREFIX, &[0xff; 4]].concat();
+            for (key, raw) in self
+                .store
+                .scan(shard, Table::Meta, FLOOR_PREFIX, &end, usize::MAX)?
+            {
+                let Some(&[high, low, db]) = key.get(FLOOR_PREFIX.len()..) else {
+                    continue;
+                };
+                let (reclaimed, floor) = decode_floor(&raw)?;
+                let partition = u16::from_be_bytes([high, low]);
+                self.spaces.of(partition, db).raise_floor(Arc::new(floor));
+                if !reclaimed {
+                    self.to_reclaim.lock().insert((partition, db));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes the counts of a clean stop, or counts.
+    fn find_counts(&self) -> Result<u64, ReplicaError> {
+        if self.store.was_clean()
+            && let Some(raw) = self.store.load(0, Table::Meta, COUNTS_ROW)?
+            && self.spaces.take_counts(&raw).is_ok()
+        {
+            return Ok(0);
+        }
+        let mut counted = 0;
+        for shard in 0..self.store.shards() {
+            let mut from = Vec::new();
+            loop {
+                let rows = self
+                    .store
+                    .scan(shard, Table::Data, &from, &[0xff; 16], SCAN_PAGE)?;
+                let Some((last, _)) = rows.last() else { break };
+                from = [last.as_slice(), &[0]].concat();
+                for (row_key, raw) in rows {
+                    let Some((at, db, _)) = keys::parse(&row_key) else {
+                        continue;
+                    };
+                    let object = self.decode(at.partition, db, &raw)?;
+                    if !object.is_tombstone() {
+                        self.spaces.of(at.partition, db).add_live(1);
+                        counted += 1;
+                    }
+                }
+            }
+        }
+        Ok(counted)
+    }
+
+    /// Everything that was ever written here, as a context.
+    pub(super) fn everything(&self) -> Context {
+        let mut everything = self.actors.lock().clone();
+        everything.insert_interval(self.actor, 0, self.seq.load(Ordering::Acquire));
+        everything
+    }
+}
+
+/// Randomness from the operating system.
+pub(super) fn random_u64() -> u64 {
+    let mut raw = [0; 8];
+    getrandom::fill(&mut raw).expect("the operating system has randomness");
+    u64::from_le_bytes(raw)
+}
