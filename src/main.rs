@@ -1,1 +1,84 @@
-fn main() {}
+//! The command line; nothing else.
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use clap::{Arg, ArgMatches, Command};
+use ringwood::config::{Config, DIRECTIVES};
+use tracing_subscriber::filter::LevelFilter;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    let matches = command_line().get_matches();
+    match matches.subcommand() {
+        Some(("server", flags)) => server(flags),
+        _ => ExitCode::FAILURE,
+    }
+}
+
+fn command_line() -> Command {
+    let config = Arg::new("config").long("config").value_name("FILE");
+    let mut server = Command::new("server")
+        .about("Run a node")
+        .arg(config.help("The configuration file; conf/ringwood.toml shows every directive"));
+    for directive in DIRECTIVES {
+        let default = if directive.default.is_empty() {
+            "none"
+        } else {
+            directive.default
+        };
+        server = server.arg(
+            Arg::new(directive.name)
+                .long(directive.name)
+                .value_name("VALUE")
+                .allow_hyphen_values(true)
+                .help(format!("{} [default: {default}]", directive.help)),
+        );
+    }
+    Command::new("ringwood")
+        .version(env!("CARGO_PKG_VERSION"))
+        .about("A store that speaks Redis's protocol and replicates the way Amazon's Dynamo does.")
+        .subcommand_required(true)
+        .arg_required_else_help(true)
+        .subcommand(server)
+}
+
+fn server(flags: &ArgMatches) -> ExitCode {
+    let file = flags.get_one::<String>("config").map(Path::new);
+    let given = DIRECTIVES
+        .iter()
+        .filter_map(|d| Some((d.name, flags.get_one::<String>(d.name)?.as_str())));
+    let config = match Config::load(file, given) {
+        Ok(config) => config,
+        Err(error) => {
+            eprintln!("ringwood: {error}");
+            return ExitCode::from(2);
+        }
+    };
+    start_log(&config.text("loglevel"));
+    match ringwood::server::run(config) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!("{error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn start_log(level: &str) {
+    let level = match level {
+        "debug" => LevelFilter::DEBUG,
+        "warning" => LevelFilter::WARN,
+        "nothing" => LevelFilter::OFF,
+        _ => LevelFilter::INFO,
+    };
+    let ansi = std::io::IsTerminal::is_terminal(&std::io::stderr());
+    tracing_subscriber::fmt()
+        .with_max_level(level)
+        .with_writer(std::io::stderr)
+        .with_ansi(ansi)
+        .with_target(false)
+        .init();
+}

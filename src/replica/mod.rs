@@ -9,6 +9,8 @@ mod keyspace;
 mod reclaim;
 mod space;
 mod start;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -197,7 +199,7 @@ impl Replica {
     }
 
     fn locate<'a>(&self, key: Key<'a>, at: Position) -> Located<'a> {
-        let shard = usize::from(at.partition) % self.store.shards();
+        let shard = self.shard_of(at.partition);
         Located {
             key,
             at,

@@ -1,0 +1,250 @@
+//! What only a causal store has: SIBLINGS, RESOLVE, and the operator's RINGWOOD.
+//!
+//! A context leaves the server as text, bound to its key and authenticated with the cluster's
+//! secret: a forged one could hide writes that nobody has seen.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use bytes::Bytes;
+
+use super::args::Args;
+use super::error::Error;
+use super::expiry;
+use super::{Ctx, Outcome};
+use crate::clock;
+use crate::logic::causal::{Context, Payload, Value};
+use crate::logic::codec::Reader;
+use crate::logic::placement;
+use crate::logic::row;
+use crate::logic::types::string::{self, Change};
+use crate::replica::DATABASES;
+
+const TAG_LEN: usize = 16;
+
+/// What authenticates contexts.
+#[derive(Clone)]
+pub struct ContextSeal([u8; 32]);
+
+impl ContextSeal {
+    /// From the cluster's secret.
+    pub fn new(secret: &[u8]) -> Self {
+        Self(blake3::derive_key("ringwood context token v1", secret))
+    }
+
+    fn tag(&self, key: &[u8], body: &[u8]) -> [u8; TAG_LEN] {
+        let mut hasher = blake3::Hasher::new_keyed(&self.0);
+        hasher.update(&(key.len() as u64).to_le_bytes());
+        hasher.update(key);
+        hasher.update(body);
+        let mut tag = [0; TAG_LEN];
+        tag.copy_from_slice(&hasher.finalize().as_bytes()[..TAG_LEN]);
+        tag
+    }
+
+    fn token(&self, key: &[u8], context: &Context) -> String {
+        let mut raw = vec![0; TAG_LEN];
+        row::put_context(&mut raw, context);
+        let tag = self.tag(key, &raw[TAG_LEN..]);
+        raw[..TAG_LEN].copy_from_slice(&tag);
+        URL_SAFE_NO_PAD.encode(raw)
+    }
+
+    fn open(&self, key: &[u8], token: &[u8]) -> Result<Context, Error> {
+        let raw = URL_SAFE_NO_PAD
+            .decode(token)
+            .map_err(|_| Error::BadContext)?;
+        let (tag, body) = raw.split_at_checked(TAG_LEN).ok_or(Error::BadContext)?;
+        let expected = blake3::hash(&self.tag(key, body));
+        if expected != blake3::hash(tag) {
+            return Err(Error::BadContext);
+        }
+        let mut r = Reader(body);
+        let context = row::read_context(&mut r).map_err(|_| Error::BadContext)?;
+        if r.0.is_empty() {
+            Ok(context)
+        } else {
+            Err(Error::BadContext)
+        }
+    }
+}
+
+/// `FIELD element` names a part of a collection; a string has none.
+fn refuse_field(ctx: &mut Ctx<'_>, key: &[u8]) -> Result<(), Error> {
+    if ctx.shown(key)?.is_some() {
+        return Err(Error::text(
+            "WRONGTYPE Operation against a key holding the wrong kind of value",
+        ));
+    }
+    Err(Error::text(
+        "ERR FIELD needs a collection, and this version has none yet",
+    ))
+}
+
+pub(super) fn siblings(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
+    let mut with_meta = false;
+    let mut nth = 2;
+    while nth < args.len() {
+        if args.is(nth, "WITHMETA") {
+            with_meta = true;
+        } else if args.is(nth, "FIELD") && nth + 1 < args.len() {
+            return refuse_field(ctx, args.at(1));
+        } else {
+            return Err(Error::Syntax);
+        }
+        nth += 1;
+    }
+    let key = args.at(1);
+    let object = ctx.object(key)?;
+    let now_ms = clock::now_ms();
+    let found = string::siblings(&object, now_ms);
+    ctx.reply.array(2);
+    ctx.reply
+        .bulk(ctx.node.seal.token(key, object.context()).as_bytes());
+    ctx.reply.array(found.len());
+    for sibling in found {
+        if !with_meta {
+            ctx.reply.bulk(&sibling.bytes);
+            continue;
+        }
+        ctx.reply.array(4);
+        ctx.reply.bulk(&sibling.bytes);
+        ctx.reply.integer(sibling.at.ms() as i64);
+        ctx.reply.bulk(ctx.node.name_of(sibling.actor).as_bytes());
+        let ttl = sibling
+            .expires_at_ms
+            .map_or(-1, |at| at.saturating_sub(now_ms) as i64);
+        ctx.reply.integer(ttl);
+    }
+    Ok(())
+}
+
+pub(super) fn resolve(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
+    let key = args.at(1);
+    let seen = ctx.node.seal.open(key, args.at(2))?;
+    let (mut value, mut expires, mut keep_ttl) = (None, None, false);
+    let mut nth = 3;
+    if nth < args.len() && !(args.is(nth, "FIELD") && args.len() == 5) {
+        value = Some(Bytes::copy_from_slice(args.at(nth)));
+        nth += 1;
+    }
+    while nth < args.len() {
+        let unit = expiry::unit(args.at(nth)).filter(|_| nth + 1 < args.len());
+        match unit {
+            Some(unit) if expires.is_none() && !keep_ttl => {
+                expires = expiry::absolute(args, Some((unit, nth + 1)), "resolve")?;
+                nth += 1;
+            }
+            None if args.is(nth, "KEEPTTL") && expires.is_none() => keep_ttl = true,
+            None if args.is(nth, "FIELD") && nth + 1 < args.len() => return refuse_field(ctx, key),
+            _ => return Err(Error::Syntax),
+        }
+        nth += 1;
+    }
+    ctx.update(key, |object, now_ms| {
+        let kept = string::shown(object, now_ms)
+            .and_then(|s| s.expires_at_ms)
+            .filter(|_| keep_ttl);
+        let value = value.map(|bytes| Value {
+            payload: Payload::Bytes(bytes),
+            expires_at_ms: expires.or(kept),
+        });
+        (Change::Resolve { seen, value }, ())
+    })?;
+    let object = ctx.object(key)?;
+    let now = string::siblings(&object, clock::now_ms()).len();
+    ctx.reply.array(2);
+    ctx.reply
+        .bulk(ctx.node.seal.token(key, object.context()).as_bytes());
+    ctx.reply.integer(now as i64);
+    Ok(())
+}
+
+pub(super) fn local(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
+    let object = ctx.object(args.at(2))?;
+    let bytes = (!object.is_unknown()).then(|| row::encode(&object));
+    ctx.reply.bulk_or_null(bytes.as_deref());
+    Ok(())
+}
+
+pub(super) fn owners(ctx: &mut Ctx<'_>, _: Args<'_>) -> Outcome {
+    ctx.reply.bulks(&[ctx.node.name.as_bytes()]);
+    Ok(())
+}
+
+pub(super) fn hints(ctx: &mut Ctx<'_>, _: Args<'_>) -> Outcome {
+    // A lone node owns everything, so there is nobody to hold a hint for.
+    ctx.reply.integer(0);
+    Ok(())
+}
+
+pub(super) fn explain(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
+    let key = args.at(2);
+    let object = ctx.object(key)?;
+    let now_ms = clock::now_ms();
+    let slot = placement::slot_of(key);
+    let partition = ctx.node.replica.partitions().of(slot);
+    let mut text = format!(
+        "key            {}\ndatabase       {}\nslot           {}\npartition      {partition}\n\
+         preference     {}\ncoordinator    {}\n\nreplica {}\n  context      {:?}\n",
+        String::from_utf8_lossy(key),
+        ctx.session.db,
+        slot.0,
+        ctx.node.name,
+        ctx.node.name,
+        ctx.node.name,
+        object.context().last(ctx.node.replica.actor()),
+    );
+    text.push_str(&format!(
+        "  versions     {}\n",
+        object.all_versions().count()
+    ));
+    for version in object.all_versions() {
+        let age_ms = now_ms.saturating_sub(version.at.ms());
+        let state = if version.value.is_expired(now_ms) {
+            ", expired"
+        } else {
+            ""
+        };
+        let what = match &version.value.payload {
+            Payload::Bytes(bytes) => format!("{} bytes", bytes.len()),
+            Payload::Count(amount) => format!("contribution {amount}"),
+        };
+        text.push_str(&format!(
+            "  {}  {what}, {age_ms} ms old{state}\n",
+            version.dot
+        ));
+    }
+    ctx.reply.verbatim(&text);
+    Ok(())
+}
+
+pub(super) fn status(ctx: &mut Ctx<'_>, _: Args<'_>) -> Outcome {
+    let replica = &ctx.node.replica;
+    let keys: u64 = (0..DATABASES).map(|db| replica.live_keys(db)).sum();
+    let usage = replica.store().usage();
+    ctx.reply.verbatim(&format!(
+        "node           {}\nactor          {}\nmembers        1 (a lone node: N = R = W = 1)\n\
+         partitions     {}\nkeys           {keys}\ndisk           {} bytes in {} shards{}\n",
+        ctx.node.name,
+        replica.actor(),
+        replica.partitions().count(),
+        usage.disk_bytes,
+        replica.store().shards(),
+        if usage.disk_full {
+            ", FULL: writes are refused"
+        } else {
+            ""
+        },
+    ));
+    Ok(())
+}
+
+pub(super) fn ring(ctx: &mut Ctx<'_>, _: Args<'_>) -> Outcome {
+    let partitions = ctx.node.replica.partitions().count();
+    ctx.reply.verbatim(&format!(
+        "partitions 0-{}  {}\n",
+        partitions - 1,
+        ctx.node.name
+    ));
+    Ok(())
+}

@@ -1,0 +1,128 @@
+//! Every error that a client can read, in Redis's own words where Redis has them: clients match.
+
+use std::borrow::Cow;
+
+use thiserror::Error;
+
+use crate::replica::ReplicaError;
+use crate::storage::{Refused, StoreError};
+
+/// An error reply. Unless it says otherwise nothing was changed.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum Error {
+    /// A text of one place.
+    #[error("{0}")]
+    Text(Cow<'static, str>),
+    /// Options that do not fit together.
+    #[error("ERR syntax error")]
+    Syntax,
+    /// Not a 64-bit integer.
+    #[error("ERR value is not an integer or out of range")]
+    NotInteger,
+    /// Not a float.
+    #[error("ERR value is not a valid float")]
+    NotFloat,
+    /// A counter at its end.
+    #[error("ERR increment or decrement would overflow")]
+    Overflow,
+    /// A float counter at its end.
+    #[error("ERR increment would produce NaN or Infinity")]
+    NotFinite,
+    /// No such key.
+    #[error("ERR no such key")]
+    NoSuchKey,
+    /// The key exists.
+    #[error("BUSYKEY Target key name already exists.")]
+    BusyKey,
+    /// Source and destination are one.
+    #[error("ERR source and destination objects are the same")]
+    SameObject,
+    /// Not a database.
+    #[error("ERR DB index is out of range")]
+    DbIndex,
+    /// An expiry that cannot be.
+    #[error("ERR invalid expire time in '{0}' command")]
+    InvalidExpire(&'static str),
+    /// Too many or too few arguments.
+    #[error("ERR wrong number of arguments for '{0}' command")]
+    Arity(Cow<'static, str>),
+    /// Beyond `proto-max-bulk-len`.
+    #[error("ERR string exceeds maximum allowed size (proto-max-bulk-len)")]
+    StringTooLong,
+    /// Beyond the longest key.
+    #[error("ERR key is too long: {0} bytes, at most 60000 are possible")]
+    KeyTooLong(usize),
+    /// Before AUTH.
+    #[error("NOAUTH Authentication required.")]
+    NoAuth,
+    /// AUTH failed.
+    #[error("WRONGPASS invalid username-password pair or user is disabled.")]
+    WrongPass,
+    /// HELLO with another version.
+    #[error("NOPROTO unsupported protocol version")]
+    NoProto,
+    /// A queued command was wrong.
+    #[error("EXECABORT Transaction discarded because of previous errors.")]
+    ExecAbort,
+    /// A context that this cluster did not give out for this key.
+    #[error("BADCONTEXT the context is not one of this key: ask SIBLINGS for a fresh one")]
+    BadContext,
+    /// The disk does not take the write.
+    #[error(
+        "MISCONF Errors writing to the disk: the write was not stored. Reads go on; writing \
+         resumes by itself when there is space"
+    )]
+    MisConf,
+    /// The node stops.
+    #[error("ERR the node is shutting down")]
+    Closing,
+    /// Reading the disk failed.
+    #[error("ERR reading from the disk failed: {0}")]
+    Disk(String),
+    /// No such subcommand.
+    #[error("ERR unknown subcommand '{0}'. Try {1} HELP.")]
+    UnknownSubcommand(String, String),
+}
+
+impl Error {
+    /// A text that only one place uses.
+    pub const fn text(text: &'static str) -> Self {
+        Self::Text(Cow::Borrowed(text))
+    }
+
+    /// The first word, for INFO errorstats.
+    pub fn prefix(&self) -> String {
+        let text = self.to_string();
+        text.split(' ').next().unwrap_or("ERR").to_owned()
+    }
+
+    /// An unknown command, with the start of its arguments, as Redis says it.
+    pub fn unknown_command<'a>(args: impl Iterator<Item = &'a [u8]>) -> Self {
+        let mut args =
+            args.map(|arg| String::from_utf8_lossy(&arg[..arg.len().min(128)]).into_owned());
+        let name = args.next().unwrap_or_default();
+        let mut shown = String::new();
+        for arg in args {
+            if shown.len() >= 128 {
+                break;
+            }
+            let room = 128 - shown.len();
+            let cut: String = arg.chars().take(room).collect();
+            shown.push_str(&format!("'{cut}' "));
+        }
+        Self::Text(
+            format!("ERR unknown command '{name}', with args beginning with: {shown}").into(),
+        )
+    }
+}
+
+impl From<ReplicaError> for Error {
+    fn from(error: ReplicaError) -> Self {
+        match error {
+            ReplicaError::Refused(Refused::DiskFull) => Self::MisConf,
+            ReplicaError::Refused(Refused::Closing) => Self::Closing,
+            ReplicaError::Store(StoreError::Engine(reason)) => Self::Disk(reason),
+            other => Self::Disk(other.to_string()),
+        }
+    }
+}

@@ -1,0 +1,443 @@
+//! Keys of any type: existence, names, and the key space as a whole.
+
+use bytes::Bytes;
+
+use super::args::Args;
+use super::error::Error;
+use super::strings::exists as is_shown;
+use super::{Ctx, Outcome};
+use crate::clock;
+use crate::logic::causal::{Object, Payload, Value};
+use crate::logic::codec::{Reader, put_bytes, put_varint};
+use crate::logic::glob;
+use crate::logic::types::string::{self, Change};
+use crate::replica::Found;
+
+/// Keys that one page of KEYS looks at.
+const KEYS_PAGE: usize = 4_096;
+/// DUMP's own format; Redis's payloads end in an RDB version and are refused.
+const DUMP_MAGIC: &[u8] = b"ringwood1";
+/// The longest value that Redis keeps in one allocation with its header ("embstr").
+const EMBSTR_MAX: usize = 44;
+
+pub(super) fn del(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
+    let mut gone = 0;
+    for key in args.from(1) {
+        gone += i64::from(ctx.update(key, |object, now_ms| {
+            let shown = is_shown(object, now_ms);
+            (if shown { Change::Delete } else { Change::Keep }, shown)
+        })?);
+    }
+    ctx.reply.integer(gone);
+    Ok(())
+}
+
+pub(super) fn exists(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
+    let mut found = 0;
+    for key in args.from(1) {
+        let shown = ctx.shown(key)?.is_some();
+        ctx.count_lookup(shown);
+        found += i64::from(shown);
+    }
+    ctx.reply.integer(found);
+    Ok(())
+}
+
+pub(super) fn type_of(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
+    let shown = ctx.shown(args.at(1))?;
+    ctx.reply
+        .simple(if shown.is_some() { "string" } else { "none" });
+    Ok(())
+}
+
+pub(super) fn rename(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
+    transfer(ctx, args, false)?;
+    ctx.reply.ok();
+    Ok(())
+}
+
+pub(super) fn renamenx(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
+    let done = transfer(ctx, args, true)?;
+    ctx.reply.integer(i64::from(done));
+    Ok(())
+}
+
+/// Carries values, siblings and expiry over to the other name.
+fn transfer(ctx: &mut Ctx<'_>, args: Args<'_>, only_if_absent: bool) -> Result<bool, Error> {
+    let (from, to) = (args.at(1), args.at(2));
+    if from == to {
+        return if ctx.shown(from)?.is_some() {
+            Ok(!only_if_absent)
+        } else {
+            Err(Error::NoSuchKey)
+        };
+    }
+    let db = ctx.session.db;
+    ctx.update_two((db, from), (db, to), |source, target, now_ms| {
+        if !is_shown(source, now_ms) {
+            return (keep_both(), Err(Error::NoSuchKey));
+        }
+        if only_if_absent && is_shown(target, now_ms) {
+            return (keep_both(), Ok(false));
+        }
+        let values = string::values(source, now_ms);
+        ([Change::Delete, Change::PutAll(values)], Ok(true))
+    })?
+}
+
+pub(super) fn copy(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
+    let (mut to_db, mut replace) = (ctx.session.db, false);
+    let mut nth = 3;
+    while nth < args.len() {
+        if args.is(nth, "REPLACE") {
+            replace = true;
+        } else if args.is(nth, "DB") && nth + 1 < args.len() {
+            to_db = args.database(nth + 1)?;
+            nth += 1;
+        } else {
+            return Err(Error::Syntax);
+        }
+        nth += 1;
+    }
+    let (from, to) = (args.at(1), args.at(2));
+    if from == to && to_db == ctx.session.db {
+        return Err(Error::SameObject);
+    }
+    let db = ctx.session.db;
+    let done = ctx.update_two((db, from), (to_db, to), |source, target, now_ms| {
+        if !is_shown(source, now_ms) || (!replace && is_shown(target, now_ms)) {
+            return (keep_both(), false);
+        }
+        (
+            [Change::Keep, Change::PutAll(string::values(source, now_ms))],
+            true,
+        )
+    })?;
+    ctx.reply.integer(i64::from(done));
+    Ok(())
+}
+
+pub(super) fn move_key(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
+    let (db, to_db) = (ctx.session.db, args.database(2)?);
+    if db == to_db {
+        return Err(Error::SameObject);
+    }
+    let key = args.at(1);
+    let done = ctx.update_two((db, key), (to_db, key), |source, target, now_ms| {
+        if !is_shown(source, now_ms) || is_shown(target, now_ms) {
+            return (keep_both(), false);
+        }
+        (
+            [
+                Change::Delete,
+                Change::PutAll(string::values(source, now_ms)),
+            ],
+            true,
+        )
+    })?;
+    ctx.reply.integer(i64::from(done));
+    Ok(())
+}
+
+fn keep_both() -> [Change; 2] {
+    [Change::Keep, Change::Keep]
+}
+
+pub(super) fn randomkey(ctx: &mut Ctx<'_>, _: Args<'_>) -> Outcome {
+    let db = ctx.node.replica.database(ctx.session.db);
+    let key = ctx.over_keys(|replica| replica.random_key(db))?;
+    ctx.reply.bulk_or_null(key.as_deref());
+    Ok(())
+}
+
+pub(super) fn dbsize(ctx: &mut Ctx<'_>, _: Args<'_>) -> Outcome {
+    let db = ctx.node.replica.database(ctx.session.db);
+    ctx.reply.integer(ctx.node.replica.live_keys(db) as i64);
+    Ok(())
+}
+
+pub(super) fn keys(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
+    let db = ctx.node.replica.database(ctx.session.db);
+    let pattern = args.at(1);
+    let keys = ctx.over_keys(|replica| {
+        let (mut keys, mut cursor) = (Vec::new(), 0);
+        loop {
+            let found = replica.scan(db, cursor, KEYS_PAGE)?;
+            keys.extend(
+                found
+                    .keys
+                    .into_iter()
+                    .filter(|key| glob::matches(pattern, key)),
+            );
+            cursor = found.cursor;
+            if cursor == 0 {
+                return Ok(keys);
+            }
+        }
+    })?;
+    ctx.reply.bulks(&keys);
+    Ok(())
+}
+
+/// The options that SCAN and CONFLICTS share.
+pub(super) struct ScanOptions<'a> {
+    cursor: u64,
+    count: usize,
+    pattern: Option<&'a [u8]>,
+    kind: Option<&'a [u8]>,
+}
+
+impl<'a> ScanOptions<'a> {
+    pub(super) fn parse(args: Args<'a>, with_type: bool) -> Result<Self, Error> {
+        let cursor = std::str::from_utf8(args.at(1))
+            .ok()
+            .and_then(|text| text.parse().ok());
+        let cursor = cursor.ok_or(Error::text("ERR invalid cursor"))?;
+        let mut options = Self {
+            cursor,
+            count: 10,
+            pattern: None,
+            kind: None,
+        };
+        let mut nth = 2;
+        while nth < args.len() {
+            if nth + 1 == args.len() {
+                return Err(Error::Syntax);
+            }
+            match () {
+                () if args.is(nth, "COUNT") => {
+                    let count = args.integer(nth + 1)?;
+                    options.count = usize::try_from(count)
+                        .ok()
+                        .filter(|&c| c > 0)
+                        .ok_or(Error::Syntax)?;
+                }
+                () if args.is(nth, "MATCH") => options.pattern = Some(args.at(nth + 1)),
+                () if with_type && args.is(nth, "TYPE") => options.kind = Some(args.at(nth + 1)),
+                () => return Err(Error::Syntax),
+            }
+            nth += 2;
+        }
+        Ok(options)
+    }
+}
+
+pub(super) fn scan(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
+    let options = ScanOptions::parse(args, true)?;
+    let db = ctx.node.replica.database(ctx.session.db);
+    let found = ctx.over_keys(|replica| replica.scan(db, options.cursor, options.count))?;
+    reply_page(ctx, found, &options);
+    Ok(())
+}
+
+pub(super) fn conflicts(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
+    let options = ScanOptions::parse(args, false)?;
+    let db = ctx.node.replica.database(ctx.session.db);
+    let found = ctx.over_keys(|replica| replica.conflicts(db, options.cursor, options.count))?;
+    reply_page(ctx, found, &options);
+    Ok(())
+}
+
+fn reply_page(ctx: &mut Ctx<'_>, found: Found, options: &ScanOptions<'_>) {
+    let kind_matches = options
+        .kind
+        .is_none_or(|kind| kind.eq_ignore_ascii_case(b"string"));
+    let wanted = |key: &Vec<u8>| {
+        kind_matches
+            && options
+                .pattern
+                .is_none_or(|pattern| glob::matches(pattern, key))
+    };
+    let keys: Vec<_> = found.keys.into_iter().filter(wanted).collect();
+    ctx.reply.array(2);
+    ctx.reply.bulk(found.cursor.to_string().as_bytes());
+    ctx.reply.bulks(&keys);
+}
+
+pub(super) fn flushdb(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
+    flush(ctx, args, Some(ctx.session.db))
+}
+
+pub(super) fn flushall(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
+    flush(ctx, args, None)
+}
+
+/// The table runs it with every other command kept out.
+fn flush(ctx: &mut Ctx<'_>, args: Args<'_>, db: Option<u8>) -> Outcome {
+    let plain = args.len() == 1 || (args.len() == 2 && (args.is(1, "ASYNC") || args.is(1, "SYNC")));
+    if !plain {
+        return Err(Error::Syntax);
+    }
+    let stored = db.map(|db| ctx.node.replica.database(db));
+    let written = ctx.node.replica.flush(stored)?;
+    ctx.written.extend(written);
+    ctx.reply.ok();
+    Ok(())
+}
+
+pub(super) fn swapdb(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
+    let index = |nth, error| match args.database(nth) {
+        Err(Error::NotInteger) => Err(Error::text(error)),
+        other => other,
+    };
+    let a = index(1, "ERR invalid first DB index")?;
+    let b = index(2, "ERR invalid second DB index")?;
+    if a != b {
+        let written = ctx.node.replica.swap_databases(a, b)?;
+        ctx.written.push(written);
+    }
+    ctx.reply.ok();
+    Ok(())
+}
+
+pub(super) fn object_encoding(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
+    let Some(shown) = ctx.shown(args.at(2))? else {
+        return missing(ctx);
+    };
+    let encoding = match () {
+        () if shown.integer().is_some() => "int",
+        () if shown.bytes.len() <= EMBSTR_MAX => "embstr",
+        () => "raw",
+    };
+    ctx.reply.bulk(encoding.as_bytes());
+    Ok(())
+}
+
+pub(super) fn object_refcount(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
+    constant(ctx, args, 1)
+}
+
+/// Access times are not kept: the cache does without them. Zero is what a recently used key has.
+pub(super) fn object_idletime(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
+    constant(ctx, args, 0)
+}
+
+fn constant(ctx: &mut Ctx<'_>, args: Args<'_>, value: i64) -> Outcome {
+    if ctx.shown(args.at(2))?.is_none() {
+        return missing(ctx);
+    }
+    ctx.reply.integer(value);
+    Ok(())
+}
+
+pub(super) fn object_freq(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
+    if ctx.shown(args.at(2))?.is_none() {
+        return missing(ctx);
+    }
+    Err(Error::text(
+        "ERR An LFU maxmemory policy is not selected, access frequency not tracked. Please note \
+         that when switching between policies at runtime LRU and LFU data will take some time to \
+         adjust.",
+    ))
+}
+
+fn missing(ctx: &mut Ctx<'_>) -> Outcome {
+    ctx.reply.null();
+    Ok(())
+}
+
+pub(super) fn memory_usage(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
+    if args.len() > 3 && !(args.len() == 5 && args.is(3, "SAMPLES")) {
+        return Err(Error::Syntax);
+    }
+    let object = ctx.object(args.at(2))?;
+    if !is_shown(&object, clock::now_ms()) {
+        return missing(ctx);
+    }
+    let row = crate::logic::row::encode(&object).len() + args.at(2).len();
+    ctx.reply
+        .integer((row + crate::storage::keys::PREFIX_LEN) as i64);
+    Ok(())
+}
+
+pub(super) fn dump(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
+    let object = ctx.object(args.at(1))?;
+    let payload = encode_dump(&object);
+    ctx.reply.bulk_or_null(payload.as_deref());
+    Ok(())
+}
+
+fn encode_dump(object: &Object) -> Option<Vec<u8>> {
+    let values = string::values(object, clock::now_ms());
+    if values.is_empty() {
+        return None;
+    }
+    let mut out = DUMP_MAGIC.to_vec();
+    put_varint(&mut out, values.len() as u64);
+    for value in &values {
+        if let Payload::Bytes(bytes) = &value.payload {
+            put_bytes(&mut out, bytes);
+        }
+    }
+    let sum = crc32fast::hash(&out);
+    out.extend_from_slice(&sum.to_le_bytes());
+    Some(out)
+}
+
+fn decode_dump(payload: &[u8]) -> Option<Vec<Bytes>> {
+    let (body, sum) = payload.split_at_checked(payload.len().checked_sub(4)?)?;
+    let body = body.strip_prefix(DUMP_MAGIC)?;
+    if crc32fast::hash(&payload[..payload.len() - 4]).to_le_bytes() != sum {
+        return None;
+    }
+    let mut r = Reader(body);
+    let count = r.count(1).ok()?;
+    let values: Result<Vec<_>, _> = (0..count)
+        .map(|_| r.bytes().map(Bytes::copy_from_slice))
+        .collect();
+    values
+        .ok()
+        .filter(|values| r.0.is_empty() && !values.is_empty())
+}
+
+pub(super) fn restore(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
+    let (mut replace, mut absolute) = (false, false);
+    let mut nth = 4;
+    while nth < args.len() {
+        match () {
+            () if args.is(nth, "REPLACE") => replace = true,
+            () if args.is(nth, "ABSTTL") => absolute = true,
+            () if args.is(nth, "IDLETIME") && nth + 1 < args.len() => {
+                nth += 1;
+                if args.integer(nth)? < 0 {
+                    return Err(Error::text("ERR Invalid IDLETIME value, must be >= 0"));
+                }
+            }
+            () if args.is(nth, "FREQ") && nth + 1 < args.len() => {
+                nth += 1;
+                if !(0..=255).contains(&args.integer(nth)?) {
+                    return Err(Error::text(
+                        "ERR Invalid FREQ value, must be >= 0 and <= 255",
+                    ));
+                }
+            }
+            () => return Err(Error::Syntax),
+        }
+        nth += 1;
+    }
+    if !replace && ctx.shown(args.at(1))?.is_some() {
+        return Err(Error::BusyKey);
+    }
+    let ttl = args.integer(2)?;
+    let ttl = u64::try_from(ttl).map_err(|_| Error::text("ERR Invalid TTL value, must be >= 0"))?;
+    let values = decode_dump(args.at(3)).ok_or(Error::text(
+        "ERR DUMP payload version or checksum are wrong",
+    ))?;
+    let start = if absolute { 0 } else { clock::now_ms() };
+    let expires_at_ms = (ttl > 0).then(|| start.saturating_add(ttl));
+    let values = values
+        .into_iter()
+        .map(|bytes| Value {
+            payload: Payload::Bytes(bytes),
+            expires_at_ms,
+        })
+        .collect();
+    ctx.update(args.at(1), |object, now_ms| {
+        if !replace && is_shown(object, now_ms) {
+            return (Change::Keep, Err(Error::BusyKey));
+        }
+        (Change::PutAll(values), Ok(()))
+    })??;
+    ctx.reply.ok();
+    Ok(())
+}

@@ -1,0 +1,258 @@
+//! Commands: from words to changes of objects, and from results to replies.
+//!
+//! Reading order: [`table`] (THE table), this file (how one command runs), then a file a family.
+//! A handler runs to its end without waiting; what it has to wait for (its commits, a sleep) it
+//! leaves in [`Ctx`], and the connection waits before the reply leaves.
+
+pub mod args;
+mod causal;
+mod connection;
+mod docs;
+pub mod error;
+mod expiry;
+mod float;
+mod info;
+mod keys;
+mod node;
+mod server;
+mod session;
+mod strings;
+mod table;
+mod transactions;
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+
+pub use causal::ContextSeal;
+pub use node::{Node, NodeOptions, Pause};
+pub use server::appendfsync;
+pub use session::{Client, Clients, ReplyMode, Session};
+pub use table::{Flags, Spec, all as all_commands};
+
+use crate::clock;
+use crate::logic::causal::Object;
+use crate::logic::types::string::{self, Change, Shown};
+use crate::net::resp::Reply;
+use crate::replica::{Key, Replica, ReplicaError, Written};
+use crate::storage::keys::MAX_KEY_LEN;
+use args::Args;
+use error::Error;
+
+/// A handler's end: the reply is written, or it is this error.
+pub type Outcome = Result<(), Error>;
+
+/// What the connection does after a command.
+#[derive(Debug, Default)]
+pub enum After {
+    /// Goes on.
+    #[default]
+    Nothing,
+    /// Sends the reply and closes.
+    Close,
+    /// Waits, then goes on.
+    Sleep(Duration),
+    /// Waits until this connection's writes are on the disk, at most so long, then replies
+    /// `[fsynced here, replicas]`.
+    AwaitSync(Option<Duration>),
+    /// Becomes a monitor.
+    Monitor,
+}
+
+/// What a handler works with.
+pub struct Ctx<'a> {
+    /// The node.
+    pub node: &'a Arc<Node>,
+    /// The connection's state.
+    pub session: &'a mut Session,
+    /// Where the reply goes.
+    pub reply: &'a mut Reply,
+    /// Writes whose commit the reply waits for.
+    pub written: &'a mut Vec<Written>,
+    /// What comes after the reply.
+    pub after: After,
+}
+
+impl Ctx<'_> {
+    fn key<'k>(&self, db: u8, name: &'k [u8]) -> Result<Key<'k>, Error> {
+        if name.len() > MAX_KEY_LEN {
+            return Err(Error::KeyTooLong(name.len()));
+        }
+        Ok(Key {
+            db: self.node.replica.database(db),
+            name,
+        })
+    }
+
+    /// The object of a key in the selected database.
+    pub fn object(&self, name: &[u8]) -> Result<Arc<Object>, Error> {
+        self.object_in(self.session.db, name)
+    }
+
+    /// The object of a key.
+    pub fn object_in(&self, db: u8, name: &[u8]) -> Result<Arc<Object>, Error> {
+        Ok(self.node.replica.read(self.key(db, name)?)?)
+    }
+
+    /// What a key shows.
+    pub fn shown(&self, name: &[u8]) -> Result<Option<Shown>, Error> {
+        Ok(string::shown(&*self.object(name)?, clock::now_ms()))
+    }
+
+    /// Reads, decides and writes one key.
+    pub fn update<R>(
+        &mut self,
+        name: &[u8],
+        decide: impl FnOnce(&Object, u64) -> (Change, R),
+    ) -> Result<R, Error> {
+        let key = self.key(self.session.db, name)?;
+        let (result, written) = self.node.replica.update(key, decide)?;
+        self.written.extend(written);
+        Ok(result)
+    }
+
+    /// Reads, decides and writes two keys.
+    pub fn update_two<R>(
+        &mut self,
+        first: (u8, &[u8]),
+        second: (u8, &[u8]),
+        decide: impl FnOnce(&Object, &Object, u64) -> ([Change; 2], R),
+    ) -> Result<R, Error> {
+        let (first, second) = (self.key(first.0, first.1)?, self.key(second.0, second.1)?);
+        let (result, written) = self.node.replica.update_two(first, second, decide)?;
+        self.written.extend(written.into_iter().flatten());
+        Ok(result)
+    }
+
+    /// Writes one value over everything seen.
+    pub fn put(&mut self, name: &[u8], bytes: &[u8], expires_at_ms: Option<u64>) -> Outcome {
+        let bytes = Bytes::copy_from_slice(bytes);
+        self.update(name, |_, _| (strings::put(bytes, expires_at_ms), ()))
+    }
+
+    /// Reads over many keys: sees every write ordered so far, and may take its time.
+    pub fn over_keys<R>(
+        &self,
+        read: impl FnOnce(&Replica) -> Result<R, ReplicaError>,
+    ) -> Result<R, Error> {
+        let replica = &self.node.replica;
+        let read = || {
+            replica.settle();
+            read(replica)
+        };
+        Ok(tokio::task::block_in_place(read)?)
+    }
+
+    /// The longest string.
+    pub fn max_string(&self) -> usize {
+        self.node.config.number("proto-max-bulk-len") as usize
+    }
+
+    /// Counts a read for INFO.
+    pub fn count_lookup(&self, hit: bool) {
+        let stats = &self.node.stats;
+        let counter = if hit {
+            &stats.keyspace_hits
+        } else {
+            &stats.keyspace_misses
+        };
+        counter.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// Runs one command as a client sent it: looks it up, checks it, queues or runs it.
+pub fn execute(ctx: &mut Ctx<'_>, args: Args<'_>) {
+    let Some(spec) = table::find(args) else {
+        ctx.session.fail_transaction();
+        let error = unknown(args);
+        return reject(ctx, &error);
+    };
+    if let Err(error) = admit(ctx, spec, args) {
+        ctx.session.fail_transaction();
+        return reject(ctx, &error);
+    }
+    if ctx.session.transaction.is_some() && !spec.has(Flags::IN_TRANSACTION) {
+        if let Some(transaction) = &mut ctx.session.transaction {
+            transaction.push(spec, args);
+        }
+        return ctx.reply.simple("QUEUED");
+    }
+    if !spec.has(Flags::NO_MONITOR) {
+        ctx.node.show_monitors(ctx.session, args);
+    }
+    let node = Arc::clone(ctx.node);
+    if spec.has(Flags::EXCLUSIVE) {
+        let _alone = node.gate.write();
+        run(ctx, spec, args);
+    } else if spec.has(Flags::WRITE) || spec.has(Flags::READ) {
+        let _shared = node.gate.read();
+        run(ctx, spec, args);
+    } else {
+        run(ctx, spec, args);
+    }
+}
+
+/// Runs a command that was admitted, and keeps its statistics.
+fn run(ctx: &mut Ctx<'_>, spec: &'static Spec, args: Args<'_>) {
+    let started = clock::monotonic();
+    let outcome = (spec.handler)(ctx, args);
+    let failed = outcome.is_err();
+    if let Err(error) = outcome {
+        ctx.node.stats.count_error(&error);
+        ctx.reply.error(&error.to_string());
+    }
+    record(ctx, spec, args, started, failed);
+}
+
+fn record(ctx: &mut Ctx<'_>, spec: &'static Spec, args: Args<'_>, started: Instant, failed: bool) {
+    let took = clock::monotonic().duration_since(started);
+    ctx.node.stats.commands[spec.id()].record(took, failed);
+    ctx.session.client.touch(spec);
+    let threshold_us = ctx.node.slowlog.threshold_us();
+    if threshold_us >= 0 && took.as_micros() as i64 >= threshold_us {
+        ctx.node.slowlog.push(ctx.session, args, took);
+    }
+}
+
+fn admit(ctx: &Ctx<'_>, spec: &Spec, args: Args<'_>) -> Outcome {
+    let len = args.len() as i64;
+    let fits = if spec.arity >= 0 {
+        len == i64::from(spec.arity)
+    } else {
+        len >= -i64::from(spec.arity)
+    };
+    if !fits {
+        return Err(Error::Arity(spec.full_name().into()));
+    }
+    if !ctx.session.authenticated && !spec.has(Flags::NO_AUTH) {
+        return Err(Error::NoAuth);
+    }
+    if ctx.session.transaction.is_some() && spec.has(Flags::NO_MULTI) {
+        return Err(Error::text("ERR Command not allowed inside a transaction"));
+    }
+    Ok(())
+}
+
+fn reject(ctx: &mut Ctx<'_>, error: &Error) {
+    ctx.node.stats.count_error(error);
+    ctx.reply.error(&error.to_string());
+}
+
+fn unknown(args: Args<'_>) -> Error {
+    match table::container(args) {
+        Some(container) if args.len() > 1 => Error::UnknownSubcommand(
+            args.text(1).chars().take(128).collect(),
+            container.name.to_ascii_uppercase(),
+        ),
+        Some(container) => Error::Arity(container.name.into()),
+        None => Error::unknown_command(args.from(0)),
+    }
+}
+
+/// Whether a command may change keys, for CLIENT PAUSE WRITE.
+pub fn may_write(session: &Session, args: Args<'_>) -> bool {
+    let executes = args.is(0, "exec") && session.transaction.is_some();
+    executes || table::find(args).is_some_and(|spec| spec.has(Flags::WRITE))
+}

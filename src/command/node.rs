@@ -1,0 +1,402 @@
+//! What all connections of a node share: data, directives, clients, statistics.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use parking_lot::{Mutex, RwLock};
+use tokio::sync::{Notify, mpsc};
+
+use super::args::Args;
+use super::causal::ContextSeal;
+use super::error::Error;
+use super::session::{Clients, Session};
+use super::table;
+use crate::clock;
+use crate::config::Config;
+use crate::logic::causal::ActorId;
+use crate::replica::Replica;
+use crate::storage::AppendFsync;
+
+/// Commands that may wait for one slow MONITOR client; beyond it the client is closed.
+const MONITOR_QUEUE: usize = 4_096;
+/// Words of a slow log entry, and bytes of a word.
+const SLOWLOG_WORDS: usize = 32;
+const SLOWLOG_WORD_LEN: usize = 128;
+const MAX_ERROR_KINDS: usize = 128;
+
+/// What a node is made of.
+pub struct NodeOptions {
+    /// The data.
+    pub replica: Replica,
+    /// The directives.
+    pub config: Config,
+    /// What authenticates contexts.
+    pub seal: ContextSeal,
+    /// Applies `appendfsync` to the store.
+    pub set_appendfsync: Box<dyn Fn(AppendFsync) + Send + Sync>,
+    /// The port that was bound.
+    pub port: u16,
+}
+
+/// The node.
+pub struct Node {
+    /// The data.
+    pub replica: Replica,
+    /// The directives.
+    pub config: Config,
+    /// Its name for people.
+    pub name: String,
+    /// What authenticates contexts.
+    pub seal: ContextSeal,
+    /// Commands hold it shared; EXEC, FLUSHALL and the like alone.
+    pub gate: RwLock<()>,
+    /// Connections.
+    pub clients: Clients,
+    /// Counters.
+    pub stats: Stats,
+    /// Slow commands.
+    pub slowlog: SlowLog,
+    /// CLIENT PAUSE.
+    pub pause: Pause,
+    /// When the node started, in milliseconds since the epoch.
+    pub started_ms: u64,
+    /// Seconds since the epoch of the last SAVE.
+    pub last_save: AtomicU64,
+    /// The port that was bound.
+    pub port: u16,
+    /// A random name of this run.
+    pub run_id: String,
+    pub(super) set_appendfsync: Box<dyn Fn(AppendFsync) + Send + Sync>,
+    shutdown: Notify,
+    stopping: AtomicBool,
+    monitors: Mutex<Vec<mpsc::Sender<String>>>,
+    monitor_count: AtomicUsize,
+}
+
+impl Node {
+    /// A node that has started.
+    pub fn new(options: NodeOptions) -> Arc<Self> {
+        let NodeOptions {
+            replica,
+            config,
+            seal,
+            set_appendfsync,
+            port,
+        } = options;
+        let slowlog = SlowLog::default();
+        slowlog.configure(&config);
+        let node = Self {
+            name: config.text("node-name"),
+            run_id: format!("{}{:024x}", replica.actor(), clock::now_us()),
+            replica,
+            config,
+            seal,
+            gate: RwLock::new(()),
+            clients: Clients::default(),
+            stats: Stats::new(),
+            slowlog,
+            pause: Pause::default(),
+            started_ms: clock::now_ms(),
+            last_save: AtomicU64::new(clock::now_ms() / 1_000),
+            port,
+            set_appendfsync,
+            shutdown: Notify::new(),
+            stopping: AtomicBool::new(false),
+            monitors: Mutex::default(),
+            monitor_count: AtomicUsize::new(0),
+        };
+        Arc::new(node)
+    }
+
+    /// The name of the node that an actor is or was a run of. A lone node is all of them.
+    pub fn name_of(&self, _: ActorId) -> &str {
+        &self.name
+    }
+
+    /// Asks the node to stop.
+    pub fn stop(&self) {
+        self.stopping.store(true, Ordering::Release);
+        self.shutdown.notify_waiters();
+        self.shutdown.notify_one();
+    }
+
+    /// Waits until the node is asked to stop.
+    pub async fn stopped(&self) {
+        while !self.stopping.load(Ordering::Acquire) {
+            self.shutdown.notified().await;
+        }
+    }
+
+    /// A new monitor's feed.
+    pub fn add_monitor(&self) -> mpsc::Receiver<String> {
+        let (sender, receiver) = mpsc::channel(MONITOR_QUEUE);
+        let mut monitors = self.monitors.lock();
+        monitors.push(sender);
+        self.monitor_count.store(monitors.len(), Ordering::Release);
+        receiver
+    }
+
+    /// Shows a command to the monitors; one whose queue is full is dropped.
+    pub(super) fn show_monitors(&self, session: &Session, args: Args<'_>) {
+        if self.monitor_count.load(Ordering::Acquire) == 0 {
+            return;
+        }
+        let now_us = clock::now_us();
+        let mut line = format!(
+            "{}.{:06} [{} {}]",
+            now_us / 1_000_000,
+            now_us % 1_000_000,
+            session.db,
+            session.client.address
+        );
+        for word in args.from(0) {
+            line.push_str(&format!(" \"{}\"", word.escape_ascii()));
+        }
+        let mut monitors = self.monitors.lock();
+        monitors.retain(|monitor| monitor.try_send(line.clone()).is_ok());
+        self.monitor_count.store(monitors.len(), Ordering::Release);
+    }
+}
+
+/// Counters for INFO.
+#[derive(Debug)]
+pub struct Stats {
+    /// Reads that found their key.
+    pub keyspace_hits: AtomicU64,
+    /// Reads that did not.
+    pub keyspace_misses: AtomicU64,
+    /// Connections accepted.
+    pub connections: AtomicU64,
+    /// Connections refused for `maxclients` or protected mode.
+    pub rejected: AtomicU64,
+    /// Bytes received.
+    pub input_bytes: AtomicU64,
+    /// Bytes sent.
+    pub output_bytes: AtomicU64,
+    /// By the command's number.
+    pub commands: Vec<CommandStats>,
+    errors: Mutex<BTreeMap<String, u64>>,
+}
+
+/// One command's counters.
+#[derive(Debug, Default)]
+pub struct CommandStats {
+    /// Runs.
+    pub calls: AtomicU64,
+    /// Runs that ended in an error.
+    pub failed: AtomicU64,
+    /// Time in all.
+    pub nanos: AtomicU64,
+}
+
+impl CommandStats {
+    pub(super) fn record(&self, took: Duration, failed: bool) {
+        self.calls.fetch_add(1, Ordering::Relaxed);
+        self.nanos
+            .fetch_add(took.as_nanos() as u64, Ordering::Relaxed);
+        if failed {
+            self.failed.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
+
+impl Stats {
+    fn new() -> Self {
+        Self {
+            keyspace_hits: AtomicU64::new(0),
+            keyspace_misses: AtomicU64::new(0),
+            connections: AtomicU64::new(0),
+            rejected: AtomicU64::new(0),
+            input_bytes: AtomicU64::new(0),
+            output_bytes: AtomicU64::new(0),
+            commands: table::all()
+                .iter()
+                .map(|_| CommandStats::default())
+                .collect(),
+            errors: Mutex::default(),
+        }
+    }
+
+    /// Counts an error reply by its first word.
+    pub fn count_error(&self, error: &Error) {
+        let mut errors = self.errors.lock();
+        let prefix = error.prefix();
+        if errors.len() < MAX_ERROR_KINDS || errors.contains_key(&prefix) {
+            *errors.entry(prefix).or_default() += 1;
+        }
+    }
+
+    /// Error replies by their first word.
+    pub fn errors(&self) -> BTreeMap<String, u64> {
+        self.errors.lock().clone()
+    }
+
+    /// Commands run.
+    pub fn total_commands(&self) -> u64 {
+        self.commands
+            .iter()
+            .map(|c| c.calls.load(Ordering::Relaxed))
+            .sum()
+    }
+
+    /// Sets everything to zero.
+    pub fn reset(&self) {
+        for counter in [
+            &self.keyspace_hits,
+            &self.keyspace_misses,
+            &self.connections,
+            &self.rejected,
+            &self.input_bytes,
+            &self.output_bytes,
+        ] {
+            counter.store(0, Ordering::Relaxed);
+        }
+        for command in &self.commands {
+            command.calls.store(0, Ordering::Relaxed);
+            command.failed.store(0, Ordering::Relaxed);
+            command.nanos.store(0, Ordering::Relaxed);
+        }
+        self.errors.lock().clear();
+    }
+}
+
+/// CLIENT PAUSE: until when, and whether reads wait too.
+#[derive(Debug, Default)]
+pub struct Pause {
+    until_ms: AtomicU64,
+    all: AtomicBool,
+    ended: Notify,
+}
+
+impl Pause {
+    /// Pauses until a time.
+    pub fn begin(&self, until_ms: u64, all: bool) {
+        self.until_ms.fetch_max(until_ms, Ordering::AcqRel);
+        self.all.store(all, Ordering::Release);
+    }
+
+    /// Ends the pause.
+    pub fn end(&self) {
+        self.until_ms.store(0, Ordering::Release);
+        self.ended.notify_waiters();
+    }
+
+    /// Whether there is a pause that a command must wait for. One load when there is none.
+    pub fn holds(&self, may_write: impl FnOnce() -> bool) -> bool {
+        let until_ms = self.until_ms.load(Ordering::Acquire);
+        until_ms != 0
+            && until_ms > clock::now_ms()
+            && (self.all.load(Ordering::Acquire) || may_write())
+    }
+
+    /// Waits until the pause is over.
+    pub async fn over(&self) {
+        loop {
+            let ended = self.ended.notified();
+            let now_ms = clock::now_ms();
+            let until_ms = self.until_ms.load(Ordering::Acquire);
+            if until_ms <= now_ms {
+                return;
+            }
+            let _ = tokio::time::timeout(Duration::from_millis(until_ms - now_ms), ended).await;
+        }
+    }
+}
+
+/// The slow log.
+#[derive(Debug, Default)]
+pub struct SlowLog {
+    threshold_us: AtomicI64,
+    entries: Mutex<(u64, usize, VecDeque<SlowEntry>)>,
+}
+
+/// One slow command.
+#[derive(Clone, Debug)]
+pub struct SlowEntry {
+    /// Its number.
+    pub id: u64,
+    /// When, in seconds since the epoch.
+    pub at_secs: u64,
+    /// How long it took, in microseconds.
+    pub took_us: u64,
+    /// Its words, shortened.
+    pub words: Vec<Vec<u8>>,
+    /// Who sent it.
+    pub address: String,
+    /// The connection's name.
+    pub name: String,
+}
+
+impl SlowLog {
+    /// Microseconds from which a command is slow; negative for never.
+    pub fn threshold_us(&self) -> i64 {
+        self.threshold_us.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn configure(&self, config: &Config) {
+        let threshold = config.number("slowlog-log-slower-than");
+        self.threshold_us.store(threshold, Ordering::Relaxed);
+        let mut entries = self.entries.lock();
+        entries.1 = config.number("slowlog-max-len") as usize;
+        let keep = entries.1;
+        entries.2.truncate(keep);
+    }
+
+    pub(super) fn push(&self, session: &Session, args: Args<'_>, took: Duration) {
+        let entry = SlowEntry {
+            id: 0,
+            at_secs: clock::now_ms() / 1_000,
+            took_us: took.as_micros() as u64,
+            words: shorten(args),
+            address: session.client.address.to_string(),
+            name: session.client.names.lock().name.clone(),
+        };
+        let mut entries = self.entries.lock();
+        let id = entries.0;
+        entries.0 += 1;
+        entries.2.push_front(SlowEntry { id, ..entry });
+        let keep = entries.1;
+        entries.2.truncate(keep);
+    }
+
+    /// The latest entries first.
+    pub fn latest(&self, count: usize) -> Vec<SlowEntry> {
+        self.entries.lock().2.iter().take(count).cloned().collect()
+    }
+
+    /// How many entries there are.
+    pub fn len(&self) -> usize {
+        self.entries.lock().2.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Forgets the entries.
+    pub fn reset(&self) {
+        self.entries.lock().2.clear();
+    }
+}
+
+fn shorten(args: Args<'_>) -> Vec<Vec<u8>> {
+    let mut words: Vec<Vec<u8>> = args
+        .from(0)
+        .take(SLOWLOG_WORDS)
+        .map(|word| {
+            if word.len() <= SLOWLOG_WORD_LEN {
+                return word.to_vec();
+            }
+            let more = format!("... ({} more bytes)", word.len() - SLOWLOG_WORD_LEN);
+            [&word[..SLOWLOG_WORD_LEN], more.as_bytes()].concat()
+        })
+        .collect();
+    if args.len() > SLOWLOG_WORDS {
+        let more = args.len() - SLOWLOG_WORDS + 1;
+        words[SLOWLOG_WORDS - 1] = format!("... ({more} more arguments)").into_bytes();
+    }
+    words
+}

@@ -1,0 +1,251 @@
+//! The node as operators and tools see it: directives, durability, logs, stopping.
+
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use super::args::Args;
+use super::error::Error;
+use super::{After, Ctx, Outcome};
+use crate::clock;
+use crate::config::ConfigError;
+use crate::logic::glob;
+use crate::storage::AppendFsync;
+
+const MAX_SLEEP_SECS: f64 = 3_600.0;
+
+pub(super) fn config_get(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
+    let patterns: Vec<Vec<u8>> = args.from(2).map(<[u8]>::to_ascii_lowercase).collect();
+    let wanted = |name: &str| patterns.iter().any(|p| glob::matches(p, name.as_bytes()));
+    let found = ctx.node.config.matching(wanted);
+    ctx.reply.map(found.len());
+    for (name, value) in found {
+        ctx.reply.bulk(name.as_bytes());
+        ctx.reply.bulk(value.as_bytes());
+    }
+    Ok(())
+}
+
+pub(super) fn config_set(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
+    if args.len() % 2 == 1 {
+        return Err(Error::Arity("config|set".into()));
+    }
+    let changes: Vec<(String, String)> = (2..args.len())
+        .step_by(2)
+        .map(|nth| (args.text(nth), args.text(nth + 1)))
+        .collect();
+    ctx.node
+        .config
+        .set(&changes)
+        .map_err(|error| config_error(&error))?;
+    ctx.node.slowlog.configure(&ctx.node.config);
+    (ctx.node.set_appendfsync)(appendfsync(&ctx.node.config.text("appendfsync")));
+    ctx.reply.ok();
+    Ok(())
+}
+
+fn config_error(error: &ConfigError) -> Error {
+    let text = match error {
+        ConfigError::Unknown(name) => {
+            format!("ERR Unknown option or number of arguments for CONFIG SET - '{name}'")
+        }
+        ConfigError::Value { name, expected, .. } => {
+            format!("ERR CONFIG SET failed (possibly related to argument '{name}') - {expected}")
+        }
+        ConfigError::Immutable(name) => format!(
+            "ERR CONFIG SET failed (possibly related to argument '{name}') - can't set immutable config"
+        ),
+        other => format!("ERR {other}"),
+    };
+    Error::Text(text.into())
+}
+
+/// The directive's value for the store.
+pub fn appendfsync(text: &str) -> AppendFsync {
+    match text {
+        "always" => AppendFsync::Always,
+        "no" => AppendFsync::No,
+        _ => AppendFsync::EverySec,
+    }
+}
+
+pub(super) fn config_resetstat(ctx: &mut Ctx<'_>, _: Args<'_>) -> Outcome {
+    ctx.node.stats.reset();
+    ctx.reply.ok();
+    Ok(())
+}
+
+pub(super) fn config_rewrite(ctx: &mut Ctx<'_>, _: Args<'_>) -> Outcome {
+    ctx.node
+        .config
+        .rewrite()
+        .map_err(|error| Error::Text(format!("ERR {error}").into()))?;
+    ctx.reply.ok();
+    Ok(())
+}
+
+pub(super) fn time(ctx: &mut Ctx<'_>, _: Args<'_>) -> Outcome {
+    let now_us = clock::now_us();
+    ctx.reply.array(2);
+    ctx.reply.bulk((now_us / 1_000_000).to_string().as_bytes());
+    ctx.reply.bulk((now_us % 1_000_000).to_string().as_bytes());
+    Ok(())
+}
+
+pub(super) fn lastsave(ctx: &mut Ctx<'_>, _: Args<'_>) -> Outcome {
+    ctx.reply
+        .integer(ctx.node.last_save.load(Ordering::Relaxed) as i64);
+    Ok(())
+}
+
+pub(super) fn save(ctx: &mut Ctx<'_>, _: Args<'_>) -> Outcome {
+    make_durable(ctx)?;
+    ctx.reply.ok();
+    Ok(())
+}
+
+pub(super) fn bgsave(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
+    if args.len() > 2 || (args.len() == 2 && !args.is(1, "SCHEDULE")) {
+        return Err(Error::Syntax);
+    }
+    make_durable(ctx)?;
+    ctx.reply.simple("Background saving started");
+    Ok(())
+}
+
+fn make_durable(ctx: &Ctx<'_>) -> Outcome {
+    ctx.over_keys(|replica| Ok(replica.store().sync()?))?;
+    ctx.node
+        .last_save
+        .store(clock::now_ms() / 1_000, Ordering::Relaxed);
+    Ok(())
+}
+
+pub(super) fn bgrewriteaof(ctx: &mut Ctx<'_>, _: Args<'_>) -> Outcome {
+    ctx.reply
+        .simple("Background append only file rewriting started");
+    Ok(())
+}
+
+pub(super) fn role(ctx: &mut Ctx<'_>, _: Args<'_>) -> Outcome {
+    ctx.reply.array(3);
+    ctx.reply.bulk(b"master");
+    ctx.reply.integer(0);
+    ctx.reply.array(0);
+    Ok(())
+}
+
+pub(super) fn shutdown(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
+    let known = ["NOSAVE", "SAVE", "NOW", "FORCE", "ABORT"];
+    if (1..args.len()).any(|nth| !known.iter().any(|word| args.is(nth, word))) {
+        return Err(Error::Syntax);
+    }
+    if args.is(1, "ABORT") {
+        return Err(Error::text("ERR No shutdown in progress."));
+    }
+    tracing::info!(client = %ctx.session.client.address, "SHUTDOWN received");
+    ctx.node.stop();
+    ctx.after = After::Close;
+    Ok(())
+}
+
+/// A lone node has no replicas: the number of others that have the write is 0, at once.
+pub(super) fn wait(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
+    args.integer(1)?;
+    timeout(args, 2)?;
+    ctx.reply.integer(0);
+    Ok(())
+}
+
+pub(super) fn waitaof(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
+    let local = args.integer(1)?;
+    args.integer(2)?;
+    let timeout = timeout(args, 3)?;
+    if !(0..=1).contains(&local) {
+        return Err(Error::text(
+            "ERR value is out of range, must be between 0 and 1",
+        ));
+    }
+    if local == 0 {
+        ctx.reply.array(2);
+        ctx.reply.integer(0);
+        ctx.reply.integer(0);
+        return Ok(());
+    }
+    ctx.after = After::AwaitSync(timeout);
+    Ok(())
+}
+
+fn timeout(args: Args<'_>, nth: usize) -> Result<Option<Duration>, Error> {
+    let ms = args
+        .integer(nth)
+        .map_err(|_| Error::text("ERR timeout is not an integer or out of range"))?;
+    let ms = u64::try_from(ms).map_err(|_| Error::text("ERR timeout is negative"))?;
+    Ok((ms > 0).then(|| Duration::from_millis(ms)))
+}
+
+pub(super) fn debug_sleep(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
+    let secs: f64 = args.text(2).parse().map_err(|_| Error::NotFloat)?;
+    if !(0.0..=MAX_SLEEP_SECS).contains(&secs) {
+        return Err(Error::NotFloat);
+    }
+    ctx.after = After::Sleep(Duration::from_secs_f64(secs));
+    ctx.reply.ok();
+    Ok(())
+}
+
+pub(super) fn monitor(ctx: &mut Ctx<'_>, _: Args<'_>) -> Outcome {
+    ctx.after = After::Monitor;
+    ctx.reply.ok();
+    Ok(())
+}
+
+pub(super) fn slowlog_get(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
+    let count = match args.len() {
+        2 => 10,
+        3 => match args.integer(2)? {
+            -1 => usize::MAX,
+            n => usize::try_from(n)
+                .map_err(|_| Error::text("ERR count should be greater than or equal to -1"))?,
+        },
+        _ => return Err(Error::Arity("slowlog|get".into())),
+    };
+    let entries = ctx.node.slowlog.latest(count);
+    ctx.reply.array(entries.len());
+    for entry in entries {
+        ctx.reply.array(6);
+        for number in [entry.id, entry.at_secs, entry.took_us] {
+            ctx.reply.integer(number as i64);
+        }
+        ctx.reply.bulks(&entry.words);
+        ctx.reply.bulk(entry.address.as_bytes());
+        ctx.reply.bulk(entry.name.as_bytes());
+    }
+    Ok(())
+}
+
+pub(super) fn slowlog_len(ctx: &mut Ctx<'_>, _: Args<'_>) -> Outcome {
+    ctx.reply.integer(ctx.node.slowlog.len() as i64);
+    Ok(())
+}
+
+pub(super) fn slowlog_reset(ctx: &mut Ctx<'_>, _: Args<'_>) -> Outcome {
+    ctx.node.slowlog.reset();
+    ctx.reply.ok();
+    Ok(())
+}
+
+pub(super) fn empty_array(ctx: &mut Ctx<'_>, _: Args<'_>) -> Outcome {
+    ctx.reply.array(0);
+    Ok(())
+}
+
+pub(super) fn latency_reset(ctx: &mut Ctx<'_>, _: Args<'_>) -> Outcome {
+    ctx.reply.integer(0);
+    Ok(())
+}
+
+pub(super) fn latency_doctor(ctx: &mut Ctx<'_>, _: Args<'_>) -> Outcome {
+    ctx.reply
+        .verbatim("Latency events are not monitored by this version; see SLOWLOG GET.\n");
+    Ok(())
+}

@@ -1,0 +1,222 @@
+//! One connection's state, and the registry of all of them.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+
+use dashmap::DashMap;
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+
+use super::table::Spec;
+use super::transactions::{Transaction, Watch};
+use crate::clock;
+
+/// Whether the client wants replies.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ReplyMode {
+    /// Yes.
+    #[default]
+    On,
+    /// No.
+    Off,
+    /// Not to the next command.
+    SkipNext,
+    /// Not to this command.
+    Skip,
+}
+
+/// What only the connection's own task touches.
+pub struct Session {
+    /// What others may see.
+    pub client: Arc<Client>,
+    /// The selected database.
+    pub db: u8,
+    /// Whether the client has proven who it is, or need not.
+    pub authenticated: bool,
+    /// Between MULTI and EXEC.
+    pub transaction: Option<Transaction>,
+    /// Watched keys.
+    pub watches: Vec<Watch>,
+    /// CLIENT REPLY.
+    pub reply_mode: ReplyMode,
+}
+
+impl Session {
+    /// A new connection's.
+    pub fn new(client: Arc<Client>, authenticated: bool) -> Self {
+        Self {
+            client,
+            db: 0,
+            authenticated,
+            transaction: None,
+            watches: Vec::new(),
+            reply_mode: ReplyMode::On,
+        }
+    }
+
+    /// Chooses a database.
+    pub fn select(&mut self, db: u8) {
+        self.db = db;
+        self.client.db.store(db, Ordering::Relaxed);
+    }
+
+    pub(super) fn fail_transaction(&mut self) {
+        if let Some(transaction) = &mut self.transaction {
+            transaction.fail();
+        }
+    }
+}
+
+/// What CLIENT LIST shows of a connection.
+#[derive(Debug)]
+pub struct Client {
+    /// Its number, from 1.
+    pub id: u64,
+    /// Where it comes from.
+    pub address: SocketAddr,
+    /// Where it arrived.
+    pub local: SocketAddr,
+    /// When, in milliseconds since the epoch.
+    pub since_ms: u64,
+    /// Names that it gave.
+    pub names: Mutex<Names>,
+    /// The selected database.
+    pub db: AtomicU8,
+    /// 2 or 3.
+    pub protocol: AtomicU8,
+    last_command: Mutex<Option<&'static Spec>>,
+    last_active_ms: AtomicU64,
+    killed: AtomicBool,
+    wake: Notify,
+}
+
+/// Names that a client gave.
+#[derive(Clone, Debug, Default)]
+pub struct Names {
+    /// CLIENT SETNAME.
+    pub name: String,
+    /// CLIENT SETINFO LIB-NAME.
+    pub library: String,
+    /// CLIENT SETINFO LIB-VER.
+    pub library_version: String,
+}
+
+impl Client {
+    /// Notes a command.
+    pub fn touch(&self, spec: &'static Spec) {
+        self.last_active_ms
+            .store(clock::now_ms(), Ordering::Relaxed);
+        *self.last_command.lock() = Some(spec);
+    }
+
+    /// Asks the connection to close.
+    pub fn kill(&self) {
+        self.killed.store(true, Ordering::Release);
+        self.wake.notify_one();
+    }
+
+    /// Whether it was asked to close.
+    pub fn is_killed(&self) -> bool {
+        self.killed.load(Ordering::Acquire)
+    }
+
+    /// Waits until it is asked to close.
+    pub async fn killed(&self) {
+        while !self.is_killed() {
+            self.wake.notified().await;
+        }
+    }
+
+    /// Seconds since the last command.
+    pub fn idle_secs(&self) -> u64 {
+        let last_ms = self
+            .last_active_ms
+            .load(Ordering::Relaxed)
+            .max(self.since_ms);
+        clock::now_ms().saturating_sub(last_ms) / 1_000
+    }
+
+    /// One line of CLIENT LIST.
+    pub fn line(&self, is_self: Option<&Session>) -> String {
+        let names = self.names.lock().clone();
+        let command = self
+            .last_command
+            .lock()
+            .map_or_else(|| "NULL".into(), Spec::full_name);
+        let in_transaction = is_self.is_some_and(|s| s.transaction.is_some());
+        format!(
+            "id={} addr={} laddr={} fd=0 name={} age={} idle={} flags={} db={} sub=0 psub=0 ssub=0 \
+             multi={} qbuf=0 qbuf-free=0 argv-mem=0 multi-mem=0 rbs=0 rbp=0 obl=0 oll=0 omem=0 \
+             tot-mem=0 events=r cmd={} user=default redir=-1 resp={} lib-name={} lib-ver={}",
+            self.id,
+            self.address,
+            self.local,
+            names.name,
+            clock::now_ms().saturating_sub(self.since_ms) / 1_000,
+            self.idle_secs(),
+            if in_transaction { "x" } else { "N" },
+            self.db.load(Ordering::Relaxed),
+            if in_transaction { 0 } else { -1 },
+            command,
+            self.protocol.load(Ordering::Relaxed),
+            names.library,
+            names.library_version,
+        )
+    }
+}
+
+/// All connections.
+#[derive(Debug, Default)]
+pub struct Clients {
+    next_id: AtomicU64,
+    by_id: DashMap<u64, Arc<Client>>,
+}
+
+impl Clients {
+    /// Registers a connection.
+    pub fn add(&self, address: SocketAddr, local: SocketAddr) -> Arc<Client> {
+        let id = self.next_id.fetch_add(1, Ordering::Relaxed) + 1;
+        let client = Arc::new(Client {
+            id,
+            address,
+            local,
+            since_ms: clock::now_ms(),
+            names: Mutex::default(),
+            db: AtomicU8::new(0),
+            protocol: AtomicU8::new(2),
+            last_command: Mutex::new(None),
+            last_active_ms: AtomicU64::new(0),
+            killed: AtomicBool::new(false),
+            wake: Notify::new(),
+        });
+        self.by_id.insert(id, Arc::clone(&client));
+        client
+    }
+
+    /// Forgets a connection.
+    pub fn remove(&self, id: u64) {
+        self.by_id.remove(&id);
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.by_id.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.by_id.is_empty()
+    }
+
+    /// All, by number.
+    pub fn all(&self) -> Vec<Arc<Client>> {
+        let mut all: Vec<_> = self
+            .by_id
+            .iter()
+            .map(|entry| Arc::clone(entry.value()))
+            .collect();
+        all.sort_by_key(|client| client.id);
+        all
+    }
+}

@@ -1,0 +1,321 @@
+//! The table of directives. Redis's names and defaults where Redis has the thing.
+
+use super::ConfigError;
+
+/// What a directive takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Any text.
+    Text,
+    /// yes or no.
+    Switch,
+    /// A number between two bounds.
+    Number(i64, i64),
+    /// Bytes, with an optional unit (kb, mb, gb), between two bounds.
+    Bytes(i64, i64),
+    /// One of a few words.
+    Choice(&'static [&'static str]),
+}
+
+/// One directive.
+#[derive(Debug)]
+pub struct Directive {
+    /// Its name in the file, as a flag and in CONFIG.
+    pub name: &'static str,
+    /// Its value when nothing is said.
+    pub default: &'static str,
+    /// What it takes.
+    pub kind: Kind,
+    /// Whether CONFIG SET may change it.
+    pub mutable: bool,
+    /// One sentence, with the unit.
+    pub help: &'static str,
+}
+
+const MAX: i64 = i64::MAX;
+
+const fn fixed(
+    name: &'static str,
+    default: &'static str,
+    kind: Kind,
+    help: &'static str,
+) -> Directive {
+    Directive {
+        name,
+        default,
+        kind,
+        mutable: false,
+        help,
+    }
+}
+
+const fn live(
+    name: &'static str,
+    default: &'static str,
+    kind: Kind,
+    help: &'static str,
+) -> Directive {
+    Directive {
+        name,
+        default,
+        kind,
+        mutable: true,
+        help,
+    }
+}
+
+/// Every directive.
+pub static DIRECTIVES: &[Directive] = &[
+    fixed(
+        "bind",
+        "127.0.0.1",
+        Kind::Text,
+        "Addresses to listen on, separated by blanks.",
+    ),
+    fixed(
+        "port",
+        "6379",
+        Kind::Number(0, 65_535),
+        "TCP port for clients; 0 takes a free one.",
+    ),
+    live(
+        "protected-mode",
+        "yes",
+        Kind::Switch,
+        "Refuse clients from other machines while no password is set.",
+    ),
+    live(
+        "requirepass",
+        "",
+        Kind::Text,
+        "The password that AUTH asks for; empty for none.",
+    ),
+    fixed("dir", "./data", Kind::Text, "The data directory."),
+    fixed(
+        "node-name",
+        "node-1",
+        Kind::Text,
+        "The name of this node for people.",
+    ),
+    live(
+        "appendfsync",
+        "everysec",
+        Kind::Choice(&["always", "everysec", "no"]),
+        "When an acknowledged write is on the disk.",
+    ),
+    fixed(
+        "storage-shards",
+        "0",
+        Kind::Number(0, 64),
+        "Databases of the storage engine, fixed when the data directory is made; 0 for one per core.",
+    ),
+    fixed(
+        "partitions",
+        "256",
+        Kind::Number(1, 16_384),
+        "Partitions of the key space, a power of two, fixed when the data directory is made.",
+    ),
+    fixed(
+        "cache-size",
+        "256mb",
+        Kind::Bytes(1 << 20, MAX),
+        "Bytes of decoded objects kept in memory.",
+    ),
+    fixed(
+        "block-cache-size",
+        "64mb",
+        Kind::Bytes(1 << 20, MAX),
+        "Bytes of the storage engine's block cache.",
+    ),
+    fixed(
+        "write-buffer-size",
+        "64mb",
+        Kind::Bytes(1 << 20, 1 << 40),
+        "Bytes of one shard's write buffer; the journal may take four times as much.",
+    ),
+    fixed(
+        "min-free-disk",
+        "64mb",
+        Kind::Bytes(0, MAX),
+        "Writes are refused while the disk has less free (on a small disk, a tenth of it).",
+    ),
+    fixed(
+        "accept-damaged-store",
+        "no",
+        Kind::Switch,
+        "Start with what is readable of a damaged store; what is missing is lost.",
+    ),
+    live(
+        "maxclients",
+        "10000",
+        Kind::Number(1, 1_000_000),
+        "Clients that may be connected at a time.",
+    ),
+    live(
+        "timeout",
+        "0",
+        Kind::Number(0, MAX),
+        "Seconds after which an idle client is disconnected; 0 for never.",
+    ),
+    live(
+        "tcp-keepalive",
+        "300",
+        Kind::Number(0, 32_767),
+        "Seconds between TCP keep-alive probes; 0 for none.",
+    ),
+    fixed(
+        "tcp-backlog",
+        "511",
+        Kind::Number(1, 65_535),
+        "Connections that may wait to be accepted.",
+    ),
+    live(
+        "proto-max-bulk-len",
+        "512mb",
+        Kind::Bytes(1 << 20, 1 << 32),
+        "Bytes of the longest argument.",
+    ),
+    live(
+        "client-query-buffer-limit",
+        "1gb",
+        Kind::Bytes(1 << 20, MAX),
+        "Bytes of one client's unfinished command; beyond it the client is disconnected.",
+    ),
+    live(
+        "client-output-buffer-limit",
+        "1gb",
+        Kind::Bytes(1 << 20, MAX),
+        "Bytes that may wait for one client that does not read; beyond it the client is disconnected.",
+    ),
+    live(
+        "slowlog-log-slower-than",
+        "10000",
+        Kind::Number(-1, MAX),
+        "Microseconds from which a command is in the slow log; -1 for never.",
+    ),
+    live(
+        "slowlog-max-len",
+        "128",
+        Kind::Number(0, 1_000_000),
+        "Entries of the slow log.",
+    ),
+    live(
+        "latency-monitor-threshold",
+        "0",
+        Kind::Number(0, MAX),
+        "Milliseconds from which an event is monitored; 0 for none.",
+    ),
+    live(
+        "loglevel",
+        "notice",
+        Kind::Choice(&["debug", "verbose", "notice", "warning", "nothing"]),
+        "How much is logged.",
+    ),
+    fixed(
+        "databases",
+        "16",
+        Kind::Number(16, 16),
+        "Numbered databases.",
+    ),
+    live(
+        "save",
+        "",
+        Kind::Text,
+        "Accepted for Redis's tools; every write is stored as it comes.",
+    ),
+    fixed(
+        "appendonly",
+        "yes",
+        Kind::Switch,
+        "Accepted for Redis's tools; every write is journaled.",
+    ),
+    live(
+        "maxmemory",
+        "0",
+        Kind::Bytes(0, MAX),
+        "Accepted for Redis's tools; data is on disk and never evicted.",
+    ),
+    live(
+        "maxmemory-policy",
+        "noeviction",
+        Kind::Choice(&["noeviction"]),
+        "Accepted for Redis's tools; data is never evicted.",
+    ),
+    live(
+        "notify-keyspace-events",
+        "",
+        Kind::Text,
+        "Accepted for Redis's tools; events are not published yet.",
+    ),
+    live(
+        "lazyfree-lazy-user-del",
+        "no",
+        Kind::Switch,
+        "Accepted for Redis's tools; deletes are always cheap.",
+    ),
+    live(
+        "replica-read-only",
+        "yes",
+        Kind::Switch,
+        "Accepted for Redis's tools; every node takes writes.",
+    ),
+];
+
+impl Directive {
+    /// The value in the form that CONFIG GET shows.
+    pub fn normalise(&self, raw: &str) -> Result<String, ConfigError> {
+        let raw = raw.trim();
+        let fail = |expected: String| ConfigError::Value {
+            name: self.name,
+            value: raw.to_owned(),
+            expected,
+        };
+        let within = |number: Option<i64>, low: i64, high: i64| {
+            let inside = number
+                .filter(|n| (low..=high).contains(n))
+                .map(|n| n.to_string());
+            inside.ok_or_else(|| fail(format!("a number from {low} to {high}")))
+        };
+        match self.kind {
+            Kind::Text => Ok(raw.to_owned()),
+            Kind::Switch => match raw.to_ascii_lowercase().as_str() {
+                "yes" | "true" => Ok("yes".to_owned()),
+                "no" | "false" => Ok("no".to_owned()),
+                _ => Err(fail("argument must be 'yes' or 'no'".to_owned())),
+            },
+            Kind::Number(low, high) => within(raw.parse().ok(), low, high),
+            Kind::Bytes(low, high) => within(bytes(raw), low, high),
+            Kind::Choice(words) => {
+                let found = words.iter().find(|w| w.eq_ignore_ascii_case(raw));
+                let expected = || fail(format!("one of {}", words.join(", ")));
+                found.map(|w| (*w).to_owned()).ok_or_else(expected)
+            }
+        }
+    }
+
+    /// The value as TOML writes it.
+    pub fn toml(&self, value: &str) -> String {
+        match self.kind {
+            Kind::Number(..) | Kind::Bytes(..) => value.to_owned(),
+            Kind::Switch => (value == "yes").to_string(),
+            Kind::Text | Kind::Choice(_) => toml::Value::String(value.to_owned()).to_string(),
+        }
+    }
+}
+
+/// Redis's memory units: 1k is 1000, 1kb is 1024.
+fn bytes(raw: &str) -> Option<i64> {
+    let lower = raw.to_ascii_lowercase();
+    let digits = lower.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let unit: i64 = match &lower[digits.len()..] {
+        "" | "b" => 1,
+        "k" => 1_000,
+        "kb" => 1 << 10,
+        "m" => 1_000_000,
+        "mb" => 1 << 20,
+        "g" => 1_000_000_000,
+        "gb" => 1 << 30,
+        _ => return None,
+    };
+    digits.parse::<i64>().ok()?.checked_mul(unit)
+}

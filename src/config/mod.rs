@@ -1,0 +1,244 @@
+//! Directives: one table that feeds the file, the flags, CONFIG and the docs.
+//!
+//! A value is kept as normalised text (bytes and times as plain numbers, as CONFIG GET shows them).
+
+mod directives;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use parking_lot::RwLock;
+use thiserror::Error;
+
+pub use directives::{DIRECTIVES, Directive, Kind};
+
+/// What is wrong with a directive. Nothing was changed.
+#[derive(Debug, Error)]
+pub enum ConfigError {
+    /// No such name.
+    #[error("unknown directive '{0}'")]
+    Unknown(String),
+    /// A value that does not fit.
+    #[error("'{value}' is not a value for '{name}': {expected}")]
+    Value {
+        /// The directive.
+        name: &'static str,
+        /// What was given.
+        value: String,
+        /// What it takes.
+        expected: String,
+    },
+    /// Only possible at the start.
+    #[error("'{0}' cannot be changed while the server runs")]
+    Immutable(&'static str),
+    /// The file cannot be read or written.
+    #[error("{path}: {reason}", path = path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        reason: String,
+    },
+    /// CONFIG REWRITE without a file.
+    #[error("The server is running without a config file")]
+    NoFile,
+}
+
+/// The values of all directives.
+#[derive(Debug)]
+pub struct Config {
+    values: RwLock<BTreeMap<&'static str, String>>,
+    file: Option<PathBuf>,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        let normal = |d: &Directive| d.normalise(d.default).expect("defaults are valid");
+        let values = DIRECTIVES.iter().map(|d| (d.name, normal(d))).collect();
+        Self {
+            values: RwLock::new(values),
+            file: None,
+        }
+    }
+}
+
+impl Config {
+    /// Defaults, then the file, then the flags.
+    pub fn load<'a>(
+        file: Option<&Path>,
+        flags: impl Iterator<Item = (&'a str, &'a str)>,
+    ) -> Result<Self, ConfigError> {
+        let config = Self {
+            file: file.map(Path::to_path_buf),
+            ..Self::default()
+        };
+        if let Some(path) = file {
+            config.load_file(path)?;
+        }
+        for (name, value) in flags {
+            config.assign(name, value)?;
+        }
+        Ok(config)
+    }
+
+    /// One value.
+    pub fn text(&self, name: &str) -> String {
+        let values = self.values.read();
+        values.get(name).cloned().unwrap_or_default()
+    }
+
+    /// One value as a number; a switch counts as 0 or 1.
+    pub fn number(&self, name: &str) -> i64 {
+        match self.values.read().get(name).map(String::as_str) {
+            Some("yes") => 1,
+            Some(text) => text.parse().unwrap_or(0),
+            None => 0,
+        }
+    }
+
+    /// One switch.
+    pub fn is_on(&self, name: &str) -> bool {
+        self.values.read().get(name).is_some_and(|v| v == "yes")
+    }
+
+    /// All names and values whose name matches.
+    pub fn matching(&self, wanted: impl Fn(&str) -> bool) -> Vec<(&'static str, String)> {
+        let values = self.values.read();
+        values
+            .iter()
+            .filter(|(n, _)| wanted(n))
+            .map(|(n, v)| (*n, v.clone()))
+            .collect()
+    }
+
+    /// Changes directives while the server runs: all of them or none.
+    pub fn set(&self, changes: &[(String, String)]) -> Result<(), ConfigError> {
+        let mut normal = Vec::new();
+        for (name, value) in changes {
+            let directive = find(name)?;
+            if !directive.mutable {
+                return Err(ConfigError::Immutable(directive.name));
+            }
+            normal.push((directive.name, directive.normalise(value)?));
+        }
+        self.values.write().extend(normal);
+        Ok(())
+    }
+
+    /// Writes the values that differ from the file's back into it, keeping everything else.
+    pub fn rewrite(&self) -> Result<(), ConfigError> {
+        let path = self.file.as_deref().ok_or(ConfigError::NoFile)?;
+        let fail = |reason: String| ConfigError::File {
+            path: path.to_path_buf(),
+            reason,
+        };
+        let text = std::fs::read_to_string(path).map_err(|e| fail(e.to_string()))?;
+        let before = Self::load(Some(path), std::iter::empty())?;
+        let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();
+        for directive in DIRECTIVES {
+            let now = self.text(directive.name);
+            if now == before.text(directive.name) {
+                continue;
+            }
+            let line = format!("{} = {}", directive.name, directive.toml(&now));
+            let key = |line: &String| line.split('=').next().map(|k| k.trim().to_owned());
+            match lines
+                .iter_mut()
+                .find(|l| key(l).as_deref() == Some(directive.name))
+            {
+                Some(old) => *old = line,
+                None => lines.push(line),
+            }
+        }
+        let temporary = path.with_extension("toml.new");
+        std::fs::write(&temporary, lines.join("\n") + "\n").map_err(|e| fail(e.to_string()))?;
+        std::fs::rename(&temporary, path).map_err(|e| fail(e.to_string()))
+    }
+
+    /// The file that was loaded.
+    pub fn file(&self) -> Option<&Path> {
+        self.file.as_deref()
+    }
+
+    fn load_file(&self, path: &Path) -> Result<(), ConfigError> {
+        let fail = |reason: String| ConfigError::File {
+            path: path.to_path_buf(),
+            reason,
+        };
+        let text = std::fs::read_to_string(path).map_err(|e| fail(e.to_string()))?;
+        let table: toml::Table = text
+            .parse()
+            .map_err(|e: toml::de::Error| fail(e.to_string()))?;
+        for (name, value) in table {
+            let text = match value {
+                toml::Value::String(text) => text,
+                toml::Value::Integer(number) => number.to_string(),
+                toml::Value::Boolean(on) => if on { "yes" } else { "no" }.to_owned(),
+                other => return Err(fail(format!("'{name}' cannot be a {}", other.type_str()))),
+            };
+            self.assign(&name, &text).map_err(|e| fail(e.to_string()))?;
+        }
+        Ok(())
+    }
+
+    fn assign(&self, name: &str, value: &str) -> Result<(), ConfigError> {
+        let directive = find(name)?;
+        let value = directive.normalise(value)?;
+        self.values.write().insert(directive.name, value);
+        Ok(())
+    }
+}
+
+fn find(name: &str) -> Result<&'static Directive, ConfigError> {
+    DIRECTIVES
+        .iter()
+        .find(|d| d.name.eq_ignore_ascii_case(name))
+        .ok_or_else(|| ConfigError::Unknown(name.to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn flags_override_the_file_and_the_file_overrides_defaults() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let path = dir.path().join("x.toml");
+        std::fs::write(&path, "port = 7000\ncache-size = \"1mb\"\n").expect("write");
+        let flags = [("port", "7001")];
+        let config = Config::load(Some(&path), flags.into_iter()).expect("loads");
+        assert_eq!(
+            (config.number("port"), config.number("cache-size")),
+            (7_001, 1 << 20)
+        );
+        config.set(&[("timeout".into(), "5".into())]).expect("set");
+        config.rewrite().expect("rewrite");
+        let again = Config::load(Some(&path), std::iter::empty()).expect("loads");
+        assert_eq!((again.number("timeout"), again.number("port")), (5, 7_001));
+    }
+
+    #[test]
+    fn bad_names_and_values_are_named() {
+        let config = Config::default();
+        let set = |n: &str, v: &str| {
+            config
+                .set(&[(n.into(), v.into())])
+                .map_err(|e| e.to_string())
+        };
+        assert!(
+            set("nonsense", "1")
+                .expect_err("unknown")
+                .contains("nonsense")
+        );
+        assert!(
+            set("maxclients", "many")
+                .expect_err("bad")
+                .contains("maxclients")
+        );
+        assert!(
+            set("port", "1")
+                .expect_err("immutable")
+                .contains("cannot be changed")
+        );
+    }
+}

@@ -1,0 +1,298 @@
+//! One connection: reads, runs all the commands it has, waits for their commits, writes once.
+//!
+//! Backpressure is the whole memory story: while replies wait for a client that does not read,
+//! nothing more is read from it. Invariant: no reply leaves before its writes are committed.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use bytes::{Buf, BytesMut};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::sync::mpsc;
+
+use super::resp::{Limits, Parser, Reply};
+use crate::command::args::Args;
+use crate::command::error::Error;
+use crate::command::{self, After, Ctx, Node, ReplyMode, Session};
+use crate::replica::Written;
+
+/// Bytes read at a time, and kept by an idle connection.
+const READ_CHUNK: usize = 16 * 1024;
+/// A reading buffer grows by at most so much before bytes arrive.
+const MAX_READ_AHEAD: usize = 1 << 20;
+/// Replies are sent when so many bytes or commands have gathered.
+const FLUSH_BYTES: usize = 256 * 1024;
+const FLUSH_COMMANDS: usize = 1_024;
+
+struct Connection {
+    stream: TcpStream,
+    node: Arc<Node>,
+    session: Session,
+    parser: Parser,
+    input: BytesMut,
+    reply: Reply,
+    /// Writes whose commit the gathered replies wait for, with the reply's place.
+    pending: Vec<Pending>,
+    written: Vec<Written>,
+    /// This connection's latest write in each shard, for WAITAOF.
+    latest: Vec<u64>,
+    monitor: Option<mpsc::Receiver<String>>,
+    closing: bool,
+}
+
+struct Pending {
+    written: Written,
+    reply: std::ops::Range<usize>,
+}
+
+/// Serves a client until one side closes.
+pub(super) async fn run(stream: TcpStream, node: Arc<Node>, session: Session) {
+    let shards = node.replica.store().shards();
+    let mut connection = Connection {
+        stream,
+        node,
+        session,
+        parser: Parser::default(),
+        input: BytesMut::with_capacity(READ_CHUNK),
+        reply: Reply::default(),
+        pending: Vec::new(),
+        written: Vec::new(),
+        latest: vec![0; shards],
+        monitor: None,
+        closing: false,
+    };
+    if let Err(error) = connection.serve().await {
+        tracing::debug!(client = %connection.session.client.address, %error, "connection ended");
+    }
+}
+
+impl Connection {
+    async fn serve(&mut self) -> std::io::Result<()> {
+        loop {
+            let more = self.run_commands().await;
+            self.settle().await;
+            self.send().await?;
+            if self.closing || self.session.client.is_killed() {
+                return self.stream.shutdown().await;
+            }
+            if !more && !self.receive().await? {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Runs the commands that are in the input; `true` when some may be left.
+    async fn run_commands(&mut self) -> bool {
+        for _ in 0..FLUSH_COMMANDS {
+            let limits = self.limits();
+            match self.parser.advance(&self.input, limits) {
+                Ok(true) => {}
+                Ok(false) => {
+                    self.consume();
+                    return false;
+                }
+                Err(error) => {
+                    self.reply.error(&format!("ERR {error}"));
+                    self.closing = true;
+                    return false;
+                }
+            }
+            self.wait_for_pause().await;
+            let after = self.run_command();
+            self.follow_up(after).await;
+            if self.closing || self.reply.len() >= FLUSH_BYTES {
+                break;
+            }
+        }
+        self.consume();
+        true
+    }
+
+    fn limits(&self) -> Limits {
+        Limits {
+            max_bulk_len: self.node.config.number("proto-max-bulk-len"),
+            authenticated: self.session.authenticated,
+        }
+    }
+
+    fn consume(&mut self) {
+        let consumed = self.parser.take_consumed();
+        self.input.advance(consumed);
+        if self.input.is_empty() && self.input.capacity() > 4 * READ_CHUNK {
+            self.input = BytesMut::with_capacity(READ_CHUNK);
+        }
+    }
+
+    async fn wait_for_pause(&self) {
+        let args = Args::new(self.parser.source(&self.input), self.parser.args());
+        let is_client = args.is(0, "client");
+        let may_write = || command::may_write(&self.session, args);
+        if self.node.pause.holds(may_write) && !is_client {
+            tokio::select! {
+                () = self.node.pause.over() => {}
+                () = self.session.client.killed() => {}
+            }
+        }
+    }
+
+    fn run_command(&mut self) -> After {
+        let start = self.reply.len();
+        if self.session.reply_mode == ReplyMode::SkipNext {
+            self.session.reply_mode = ReplyMode::Skip;
+        }
+        let mut ctx = Ctx {
+            node: &self.node,
+            session: &mut self.session,
+            reply: &mut self.reply,
+            written: &mut self.written,
+            after: After::Nothing,
+        };
+        let args = Args::new(self.parser.source(&self.input), self.parser.args());
+        command::execute(&mut ctx, args);
+        let after = ctx.after;
+        match self.session.reply_mode {
+            ReplyMode::On => {}
+            ReplyMode::Off | ReplyMode::SkipNext => self.reply.buffer().truncate(start),
+            ReplyMode::Skip => {
+                self.reply.buffer().truncate(start);
+                self.session.reply_mode = ReplyMode::On;
+            }
+        }
+        let reply = start..self.reply.len();
+        for written in self.written.drain(..) {
+            self.latest[written.shard] = written.ticket;
+            self.pending.push(Pending {
+                written,
+                reply: reply.clone(),
+            });
+        }
+        after
+    }
+
+    async fn follow_up(&mut self, after: After) {
+        match after {
+            After::Nothing => {}
+            After::Close => self.closing = true,
+            After::Sleep(duration) => tokio::time::sleep(duration).await,
+            After::Monitor => self.monitor = Some(self.node.add_monitor()),
+            After::AwaitSync(timeout) => {
+                let synced = self.await_sync(timeout).await;
+                self.reply.array(2);
+                self.reply.integer(i64::from(synced));
+                self.reply.integer(0);
+            }
+        }
+    }
+
+    async fn await_sync(&self, timeout: Option<Duration>) -> bool {
+        let store = self.node.replica.store();
+        let all = async {
+            for (shard, &ticket) in self.latest.iter().enumerate() {
+                if store.progress(shard).wait_synced(ticket).await.is_err() {
+                    return false;
+                }
+            }
+            true
+        };
+        match timeout {
+            Some(timeout) => tokio::time::timeout(timeout, all).await.unwrap_or(false),
+            None => all.await,
+        }
+    }
+
+    /// Waits for the commits behind the gathered replies; a write that failed turns its reply into
+    /// an error.
+    async fn settle(&mut self) {
+        let store = self.node.replica.store();
+        let mut failed: Vec<std::ops::Range<usize>> = Vec::new();
+        for Pending { written, reply } in self.pending.drain(..) {
+            let progress = store.progress(written.shard);
+            if progress.wait_committed(written.ticket).await.is_err()
+                && failed.last() != Some(&reply)
+            {
+                failed.push(reply);
+            }
+        }
+        for range in failed.into_iter().rev() {
+            if range.is_empty() {
+                continue;
+            }
+            let tail = self.reply.buffer().split_off(range.end);
+            self.reply.buffer().truncate(range.start);
+            self.reply.error(&Error::MisConf.to_string());
+            self.reply.buffer().unsplit(tail);
+            self.node.stats.count_error(&Error::MisConf);
+        }
+    }
+
+    async fn send(&mut self) -> std::io::Result<()> {
+        if self.reply.is_empty() {
+            return Ok(());
+        }
+        let len = self.reply.len() as u64;
+        let mut output = self.reply.buffer().split();
+        tokio::select! {
+            biased;
+            sent = self.stream.write_all_buf(&mut output) => sent?,
+            () = self.session.client.killed() => return Err(std::io::ErrorKind::ConnectionAborted.into()),
+        }
+        self.node
+            .stats
+            .output_bytes
+            .fetch_add(len, Ordering::Relaxed);
+        if self.reply.buffer().capacity() > 4 * FLUSH_BYTES {
+            *self.reply.buffer() = BytesMut::new();
+        }
+        Ok(())
+    }
+
+    /// Reads more input; `false` when the connection is over.
+    async fn receive(&mut self) -> std::io::Result<bool> {
+        if self.input.len() as i64 > self.node.config.number("client-query-buffer-limit") {
+            tracing::warn!(client = %self.session.client.address,
+                "closed: its unfinished command is beyond client-query-buffer-limit");
+            return Ok(false);
+        }
+        let wanted = self
+            .parser
+            .wanted(self.input.len())
+            .clamp(READ_CHUNK, MAX_READ_AHEAD);
+        self.input.reserve(wanted);
+        let idle = self.node.config.number("timeout");
+        let idle = (idle > 0).then(|| Duration::from_secs(idle as u64));
+        tokio::select! {
+            biased;
+            read = self.stream.read_buf(&mut self.input) => {
+                let read = read?;
+                self.node.stats.input_bytes.fetch_add(read as u64, Ordering::Relaxed);
+                Ok(read > 0)
+            }
+            () = self.session.client.killed() => Ok(false),
+            () = self.node.stopped() => Ok(false),
+            line = next_line(&mut self.monitor) => {
+                match line {
+                    Some(line) => self.reply.simple(&line),
+                    None => self.closing = true,
+                }
+                Ok(true)
+            }
+            () = sleep_or_never(idle) => Ok(false),
+        }
+    }
+}
+
+async fn next_line(monitor: &mut Option<mpsc::Receiver<String>>) -> Option<String> {
+    match monitor {
+        Some(monitor) => monitor.recv().await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn sleep_or_never(duration: Option<Duration>) {
+    match duration {
+        Some(duration) => tokio::time::sleep(duration).await,
+        None => std::future::pending().await,
+    }
+}

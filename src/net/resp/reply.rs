@@ -1,0 +1,190 @@
+//! Replies, appended to the connection's output buffer in the client's protocol version.
+//!
+//! A reply's RESP3 type is the caller's choice of method; in RESP2 maps and sets flatten to arrays
+//! and doubles and verbatim strings to bulks. Attributes are never sent: most clients break on them.
+
+use bytes::{BufMut, BytesMut};
+
+/// The protocol version of a connection.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Protocol {
+    /// The default of a new connection.
+    #[default]
+    Resp2,
+    /// After `HELLO 3`.
+    Resp3,
+}
+
+/// An output buffer that knows the protocol.
+#[derive(Debug, Default)]
+pub struct Reply {
+    out: BytesMut,
+    protocol: Protocol,
+}
+
+impl Reply {
+    /// The protocol of what follows.
+    pub fn protocol(&self) -> Protocol {
+        self.protocol
+    }
+
+    /// Changes the protocol of what follows.
+    pub fn set_protocol(&mut self, protocol: Protocol) {
+        self.protocol = protocol;
+    }
+
+    /// The buffer.
+    pub fn buffer(&mut self) -> &mut BytesMut {
+        &mut self.out
+    }
+
+    /// Bytes waiting to be sent.
+    pub fn len(&self) -> usize {
+        self.out.len()
+    }
+
+    /// Whether nothing waits to be sent.
+    pub fn is_empty(&self) -> bool {
+        self.out.is_empty()
+    }
+
+    /// `+OK`.
+    pub fn ok(&mut self) {
+        self.out.put_slice(b"+OK\r\n");
+    }
+
+    /// A simple string.
+    pub fn simple(&mut self, text: &str) {
+        self.line(b'+', text.as_bytes());
+    }
+
+    /// An error; line ends inside become blanks.
+    pub fn error(&mut self, text: &str) {
+        self.out.put_u8(b'-');
+        let clean = text
+            .bytes()
+            .map(|b| if b == b'\r' || b == b'\n' { b' ' } else { b });
+        self.out.extend(clean);
+        self.out.put_slice(b"\r\n");
+    }
+
+    /// An integer.
+    pub fn integer(&mut self, value: i64) {
+        self.line(b':', itoa::Buffer::new().format(value).as_bytes());
+    }
+
+    /// A bulk string.
+    pub fn bulk(&mut self, bytes: &[u8]) {
+        self.head(b'$', bytes.len());
+        self.out.put_slice(bytes);
+        self.out.put_slice(b"\r\n");
+    }
+
+    /// A bulk string or nil.
+    pub fn bulk_or_null(&mut self, bytes: Option<&[u8]>) {
+        match bytes {
+            Some(bytes) => self.bulk(bytes),
+            None => self.null(),
+        }
+    }
+
+    /// Nil where a bulk could stand.
+    pub fn null(&mut self) {
+        match self.protocol {
+            Protocol::Resp2 => self.out.put_slice(b"$-1\r\n"),
+            Protocol::Resp3 => self.out.put_slice(b"_\r\n"),
+        }
+    }
+
+    /// Nil where an array could stand.
+    pub fn null_array(&mut self) {
+        match self.protocol {
+            Protocol::Resp2 => self.out.put_slice(b"*-1\r\n"),
+            Protocol::Resp3 => self.out.put_slice(b"_\r\n"),
+        }
+    }
+
+    /// Starts an array.
+    pub fn array(&mut self, len: usize) {
+        self.head(b'*', len);
+    }
+
+    /// Starts a map of `len` pairs.
+    pub fn map(&mut self, len: usize) {
+        match self.protocol {
+            Protocol::Resp2 => self.head(b'*', len * 2),
+            Protocol::Resp3 => self.head(b'%', len),
+        }
+    }
+
+    /// Starts a set.
+    pub fn set(&mut self, len: usize) {
+        match self.protocol {
+            Protocol::Resp2 => self.head(b'*', len),
+            Protocol::Resp3 => self.head(b'~', len),
+        }
+    }
+
+    /// A text for people.
+    pub fn verbatim(&mut self, text: &str) {
+        match self.protocol {
+            Protocol::Resp2 => self.bulk(text.as_bytes()),
+            Protocol::Resp3 => {
+                self.head(b'=', text.len() + 4);
+                self.out.put_slice(b"txt:");
+                self.out.put_slice(text.as_bytes());
+                self.out.put_slice(b"\r\n");
+            }
+        }
+    }
+
+    /// An array of bulk strings.
+    pub fn bulks<B: AsRef<[u8]>>(&mut self, items: &[B]) {
+        self.array(items.len());
+        for item in items {
+            self.bulk(item.as_ref());
+        }
+    }
+
+    fn head(&mut self, kind: u8, len: usize) {
+        self.line(kind, itoa::Buffer::new().format(len).as_bytes());
+    }
+
+    fn line(&mut self, kind: u8, text: &[u8]) {
+        self.out.reserve(text.len() + 3);
+        self.out.put_u8(kind);
+        self.out.put_slice(text);
+        self.out.put_slice(b"\r\n");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sent(protocol: Protocol, build: impl Fn(&mut Reply)) -> String {
+        let mut reply = Reply::default();
+        reply.set_protocol(protocol);
+        build(&mut reply);
+        String::from_utf8(reply.buffer().to_vec()).expect("text")
+    }
+
+    #[test]
+    fn each_type_has_its_form_in_both_protocols() {
+        let both =
+            |build: fn(&mut Reply)| (sent(Protocol::Resp2, build), sent(Protocol::Resp3, build));
+        let pair = |a: &str, b: &str| (a.to_owned(), b.to_owned());
+        assert_eq!(both(Reply::null), pair("$-1\r\n", "_\r\n"));
+        assert_eq!(both(Reply::null_array), pair("*-1\r\n", "_\r\n"));
+        assert_eq!(both(|r| r.map(2)), pair("*4\r\n", "%2\r\n"));
+        assert_eq!(both(|r| r.set(2)), pair("*2\r\n", "~2\r\n"));
+        assert_eq!(
+            both(|r| r.verbatim("a")),
+            pair("$1\r\na\r\n", "=5\r\ntxt:a\r\n")
+        );
+        assert_eq!(
+            both(|r| r.error("ERR a\r\nb")),
+            pair("-ERR a  b\r\n", "-ERR a  b\r\n")
+        );
+    }
+}

@@ -1,0 +1,208 @@
+//! The composition root: builds every part from the directives, runs them, stops them in order.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use thiserror::Error;
+
+use crate::clock;
+use crate::command::{ContextSeal, Node, NodeOptions, appendfsync};
+use crate::config::Config;
+use crate::logic::placement::Partitions;
+use crate::net;
+use crate::replica::{Replica, ReplicaError};
+use crate::storage::{DiskOptions, DiskStore, Store, StoreError};
+
+/// How often expired and flushed rows are looked for when there were none.
+const RECLAIM_EVERY: Duration = Duration::from_millis(100);
+
+/// Why the server did not start.
+#[derive(Debug, Error)]
+pub enum StartError {
+    /// The store.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The data in it.
+    #[error(transparent)]
+    Replica(#[from] ReplicaError),
+    /// A socket.
+    #[error("cannot listen on {address}: {source}")]
+    Listen {
+        /// Where.
+        address: String,
+        /// Why not.
+        source: std::io::Error,
+    },
+    /// A directive that only shows now.
+    #[error("partitions must be a power of two up to 16384, not {0}")]
+    Partitions(i64),
+    /// The secret's file.
+    #[error("{path}: {source}", path = path.display())]
+    Secret {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        source: std::io::Error,
+    },
+    /// The runtime.
+    #[error("cannot start: {0}")]
+    Runtime(std::io::Error),
+}
+
+/// Runs a node until it is asked to stop.
+pub fn run(config: Config) -> Result<(), StartError> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(StartError::Runtime)?;
+    runtime.block_on(serve(config))
+}
+
+async fn serve(config: Config) -> Result<(), StartError> {
+    let started = clock::monotonic();
+    let partitions = config.number("partitions");
+    let partitions = u16::try_from(partitions)
+        .ok()
+        .and_then(Partitions::new)
+        .ok_or(StartError::Partitions(partitions))?;
+    // The port first: a second server in the same place must not touch the data.
+    let (address, port) = (config.text("bind"), config.number("port") as u16);
+    let listener =
+        net::bind(&address, port, config.number("tcp-backlog") as i32).map_err(|source| {
+            StartError::Listen {
+                address: format!("{address}:{port}"),
+                source,
+            }
+        })?;
+    let store = Arc::new(DiskStore::open(disk_options(&config))?);
+    let seal = ContextSeal::new(&load_secret(Path::new(&config.text("dir")))?);
+    let (replica, recovery) = Replica::start(
+        Arc::clone(&store) as Arc<dyn Store>,
+        partitions,
+        config.number("cache-size") as u64,
+    )?;
+    tracing::info!(
+        keys = recovery.keys,
+        clean_stop = recovery.clean,
+        counted = recovery.counted,
+        took_ms = clock::monotonic().duration_since(started).as_millis() as u64,
+        "data recovered"
+    );
+    let port = listener.port();
+    let set_appendfsync = Box::new(move |mode| store.set_appendfsync(mode));
+    let node = Node::new(NodeOptions {
+        replica,
+        config,
+        seal,
+        set_appendfsync,
+        port,
+    });
+    tracing::info!(%address, port, node = %node.name, pid = std::process::id(), "ready");
+    run_parts(node, listener).await;
+    Ok(())
+}
+
+async fn run_parts(node: Arc<Node>, listener: net::Listener) {
+    let sweeping = Arc::new(AtomicBool::new(true));
+    let sweeper = {
+        let (node, sweeping) = (Arc::clone(&node), Arc::clone(&sweeping));
+        tokio::task::spawn_blocking(move || sweep(&node, &sweeping))
+    };
+    tokio::select! {
+        () = listener.serve(Arc::clone(&node)) => {}
+        () = stop_on_signal(&node) => {}
+    }
+    sweeping.store(false, Ordering::Release);
+    let _ = sweeper.await;
+    let stopping = clock::monotonic();
+    let _ = tokio::task::spawn_blocking(move || node.replica.stop()).await;
+    let took_ms = clock::monotonic().duration_since(stopping).as_millis() as u64;
+    tracing::info!(took_ms, "stopped cleanly");
+}
+
+/// SIGTERM and SIGINT ask the node to stop; the listener then drains and returns.
+async fn stop_on_signal(node: &Node) {
+    use tokio::signal::unix::{SignalKind, signal};
+    let signals = (
+        signal(SignalKind::terminate()),
+        signal(SignalKind::interrupt()),
+    );
+    if let (Ok(mut terminate), Ok(mut interrupt)) = signals {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        tracing::info!("asked to stop: finishing what has begun");
+        node.stop();
+    }
+    std::future::pending::<()>().await;
+}
+
+/// Reclaims in slices until told to stop.
+fn sweep(node: &Node, sweeping: &AtomicBool) {
+    while sweeping.load(Ordering::Acquire) {
+        let slice = {
+            let _shared = node.gate.read();
+            node.replica.reclaim_expired()
+        };
+        let more = slice.and_then(|more| Ok(node.replica.reclaim_flushed()? || more));
+        match more {
+            Ok(true) => std::thread::sleep(RECLAIM_EVERY / 50),
+            Ok(false) => std::thread::sleep(RECLAIM_EVERY),
+            Err(error) => {
+                tracing::debug!(%error, "reclaiming waits");
+                std::thread::sleep(RECLAIM_EVERY);
+            }
+        }
+    }
+}
+
+fn disk_options(config: &Config) -> DiskOptions {
+    let shards = match config.number("storage-shards") {
+        0 => std::thread::available_parallelism()
+            .map_or(1, usize::from)
+            .min(64),
+        shards => shards as usize,
+    };
+    DiskOptions {
+        dir: config.text("dir").into(),
+        shards: shards.min(config.number("partitions") as usize),
+        appendfsync: appendfsync(&config.text("appendfsync")),
+        write_buffer_bytes: config.number("write-buffer-size") as u64,
+        block_cache_bytes: config.number("block-cache-size") as u64,
+        min_free_bytes: config.number("min-free-disk") as u64,
+        accept_damage: config.is_on("accept-damaged-store"),
+    }
+}
+
+/// The secret that authenticates contexts; made at the first start, readable by the owner alone.
+fn load_secret(dir: &Path) -> Result<Vec<u8>, StartError> {
+    use std::io::Write;
+    use std::os::unix::fs::OpenOptionsExt;
+    let path = dir.join("ringwood.secret");
+    let fail = |source| StartError::Secret {
+        path: path.clone(),
+        source,
+    };
+    match std::fs::read(&path) {
+        Ok(secret) if !secret.is_empty() => return Ok(secret),
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(fail(e)),
+        _ => {}
+    }
+    let mut secret = vec![0; 32];
+    getrandom::fill(&mut secret).expect("the operating system has randomness");
+    let mut options = std::fs::OpenOptions::new();
+    let file = options
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(&path);
+    let mut file = file.map_err(fail)?;
+    file.write_all(&secret)
+        .and_then(|()| file.sync_all())
+        .map_err(fail)?;
+    Ok(secret)
+}
