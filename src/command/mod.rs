@@ -147,7 +147,7 @@ impl Ctx<'_> {
 
     /// The longest string.
     pub fn max_string(&self) -> usize {
-        self.node.config.number("proto-max-bulk-len") as usize
+        self.node.config.max_bulk_len() as usize
     }
 
     /// Counts a read for INFO.
@@ -182,7 +182,7 @@ pub fn execute(ctx: &mut Ctx<'_>, args: Args<'_>) {
     if !spec.has(Flags::NO_MONITOR) {
         ctx.node.show_monitors(ctx.session, args);
     }
-    let node = Arc::clone(ctx.node);
+    let node = ctx.node;
     if spec.has(Flags::EXCLUSIVE) {
         let _alone = node.gate.write();
         run(ctx, spec, args);

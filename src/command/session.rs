@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 
 use dashmap::DashMap;
 use parking_lot::Mutex;
@@ -85,7 +85,8 @@ pub struct Client {
     pub db: AtomicU8,
     /// 2 or 3.
     pub protocol: AtomicU8,
-    last_command: Mutex<Option<&'static Spec>>,
+    /// The number of the last command's row, plus one.
+    last_command: AtomicUsize,
     last_active_ms: AtomicU64,
     killed: AtomicBool,
     wake: Notify,
@@ -107,7 +108,7 @@ impl Client {
     pub fn touch(&self, spec: &'static Spec) {
         self.last_active_ms
             .store(clock::now_ms(), Ordering::Relaxed);
-        *self.last_command.lock() = Some(spec);
+        self.last_command.store(spec.id() + 1, Ordering::Relaxed);
     }
 
     /// Asks the connection to close.
@@ -140,10 +141,9 @@ impl Client {
     /// One line of CLIENT LIST.
     pub fn line(&self, is_self: Option<&Session>) -> String {
         let names = self.names.lock().clone();
-        let command = self
-            .last_command
-            .lock()
-            .map_or_else(|| "NULL".into(), Spec::full_name);
+        let last = self.last_command.load(Ordering::Relaxed).checked_sub(1);
+        let last = last.and_then(|nth| super::table::all().get(nth));
+        let command = last.map_or_else(|| "NULL".into(), Spec::full_name);
         let in_transaction = is_self.is_some_and(|s| s.transaction.is_some());
         format!(
             "id={} addr={} laddr={} fd=0 name={} age={} idle={} flags={} db={} sub=0 psub=0 ssub=0 \
@@ -185,7 +185,7 @@ impl Clients {
             names: Mutex::default(),
             db: AtomicU8::new(0),
             protocol: AtomicU8::new(2),
-            last_command: Mutex::new(None),
+            last_command: AtomicUsize::new(0),
             last_active_ms: AtomicU64::new(0),
             killed: AtomicBool::new(false),
             wake: Notify::new(),

@@ -6,6 +6,7 @@ mod directives;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicI64, Ordering};
 
 use parking_lot::RwLock;
 use thiserror::Error;
@@ -49,16 +50,24 @@ pub enum ConfigError {
 pub struct Config {
     values: RwLock<BTreeMap<&'static str, String>>,
     file: Option<PathBuf>,
+    hot: Hot,
+}
+
+/// Directives that every command or read looks at, as plain numbers.
+#[derive(Debug, Default)]
+struct Hot {
+    max_bulk_len: AtomicI64,
+    query_buffer_limit: AtomicI64,
+    timeout_secs: AtomicI64,
 }
 
 impl Default for Config {
     fn default() -> Self {
         let normal = |d: &Directive| d.normalise(d.default).expect("defaults are valid");
         let values = DIRECTIVES.iter().map(|d| (d.name, normal(d))).collect();
-        Self {
-            values: RwLock::new(values),
-            file: None,
-        }
+        let config = Self { values: RwLock::new(values), file: None, hot: Hot::default() };
+        config.refresh_hot();
+        config
     }
 }
 
@@ -96,6 +105,28 @@ impl Config {
         }
     }
 
+    /// `proto-max-bulk-len`, in bytes.
+    pub fn max_bulk_len(&self) -> i64 {
+        self.hot.max_bulk_len.load(Ordering::Relaxed)
+    }
+
+    /// `client-query-buffer-limit`, in bytes.
+    pub fn query_buffer_limit(&self) -> i64 {
+        self.hot.query_buffer_limit.load(Ordering::Relaxed)
+    }
+
+    /// `timeout`, in seconds; 0 for never.
+    pub fn timeout_secs(&self) -> i64 {
+        self.hot.timeout_secs.load(Ordering::Relaxed)
+    }
+
+    fn refresh_hot(&self) {
+        let take = |hot: &AtomicI64, name| hot.store(self.number(name), Ordering::Relaxed);
+        take(&self.hot.max_bulk_len, "proto-max-bulk-len");
+        take(&self.hot.query_buffer_limit, "client-query-buffer-limit");
+        take(&self.hot.timeout_secs, "timeout");
+    }
+
     /// One switch.
     pub fn is_on(&self, name: &str) -> bool {
         self.values.read().get(name).is_some_and(|v| v == "yes")
@@ -122,6 +153,7 @@ impl Config {
             normal.push((directive.name, directive.normalise(value)?));
         }
         self.values.write().extend(normal);
+        self.refresh_hot();
         Ok(())
     }
 
@@ -185,6 +217,7 @@ impl Config {
         let directive = find(name)?;
         let value = directive.normalise(value)?;
         self.values.write().insert(directive.name, value);
+        self.refresh_hot();
         Ok(())
     }
 }

@@ -112,7 +112,7 @@ impl Connection {
 
     fn limits(&self) -> Limits {
         Limits {
-            max_bulk_len: self.node.config.number("proto-max-bulk-len"),
+            max_bulk_len: self.node.config.max_bulk_len(),
             authenticated: self.session.authenticated,
         }
     }
@@ -250,7 +250,7 @@ impl Connection {
 
     /// Reads more input; `false` when the connection is over.
     async fn receive(&mut self) -> std::io::Result<bool> {
-        if self.input.len() as i64 > self.node.config.number("client-query-buffer-limit") {
+        if self.input.len() as i64 > self.node.config.query_buffer_limit() {
             tracing::warn!(client = %self.session.client.address,
                 "closed: its unfinished command is beyond client-query-buffer-limit");
             return Ok(false);
@@ -260,7 +260,7 @@ impl Connection {
             .wanted(self.input.len())
             .clamp(READ_CHUNK, MAX_READ_AHEAD);
         self.input.reserve(wanted);
-        let idle = self.node.config.number("timeout");
+        let idle = self.node.config.timeout_secs();
         let idle = (idle > 0).then(|| Duration::from_secs(idle as u64));
         tokio::select! {
             biased;
