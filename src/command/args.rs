@@ -69,7 +69,7 @@ impl<'a> Args<'a> {
     pub fn database(self, nth: usize) -> Result<u8, Error> {
         let number = self.integer(nth)?;
         if i32::try_from(number).is_err() {
-            return Err(Error::NotInteger);
+            return Err(Error::NotInt32);
         }
         u8::try_from(number)
             .ok()

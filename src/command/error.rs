@@ -19,6 +19,9 @@ pub enum Error {
     /// Not a 64-bit integer.
     #[error("ERR value is not an integer or out of range")]
     NotInteger,
+    /// Not a 32-bit integer.
+    #[error("ERR value is out of range, value must between -2147483648 and 2147483647")]
+    NotInt32,
     /// Not a float.
     #[error("ERR value is not a valid float")]
     NotFloat,
@@ -98,8 +101,11 @@ impl Error {
 
     /// An unknown command, with the start of its arguments, as Redis says it.
     pub fn unknown_command<'a>(args: impl Iterator<Item = &'a [u8]>) -> Self {
-        let mut args =
-            args.map(|arg| String::from_utf8_lossy(&arg[..arg.len().min(128)]).into_owned());
+        // Redis prints C strings: they end at a zero byte.
+        let mut args = args.map(|arg| {
+            let end = memchr::memchr(0, arg).unwrap_or(arg.len()).min(128);
+            String::from_utf8_lossy(&arg[..end]).into_owned()
+        });
         let name = args.next().unwrap_or_default();
         let mut shown = String::new();
         for arg in args {

@@ -163,6 +163,11 @@ pub(super) fn getdel(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
 
 pub(super) fn getex(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
     let options = set_options(args, 2, false)?;
+    if ctx.shown(args.at(1))?.is_none() {
+        ctx.count_lookup(false);
+        ctx.reply.null();
+        return Ok(());
+    }
     let expires = expiry::absolute(args, options.expiry, "getex")?;
     let old = ctx.update(args.at(1), |object, now_ms| {
         let Some(old) = string::shown(object, now_ms) else {

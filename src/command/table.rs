@@ -1091,7 +1091,7 @@ static COMMANDS: &[Spec] = &[
     sub(
         "command",
         "getkeys",
-        -3,
+        -4,
         L,
         docs::getkeys,
         "Which words of a command are keys.",

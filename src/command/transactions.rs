@@ -36,7 +36,7 @@ pub struct Watch {
     key: Vec<u8>,
     context: Context,
     shown: bool,
-    removal: u64,
+    creation: u64,
 }
 
 pub(super) fn multi(ctx: &mut Ctx<'_>, _: Args<'_>) -> Outcome {
@@ -99,21 +99,21 @@ pub(super) fn unwatch(ctx: &mut Ctx<'_>, _: Args<'_>) -> Outcome {
 
 impl Watch {
     fn now(ctx: &Ctx<'_>, db: u8, key: &[u8]) -> Result<Self, Error> {
-        // The removal first: a removal after it is noticed, whatever the read then sees.
-        let removal = ctx.node.replica.last_removal(key);
+        // First: a key that is made after this is noticed, whatever the read then sees.
+        let creation = ctx.node.replica.last_creation(key);
         let object = ctx.object_in(db, key)?;
         Ok(Self {
             db,
             key: key.to_vec(),
             context: object.context().clone(),
             shown: string::shown(&object, clock::now_ms()).is_some(),
-            removal,
+            creation,
         })
     }
 
     fn holds(&self, ctx: &Ctx<'_>) -> Result<bool, Error> {
         let now = Self::now(ctx, self.db, &self.key)?;
-        let came_and_went = !now.shown && !self.shown && now.removal != self.removal;
+        let came_and_went = !now.shown && !self.shown && now.creation != self.creation;
         Ok(now.context == self.context && now.shown == self.shown && !came_and_went)
     }
 }

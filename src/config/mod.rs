@@ -65,7 +65,11 @@ impl Default for Config {
     fn default() -> Self {
         let normal = |d: &Directive| d.normalise(d.default).expect("defaults are valid");
         let values = DIRECTIVES.iter().map(|d| (d.name, normal(d))).collect();
-        let config = Self { values: RwLock::new(values), file: None, hot: Hot::default() };
+        let config = Self {
+            values: RwLock::new(values),
+            file: None,
+            hot: Hot::default(),
+        };
         config.refresh_hot();
         config
     }

@@ -255,10 +255,9 @@ impl Connection {
                 "closed: its unfinished command is beyond client-query-buffer-limit");
             return Ok(false);
         }
-        let wanted = self
-            .parser
-            .wanted(self.input.len())
-            .clamp(READ_CHUNK, MAX_READ_AHEAD);
+        // At most as much as has arrived: a declared length alone reserves nothing.
+        let most = self.input.len().clamp(READ_CHUNK, MAX_READ_AHEAD);
+        let wanted = self.parser.wanted(self.input.len()).clamp(READ_CHUNK, most);
         self.input.reserve(wanted);
         let idle = self.node.config.timeout_secs();
         let idle = (idle > 0).then(|| Duration::from_secs(idle as u64));

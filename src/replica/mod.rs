@@ -97,8 +97,8 @@ pub struct Replica {
     actors: Mutex<Context>,
     databases: RwLock<[u8; DATABASES as usize]>,
     last_tickets: Vec<AtomicU64>,
-    /// The last removal in a stripe, so that WATCH notices a key that came and went.
-    removals: Box<[AtomicU64]>,
+    /// The last creation in a stripe, so that WATCH notices a key that came and went.
+    creations: Box<[AtomicU64]>,
     to_reclaim: Mutex<std::collections::BTreeSet<(u16, u8)>>,
     counters: Counters,
     empty: Arc<Object>,
@@ -187,10 +187,10 @@ impl Replica {
         Ok((result, [written_a, written_b]))
     }
 
-    /// When a key of this key's stripe was last removed: the write event's number.
-    pub fn last_removal(&self, key: &[u8]) -> u64 {
+    /// When a key of this key's stripe was last made: the write event's number.
+    pub fn last_creation(&self, key: &[u8]) -> u64 {
         let at = Position::of(key, self.partitions);
-        self.removals[stripe(at)].load(Ordering::Acquire)
+        self.creations[stripe(at)].load(Ordering::Acquire)
     }
 
     /// Which stored database a numbered one is.
@@ -356,8 +356,8 @@ impl Replica {
                 .of(located.at.partition, located.key.db)
                 .add_live(change);
         }
-        if gone {
-            self.removals[stripe(located.at)].store(self.last_seq(), Ordering::Release);
+        if change > 0 {
+            self.creations[stripe(located.at)].store(self.last_seq(), Ordering::Release);
         }
         self.remember(located, (!gone).then(|| Arc::new(new)), ticket, failures);
         Ok(Written {

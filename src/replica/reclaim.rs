@@ -47,9 +47,6 @@ impl Replica {
                 .raise_floor(Arc::clone(&floor));
         }
         self.to_reclaim.lock().extend(raised);
-        for removal in &self.removals {
-            removal.store(self.last_seq(), Ordering::Release);
-        }
         Ok(written)
     }
 

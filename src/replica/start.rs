@@ -52,7 +52,7 @@ impl Replica {
             seq: AtomicU64::new(0),
             time: AtomicU64::new(0),
             stripes: (0..STRIPES).map(|_| Mutex::new(())).collect(),
-            removals: (0..STRIPES).map(|_| AtomicU64::new(0)).collect(),
+            creations: (0..STRIPES).map(|_| AtomicU64::new(0)).collect(),
             spaces: Spaces::new(partitions.count()),
             actors: Mutex::new(Context::new()),
             databases: RwLock::new(std::array::from_fn(|nth| nth as u8)),

@@ -13,7 +13,9 @@ use crate::storage::{MemoryStore, Store};
 fn start(store: &Arc<MemoryStore>) -> Replica {
     let partitions = Partitions::new(64).expect("a power of two");
     let store = Arc::clone(store) as Arc<dyn Store>;
-    Replica::start(store, partitions, 4 << 20).expect("starts").0
+    Replica::start(store, partitions, 4 << 20)
+        .expect("starts")
+        .0
 }
 
 fn replica() -> Replica {
@@ -21,13 +23,21 @@ fn replica() -> Replica {
 }
 
 fn key(name: &str) -> Key<'_> {
-    Key { db: 0, name: name.as_bytes() }
+    Key {
+        db: 0,
+        name: name.as_bytes(),
+    }
 }
 
 fn set(replica: &Replica, at: Key<'_>, text: &str, expires_at_ms: Option<u64>) {
     let payload = Payload::Bytes(text.as_bytes().to_vec().into());
-    let value = Value { payload, expires_at_ms };
-    replica.update(at, |_, _| (Change::Put(value), ())).expect("written");
+    let value = Value {
+        payload,
+        expires_at_ms,
+    };
+    replica
+        .update(at, |_, _| (Change::Put(value), ()))
+        .expect("written");
 }
 
 fn get(replica: &Replica, at: Key<'_>) -> Option<String> {
@@ -40,7 +50,12 @@ fn scan_all(replica: &Replica, db: u8, count: usize) -> Result<BTreeSet<String>,
     let (mut keys, mut cursor) = (BTreeSet::new(), 0);
     loop {
         let found = replica.scan(db, cursor, count)?;
-        keys.extend(found.keys.into_iter().map(|k| String::from_utf8(k).expect("text")));
+        keys.extend(
+            found
+                .keys
+                .into_iter()
+                .map(|k| String::from_utf8(k).expect("text")),
+        );
         cursor = found.cursor;
         assert!(cursor < 1 << 53, "clients read cursors as doubles");
         if cursor == 0 {
@@ -56,7 +71,15 @@ fn a_scan_with_any_count_sees_every_key_of_its_database() {
     for n in 0..500 {
         let name = format!("key:{n}");
         set(&replica, key(&name), "x", None);
-        set(&replica, Key { db: 1, name: b"other" }, "x", None);
+        set(
+            &replica,
+            Key {
+                db: 1,
+                name: b"other",
+            },
+            "x",
+            None,
+        );
         names.insert(name);
     }
     for count in [1, 7, 100, 10_000] {
@@ -76,7 +99,10 @@ fn a_flush_hides_everything_at_once_and_later_writes_live() {
         set(&replica, key(&format!("key:{n}")), "old", None);
     }
     replica.flush(Some(0)).expect("flush");
-    assert_eq!((replica.live_keys(0), get(&replica, key("key:1"))), (0, None));
+    assert_eq!(
+        (replica.live_keys(0), get(&replica, key("key:1"))),
+        (0, None)
+    );
     set(&replica, key("key:1"), "new", None);
     assert_eq!(scan_all(&replica, 0, 10).expect("scan").len(), 1);
     drop(replica);
@@ -106,23 +132,32 @@ fn expired_keys_read_as_absent_and_are_reclaimed_with_their_index() {
     assert_eq!(get(&replica, key("key:1")), None);
     while replica.reclaim_expired().expect("reclaim") {}
     assert_eq!(replica.live_keys(0), 2);
-    for (table, rows) in [(crate::storage::Table::Data, 2), (crate::storage::Table::Expiry, 1)] {
-        assert_eq!(store.scan(0, table, &[], &[0xff], usize::MAX).expect("scan").len(), rows);
+    for (table, rows) in [
+        (crate::storage::Table::Data, 2),
+        (crate::storage::Table::Expiry, 1),
+    ] {
+        assert_eq!(
+            store
+                .scan(0, table, &[], &[0xff], usize::MAX)
+                .expect("scan")
+                .len(),
+            rows
+        );
     }
     set(&replica, key("key:1"), "again", None);
     assert_eq!(replica.live_keys(0), 3);
 }
 
 #[test]
-fn a_deleted_key_is_counted_once_and_its_removal_is_noted() {
+fn a_deleted_key_is_counted_once_and_its_coming_is_noted() {
     let replica = replica();
+    let before = replica.last_creation(b"a");
     set(&replica, key("a"), "1", None);
-    let before = replica.last_removal(b"a");
     let delete = || replica.update(key("a"), |_, _| (Change::Delete, ()));
     delete().expect("delete");
     delete().expect("delete");
     assert_eq!((replica.live_keys(0), get(&replica, key("a"))), (0, None));
-    assert!(replica.last_removal(b"a") > before);
+    assert!(replica.last_creation(b"a") > before);
 }
 
 #[test]

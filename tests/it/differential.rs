@@ -1,0 +1,447 @@
+//! The same commands to Redis 7 and to Ringwood; replies are compared byte for byte.
+//!
+//! What is allowed to differ is in `comparable` and in docs/compat.md. A failure prints the seed;
+//! `RINGWOOD_SEED=n cargo nextest run differential` replays it.
+
+use super::harness::{Connection, Random, Server, encode};
+
+const SEQUENCES: u64 = 2_000;
+const COMMANDS: usize = 50;
+
+const KEYS: &[&[u8]] = &[
+    b"k1",
+    b"k2",
+    b"k3",
+    b"k4",
+    b"{tag}a",
+    b"{tag}b",
+    b"bin\0\xff\r\n",
+    b"",
+];
+const VALUES: &[&[u8]] = &[
+    b"0",
+    b"1",
+    b"-1",
+    b"10",
+    b"007",
+    b" 1",
+    b"abc",
+    b"",
+    b"9223372036854775807",
+    b"-9223372036854775808",
+    b"9223372036854775808",
+    b"1.5",
+    b"3.0e3",
+    b"-0.25",
+    b"\0\xff\r\n",
+    b"a somewhat longer value that is no number and does not fit into forty-four bytes",
+];
+const NUMBERS: &[&[u8]] = &[
+    b"0",
+    b"1",
+    b"-1",
+    b"2",
+    b"5",
+    b"-3",
+    b"100",
+    b"-100",
+    b"x",
+    b"",
+    b"1.0",
+    b"9223372036854775807",
+    b"-9223372036854775808",
+    b"9223372036854775808",
+];
+const FLOATS: &[&[u8]] = &[
+    b"1.5", b"-2.75", b"0.1", b"3.0e3", b"100", b"abc", b"", b"0",
+];
+const TTLS: &[&[u8]] = &[
+    b"1000",
+    b"5000",
+    b"99999",
+    b"-1",
+    b"0",
+    b"abc",
+    b"9223372036854775807",
+];
+const TIMES: &[&[u8]] = &[b"1", b"4102444800", b"4102444800000", b"-5", b"x"];
+
+fn command(random: &mut Random) -> Vec<Vec<u8>> {
+    let kinds: &[&str] = &[
+        "GET k",
+        "SET k v",
+        "SET k v o",
+        "SET k v o o",
+        "SET k v EX t",
+        "SET k v PX t o",
+        "SET k v EXAT T",
+        "SET k v PXAT T o",
+        "SET k v KEEPTTL",
+        "SET k v GET",
+        "SET k v NX GET",
+        "SETNX k v",
+        "SETEX k t v",
+        "PSETEX k t v",
+        "GETSET k v",
+        "GETDEL k",
+        "GETEX k",
+        "GETEX k EX t",
+        "GETEX k PERSIST",
+        "GETEX k PXAT T",
+        "GETEX k o",
+        "MGET k k k",
+        "MSET k v k v",
+        "MSET k v k",
+        "MSETNX k v k v",
+        "APPEND k v",
+        "STRLEN k",
+        "GETRANGE k n n",
+        "SUBSTR k n n",
+        "SETRANGE k n v",
+        "INCR k",
+        "DECR k",
+        "INCRBY k n",
+        "DECRBY k n",
+        "INCRBYFLOAT k f",
+        "LCS k k",
+        "LCS k k LEN",
+        "LCS k k IDX",
+        "LCS k k IDX MINMATCHLEN n",
+        "LCS k k IDX WITHMATCHLEN",
+        "LCS k k IDX LEN",
+        "DEL k",
+        "DEL k k k",
+        "UNLINK k k",
+        "EXISTS k",
+        "EXISTS k k k",
+        "TYPE k",
+        "TOUCH k k",
+        "RENAME k k",
+        "RENAMENX k k",
+        "COPY k k",
+        "COPY k k REPLACE",
+        "COPY k k DB n",
+        "COPY k k DB 1 REPLACE",
+        "RANDOMKEY",
+        "KEYS *",
+        "KEYS k*",
+        "KEYS [",
+        "SCAN 0 COUNT 1000",
+        "SCAN 0 MATCH k? COUNT 1000",
+        "SCAN 0 COUNT 1000 TYPE string",
+        "SCAN 0 COUNT 1000 TYPE hash",
+        "SCAN x",
+        "SCAN 0 COUNT 0",
+        "SCAN 0 MATCH",
+        "DBSIZE",
+        "EXPIRE k t",
+        "EXPIRE k t x",
+        "EXPIRE k t x x",
+        "PEXPIRE k t",
+        "EXPIREAT k T",
+        "PEXPIREAT k T x",
+        "EXPIRE k t BAD",
+        "TTL k",
+        "PTTL k",
+        "EXPIRETIME k",
+        "PEXPIRETIME k",
+        "PERSIST k",
+        "OBJECT REFCOUNT k",
+        "OBJECT FREQ k",
+        "OBJECT IDLETIME k",
+        "OBJECT NOPE k",
+        "DUMP k",
+        "RESTORE k 0 foreign",
+        "RESTORE k -1 foreign",
+        "SELECT n",
+        "SELECT 1",
+        "SELECT 0",
+        "SELECT 0",
+        "SWAPDB 0 1",
+        "SWAPDB x 1",
+        "SWAPDB 0 99",
+        "MOVE k 1",
+        "MOVE k n",
+        "MULTI",
+        "MULTI",
+        "EXEC",
+        "EXEC",
+        "DISCARD",
+        "WATCH k",
+        "WATCH k",
+        "UNWATCH",
+        "PING",
+        "PING v",
+        "PING v v",
+        "ECHO v",
+        "NOSUCH k v",
+        "GET",
+        "GET k k",
+        "INCR",
+        "FLUSHDB",
+        "FLUSHDB ASYNC",
+        "FLUSHALL BAD",
+        "CLIENT GETNAME",
+        "CLIENT SETNAME name",
+        "CLIENT SETNAME bad\u{20}",
+        "CLIENT NOPE",
+        "CLIENT REPLY",
+        "CLIENT NO-EVICT on",
+        "CLIENT TRACKINGINFO",
+        "LASTSAVE x",
+        "WAIT 0 0",
+        "WAIT x 0",
+        "ROLE",
+        "SLOWLOG RESET",
+        "LATENCY LATEST",
+        "MEMORY USAGE",
+        "CONFIG GET databases",
+        "CONFIG GET",
+        "CONFIG SET",
+        "CONFIG SET nonsense 1",
+        "COMMAND GETKEYS get k",
+        "COMMAND GETKEYS mset k v k v",
+        "COMMAND GETKEYS ping",
+        "COMMAND COUNT x",
+        "HELLO 9",
+        "HELLO x",
+        "AUTH x",
+        "TIME x",
+        "OBJECT",
+        "CONFIG",
+        "SUBSTR k 0",
+        "get k",
+        "sEt k v eX t",
+    ];
+    let template = random.pick(kinds);
+    template.split(' ').map(|word| fill(word, random)).collect()
+}
+
+fn fill(word: &str, random: &mut Random) -> Vec<u8> {
+    let options: &[&[u8]] = &[b"NX", b"XX", b"GET", b"KEEPTTL", b"bad", b"xx", b"nx"];
+    let conditions: &[&[u8]] = &[b"NX", b"XX", b"GT", b"LT", b"gt"];
+    match word {
+        "k" => random.pick(KEYS).to_vec(),
+        "v" => random.pick(VALUES).to_vec(),
+        "n" => random.pick(NUMBERS).to_vec(),
+        "f" => random.pick(FLOATS).to_vec(),
+        "t" => random.pick(TTLS).to_vec(),
+        "T" => random.pick(TIMES).to_vec(),
+        "o" => random.pick(options).to_vec(),
+        "x" if random.below(2) == 0 => random.pick(conditions).to_vec(),
+        literal => literal.as_bytes().to_vec(),
+    }
+}
+
+/// How far two times may be apart: the second server is asked a little later.
+const CLOSE_SECS: i64 = 3;
+
+enum Verdict {
+    Same,
+    /// Allowed, but from here on the two hold different values.
+    Diverged,
+    Different,
+}
+
+/// Compares two replies, leaving out what may differ, with the reason.
+fn compare(args: &[Vec<u8>], want: &[u8], got: &[u8]) -> Verdict {
+    let name = String::from_utf8_lossy(&args[0]).to_ascii_uppercase();
+    let has = |option: &str| {
+        args.iter()
+            .any(|a| a.eq_ignore_ascii_case(option.as_bytes()))
+    };
+    let same_kind = want.first() == got.first();
+    let verdict = |same| {
+        if same {
+            Verdict::Same
+        } else {
+            Verdict::Different
+        }
+    };
+    if want == got {
+        return Verdict::Same;
+    }
+    if want[0] == b'-' || got[0] == b'-' {
+        return Verdict::Different;
+    }
+    match name.as_str() {
+        // The order of keys is each server's own.
+        "KEYS" | "SCAN" => {
+            let sorted = |reply: &[u8]| {
+                let mut parts: Vec<Vec<u8>> = reply.split(|&b| b == b'$').map(Vec::from).collect();
+                parts.sort_unstable();
+                parts
+            };
+            verdict(sorted(want) == sorted(got))
+        }
+        // Expired keys count until they are reclaimed, by each server in its own time.
+        // Any random key will do. A dump is each server's own.
+        "DBSIZE" | "RANDOMKEY" | "DUMP" => verdict(same_kind),
+        // Redis shares small integers when they come by SET; nothing is shared here. Access times
+        // are not kept.
+        "OBJECT" => verdict(same_kind && want[0] == b':'),
+        // The same time to live, set a moment later, is later.
+        name if name.contains("EXPIRE") && (has("GT") || has("LT")) => verdict(same_kind),
+        "TTL" | "EXPIRETIME" => verdict(close(want, got, CLOSE_SECS)),
+        "PTTL" | "PEXPIRETIME" => verdict(close(want, got, CLOSE_SECS * 1_000)),
+        // Sums are exact decimals here and rounded to 64 bits in Redis.
+        "INCRBYFLOAT" => match (float(want), float(got)) {
+            (Some(a), Some(b)) if (a - b).abs() <= a.abs() * 1e-15 => Verdict::Diverged,
+            _ => Verdict::Different,
+        },
+        _ => Verdict::Different,
+    }
+}
+
+fn close(want: &[u8], got: &[u8], by: i64) -> bool {
+    let number = |reply: &[u8]| -> Option<i64> {
+        std::str::from_utf8(reply.strip_prefix(b":")?)
+            .ok()?
+            .trim_end()
+            .parse()
+            .ok()
+    };
+    matches!((number(want), number(got)), (Some(a), Some(b)) if a > 0 && (a - b).abs() <= by)
+}
+
+fn float(reply: &[u8]) -> Option<f64> {
+    std::str::from_utf8(reply)
+        .ok()?
+        .split("\r\n")
+        .nth(1)?
+        .parse()
+        .ok()
+}
+
+/// Inside EXEC, replies that may differ are left out as a whole.
+fn is_vague(args: &[Vec<u8>]) -> bool {
+    let name = String::from_utf8_lossy(&args[0]).to_ascii_uppercase();
+    let vague = [
+        "KEYS",
+        "SCAN",
+        "RANDOMKEY",
+        "DBSIZE",
+        "OBJECT",
+        "DUMP",
+        "INCRBYFLOAT",
+    ];
+    name.contains("TTL") || name.contains("EXPIRE") || vague.contains(&name.as_str())
+}
+
+struct Pair {
+    redis: Connection,
+    ringwood: Connection,
+}
+
+impl Pair {
+    fn both(&mut self, args: &[Vec<u8>]) -> (Vec<u8>, Vec<u8>) {
+        let bytes = encode(args);
+        self.redis.send(&bytes).expect("send");
+        self.ringwood.send(&bytes).expect("send");
+        (
+            self.redis.reply().expect("a reply"),
+            self.ringwood.reply().expect("a reply"),
+        )
+    }
+
+    fn check(&mut self, sequence: &[Vec<Vec<u8>>], pipelined: bool) -> Result<(), String> {
+        let words = |text: &str| {
+            text.split(' ')
+                .map(|w| w.as_bytes().to_vec())
+                .collect::<Vec<_>>()
+        };
+        for setup in ["RESET", "FLUSHALL"] {
+            self.both(&words(setup));
+        }
+        if sequence.len() % 2 == 1 {
+            self.redis.call(&["HELLO", "3"]);
+            self.ringwood.call(&["HELLO", "3"]);
+        }
+        if pipelined {
+            let bytes: Vec<u8> = sequence.iter().flat_map(|args| encode(args)).collect();
+            self.redis.send(&bytes).expect("send");
+            self.ringwood.send(&bytes).expect("send");
+        }
+        let mut queued: Vec<&[Vec<u8>]> = Vec::new();
+        let mut diverged = false;
+        for (nth, args) in sequence.iter().enumerate() {
+            let (want, got) = if pipelined {
+                (
+                    self.redis.reply().expect("a reply"),
+                    self.ringwood.reply().expect("a reply"),
+                )
+            } else {
+                self.both(args)
+            };
+            let mut verdict = compare(args, &want, &got);
+            if want == b"+QUEUED\r\n" {
+                queued.push(args);
+            } else if args[0].eq_ignore_ascii_case(b"EXEC") {
+                if want[0] == got[0] && queued.iter().any(|args| is_vague(args)) {
+                    verdict = Verdict::Diverged;
+                }
+                queued.clear();
+            } else if args[0].eq_ignore_ascii_case(b"DISCARD") {
+                queued.clear();
+            }
+            match verdict {
+                Verdict::Same => {}
+                Verdict::Diverged => diverged = true,
+                Verdict::Different if diverged => {}
+                Verdict::Different => {
+                    let shown: Vec<String> =
+                        args.iter().map(|w| w.escape_ascii().to_string()).collect();
+                    let (a, b) = (want.escape_ascii(), got.escape_ascii());
+                    return Err(format!(
+                        "#{nth} {shown:?}\n  redis:    {a}\n  ringwood: {b}"
+                    ));
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+#[test]
+fn ringwood_replies_what_redis_replies() {
+    let (redis_dir, ringwood_dir) = (tempfile::tempdir(), tempfile::tempdir());
+    let redis = Server::redis(redis_dir.expect("a folder").path());
+    let ringwood_dir = ringwood_dir.expect("a folder");
+    let ringwood = Server::ringwood(ringwood_dir.path(), &["--appendfsync", "no"]);
+    let mut pair = Pair {
+        redis: redis.connect(),
+        ringwood: ringwood.connect(),
+    };
+    let only = std::env::var("RINGWOOD_SEED")
+        .ok()
+        .and_then(|seed| seed.parse().ok());
+    let seeds = only.map_or(1..=SEQUENCES, |seed: u64| seed..=seed);
+    let mut failures = Vec::new();
+    for seed in seeds {
+        let mut random = Random::new(seed);
+        let len = COMMANDS + seed as usize % 2;
+        let sequence: Vec<_> = (0..len).map(|_| command(&mut random)).collect();
+        if only.is_some() {
+            for args in &sequence {
+                let words: Vec<String> =
+                    args.iter().map(|w| w.escape_ascii().to_string()).collect();
+                println!("{words:?}");
+            }
+        }
+        if let Err(difference) = pair.check(&sequence, seed % 4 < 2) {
+            failures.push(format!("seed {seed}: {difference}"));
+            pair = Pair {
+                redis: redis.connect(),
+                ringwood: ringwood.connect(),
+            };
+        }
+        if failures.len() >= 20 {
+            break;
+        }
+    }
+    assert!(
+        failures.is_empty(),
+        "{}\nreplay one with RINGWOOD_SEED=n",
+        failures.join("\n")
+    );
+}

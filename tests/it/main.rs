@@ -1,0 +1,7 @@
+//! Tests against real processes: the release of Ringwood that cargo built, and Redis's own server.
+
+mod crash;
+mod differential;
+mod harness;
+mod hostile;
+mod server;

@@ -1,0 +1,165 @@
+//! What has no counterpart in Redis, and what the differential run cannot compare.
+
+use super::harness::{Connection, Server};
+
+fn with_server(flags: &[&str], check: impl Fn(&Server, &mut Connection)) {
+    let dir = tempfile::tempdir().expect("a folder");
+    let server = Server::ringwood(dir.path(), flags);
+    check(&server, &mut server.connect());
+}
+
+/// The bulk strings of a reply, in order.
+fn bulks(reply: &str) -> Vec<String> {
+    let mut lines = reply.split("\r\n");
+    let mut out = Vec::new();
+    while let Some(line) = lines.next() {
+        if line.starts_with('$') && line != "$-1" {
+            out.extend(lines.next().map(str::to_owned));
+        }
+    }
+    out
+}
+
+#[test]
+fn two_writers_with_one_context_make_siblings_and_resolve_settles_them() {
+    with_server(&[], |_, c| {
+        let empty = bulks(&c.call(&["SIBLINGS", "cart"])).remove(0);
+        assert!(
+            c.call(&["RESOLVE", "cart", &empty, "milk"])
+                .ends_with(":1\r\n")
+        );
+        assert!(
+            c.call(&["RESOLVE", "cart", &empty, "bread"])
+                .ends_with(":2\r\n")
+        );
+        assert_eq!(
+            bulks(&c.call(&["SIBLINGS", "cart"]))[1..],
+            ["bread", "milk"]
+        );
+        assert_eq!(c.call(&["GET", "cart"]), "$5\r\nbread\r\n");
+        assert_eq!(bulks(&c.call(&["CONFLICTS", "0"])), ["0", "cart"]);
+        let context = bulks(&c.call(&["SIBLINGS", "cart"])).remove(0);
+        let settled = c.call(&["RESOLVE", "cart", &context, "milk, bread", "EX", "100"]);
+        assert!(settled.ends_with(":1\r\n"), "{settled}");
+        assert_eq!(c.call(&["TTL", "cart"]), ":100\r\n");
+        assert_eq!(bulks(&c.call(&["CONFLICTS", "0"])), ["0"]);
+        let context = bulks(&settled).remove(0);
+        assert!(c.call(&["RESOLVE", "cart", &context]).ends_with(":0\r\n"));
+        assert_eq!(c.call(&["EXISTS", "cart"]), ":0\r\n");
+    });
+}
+
+#[test]
+fn a_context_is_bound_to_its_key_and_cannot_be_made_up() {
+    with_server(&[], |_, c| {
+        c.call(&["SET", "a", "1"]);
+        let context = bulks(&c.call(&["SIBLINGS", "a"])).remove(0);
+        let mut forged = context.clone();
+        forged.replace_range(0..1, if context.starts_with('A') { "B" } else { "A" });
+        for (key, context) in [
+            ("b", context.as_str()),
+            ("a", &forged),
+            ("a", "AAAA"),
+            ("a", ""),
+        ] {
+            assert!(
+                c.call(&["RESOLVE", key, context, "x"])
+                    .starts_with("-BADCONTEXT")
+            );
+        }
+    });
+}
+
+#[test]
+fn rename_carries_siblings_and_expiry() {
+    with_server(&[], |_, c| {
+        let empty = bulks(&c.call(&["SIBLINGS", "old"])).remove(0);
+        c.call(&["RESOLVE", "old", &empty, "a", "EX", "500"]);
+        c.call(&["RESOLVE", "old", &empty, "b", "EX", "500"]);
+        assert_eq!(c.call(&["RENAME", "old", "new"]), "+OK\r\n");
+        assert_eq!(bulks(&c.call(&["SIBLINGS", "new"]))[1..], ["b", "a"]);
+        assert_eq!(
+            (c.call(&["TTL", "new"]), c.call(&["EXISTS", "old"])),
+            (":500\r\n".into(), ":0\r\n".into())
+        );
+    });
+}
+
+#[test]
+fn dump_restores_here_and_keys_expire_by_themselves() {
+    with_server(&[], |_, c| {
+        c.call(&["SET", "a", "hello", "PX", "30"]);
+        assert_eq!(c.call(&["DBSIZE"]), ":1\r\n");
+        while c.call(&["GET", "a"]) != "$-1\r\n" {
+            std::thread::yield_now();
+        }
+        while c.call(&["DBSIZE"]) != ":0\r\n" {
+            std::thread::yield_now();
+        }
+    });
+}
+
+#[test]
+fn passwords_are_asked_for_in_every_form() {
+    with_server(&["--requirepass", "secret"], |server, c| {
+        assert_eq!(
+            c.call(&["GET", "a"]),
+            "-NOAUTH Authentication required.\r\n"
+        );
+        assert!(
+            c.call(&["HELLO", "3"])
+                .starts_with("-NOAUTH HELLO must be called")
+        );
+        assert!(c.call(&["AUTH", "wrong"]).starts_with("-WRONGPASS"));
+        assert_eq!(c.call(&["AUTH", "secret"]), "+OK\r\n");
+        assert_eq!(c.call(&["GET", "a"]), "$-1\r\n");
+        let mut other = server.connect();
+        let hello = other.call(&["HELLO", "3", "AUTH", "default", "secret", "SETNAME", "me"]);
+        assert!(hello.starts_with("%7\r\n"), "{hello}");
+        assert!(other.call(&["CLIENT", "INFO"]).contains("name=me"));
+    });
+}
+
+#[test]
+fn monitors_see_commands_and_pauses_hold_writes() {
+    with_server(&[], |server, c| {
+        assert_eq!(c.call(&["MONITOR"]), "+OK\r\n");
+        let mut other = server.connect();
+        other.call(&["SET", "a", "1"]);
+        let line = String::from_utf8(c.reply().expect("a line")).expect("text");
+        assert!(line.contains("\"SET\" \"a\" \"1\""), "{line}");
+        assert_eq!(
+            other.call(&["CLIENT", "PAUSE", "60000", "WRITE"]),
+            "+OK\r\n"
+        );
+        assert_eq!(other.call(&["GET", "a"]), "$1\r\n1\r\n");
+        let mut writer = server.connect();
+        writer.send(b"SET a 2\r\n").expect("send");
+        assert_eq!(other.call(&["GET", "a"]), "$1\r\n1\r\n");
+        assert_eq!(other.call(&["CLIENT", "UNPAUSE"]), "+OK\r\n");
+        assert_eq!(writer.reply().expect("a reply"), b"+OK\r\n");
+    });
+}
+
+#[test]
+fn waitaof_tells_when_the_write_is_on_the_disk() {
+    with_server(&["--appendfsync", "everysec"], |_, c| {
+        c.call(&["SET", "a", "1"]);
+        assert_eq!(
+            c.call(&["WAITAOF", "1", "0", "10000"]),
+            "*2\r\n:1\r\n:0\r\n"
+        );
+    });
+}
+
+#[test]
+fn client_reply_off_and_skip_silence_replies() {
+    with_server(&[], |_, c| {
+        c.send(b"CLIENT REPLY OFF\r\nSET a 1\r\nCLIENT REPLY ON\r\n")
+            .expect("send");
+        assert_eq!(c.reply().expect("a reply"), b"+OK\r\n");
+        c.send(b"CLIENT REPLY SKIP\r\nSET a 2\r\nGET a\r\n")
+            .expect("send");
+        assert_eq!(c.reply().expect("a reply"), b"$1\r\n2\r\n");
+    });
+}
