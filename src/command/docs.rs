@@ -69,15 +69,17 @@ fn row(ctx: &mut Ctx<'_>, spec: &Spec) {
         .map(|(_, name)| *name)
         .collect();
     reply.set(flags.len());
-    flags.iter().for_each(|flag| reply.simple(flag));
+    for flag in &flags {
+        reply.simple(flag);
+    }
     for position in [spec.keys.0, spec.keys.1, spec.keys.2] {
         reply.integer(i64::from(position));
     }
     let categories = categories(spec);
     reply.set(categories.len());
-    categories
-        .iter()
-        .for_each(|category| reply.simple(category));
+    for category in &categories {
+        reply.simple(category);
+    }
     reply.array(0);
     key_specs(ctx, spec);
     ctx.reply.array(subcommands.len());

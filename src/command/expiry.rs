@@ -76,6 +76,10 @@ pub(super) fn pexpireat(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
 }
 
 #[derive(Default)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "four options, each on or off"
+)]
 struct Conditions {
     if_none: bool,
     if_some: bool,

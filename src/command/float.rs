@@ -26,7 +26,7 @@ impl Number {
             }
         }
         let sum = self.double() + other.double();
-        sum.is_finite().then(|| trim(format!("{sum:.17}")))
+        sum.is_finite().then(|| trim(&format!("{sum:.17}")))
     }
 
     fn double(self) -> f64 {
@@ -80,10 +80,10 @@ fn parse_exact(text: &str) -> Option<i128> {
 fn format_exact(units: i128) -> String {
     let sign = if units < 0 { "-" } else { "" };
     let (whole, fraction) = (units.abs() / SCALE, units.abs() % SCALE);
-    trim(format!("{sign}{whole}.{fraction:017}"))
+    trim(&format!("{sign}{whole}.{fraction:017}"))
 }
 
-fn trim(text: String) -> String {
+fn trim(text: &str) -> String {
     let trimmed = text.trim_end_matches('0').trim_end_matches('.');
     if trimmed == "-0" {
         "0".to_owned()

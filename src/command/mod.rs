@@ -1,6 +1,6 @@
 //! Commands: from words to changes of objects, and from results to replies.
 //!
-//! Reading order: [`table`] (THE table), this file (how one command runs), then a file a family.
+//! Reading order: `table` (THE table), this file (how one command runs), then a file a family.
 //! A handler runs to its end without waiting; what it has to wait for (its commits, a sleep) it
 //! leaves in [`Ctx`], and the connection waits before the reply leaves.
 

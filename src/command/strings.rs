@@ -225,7 +225,7 @@ pub(super) fn msetnx(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
 }
 
 fn pairs(args: Args<'_>, name: &'static str) -> Outcome {
-    if args.len() % 2 == 0 {
+    if args.len().is_multiple_of(2) {
         Err(Error::Arity(name.into()))
     } else {
         Ok(())

@@ -263,11 +263,9 @@ const fn sub(
     }
 }
 
-const fn key_sub(spec: Spec) -> Spec {
-    Spec {
-        keys: SECOND,
-        ..spec
-    }
+const fn key_sub(mut spec: Spec) -> Spec {
+    spec.keys = SECOND;
+    spec
 }
 
 static COMMANDS: &[Spec] = &[

@@ -102,7 +102,7 @@ pub(super) struct PinPending(Arc<dyn Store>);
 impl Lifecycle<CacheKey, Cached> for PinPending {
     type RequestState = ();
 
-    fn on_evict(&self, _: &mut Self::RequestState, _: CacheKey, _: Cached) {}
+    fn on_evict(&self, (): &mut Self::RequestState, _: CacheKey, _: Cached) {}
 
     fn is_pinned(&self, _: &CacheKey, cached: &Cached) -> bool {
         cached.ticket > self.0.progress(cached.shard).committed()

@@ -25,7 +25,7 @@ pub use progress::{Progress, Ticket, WriteFailed};
 /// The kinds of rows, each in an order of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Table {
-    /// Objects, by [`keys::RowKey`].
+    /// Objects, by [`keys::row_key`].
     Data,
     /// When objects end: `(time, row key)`.
     Expiry,

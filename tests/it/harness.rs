@@ -1,4 +1,8 @@
 //! Starts servers on free ports, talks RESP over plain sockets, and cleans up behind itself.
+#![expect(
+    clippy::disallowed_methods,
+    reason = "tests wait for processes in real time"
+)]
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};

@@ -1,0 +1,51 @@
+# The only interface. `make help` lists what there is.
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+NEXTEST := $(shell command -v cargo-nextest 2>/dev/null)
+ifdef NEXTEST
+RUN_TESTS = cargo nextest run --no-fail-fast
+else
+RUN_TESTS = cargo test --no-fail-fast
+endif
+
+help: ## this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
+
+run: ## build and start a node on port 6379
+	cargo build --release
+	./target/release/ringwood server --config conf/ringwood.toml
+
+cluster: ## start three nodes on ports 7001 to 7003 (they do not replicate yet); Ctrl-C stops them
+	cargo build --release
+	@trap 'kill $$(jobs -p) 2>/dev/null; wait' EXIT INT TERM; \
+	for n in 1 2 3; do \
+	  mkdir -p data/cluster/$$n; \
+	  ./target/release/ringwood server --config conf/cluster/$$n.toml 2>&1 | sed -u "s/^/node-$$n | /" & \
+	done; wait
+
+deps: ## install what the tests need (Debian packages, as root)
+	@command -v redis-server >/dev/null || { apt-get update -qq && \
+	  DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends redis-server; }
+
+test: deps ## all tests
+	$(RUN_TESTS)
+
+logic: ## the pure core alone, in seconds
+	$(RUN_TESTS) --no-default-features
+
+check: ## format, lints, documentation
+	cargo fmt --check
+	cargo clippy --all-targets -- -D warnings
+	cargo clippy --no-default-features --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --quiet
+
+docs: ## write docs/compat.md and conf/ringwood.toml from their tables
+	RINGWOOD_WRITE_DOCS=1 cargo test --test tidy
+
+bench: deps ## side by side with redis-server: a table of ratios
+	cargo build --release
+	python3 benches/side_by_side.py
+
+ci: check logic test ## what CI runs
+
+.PHONY: help run cluster deps test logic check docs bench ci
