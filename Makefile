@@ -46,6 +46,21 @@ bench: deps ## side by side with redis-server: a table of ratios
 	cargo build --release
 	python3 benches/side_by_side.py
 
-ci: check logic test ## what CI runs
+FUZZ_SECONDS ?= 60
+# libFuzzer's coverage instrumentation, with flags that the stable compiler takes.
+FUZZ_FLAGS = -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \
+  -Cllvm-args=-sanitizer-coverage-inline-8bit-counters \
+  -Cllvm-args=-sanitizer-coverage-pc-table -Cllvm-args=-sanitizer-coverage-trace-compares
+FUZZ_TARGET := $(shell rustc -vV | sed -n 's/host: //p')
 
-.PHONY: help run cluster deps test logic check docs bench ci
+fuzz: ## a minute of fuzzing for the request parser and the row codec (FUZZ_SECONDS=n)
+	RUSTFLAGS="$(FUZZ_FLAGS)" cargo build --release --manifest-path fuzz/Cargo.toml \
+	  --target $(FUZZ_TARGET) --target-dir target/fuzz
+	for t in resp row; do mkdir -p target/fuzz/corpus/$$t && \
+	  target/fuzz/$(FUZZ_TARGET)/release/$$t -max_total_time=$(FUZZ_SECONDS) -max_len=4096 \
+	  -rss_limit_mb=1024 -print_final_stats=1 -verbosity=0 \
+	  -artifact_prefix=target/fuzz/ target/fuzz/corpus/$$t || exit 1; done
+
+ci: check logic test fuzz ## what CI runs
+
+.PHONY: help run cluster deps test logic check docs bench fuzz ci
