@@ -140,16 +140,19 @@ async fn stop_on_signal(node: &Node) {
     std::future::pending::<()>().await;
 }
 
-/// Reclaims in slices until told to stop.
+/// Reclaims in slices until told to stop, and rests three times as long as it works.
 fn sweep(node: &Node, sweeping: &AtomicBool) {
     while sweeping.load(Ordering::Acquire) {
+        let started = clock::monotonic();
         let slice = {
             let _shared = node.gate.read();
             node.replica.reclaim_expired()
         };
+        node.replica.settle();
         let more = slice.and_then(|more| Ok(node.replica.reclaim_flushed()? || more));
+        let took = clock::monotonic().duration_since(started);
         match more {
-            Ok(true) => std::thread::sleep(RECLAIM_EVERY / 50),
+            Ok(true) => std::thread::sleep((took * 3).min(RECLAIM_EVERY)),
             Ok(false) => std::thread::sleep(RECLAIM_EVERY),
             Err(error) => {
                 tracing::debug!(%error, "reclaiming waits");

@@ -100,6 +100,7 @@ pub struct Replica {
     /// The last creation in a stripe, so that WATCH notices a key that came and went.
     creations: Box<[AtomicU64]>,
     to_reclaim: Mutex<std::collections::BTreeSet<(u16, u8)>>,
+    expiry_places: Vec<Mutex<reclaim::ExpiryPlace>>,
     counters: Counters,
     empty: Arc<Object>,
 }

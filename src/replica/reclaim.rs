@@ -6,14 +6,23 @@ use std::sync::atomic::Ordering;
 
 use super::space::{DATABASES, encode_floor};
 use super::start::FLOOR_PREFIX;
-use super::{Key, Replica, ReplicaError, Written, stripe};
+use super::{Key, Replica, ReplicaError, Written};
 use crate::clock;
 use crate::logic::causal::{Context, Object};
 use crate::logic::row;
 use crate::storage::keys;
 use crate::storage::{Op, Table};
 
-const SLICE: usize = 256;
+/// Rows of one slice: small, because a slice runs to its end before the sweep rests.
+const SLICE: usize = 32;
+const START_OVER_MS: u64 = 10_000;
+
+/// How far the sweep has come in a shard's expiry index.
+#[derive(Debug, Default)]
+pub(super) struct ExpiryPlace {
+    next: Vec<u8>,
+    started_ms: u64,
+}
 
 impl Replica {
     /// Empties a database, or all, at once. The caller keeps every other write out.
@@ -50,20 +59,35 @@ impl Replica {
         Ok(written)
     }
 
-    /// Reclaims a slice of the expired keys; whether there may be more. Blocks.
+    /// Reclaims a slice of the expired keys; whether there may be more. The caller settles.
+    ///
+    /// The index is read onwards from where the last slice ended: before that lie the remains of
+    /// what was reclaimed, which the engine steps over slowly. Now and then it starts over, for
+    /// values that had already ended when they were written.
     pub fn reclaim_expired(&self) -> Result<bool, ReplicaError> {
         let now_ms = clock::now_ms();
         let mut more = false;
         for shard in 0..self.store.shards() {
             let to = (now_ms + 1).to_be_bytes();
-            let due = self.store.scan(shard, Table::Expiry, &[], &to, SLICE)?;
+            let mut place = self.expiry_places[shard].lock();
+            let due = self
+                .store
+                .scan(shard, Table::Expiry, &place.next, &to, SLICE)?;
             more |= due.len() == SLICE;
+            match due.last() {
+                Some((last, _)) => place.next = [last.as_slice(), &[0]].concat(),
+                None if now_ms.saturating_sub(place.started_ms) > START_OVER_MS => {
+                    *place = ExpiryPlace {
+                        next: Vec::new(),
+                        started_ms: now_ms,
+                    };
+                }
+                None => {}
+            }
+            drop(place);
             for (index_key, _) in due {
                 self.reclaim_due(shard, index_key, now_ms)?;
             }
-            self.store
-                .progress(shard)
-                .block_until_committed(self.last_tickets[shard].load(Ordering::Acquire));
         }
         Ok(more)
     }
@@ -138,15 +162,17 @@ impl Replica {
         row_key: &[u8],
         of_db: u8,
     ) -> Result<(), ReplicaError> {
-        let Some((at, db, _)) = keys::parse(row_key) else {
+        let Some((at, db, name)) = keys::parse(row_key) else {
             return Ok(());
         };
         if db != of_db {
             return Ok(());
         }
-        let _order = self.stripes[stripe(at)].lock();
-        // A write since the flush may still be on its way to the store: it is above the floor.
-        self.settle_shard(shard);
+        let _order = self.lock(at);
+        // A write since the flush is above the floor; while it is on its way, the cache has it.
+        if self.cached(Key { db, name }, at).is_some() {
+            return Ok(());
+        }
         let Some(raw) = self.store.load(shard, Table::Data, row_key)? else {
             return Ok(());
         };
@@ -166,11 +192,6 @@ impl Replica {
         self.last_tickets[shard].fetch_max(ticket, Ordering::AcqRel);
         self.counters.flushed_rows.fetch_add(1, Ordering::Relaxed);
         Ok(())
-    }
-
-    fn settle_shard(&self, shard: usize) {
-        let ticket = self.last_tickets[shard].load(Ordering::Acquire);
-        self.store.progress(shard).block_until_committed(ticket);
     }
 }
 
