@@ -24,11 +24,20 @@ cluster: ## start three nodes on ports 7001 to 7003 (they do not replicate yet);
 	done; wait
 
 deps: ## install what the tests need (Debian packages, as root)
-	@command -v redis-server >/dev/null || { apt-get update -qq && \
-	  DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends redis-server; }
+	@missing=; \
+	command -v redis-server >/dev/null || missing="$$missing redis-server"; \
+	command -v npm >/dev/null || missing="$$missing nodejs npm"; \
+	python3 -c 'import venv, ensurepip' 2>/dev/null || missing="$$missing python3-venv"; \
+	[ -z "$$missing" ] || { apt-get update -qq && \
+	  DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing; }
 
-test: deps ## all tests
+test: deps ## all tests, and the client libraries
 	$(RUN_TESTS)
+	$(MAKE) clients
+
+clients: deps ## redis-py, Django, ioredis, node-redis, connect-redis against a node
+	cargo build --release
+	tests/clients/against_ringwood.sh
 
 logic: ## the pure core alone, in seconds
 	$(RUN_TESTS) --no-default-features
@@ -63,4 +72,4 @@ fuzz: ## a minute of fuzzing for the request parser and the row codec (FUZZ_SECO
 
 ci: check logic test fuzz ## what CI runs
 
-.PHONY: help run cluster deps test logic check docs bench fuzz ci
+.PHONY: help run cluster deps test clients logic check docs bench fuzz ci

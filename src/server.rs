@@ -51,6 +51,9 @@ pub enum StartError {
     Runtime(std::io::Error),
 }
 
+/// Descriptors that the node needs beside its clients' sockets.
+const OWN_FILES: u64 = 2_048;
+
 /// Runs a node until it is asked to stop.
 pub fn run(config: Config) -> Result<(), StartError> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -62,6 +65,7 @@ pub fn run(config: Config) -> Result<(), StartError> {
 
 async fn serve(config: Config) -> Result<(), StartError> {
     let started = clock::monotonic();
+    allow_files(config.number("maxclients") as u64 + OWN_FILES);
     let partitions = config.number("partitions");
     let partitions = u16::try_from(partitions)
         .ok()
@@ -120,6 +124,27 @@ async fn run_parts(node: Arc<Node>, listener: net::Listener) {
     let _ = tokio::task::spawn_blocking(move || node.replica.stop()).await;
     let took_ms = clock::monotonic().duration_since(stopping).as_millis() as u64;
     tracing::info!(took_ms, "stopped cleanly");
+}
+
+/// Raises the limit of open files, as far as the system lets us.
+fn allow_files(wanted: u64) {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    if limit.current.is_none_or(|current| current >= wanted) {
+        return;
+    }
+    let possible = limit.maximum.map_or(wanted, |most| most.min(wanted));
+    let raised = Rlimit {
+        current: Some(possible),
+        maximum: limit.maximum,
+    };
+    if setrlimit(Resource::Nofile, raised).is_err() || possible < wanted {
+        tracing::warn!(
+            wanted,
+            possible,
+            "fewer files than maxclients needs can be open"
+        );
+    }
 }
 
 /// SIGTERM and SIGINT ask the node to stop; the listener then drains and returns.

@@ -52,6 +52,7 @@ impl Marks {
         };
         let (mark, mark_path) = open(format!("shard-{shard}.mark"))?;
         let (tail, _) = open(format!("shard-{shard}.tail"))?;
+        File::open(dir)?.sync_all()?;
         let boot = boot_id();
         let mut found = Found::default();
         if let Some([synced, clean, _]) = read_record(&mark) {
