@@ -35,7 +35,7 @@ test: deps ## all tests, and the client libraries
 	$(RUN_TESTS)
 	$(MAKE) clients
 
-clients: deps ## redis-py, Django, ioredis, node-redis, connect-redis against a node
+clients: deps ## redis-py, Django, ioredis, node-redis, connect-redis, redis-rs against a node
 	cargo build --release
 	tests/clients/against_ringwood.sh
 

@@ -197,10 +197,8 @@ pub(super) fn list(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
         5 if args.is(2, "FILTERBY") && args.is(3, "MODULE") => Box::new(|_| false),
         _ => return Err(Error::Syntax),
     };
-    let names: Vec<String> = top_level()
-        .filter(|s| filter(s))
-        .map(Spec::full_name)
-        .collect();
+    let listed = table::all().iter().filter(|spec| filter(spec));
+    let names: Vec<String> = listed.map(Spec::full_name).collect();
     ctx.reply.bulks(&names);
     Ok(())
 }

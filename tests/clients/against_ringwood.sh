@@ -11,4 +11,4 @@ for _ in $(seq 100); do
     (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null && break
     sleep 0.1
 done
-"$here/run.sh" 127.0.0.1 "$port" --ringwood
+CLIENTS_RUST=1 "$here/run.sh" 127.0.0.1 "$port" --ringwood

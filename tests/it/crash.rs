@@ -1,4 +1,5 @@
 //! kill -9 at random points under load: every acknowledged write is there after the restart.
+//! `RINGWOOD_CRASH_ROUNDS=100 cargo nextest run crash` runs more rounds.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -42,7 +43,9 @@ fn write_until_cut(
     possible
 }
 
-fn rounds(appendfsync: &str, rounds: usize) {
+fn rounds(appendfsync: &str, default: usize) {
+    let asked = std::env::var("RINGWOOD_CRASH_ROUNDS").ok().and_then(|n| n.parse().ok());
+    let rounds = asked.unwrap_or(default);
     let dir = tempfile::tempdir().expect("a folder");
     let flags = ["--appendfsync", appendfsync, "--write-buffer-size", "1mb"];
     let mut known = Possible::new();
