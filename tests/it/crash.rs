@@ -44,7 +44,9 @@ fn write_until_cut(
 }
 
 fn rounds(appendfsync: &str, default: usize) {
-    let asked = std::env::var("RINGWOOD_CRASH_ROUNDS").ok().and_then(|n| n.parse().ok());
+    let asked = std::env::var("RINGWOOD_CRASH_ROUNDS")
+        .ok()
+        .and_then(|n| n.parse().ok());
     let rounds = asked.unwrap_or(default);
     let dir = tempfile::tempdir().expect("a folder");
     let flags = ["--appendfsync", appendfsync, "--write-buffer-size", "1mb"];
