@@ -51,6 +51,9 @@ pub enum StartError {
     Runtime(std::io::Error),
 }
 
+/// Taken for the machine's memory where it cannot be told.
+const DEFAULT_MEMORY: u64 = 1 << 30;
+
 /// Descriptors that the node needs beside its clients' sockets.
 const OWN_FILES: u64 = 2_048;
 
@@ -85,7 +88,7 @@ async fn serve(config: Config) -> Result<(), StartError> {
     let (replica, recovery) = Replica::start(
         Arc::clone(&store) as Arc<dyn Store>,
         partitions,
-        config.number("cache-size") as u64,
+        cache_bytes(&config),
     )?;
     tracing::info!(
         keys = recovery.keys,
@@ -185,6 +188,31 @@ fn sweep(node: &Node, sweeping: &AtomicBool) {
             }
         }
     }
+}
+
+fn cache_bytes(config: &Config) -> u64 {
+    match config.number("cache-size") {
+        0 => memory_bytes() / 4,
+        bytes => bytes as u64,
+    }
+}
+
+/// The memory that this process may use: the machine's, or less if its control group says so.
+fn memory_bytes() -> u64 {
+    let info = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let total_kib = info
+        .lines()
+        .find_map(|line| line.strip_prefix("MemTotal:")?.trim().strip_suffix(" kB"))
+        .and_then(|number| number.parse::<u64>().ok());
+    let machine = total_kib.map_or(DEFAULT_MEMORY, |kib| kib * 1_024);
+    let limits = [
+        "/sys/fs/cgroup/memory.max",
+        "/sys/fs/cgroup/memory/memory.limit_in_bytes",
+    ];
+    let limit = limits
+        .iter()
+        .find_map(|path| std::fs::read_to_string(path).ok()?.trim().parse().ok());
+    machine.min(limit.unwrap_or(u64::MAX))
 }
 
 fn disk_options(config: &Config) -> DiskOptions {

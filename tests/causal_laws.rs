@@ -95,12 +95,12 @@ impl World {
             Step::Delete { at } => self.write(*at, None),
             Step::Deliver { delta, to } if !self.deltas.is_empty() => {
                 let delta = delta.get(&self.deltas).clone();
-                self.replicas[*to].join(&delta);
+                self.replicas[*to].join(delta);
             }
             Step::Deliver { .. } => {}
             Step::Sync { from, to } => {
                 let state = self.replicas[*from].clone();
-                self.replicas[*to].join(&state);
+                self.replicas[*to].join(state);
             }
         }
     }
@@ -124,14 +124,15 @@ impl World {
             None => delta.cover(self.next_seq),
         }
         let delta = delta.finish();
-        self.replicas[at].join(&delta);
+        self.replicas[at] = self.replicas[at].joined(delta.clone());
         self.deltas.push(delta);
     }
 }
 
 fn joined(a: &Object, b: &Object) -> Object {
     let mut out = a.clone();
-    out.join(b);
+    out.join(b.clone());
+    assert_eq!(out, a.joined(b.clone()), "both forms of join agree");
     out
 }
 
@@ -161,11 +162,11 @@ proptest! {
         let mut by_deltas = Object::default();
         if !world.deltas.is_empty() {
             for pick in &order {
-                by_deltas.join(pick.get(&world.deltas));
+                by_deltas.join(pick.get(&world.deltas).clone());
             }
         }
         for delta in world.deltas.iter().rev() {
-            by_deltas.join(delta);
+            by_deltas.join(delta.clone());
         }
         prop_assert_eq!(by_deltas, state);
     }

@@ -14,7 +14,7 @@ fuzz_target!(|input: &[u8]| {
     if let Ok(object) = row::decode(&bytes) {
         assert_eq!(row::encode(&object), bytes);
         let mut twice = object.clone();
-        twice.join(&object);
+        twice.join(object.clone());
         assert_eq!(twice, object);
     }
 });

@@ -120,11 +120,17 @@ impl Node {
         self.stopping.store(true, Ordering::Release);
         self.shutdown.notify_waiters();
         self.shutdown.notify_one();
+        self.clients.all().iter().for_each(|client| client.end());
+    }
+
+    /// Whether the node was asked to stop.
+    pub fn is_stopping(&self) -> bool {
+        self.stopping.load(Ordering::Acquire)
     }
 
     /// Waits until the node is asked to stop.
     pub async fn stopped(&self) {
-        while !self.stopping.load(Ordering::Acquire) {
+        while !self.is_stopping() {
             self.shutdown.notified().await;
         }
     }

@@ -89,6 +89,7 @@ pub struct Client {
     last_command: AtomicUsize,
     last_active_ms: AtomicU64,
     killed: AtomicBool,
+    ending: AtomicBool,
     wake: Notify,
 }
 
@@ -125,6 +126,19 @@ impl Client {
     /// Waits until it is asked to close.
     pub async fn killed(&self) {
         while !self.is_killed() {
+            self.wake.notified().await;
+        }
+    }
+
+    /// Asks the connection to close when it has finished what it has begun.
+    pub fn end(&self) {
+        self.ending.store(true, Ordering::Release);
+        self.wake.notify_one();
+    }
+
+    /// Waits until the connection is to close, in either way.
+    pub async fn over(&self) {
+        while !self.is_killed() && !self.ending.load(Ordering::Acquire) {
             self.wake.notified().await;
         }
     }
@@ -188,6 +202,7 @@ impl Clients {
             last_command: AtomicUsize::new(0),
             last_active_ms: AtomicU64::new(0),
             killed: AtomicBool::new(false),
+            ending: AtomicBool::new(false),
             wake: Notify::new(),
         });
         self.by_id.insert(id, Arc::clone(&client));

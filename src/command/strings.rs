@@ -6,6 +6,7 @@ use super::args::Args;
 use super::error::Error;
 use super::expiry::{self, Unit};
 use super::{Ctx, Outcome};
+use crate::clock;
 use crate::logic::causal::{Object, Payload, Value};
 use crate::logic::types::string::{self, Change, Shown};
 
@@ -13,7 +14,14 @@ use crate::logic::types::string::{self, Change, Shown};
 const MAX_LCS_CELLS: usize = 128 << 20;
 
 pub(super) fn get(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
-    let shown = ctx.shown(args.at(1))?;
+    let object = ctx.object(args.at(1))?;
+    let now_ms = clock::now_ms();
+    if let Some(bytes) = string::plain(&object, now_ms) {
+        ctx.count_lookup(true);
+        ctx.reply.bulk(bytes);
+        return Ok(());
+    }
+    let shown = string::shown(&object, now_ms);
     ctx.count_lookup(shown.is_some());
     ctx.reply.bulk_or_null(shown.as_ref().map(|s| &s.bytes[..]));
     Ok(())

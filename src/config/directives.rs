@@ -117,9 +117,9 @@ pub static DIRECTIVES: &[Directive] = &[
     ),
     fixed(
         "cache-size",
-        "256mb",
-        Kind::Bytes(1 << 20, MAX),
-        "Bytes of decoded objects kept in memory.",
+        "0",
+        Kind::Bytes(0, MAX),
+        "Bytes of decoded objects kept in memory; 0 for a quarter of the machine's (or control group's) memory.",
     ),
     fixed(
         "block-cache-size",

@@ -205,7 +205,17 @@ impl Connection {
     /// Waits for the commits behind the gathered replies; a write that failed turns its reply into
     /// an error.
     async fn settle(&mut self) {
+        if self.pending.is_empty() {
+            return;
+        }
         let store = self.node.replica.store();
+        // The other connections that have input queue their writes first: one batch for all.
+        tokio::task::yield_now().await;
+        for (shard, &ticket) in self.latest.iter().enumerate() {
+            if ticket > store.progress(shard).committed() {
+                store.kick(shard);
+            }
+        }
         let mut failed: Vec<std::ops::Range<usize>> = Vec::new();
         for Pending { written, reply } in self.pending.drain(..) {
             let progress = store.progress(written.shard);
@@ -268,8 +278,7 @@ impl Connection {
                 self.node.stats.input_bytes.fetch_add(read as u64, Ordering::Relaxed);
                 Ok(read > 0)
             }
-            () = self.session.client.killed() => Ok(false),
-            () = self.node.stopped() => Ok(false),
+            () = self.session.client.over() => Ok(false),
             line = next_line(&mut self.monitor) => {
                 match line {
                     Some(line) => self.reply.simple(&line),

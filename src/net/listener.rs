@@ -125,6 +125,9 @@ fn admit(stream: TcpStream, address: SocketAddr, node: &Arc<Node>, connections: 
     }
     let local = stream.local_addr().unwrap_or(address);
     let client = node.clients.add(address, local);
+    if node.is_stopping() {
+        client.end();
+    }
     let session = Session::new(client, no_password);
     let node = Arc::clone(node);
     connections.spawn(async move {

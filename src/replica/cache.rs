@@ -7,9 +7,9 @@
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
-use bytes::Bytes;
 use quick_cache::sync::Cache;
 use quick_cache::{DefaultHashBuilder, Equivalent, Lifecycle, Weighter};
+use smallvec::SmallVec;
 
 use crate::logic::causal::{Object, Payload};
 use crate::storage::{Store, Ticket};
@@ -17,11 +17,15 @@ use crate::storage::{Store, Ticket};
 /// Bookkeeping of one entry, counted beside key and values.
 const ENTRY_OVERHEAD_BYTES: u64 = 320;
 const EXPECTED_ENTRY_BYTES: u64 = 512;
+/// The cache makes room for so many entries at once, whatever its size.
+const MAX_EXPECTED_ENTRIES: u64 = 1 << 20;
+/// Keys up to this length stand in the entry itself: one place less in memory to go to.
+const INLINE_KEY_LEN: usize = 32;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct CacheKey {
     pub(super) db: u8,
-    pub(super) key: Bytes,
+    pub(super) key: SmallVec<[u8; INLINE_KEY_LEN]>,
 }
 
 /// The borrowed form of [`CacheKey`], for look-ups.
@@ -47,7 +51,7 @@ pub(super) type ObjectCache = Cache<CacheKey, Cached, Weigh, DefaultHashBuilder,
 
 pub(super) fn object_cache(bytes: u64, store: Arc<dyn Store>) -> ObjectCache {
     Cache::with(
-        (bytes / EXPECTED_ENTRY_BYTES) as usize,
+        (bytes / EXPECTED_ENTRY_BYTES).min(MAX_EXPECTED_ENTRIES) as usize,
         bytes,
         Weigh,
         DefaultHashBuilder::default(),
@@ -74,7 +78,7 @@ impl Hash for KeyRef<'_> {
 
 impl Equivalent<CacheKey> for KeyRef<'_> {
     fn equivalent(&self, key: &CacheKey) -> bool {
-        self.db == key.db && self.key == key.key
+        self.db == key.db && self.key == key.key.as_slice()
     }
 }
 

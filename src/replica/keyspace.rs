@@ -32,6 +32,9 @@ impl Replica {
 
     /// Waits until every write ordered so far is in the store, where scans read. Blocks.
     pub fn settle(&self) {
+        for shard in 0..self.last_tickets.len() {
+            self.store.kick(shard);
+        }
         for (shard, last) in self.last_tickets.iter().enumerate() {
             let ticket = last.load(std::sync::atomic::Ordering::Acquire);
             self.store.progress(shard).block_until_committed(ticket);

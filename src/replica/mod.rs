@@ -15,7 +15,6 @@ mod tests;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use bytes::Bytes;
 use parking_lot::{Mutex, MutexGuard, RwLock};
 use thiserror::Error;
 
@@ -38,7 +37,7 @@ use space::Spaces;
 /// Key locks; two keys share one now and then, which costs time and nothing else.
 const STRIPES: usize = 4_096;
 
-/// A write on its way to the disk.
+/// A write on its way to the disk. Whoever waits for it kicks its shard first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Written {
     /// The shard that holds it.
@@ -151,7 +150,7 @@ impl Replica {
         }
         let located = self.locate(key, at);
         let _order = self.lock(at);
-        self.load(&located)
+        self.load(&located, true)
     }
 
     /// Reads, decides and writes under the key's lock.
@@ -162,7 +161,7 @@ impl Replica {
     ) -> Result<(R, Option<Written>), ReplicaError> {
         let located = self.locate(key, Position::of(key.name, self.partitions));
         let _order = self.lock(located.at);
-        let current = self.load(&located)?;
+        let current = self.load(&located, false)?;
         let now_ms = clock::now_ms();
         let (change, result) = decide(&current, now_ms);
         let written = self.apply(&located, &current, &change, now_ms)?;
@@ -179,7 +178,7 @@ impl Replica {
         let a = self.locate(first, Position::of(first.name, self.partitions));
         let b = self.locate(second, Position::of(second.name, self.partitions));
         let _order = self.lock_two(a.at, b.at);
-        let (first, second) = (self.load(&a)?, self.load(&b)?);
+        let (first, second) = (self.load(&a, false)?, self.load(&b, false)?);
         let now_ms = clock::now_ms();
         let ([change_a, change_b], result) = decide(&first, &second, now_ms);
         // The new key before the old one goes: a crash in between leaves two, never none.
@@ -248,8 +247,9 @@ impl Replica {
         Some(cached.object.unwrap_or_else(|| Arc::clone(&self.empty)))
     }
 
-    /// The current object; the caller holds the key's lock.
-    fn load(&self, located: &Located<'_>) -> Result<Arc<Object>, ReplicaError> {
+    /// The current object; the caller holds the key's lock. A writer does not have it kept in the
+    /// cache, since the next version is about to be.
+    fn load(&self, located: &Located<'_>, keep: bool) -> Result<Arc<Object>, ReplicaError> {
         if let Some(object) = self.cached(located.key, located.at) {
             return Ok(object);
         }
@@ -266,7 +266,9 @@ impl Replica {
             return Ok(Arc::clone(&self.empty));
         }
         let object = Arc::new(object);
-        self.remember(located, Some(Arc::clone(&object)), 0, failures);
+        if keep {
+            self.remember(located, Some(Arc::clone(&object)), 0, failures);
+        }
         Ok(object)
     }
 
@@ -297,7 +299,7 @@ impl Replica {
         self.cache.insert(
             CacheKey {
                 db,
-                key: Bytes::copy_from_slice(name),
+                key: name.into(),
             },
             cached,
         );
@@ -326,8 +328,7 @@ impl Replica {
             now_ms,
         };
         let delta = string::delta(current, change, stamp);
-        let mut object = Object::clone(current);
-        object.join(&delta);
+        let object = current.joined(delta);
         self.store_object(located, current, object).map(Some)
     }
 
@@ -349,7 +350,7 @@ impl Replica {
         });
         index_ops(&mut ops, &located.row_key, old, &new);
         let failures = self.store.progress(located.shard).failures();
-        let ticket = self.store.submit(located.shard, ops)?;
+        let ticket = self.store.enqueue(located.shard, ops)?;
         self.last_tickets[located.shard].fetch_max(ticket, Ordering::AcqRel);
         let change = i64::from(!gone) - i64::from(!old.is_tombstone());
         if change != 0 {

@@ -104,7 +104,7 @@ impl Replica {
         };
         let located = self.locate(Key { db, name }, at);
         let _order = self.lock(at);
-        let object = self.load(&located)?;
+        let object = self.load(&located, false)?;
         let dead = !object.is_tombstone() && object.dead_at_ms().is_some_and(|end| end <= now_ms);
         if dead {
             self.store_object(&located, &object, Object::default())?;

@@ -1,9 +1,12 @@
 //! Group commit: one thread a shard drains a queue into batches, so that no write to the engine
 //! runs on an async worker and all the writes that wait share one journal write and one fsync.
+//!
+//! Queueing does not wake the thread: a writer that has queued all it has says so with a kick. The
+//! more writers queue before the first of them kicks, the fewer wake-ups and journal writes.
 
 use std::sync::Arc;
 
-use parking_lot::{Condvar, Mutex};
+use parking_lot::{Condvar, Mutex, MutexGuard};
 
 use super::progress::{Progress, Ticket};
 use super::{Op, Refused};
@@ -28,12 +31,16 @@ pub(super) struct Committed {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct CommitFailed;
 
+/// So many queued changes start a batch by themselves.
+const EAGER_OPS: usize = 1_024;
 /// How often a failed engine tries to recover.
 const RECOVER_EVERY: std::time::Duration = std::time::Duration::from_millis(250);
 
 #[derive(Debug, Default)]
 struct Queue {
     ops: Vec<Op>,
+    /// Whether the thread sleeps until it is woken.
+    idle: bool,
     last: Ticket,
     refused: Option<Refused>,
     closing: bool,
@@ -60,8 +67,8 @@ impl Committer {
         Ok(committer)
     }
 
-    /// Queues changes as one atomic part of the next batch.
-    pub(super) fn submit(&self, mut ops: Vec<Op>) -> Result<Ticket, Refused> {
+    /// Queues changes as one atomic part of the next batch. A [`Self::kick`] must follow.
+    pub(super) fn enqueue(&self, mut ops: Vec<Op>) -> Result<Ticket, Refused> {
         let mut queue = self.queue.lock();
         if queue.closing {
             return Err(Refused::Closing);
@@ -69,15 +76,29 @@ impl Committer {
         if let Some(refused) = queue.refused {
             return Err(refused);
         }
-        let was_idle = queue.ops.is_empty();
         queue.ops.append(&mut ops);
         queue.last += 1;
         let ticket = queue.last;
-        drop(queue);
-        if was_idle {
-            self.filled.notify_one();
+        if queue.ops.len() >= EAGER_OPS {
+            self.wake(queue);
         }
         Ok(ticket)
+    }
+
+    /// Has what is queued committed soon.
+    pub(super) fn kick(&self) {
+        let queue = self.queue.lock();
+        if !queue.ops.is_empty() {
+            self.wake(queue);
+        }
+    }
+
+    /// A thread that is not idle takes the queue when its batch is done.
+    fn wake(&self, mut queue: MutexGuard<'_, Queue>) {
+        if std::mem::take(&mut queue.idle) {
+            drop(queue);
+            self.filled.notify_one();
+        }
     }
 
     /// Whether writes are refused.
@@ -113,7 +134,9 @@ impl Committer {
             if queue.closing {
                 return None;
             }
+            queue.idle = true;
             self.filled.wait(&mut queue);
+            queue.idle = false;
         }
         let room = Vec::with_capacity(queue.ops.len());
         Some((std::mem::replace(&mut queue.ops, room), queue.last))

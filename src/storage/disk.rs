@@ -149,8 +149,12 @@ impl Store for DiskStore {
         self.shards.len()
     }
 
-    fn submit(&self, shard: usize, ops: Vec<Op>) -> Result<Ticket, Refused> {
-        self.committers[shard].submit(ops)
+    fn enqueue(&self, shard: usize, ops: Vec<Op>) -> Result<Ticket, Refused> {
+        self.committers[shard].enqueue(ops)
+    }
+
+    fn kick(&self, shard: usize) {
+        self.committers[shard].kick();
     }
 
     fn progress(&self, shard: usize) -> &Progress {

@@ -33,7 +33,7 @@ impl Store for MemoryStore {
         self.shards.len()
     }
 
-    fn submit(&self, shard: usize, ops: Vec<Op>) -> Result<Ticket, Refused> {
+    fn enqueue(&self, shard: usize, ops: Vec<Op>) -> Result<Ticket, Refused> {
         let shard = &self.shards[shard];
         let mut rows = shard.rows.lock();
         rows.0 += 1;
@@ -46,6 +46,8 @@ impl Store for MemoryStore {
         shard.progress.publish_committed(rows.0, true);
         Ok(rows.0)
     }
+
+    fn kick(&self, _: usize) {}
 
     fn progress(&self, shard: usize) -> &Progress {
         &self.shards[shard].progress

@@ -103,8 +103,19 @@ pub trait Store: Send + Sync + 'static {
     /// How many shards there are.
     fn shards(&self) -> usize;
 
-    /// Takes the changes as one atomic part of the shard's next batch.
-    fn submit(&self, shard: usize, ops: Vec<Op>) -> Result<Ticket, Refused>;
+    /// Takes the changes as one atomic part of the shard's next batch. A [`Self::kick`] must follow
+    /// before anybody waits: writers that queue together share a batch.
+    fn enqueue(&self, shard: usize, ops: Vec<Op>) -> Result<Ticket, Refused>;
+
+    /// Has everything queued committed soon.
+    fn kick(&self, shard: usize);
+
+    /// Takes the changes and has them committed soon.
+    fn submit(&self, shard: usize, ops: Vec<Op>) -> Result<Ticket, Refused> {
+        let ticket = self.enqueue(shard, ops)?;
+        self.kick(shard);
+        Ok(ticket)
+    }
 
     /// How far the shard's writes have come.
     fn progress(&self, shard: usize) -> &Progress;

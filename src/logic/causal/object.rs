@@ -135,26 +135,41 @@ impl Object {
     ///
     /// A version survives when both sides hold it, or when one holds it and the other has not seen
     /// its dot. Contexts are united.
-    pub fn join(&mut self, other: &Object) {
-        if other.context.covers(&self.context) && self.cells.is_empty() {
-            self.clone_from(other);
-            return;
-        }
-        let theirs_seen = &other.context;
+    pub fn join(&mut self, other: Object) {
         for (element, versions) in &mut self.cells {
-            let theirs = other.versions(element);
-            versions
-                .retain(|v| !theirs_seen.contains(v.dot) || theirs.iter().any(|t| t.dot == v.dot));
+            versions.retain(|version| other.keeps(element, version));
         }
-        for (element, theirs) in &other.cells {
+        for (element, theirs) in other.cells {
             for version in theirs {
                 if !self.context.contains(version.dot) {
-                    self.insert(element, version);
+                    self.insert(&element, version);
                 }
             }
         }
         self.cells.retain(|(_, versions)| !versions.is_empty());
-        self.context.join(theirs_seen);
+        self.context.join(&other.context);
+    }
+
+    /// The join with a delta, without copying the versions that it overwrites.
+    #[must_use]
+    pub fn joined(&self, delta: Object) -> Object {
+        let surviving = |(element, versions): &(Element, Versions)| {
+            let versions = versions.iter().filter(|v| delta.keeps(element, v));
+            let versions: Versions = versions.cloned().collect();
+            (!versions.is_empty()).then(|| (element.clone(), versions))
+        };
+        let mut object = Object {
+            context: self.context.clone(),
+            cells: self.cells.iter().filter_map(surviving).collect(),
+        };
+        object.join(delta);
+        object
+    }
+
+    /// Whether a version survives a join with this object.
+    fn keeps(&self, element: &Element, version: &Version) -> bool {
+        !self.context.contains(version.dot)
+            || self.versions(element).iter().any(|v| v.dot == version.dot)
     }
 
     /// Drops every version at or below the floor's sequence for its actor (FLUSHDB, FLUSHALL).
@@ -165,7 +180,7 @@ impl Object {
         self.cells.retain(|(_, versions)| !versions.is_empty());
     }
 
-    fn insert(&mut self, element: &Element, version: &Version) {
+    fn insert(&mut self, element: &Element, version: Version) {
         let at = match self.cells.binary_search_by(|(e, _)| e.cmp(element)) {
             Ok(at) => at,
             Err(at) => {
@@ -175,7 +190,7 @@ impl Object {
         };
         let versions = &mut self.cells[at].1;
         if let Err(place) = versions.binary_search_by_key(&version.dot, |v| v.dot) {
-            versions.insert(place, version.clone());
+            versions.insert(place, version);
         }
     }
 }
@@ -212,7 +227,7 @@ impl DeltaBuilder {
             actor: self.actor,
             seq,
         };
-        self.delta.insert(element, &Version { dot, at, value });
+        self.delta.insert(element, Version { dot, at, value });
     }
 
     /// Spends a dot without a value, so that a delete is an event of its own.

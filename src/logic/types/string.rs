@@ -65,6 +65,24 @@ impl Shown {
     }
 }
 
+/// The one live value of an object that holds nothing else: nearly every string's case. `None`
+/// says no more than that [`shown`] must look closer.
+pub fn plain(object: &Object, now_ms: u64) -> Option<&[u8]> {
+    match object.versions(&Element::STRING) {
+        [
+            Version {
+                value:
+                    value @ Value {
+                        payload: Payload::Bytes(bytes),
+                        ..
+                    },
+                ..
+            },
+        ] if !value.is_expired(now_ms) => Some(bytes),
+        _ => None,
+    }
+}
+
 /// What the object shows at `now_ms`, or `None` when the key reads as absent.
 pub fn shown(object: &Object, now_ms: u64) -> Option<Shown> {
     let versions = object.versions(&Element::STRING);
@@ -337,7 +355,7 @@ mod tests {
             now_ms: 1_000,
         };
         let delta = delta(object, change, stamp);
-        object.join(&delta);
+        *object = object.joined(delta);
     }
 
     fn show(object: &Object) -> String {
@@ -368,7 +386,7 @@ mod tests {
                 expires_at_ms: None,
             },
         );
-        a.join(&b);
+        a.join(b);
         assert_eq!(show(&a), "22");
         write(&mut a, 1, 3, &put("1"));
         assert_eq!((show(&a).as_str(), siblings(&a, 1_000).len()), ("1", 1));
@@ -379,12 +397,12 @@ mod tests {
         let (mut a, mut b) = (Object::default(), Object::default());
         write(&mut a, 1, 1, &put("x"));
         write(&mut b, 2, 2, &put("y"));
-        a.join(&b);
+        a.join(b);
         assert_eq!(siblings(&a, 1_000).len(), 2);
         assert_eq!(show(&a), "y");
         let mut c = Object::default();
         write(&mut c, 3, 3, &put("y"));
-        a.join(&c);
+        a.join(c);
         assert_eq!(siblings(&a, 1_000).len(), 2);
     }
 
