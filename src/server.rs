@@ -120,6 +120,7 @@ async fn run_parts(node: Arc<Node>, listener: net::Listener) {
     tokio::select! {
         () = listener.serve(Arc::clone(&node)) => {}
         () = stop_on_signal(&node) => {}
+        () = take_stock(&node) => {}
     }
     sweeping.store(false, Ordering::Release);
     let _ = sweeper.await;
@@ -147,6 +148,15 @@ fn allow_files(wanted: u64) {
             possible,
             "fewer files than maxclients needs can be open"
         );
+    }
+}
+
+/// Rates for INFO, once a second.
+async fn take_stock(node: &Node) {
+    let mut every = tokio::time::interval(Duration::from_secs(1));
+    loop {
+        every.tick().await;
+        node.sample();
     }
 }
 

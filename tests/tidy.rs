@@ -14,6 +14,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("logic", &[]),
     ("clock", &[]),
     ("config", &[]),
+    ("metrics", &[]),
     ("storage", &["logic", "clock"]),
     ("replica", &["logic", "clock", "storage"]),
     // The command layer writes replies and parses nothing: it names `net::resp` and no more of net.
@@ -23,6 +24,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "logic",
             "clock",
             "config",
+            "metrics",
             "storage",
             "replica",
             "net::resp",

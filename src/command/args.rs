@@ -102,6 +102,11 @@ pub struct OwnedArgs {
 }
 
 impl OwnedArgs {
+    /// Memory that the words hold, in bytes.
+    pub fn bytes(&self) -> usize {
+        size_of::<Self>() + self.source.len() + self.ranges.len() * size_of::<Range<usize>>()
+    }
+
     /// The words.
     pub fn as_args(&self) -> Args<'_> {
         Args::new(&self.source, &self.ranges)

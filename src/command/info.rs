@@ -22,7 +22,7 @@ const SECTIONS: &[Section] = &[
     ("modules", |_, _| {}),
     ("commandstats", commandstats),
     ("errorstats", errorstats),
-    ("latencystats", |_, _| {}),
+    ("latencystats", latencystats),
     ("cluster", cluster),
     ("keyspace", keyspace),
     ("ringwood", ringwood),
@@ -112,9 +112,9 @@ fn memory(ctx: &Ctx<'_>, out: &mut String) {
     line(out, "used_memory_human", human(rss));
     line(out, "used_memory_rss", rss);
     line(out, "used_memory_rss_human", human(rss));
-    line(out, "used_memory_peak", rss);
-    line(out, "used_memory_peak_human", human(rss));
-    line(out, "used_memory_dataset", 0);
+    let peak = ctx.node.stats.rates.peak_memory.load(Ordering::Relaxed);
+    line(out, "used_memory_peak", peak.max(rss));
+    line(out, "used_memory_peak_human", human(peak.max(rss)));
     line(out, "maxmemory", 0);
     line(out, "maxmemory_human", "0B");
     line(out, "maxmemory_policy", "noeviction");
@@ -124,7 +124,7 @@ fn memory(ctx: &Ctx<'_>, out: &mut String) {
     line(out, "write_buffer_bytes", usage.buffer_bytes);
 }
 
-fn resident_bytes() -> u64 {
+pub(super) fn resident_bytes() -> u64 {
     let pages = std::fs::read_to_string("/proc/self/statm")
         .ok()
         .and_then(|text| {
@@ -170,9 +170,13 @@ fn stats(ctx: &Ctx<'_>, out: &mut String) {
     let expired = load(&ctx.node.replica.counters().expired_keys);
     line(out, "total_connections_received", load(&stats.connections));
     line(out, "total_commands_processed", stats.total_commands());
-    line(out, "instantaneous_ops_per_sec", 0);
+    let rates = &stats.rates;
+    let kbps = |counter| format!("{:.2}", load(counter) as f64 / 1_024.0);
+    line(out, "instantaneous_ops_per_sec", load(&rates.commands));
     line(out, "total_net_input_bytes", load(&stats.input_bytes));
     line(out, "total_net_output_bytes", load(&stats.output_bytes));
+    line(out, "instantaneous_input_kbps", kbps(&rates.input_bytes));
+    line(out, "instantaneous_output_kbps", kbps(&rates.output_bytes));
     line(out, "rejected_connections", load(&stats.rejected));
     line(out, "expired_keys", expired);
     line(out, "evicted_keys", 0);
@@ -235,6 +239,26 @@ fn commandstats(ctx: &Ctx<'_>, out: &mut String) {
     }
 }
 
+fn latencystats(ctx: &Ctx<'_>, out: &mut String) {
+    for (spec, stats) in table::all().iter().zip(&ctx.node.stats.commands) {
+        if stats.calls.load(Ordering::Relaxed) == 0 {
+            continue;
+        }
+        let micros = |share| stats.latency.percentile(share).as_nanos() as f64 / 1_000.0;
+        let value = format!(
+            "p50={:.3},p99={:.3},p99.9={:.3}",
+            micros(0.5),
+            micros(0.99),
+            micros(0.999)
+        );
+        line(
+            out,
+            &format!("latency_percentiles_usec_{}", spec.full_name()),
+            value,
+        );
+    }
+}
+
 fn errorstats(ctx: &Ctx<'_>, out: &mut String) {
     for (prefix, count) in ctx.node.stats.errors() {
         line(
@@ -251,16 +275,12 @@ fn cluster(_: &Ctx<'_>, out: &mut String) {
 
 fn keyspace(ctx: &Ctx<'_>, out: &mut String) {
     for number in 0..DATABASES {
-        let keys = ctx
-            .node
-            .replica
-            .live_keys(ctx.node.replica.database(number));
+        let replica = &ctx.node.replica;
+        let db = replica.database(number);
+        let (keys, expires) = (replica.live_keys(db), replica.expiring_keys(db));
         if keys > 0 {
-            line(
-                out,
-                &format!("db{number}"),
-                format!("keys={keys},expires=0,avg_ttl=0"),
-            );
+            let value = format!("keys={keys},expires={expires},avg_ttl=0");
+            line(out, &format!("db{number}"), value);
         }
     }
 }

@@ -13,6 +13,7 @@ mod expiry;
 mod float;
 mod info;
 mod keys;
+mod latency;
 mod node;
 mod server;
 mod session;
@@ -31,6 +32,7 @@ pub use node::{Node, NodeOptions, Pause};
 pub use server::appendfsync;
 pub use session::{Client, Clients, ReplyMode, Session};
 pub use table::{Flags, Spec, all as all_commands};
+pub use transactions::Transaction;
 
 use crate::clock;
 use crate::logic::causal::Object;
@@ -209,6 +211,7 @@ fn run(ctx: &mut Ctx<'_>, spec: &'static Spec, args: Args<'_>) {
 fn record(ctx: &mut Ctx<'_>, spec: &'static Spec, args: Args<'_>, started: Instant, failed: bool) {
     let took = clock::monotonic().duration_since(started);
     ctx.node.stats.commands[spec.id()].record(took, failed);
+    ctx.node.latency.note(spec, took);
     ctx.session.client.touch(spec);
     let threshold_us = ctx.node.slowlog.threshold_us();
     if threshold_us >= 0 && took.as_micros() as i64 >= threshold_us {

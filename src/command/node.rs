@@ -12,10 +12,11 @@ use super::args::Args;
 use super::causal::ContextSeal;
 use super::error::Error;
 use super::session::{Clients, Session};
-use super::table;
+use super::{info, latency, table};
 use crate::clock;
 use crate::config::Config;
 use crate::logic::causal::ActorId;
+use crate::metrics::Histogram;
 use crate::replica::Replica;
 use crate::storage::AppendFsync;
 
@@ -58,6 +59,8 @@ pub struct Node {
     pub stats: Stats,
     /// Slow commands.
     pub slowlog: SlowLog,
+    /// Slow events.
+    pub latency: latency::Monitor,
     /// CLIENT PAUSE.
     pub pause: Pause,
     /// When the node started, in milliseconds since the epoch.
@@ -87,6 +90,8 @@ impl Node {
         } = options;
         let slowlog = SlowLog::default();
         slowlog.configure(&config);
+        let latency = latency::Monitor::default();
+        latency.configure(&config);
         let node = Self {
             name: config.text("node-name"),
             run_id: format!("{}{:024x}", replica.actor(), clock::now_us()),
@@ -97,6 +102,7 @@ impl Node {
             clients: Clients::default(),
             stats: Stats::new(),
             slowlog,
+            latency,
             pause: Pause::default(),
             started_ms: clock::now_ms(),
             last_save: AtomicU64::new(clock::now_ms() / 1_000),
@@ -133,6 +139,11 @@ impl Node {
         while !self.is_stopping() {
             self.shutdown.notified().await;
         }
+    }
+
+    /// Takes stock, once a second.
+    pub fn sample(&self) {
+        self.stats.sample();
     }
 
     /// A new monitor's feed.
@@ -183,7 +194,23 @@ pub struct Stats {
     pub output_bytes: AtomicU64,
     /// By the command's number.
     pub commands: Vec<CommandStats>,
+    /// What happened in the last second.
+    pub rates: Rates,
     errors: Mutex<BTreeMap<String, u64>>,
+}
+
+/// What happened in the last second; [`Node::sample`] keeps it.
+#[derive(Debug, Default)]
+pub struct Rates {
+    /// Commands.
+    pub commands: AtomicU64,
+    /// Bytes received.
+    pub input_bytes: AtomicU64,
+    /// Bytes sent.
+    pub output_bytes: AtomicU64,
+    /// The most memory that was resident at any sample, in bytes.
+    pub peak_memory: AtomicU64,
+    totals: Mutex<[u64; 3]>,
 }
 
 /// One command's counters.
@@ -195,6 +222,8 @@ pub struct CommandStats {
     pub failed: AtomicU64,
     /// Time in all.
     pub nanos: AtomicU64,
+    /// How long runs took.
+    pub latency: Histogram,
 }
 
 impl CommandStats {
@@ -202,6 +231,7 @@ impl CommandStats {
         self.calls.fetch_add(1, Ordering::Relaxed);
         self.nanos
             .fetch_add(took.as_nanos() as u64, Ordering::Relaxed);
+        self.latency.record(took);
         if failed {
             self.failed.fetch_add(1, Ordering::Relaxed);
         }
@@ -221,8 +251,31 @@ impl Stats {
                 .iter()
                 .map(|_| CommandStats::default())
                 .collect(),
+            rates: Rates::default(),
             errors: Mutex::default(),
         }
+    }
+
+    fn sample(&self) {
+        let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let totals = [
+            self.total_commands(),
+            load(&self.input_bytes),
+            load(&self.output_bytes),
+        ];
+        let before = std::mem::replace(&mut *self.rates.totals.lock(), totals);
+        let rates = [
+            &self.rates.commands,
+            &self.rates.input_bytes,
+            &self.rates.output_bytes,
+        ];
+        for (nth, rate) in rates.into_iter().enumerate() {
+            // CONFIG RESETSTAT sets totals back.
+            let since = totals[nth].checked_sub(before[nth]).unwrap_or(totals[nth]);
+            rate.store(since, Ordering::Relaxed);
+        }
+        let peak = &self.rates.peak_memory;
+        peak.fetch_max(info::resident_bytes(), Ordering::Relaxed);
     }
 
     /// Counts an error reply by its first word.
@@ -263,6 +316,7 @@ impl Stats {
             command.calls.store(0, Ordering::Relaxed);
             command.failed.store(0, Ordering::Relaxed);
             command.nanos.store(0, Ordering::Relaxed);
+            command.latency.reset();
         }
         self.errors.lock().clear();
     }

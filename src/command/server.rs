@@ -38,6 +38,7 @@ pub(super) fn config_set(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
         .set(&changes)
         .map_err(|error| config_error(&error))?;
     ctx.node.slowlog.configure(&ctx.node.config);
+    ctx.node.latency.configure(&ctx.node.config);
     (ctx.node.set_appendfsync)(appendfsync(&ctx.node.config.text("appendfsync")));
     ctx.reply.ok();
     Ok(())
@@ -231,21 +232,5 @@ pub(super) fn slowlog_len(ctx: &mut Ctx<'_>, _: Args<'_>) -> Outcome {
 pub(super) fn slowlog_reset(ctx: &mut Ctx<'_>, _: Args<'_>) -> Outcome {
     ctx.node.slowlog.reset();
     ctx.reply.ok();
-    Ok(())
-}
-
-pub(super) fn empty_array(ctx: &mut Ctx<'_>, _: Args<'_>) -> Outcome {
-    ctx.reply.array(0);
-    Ok(())
-}
-
-pub(super) fn latency_reset(ctx: &mut Ctx<'_>, _: Args<'_>) -> Outcome {
-    ctx.reply.integer(0);
-    Ok(())
-}
-
-pub(super) fn latency_doctor(ctx: &mut Ctx<'_>, _: Args<'_>) -> Outcome {
-    ctx.reply
-        .verbatim("Latency events are not monitored by this version; see SLOWLOG GET.\n");
     Ok(())
 }

@@ -6,7 +6,8 @@ use std::sync::LazyLock;
 
 use super::args::Args;
 use super::{
-    Ctx, Outcome, causal, connection, docs, expiry, info, keys, server, strings, transactions,
+    Ctx, Outcome, causal, connection, docs, expiry, info, keys, latency, server, strings,
+    transactions,
 };
 
 /// Properties of a command, with Redis's names where COMMAND shows them.
@@ -1199,23 +1200,39 @@ static COMMANDS: &[Spec] = &[
         NONE,
         "server",
         docs::help,
-        "Slow events, which are not monitored yet.",
+        "Slow events and latencies.",
     ),
     sub(
         "latency",
         "doctor",
         2,
         AL,
-        server::latency_doctor,
-        "What to do.",
+        latency::doctor,
+        "What was slow, in words.",
+    ),
+    sub(
+        "latency",
+        "graph",
+        3,
+        AL,
+        latency::graph,
+        "One event's history as a picture.",
     ),
     sub("latency", "help", 2, L, docs::help, "This text."),
+    sub(
+        "latency",
+        "histogram",
+        -2,
+        AL,
+        latency::histogram,
+        "How long commands took.",
+    ),
     sub(
         "latency",
         "history",
         3,
         AL,
-        server::empty_array,
+        latency::history,
         "One event's history.",
     ),
     sub(
@@ -1223,7 +1240,7 @@ static COMMANDS: &[Spec] = &[
         "latest",
         2,
         AL,
-        server::empty_array,
+        latency::latest,
         "The latest events.",
     ),
     sub(
@@ -1231,7 +1248,7 @@ static COMMANDS: &[Spec] = &[
         "reset",
         -2,
         AL,
-        server::latency_reset,
+        latency::reset,
         "Forgets events.",
     ),
     cmd("memory", -2, R, NONE, "server", docs::help, "Memory."),

@@ -3,25 +3,36 @@
 //! EXEC runs with every other command of this node kept out. WATCH remembers what it saw (context,
 //! and whether the key was there) and EXEC compares.
 
+use std::sync::Arc;
+
 use super::args::{Args, OwnedArgs};
 use super::error::Error;
 use super::table::Spec;
 use super::{Ctx, Outcome};
 use crate::clock;
-use crate::logic::causal::Context;
+use crate::logic::causal::{Context, Object};
 use crate::logic::types::string;
+use crate::replica::Absence;
 
 /// Commands queued since MULTI.
 #[derive(Default)]
 pub struct Transaction {
     queue: Vec<(&'static Spec, OwnedArgs)>,
+    bytes: usize,
     failed: bool,
 }
 
 impl Transaction {
     /// Queues a command.
     pub fn push(&mut self, spec: &'static Spec, args: Args<'_>) {
-        self.queue.push((spec, args.to_owned()));
+        let owned = args.to_owned();
+        self.bytes += owned.bytes();
+        self.queue.push((spec, owned));
+    }
+
+    /// Memory that the queue holds, in bytes.
+    pub fn bytes(&self) -> usize {
+        self.bytes
     }
 
     /// A command could not be queued: EXEC will refuse.
@@ -35,8 +46,8 @@ pub struct Watch {
     db: u8,
     key: Vec<u8>,
     context: Context,
-    shown: bool,
-    creation: u64,
+    /// Set when the key was not there.
+    absence: Option<Arc<Absence>>,
 }
 
 pub(super) fn multi(ctx: &mut Ctx<'_>, _: Args<'_>) -> Outcome {
@@ -99,21 +110,22 @@ pub(super) fn unwatch(ctx: &mut Ctx<'_>, _: Args<'_>) -> Outcome {
 
 impl Watch {
     fn now(ctx: &Ctx<'_>, db: u8, key: &[u8]) -> Result<Self, Error> {
-        // First: a key that is made after this is noticed, whatever the read then sees.
-        let creation = ctx.node.replica.last_creation(key);
-        let object = ctx.object_in(db, key)?;
+        let is_there = |object: &Object| string::shown(object, clock::now_ms()).is_some();
+        let (object, absence) = ctx.node.replica.watch(ctx.key(db, key)?, is_there)?;
         Ok(Self {
             db,
             key: key.to_vec(),
             context: object.context().clone(),
-            shown: string::shown(&object, clock::now_ms()).is_some(),
-            creation,
+            absence,
         })
     }
 
     fn holds(&self, ctx: &Ctx<'_>) -> Result<bool, Error> {
-        let now = Self::now(ctx, self.db, &self.key)?;
-        let came_and_went = !now.shown && !self.shown && now.creation != self.creation;
-        Ok(now.context == self.context && now.shown == self.shown && !came_and_went)
+        let object = ctx.object_in(self.db, &self.key)?;
+        let is_there = string::shown(&object, clock::now_ms()).is_some();
+        Ok(match &self.absence {
+            Some(absence) => !is_there && !absence.is_over(),
+            None => is_there && *object.context() == self.context,
+        })
     }
 }

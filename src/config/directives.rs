@@ -15,6 +15,8 @@ pub enum Kind {
     Bytes(i64, i64),
     /// One of a few words.
     Choice(&'static [&'static str]),
+    /// Redis's `class hard soft seconds`, for one class or several; others keep their default.
+    OutputLimits,
 }
 
 /// One directive.
@@ -183,9 +185,9 @@ pub static DIRECTIVES: &[Directive] = &[
     ),
     live(
         "client-output-buffer-limit",
-        "1gb",
-        Kind::Bytes(1 << 20, MAX),
-        "Bytes that may wait for one client that does not read; beyond it the client is disconnected.",
+        "normal 0 0 0 slave 268435456 67108864 60 pubsub 33554432 8388608 60",
+        Kind::OutputLimits,
+        "A client whose replies wait is disconnected beyond the hard limit at once, beyond the soft limit after so many seconds: class, bytes, bytes, seconds; 0 for no limit.",
     ),
     live(
         "slowlog-log-slower-than",
@@ -285,6 +287,9 @@ impl Directive {
             },
             Kind::Number(low, high) => within(raw.parse().ok(), low, high),
             Kind::Bytes(low, high) => within(bytes(raw), low, high),
+            Kind::OutputLimits => OutputLimits::parse(raw)
+                .map(OutputLimits::text)
+                .ok_or_else(|| fail("class, hard limit, soft limit, soft seconds".to_owned())),
             Kind::Choice(words) => {
                 let found = words.iter().find(|w| w.eq_ignore_ascii_case(raw));
                 let expected = || fail(format!("one of {}", words.join(", ")));
@@ -298,8 +303,73 @@ impl Directive {
         match self.kind {
             Kind::Number(..) | Kind::Bytes(..) => value.to_owned(),
             Kind::Switch => (value == "yes").to_string(),
-            Kind::Text | Kind::Choice(_) => toml::Value::String(value.to_owned()).to_string(),
+            Kind::Text | Kind::Choice(_) | Kind::OutputLimits => {
+                toml::Value::String(value.to_owned()).to_string()
+            }
         }
+    }
+}
+
+/// What may wait for a client: bytes at once, bytes for a time, and how long.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OutputLimit {
+    /// Beyond so many bytes the client is disconnected at once; 0 for no limit.
+    pub hard_bytes: i64,
+    /// Beyond so many bytes it is disconnected after `soft_secs`; 0 for no limit.
+    pub soft_bytes: i64,
+    /// How long.
+    pub soft_secs: i64,
+}
+
+/// Redis's classes of clients with their limits.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct OutputLimits([OutputLimit; 3]);
+
+impl OutputLimits {
+    const CLASSES: [&str; 3] = ["normal", "slave", "pubsub"];
+
+    pub(super) fn parse(text: &str) -> Option<Self> {
+        let limit = |hard_bytes, soft_bytes, soft_secs| OutputLimit {
+            hard_bytes,
+            soft_bytes,
+            soft_secs,
+        };
+        let mut limits = [
+            limit(0, 0, 0),
+            limit(256 << 20, 64 << 20, 60),
+            limit(32 << 20, 8 << 20, 60),
+        ];
+        let words: Vec<&str> = text.split_whitespace().collect();
+        for group in words.chunks(4) {
+            let &[class, hard, soft, secs] = group else {
+                return None;
+            };
+            let class = class.to_ascii_lowercase().replace("replica", "slave");
+            let nth = Self::CLASSES.iter().position(|c| *c == class)?;
+            let numbers = limit(bytes(hard)?, bytes(soft)?, secs.parse().ok()?);
+            let negative =
+                numbers.hard_bytes < 0 || numbers.soft_bytes < 0 || numbers.soft_secs < 0;
+            limits[nth] = if negative { return None } else { numbers };
+        }
+        Some(Self(limits))
+    }
+
+    /// Of ordinary clients.
+    pub(super) fn normal(self) -> OutputLimit {
+        self.0[0]
+    }
+
+    fn text(self) -> String {
+        let group = |(class, limit): (&&str, OutputLimit)| {
+            let OutputLimit {
+                hard_bytes,
+                soft_bytes,
+                soft_secs,
+            } = limit;
+            format!("{class} {hard_bytes} {soft_bytes} {soft_secs}")
+        };
+        let groups: Vec<String> = Self::CLASSES.iter().zip(self.0).map(group).collect();
+        groups.join(" ")
     }
 }
 

@@ -6,12 +6,14 @@ mod directives;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 
 use parking_lot::RwLock;
 use thiserror::Error;
 
-pub use directives::{DIRECTIVES, Directive, Kind};
+pub use directives::{DIRECTIVES, Directive, Kind, OutputLimit};
+
+use directives::OutputLimits;
 
 /// What is wrong with a directive. Nothing was changed.
 #[derive(Debug, Error)]
@@ -59,6 +61,8 @@ struct Hot {
     max_bulk_len: AtomicI64,
     query_buffer_limit: AtomicI64,
     timeout_secs: AtomicI64,
+    /// Whether ordinary clients have an output limit at all.
+    output_limited: AtomicBool,
 }
 
 impl Default for Config {
@@ -124,11 +128,24 @@ impl Config {
         self.hot.timeout_secs.load(Ordering::Relaxed)
     }
 
+    /// `client-output-buffer-limit` of ordinary clients, when it limits anything.
+    pub fn output_limit(&self) -> Option<OutputLimit> {
+        if !self.hot.output_limited.load(Ordering::Relaxed) {
+            return None;
+        }
+        let limits = OutputLimits::parse(&self.text("client-output-buffer-limit"));
+        limits.map(OutputLimits::normal)
+    }
+
     fn refresh_hot(&self) {
         let take = |hot: &AtomicI64, name| hot.store(self.number(name), Ordering::Relaxed);
         take(&self.hot.max_bulk_len, "proto-max-bulk-len");
         take(&self.hot.query_buffer_limit, "client-query-buffer-limit");
         take(&self.hot.timeout_secs, "timeout");
+        let limits = OutputLimits::parse(&self.text("client-output-buffer-limit"));
+        let limited =
+            limits.is_some_and(|l| l.normal().hard_bytes != 0 || l.normal().soft_bytes != 0);
+        self.hot.output_limited.store(limited, Ordering::Relaxed);
     }
 
     /// One switch.
@@ -252,6 +269,32 @@ mod tests {
         config.rewrite().expect("rewrite");
         let again = Config::load(Some(&path), std::iter::empty()).expect("loads");
         assert_eq!((again.number("timeout"), again.number("port")), (5, 7_001));
+    }
+
+    #[test]
+    fn output_limits_take_one_class_or_several() {
+        let config = Config::default();
+        assert_eq!(config.output_limit(), None);
+        let set = |value: &str| config.set(&[("client-output-buffer-limit".into(), value.into())]);
+        set("normal 1mb 1kb 5 replica 0 0 0").expect("set");
+        let limit = config.output_limit().expect("a limit");
+        assert_eq!(
+            (limit.hard_bytes, limit.soft_bytes, limit.soft_secs),
+            (1 << 20, 1 << 10, 5)
+        );
+        let shown = config.text("client-output-buffer-limit");
+        assert_eq!(
+            shown,
+            "normal 1048576 1024 5 slave 0 0 0 pubsub 33554432 8388608 60"
+        );
+        for bad in [
+            "normal 1 2",
+            "nobody 1 2 3",
+            "normal -1 0 0",
+            "normal x 0 0",
+        ] {
+            assert!(set(bad).is_err(), "{bad}");
+        }
     }
 
     #[test]

@@ -15,7 +15,7 @@ use tokio::sync::mpsc;
 use super::resp::{Limits, Parser, Reply};
 use crate::command::args::Args;
 use crate::command::error::Error;
-use crate::command::{self, After, Ctx, Node, ReplyMode, Session};
+use crate::command::{self, After, Ctx, Node, ReplyMode, Session, Transaction};
 use crate::replica::Written;
 
 /// Bytes read at a time, and kept by an idle connection.
@@ -242,11 +242,13 @@ impl Connection {
             return Ok(());
         }
         let len = self.reply.len() as u64;
+        let patience = self.patience(len)?;
         let mut output = self.reply.buffer().split();
         tokio::select! {
             biased;
             sent = self.stream.write_all_buf(&mut output) => sent?,
             () = self.session.client.killed() => return Err(std::io::ErrorKind::ConnectionAborted.into()),
+            () = sleep_or_never(patience) => return Err(self.too_much_output(len)),
         }
         self.node
             .stats
@@ -258,11 +260,32 @@ impl Connection {
         Ok(())
     }
 
+    /// How long so many bytes of replies may wait; an error when they may not wait at all.
+    fn patience(&self, len: u64) -> std::io::Result<Option<Duration>> {
+        let Some(limit) = self.node.config.output_limit() else {
+            return Ok(None);
+        };
+        let beyond = |bytes: i64| bytes > 0 && len > bytes as u64;
+        if beyond(limit.hard_bytes) {
+            return Err(self.too_much_output(len));
+        }
+        let secs = Duration::from_secs(limit.soft_secs as u64);
+        Ok(beyond(limit.soft_bytes).then_some(secs))
+    }
+
+    fn too_much_output(&self, bytes: u64) -> std::io::Error {
+        tracing::warn!(client = %self.session.client.address, bytes,
+            "closed: its replies are beyond client-output-buffer-limit");
+        std::io::ErrorKind::ConnectionAborted.into()
+    }
+
     /// Reads more input; `false` when the connection is over.
     async fn receive(&mut self) -> std::io::Result<bool> {
-        if self.input.len() as i64 > self.node.config.query_buffer_limit() {
+        let queued = self.session.transaction.as_ref();
+        let held = self.input.len() + queued.map_or(0, Transaction::bytes);
+        if held as i64 > self.node.config.query_buffer_limit() {
             tracing::warn!(client = %self.session.client.address,
-                "closed: its unfinished command is beyond client-query-buffer-limit");
+                "closed: its unfinished command or transaction is beyond client-query-buffer-limit");
             return Ok(false);
         }
         // At most as much as has arrived: a declared length alone reserves nothing.

@@ -30,6 +30,11 @@ impl Replica {
         self.spaces.live(db) as u64
     }
 
+    /// How many of them end by themselves.
+    pub fn expiring_keys(&self, db: u8) -> u64 {
+        self.spaces.expiring(db) as u64
+    }
+
     /// Waits until every write ordered so far is in the store, where scans read. Blocks.
     pub fn settle(&self) {
         for shard in 0..self.last_tickets.len() {

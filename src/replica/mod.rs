@@ -4,6 +4,7 @@
 //! and shows it in the cache; the caller waits for the commit where it must. Reads see a write from
 //! the moment it is ordered. Not here: quorums, RESP, what a command means.
 
+mod absence;
 mod cache;
 mod keyspace;
 mod reclaim;
@@ -27,10 +28,12 @@ use crate::logic::types::string::{self, Change, Stamp};
 use crate::storage::keys::{self, Position};
 use crate::storage::{Op, Refused, Store, StoreError, Table, Ticket};
 
+pub use absence::Absence;
 pub use keyspace::Found;
 pub use space::DATABASES;
 pub use start::Recovery;
 
+use absence::Absences;
 use cache::{CacheKey, Cached, KeyRef, ObjectCache};
 use space::Spaces;
 
@@ -96,8 +99,7 @@ pub struct Replica {
     actors: Mutex<Context>,
     databases: RwLock<[u8; DATABASES as usize]>,
     last_tickets: Vec<AtomicU64>,
-    /// The last creation in a stripe, so that WATCH notices a key that came and went.
-    creations: Box<[AtomicU64]>,
+    absences: Absences,
     to_reclaim: Mutex<std::collections::BTreeSet<(u16, u8)>>,
     expiry_places: Vec<Mutex<reclaim::ExpiryPlace>>,
     counters: Counters,
@@ -187,10 +189,17 @@ impl Replica {
         Ok((result, [written_a, written_b]))
     }
 
-    /// When a key of this key's stripe was last made: the write event's number.
-    pub fn last_creation(&self, key: &[u8]) -> u64 {
-        let at = Position::of(key, self.partitions);
-        self.creations[stripe(at)].load(Ordering::Acquire)
+    /// The object of a key and, when `is_there` says no, its absence from now on.
+    pub fn watch(
+        &self,
+        key: Key<'_>,
+        is_there: impl FnOnce(&Object) -> bool,
+    ) -> Result<(Arc<Object>, Option<Arc<Absence>>), ReplicaError> {
+        let located = self.locate(key, Position::of(key.name, self.partitions));
+        let _order = self.lock(located.at);
+        let object = self.load(&located, true)?;
+        let absence = (!is_there(&object)).then(|| self.absences.watch(key));
+        Ok((object, absence))
     }
 
     /// Which stored database a numbered one is.
@@ -352,14 +361,11 @@ impl Replica {
         let failures = self.store.progress(located.shard).failures();
         let ticket = self.store.enqueue(located.shard, ops)?;
         self.last_tickets[located.shard].fetch_max(ticket, Ordering::AcqRel);
-        let change = i64::from(!gone) - i64::from(!old.is_tombstone());
-        if change != 0 {
-            self.spaces
-                .of(located.at.partition, located.key.db)
-                .add_live(change);
-        }
-        if change > 0 {
-            self.creations[stripe(located.at)].store(self.last_seq(), Ordering::Release);
+        self.spaces
+            .of(located.at.partition, located.key.db)
+            .count(old, &new);
+        if !gone {
+            self.absences.end(located.key);
         }
         self.remember(located, (!gone).then(|| Arc::new(new)), ticket, failures);
         Ok(Written {
@@ -379,22 +385,16 @@ impl Replica {
 
 /// The rows of the expiry and conflict indexes that a change of an object brings.
 fn index_ops(ops: &mut Vec<Op>, row_key: &[u8], old: &Object, new: &Object) {
-    let ends = |object: &Object| {
-        if object.is_tombstone() {
-            None
-        } else {
-            object.dead_at_ms()
-        }
-    };
-    if ends(old) != ends(new) {
-        if let Some(at) = ends(old) {
+    let (old_end, new_end) = (old.ends_at_ms(), new.ends_at_ms());
+    if old_end != new_end {
+        if let Some(at) = old_end {
             ops.push(Op {
                 table: Table::Expiry,
                 key: keys::expiry_key(at, row_key),
                 value: None,
             });
         }
-        if let Some(at) = ends(new) {
+        if let Some(at) = new_end {
             let key = keys::expiry_key(at, row_key);
             ops.push(Op {
                 table: Table::Expiry,

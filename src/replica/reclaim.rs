@@ -68,7 +68,7 @@ impl Replica {
         let now_ms = clock::now_ms();
         let mut more = false;
         for shard in 0..self.store.shards() {
-            let to = (now_ms + 1).to_be_bytes();
+            let to = now_ms.to_be_bytes();
             let mut place = self.expiry_places[shard].lock();
             let due = self
                 .store
@@ -105,15 +105,13 @@ impl Replica {
         let located = self.locate(Key { db, name }, at);
         let _order = self.lock(at);
         let object = self.load(&located, false)?;
-        let dead = !object.is_tombstone() && object.dead_at_ms().is_some_and(|end| end <= now_ms);
-        if dead {
+        let ends_at_ms = object.ends_at_ms();
+        if ends_at_ms.is_some_and(|end| end < now_ms) {
             self.store_object(&located, &object, Object::default())?;
             self.counters.expired_keys.fetch_add(1, Ordering::Relaxed);
         }
-        let is_current = object
-            .dead_at_ms()
-            .is_some_and(|end| end.to_be_bytes() == index_key[..8]);
-        if !is_current || object.is_tombstone() {
+        let is_current = ends_at_ms.is_some_and(|end| end.to_be_bytes() == index_key[..8]);
+        if !is_current {
             let op = Op {
                 table: Table::Expiry,
                 key: index_key,

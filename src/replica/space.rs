@@ -18,6 +18,8 @@ pub const DATABASES: u8 = 16;
 #[derive(Debug, Default)]
 pub(super) struct Space {
     live: AtomicI64,
+    /// How many of the live keys have an expiry.
+    expiring: AtomicI64,
     epoch: AtomicU64,
     floor: RwLock<Option<Arc<Context>>>,
 }
@@ -27,8 +29,20 @@ impl Space {
         self.live.load(Ordering::Relaxed)
     }
 
-    pub(super) fn add_live(&self, change: i64) {
-        self.live.fetch_add(change, Ordering::Relaxed);
+    fn add_live(&self, change: i64) {
+        if change != 0 {
+            self.live.fetch_add(change, Ordering::Relaxed);
+        }
+    }
+
+    /// Follows an object from one state to the next.
+    pub(super) fn count(&self, old: &Object, new: &Object) {
+        let change = |is: fn(&Object) -> bool| i64::from(is(new)) - i64::from(is(old));
+        self.add_live(change(|object| !object.is_tombstone()));
+        let expiring = change(|object| object.ends_at_ms().is_some());
+        if expiring != 0 {
+            self.expiring.fetch_add(expiring, Ordering::Relaxed);
+        }
     }
 
     pub(super) fn epoch(&self) -> u64 {
@@ -39,6 +53,7 @@ impl Space {
     pub(super) fn raise_floor(&self, floor: Arc<Context>) {
         *self.floor.write() = Some(floor);
         self.live.store(0, Ordering::Relaxed);
+        self.expiring.store(0, Ordering::Relaxed);
         self.epoch.fetch_add(1, Ordering::AcqRel);
     }
 
@@ -74,20 +89,29 @@ impl Spaces {
 
     /// The live keys of one database in all partitions.
     pub(super) fn live(&self, db: u8) -> i64 {
-        let of_db = self
-            .spaces
+        self.of_db(db).map(Space::live).sum::<i64>().max(0)
+    }
+
+    /// Those of them with an expiry.
+    pub(super) fn expiring(&self, db: u8) -> i64 {
+        let expiring = |space: &Space| space.expiring.load(Ordering::Relaxed);
+        self.of_db(db).map(expiring).sum::<i64>().max(0)
+    }
+
+    fn of_db(&self, db: u8) -> impl Iterator<Item = &Space> {
+        self.spaces
             .iter()
             .skip(usize::from(db))
-            .step_by(usize::from(DATABASES));
-        of_db.map(Space::live).sum::<i64>().max(0)
+            .step_by(usize::from(DATABASES))
     }
 
     pub(super) fn encode_counts(&self) -> Vec<u8> {
         let mut out = Vec::new();
         put_varint(&mut out, self.spaces.len() as u64);
-        self.spaces
-            .iter()
-            .for_each(|space| put_zigzag(&mut out, space.live()));
+        for space in &self.spaces {
+            put_zigzag(&mut out, space.live());
+            put_zigzag(&mut out, space.expiring.load(Ordering::Relaxed));
+        }
         out
     }
 
@@ -98,8 +122,13 @@ impl Spaces {
         }
         for space in &self.spaces {
             space.live.store(r.zigzag()?, Ordering::Relaxed);
+            space.expiring.store(r.zigzag()?, Ordering::Relaxed);
         }
-        Ok(())
+        if r.0.is_empty() {
+            Ok(())
+        } else {
+            Err(DecodeError::Malformed)
+        }
     }
 }
 

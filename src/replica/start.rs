@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::{Mutex, RwLock};
 
+use super::absence::Absences;
 use super::cache::object_cache;
 use super::space::{DATABASES, Spaces, decode_floor};
 use super::{Counters, Replica, ReplicaError, STRIPES};
@@ -52,7 +53,7 @@ impl Replica {
             seq: AtomicU64::new(0),
             time: AtomicU64::new(0),
             stripes: (0..STRIPES).map(|_| Mutex::new(())).collect(),
-            creations: (0..STRIPES).map(|_| AtomicU64::new(0)).collect(),
+            absences: Absences::default(),
             spaces: Spaces::new(partitions.count()),
             actors: Mutex::new(Context::new()),
             databases: RwLock::new(std::array::from_fn(|nth| nth as u8)),
@@ -199,10 +200,8 @@ impl Replica {
                         continue;
                     };
                     let object = self.decode(at.partition, db, &raw)?;
-                    if !object.is_tombstone() {
-                        self.spaces.of(at.partition, db).add_live(1);
-                        counted += 1;
-                    }
+                    self.spaces.of(at.partition, db).count(&self.empty, &object);
+                    counted += u64::from(!object.is_tombstone());
                 }
             }
         }

@@ -149,15 +149,17 @@ fn expired_keys_read_as_absent_and_are_reclaimed_with_their_index() {
 }
 
 #[test]
-fn a_deleted_key_is_counted_once_and_its_coming_is_noted() {
+fn a_deleted_key_is_counted_once_and_its_coming_ends_its_absence() {
     let replica = replica();
-    let before = replica.last_creation(b"a");
+    let (_, absence) = replica.watch(key("a"), |_| false).expect("watched");
+    let absence = absence.expect("not there");
+    assert!(!absence.is_over());
     set(&replica, key("a"), "1", None);
     let delete = || replica.update(key("a"), |_, _| (Change::Delete, ()));
     delete().expect("delete");
     delete().expect("delete");
     assert_eq!((replica.live_keys(0), get(&replica, key("a"))), (0, None));
-    assert!(replica.last_creation(b"a") > before);
+    assert!(absence.is_over());
 }
 
 #[test]

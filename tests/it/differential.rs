@@ -1,9 +1,12 @@
-//! The same commands to Redis 7 and to Ringwood; replies are compared byte for byte.
+//! The same commands to Redis 7 and to Ringwood, under one clock that the sequence moves; replies are
+//! compared byte for byte.
 //!
 //! What is allowed to differ is in `comparable` and in docs/compat.md. A failure prints the seed;
-//! `RINGWOOD_SEED=n cargo nextest run differential` replays it.
+//! `RINGWOOD_SEED=n cargo nextest run differential` replays it, `RINGWOOD_SEQUENCES=n` runs more.
 
-use super::harness::{Connection, Random, Server, encode};
+use std::time::Duration;
+
+use super::harness::{Clock, Connection, Random, Server, encode};
 
 const SEQUENCES: u64 = 2_000;
 const COMMANDS: usize = 50;
@@ -63,6 +66,16 @@ const TTLS: &[&[u8]] = &[
     b"0",
     b"abc",
     b"9223372036854775807",
+];
+/// Milliseconds by which the clock moves on.
+const ADVANCES: &[&[u8]] = &[
+    b"1",
+    b"500",
+    b"999",
+    b"1000",
+    b"4500",
+    b"2000000",
+    b"100000000",
 ];
 const TIMES: &[&[u8]] = &[b"1", b"4102444800", b"4102444800000", b"-5", b"x"];
 
@@ -146,6 +159,10 @@ fn command(random: &mut Random) -> Vec<Vec<u8>> {
         "EXPIRETIME k",
         "PEXPIRETIME k",
         "PERSIST k",
+        "@ADVANCE a",
+        "@ADVANCE a",
+        "@ADVANCE a",
+        "TIME",
         "OBJECT REFCOUNT k",
         "OBJECT FREQ k",
         "OBJECT IDLETIME k",
@@ -223,6 +240,7 @@ fn fill(word: &str, random: &mut Random) -> Vec<u8> {
     match word {
         "k" => random.pick(KEYS).to_vec(),
         "v" => random.pick(VALUES).to_vec(),
+        "a" => random.pick(ADVANCES).to_vec(),
         "n" => random.pick(NUMBERS).to_vec(),
         "f" => random.pick(FLOATS).to_vec(),
         "t" => random.pick(TTLS).to_vec(),
@@ -232,9 +250,6 @@ fn fill(word: &str, random: &mut Random) -> Vec<u8> {
         literal => literal.as_bytes().to_vec(),
     }
 }
-
-/// How far two times may be apart: the second server is asked a little later.
-const CLOSE_SECS: i64 = 3;
 
 enum Verdict {
     Same,
@@ -246,10 +261,6 @@ enum Verdict {
 /// Compares two replies, leaving out what may differ, with the reason.
 fn compare(args: &[Vec<u8>], want: &[u8], got: &[u8]) -> Verdict {
     let name = String::from_utf8_lossy(&args[0]).to_ascii_uppercase();
-    let has = |option: &str| {
-        args.iter()
-            .any(|a| a.eq_ignore_ascii_case(option.as_bytes()))
-    };
     let same_kind = want.first() == got.first();
     let verdict = |same| {
         if same {
@@ -280,10 +291,6 @@ fn compare(args: &[Vec<u8>], want: &[u8], got: &[u8]) -> Verdict {
         // Redis shares small integers when they come by SET; nothing is shared here. Access times
         // are not kept.
         "OBJECT" => verdict(same_kind && want[0] == b':'),
-        // The same time to live, set a moment later, is later.
-        name if name.contains("EXPIRE") && (has("GT") || has("LT")) => verdict(same_kind),
-        "TTL" | "EXPIRETIME" => verdict(close(want, got, CLOSE_SECS)),
-        "PTTL" | "PEXPIRETIME" => verdict(close(want, got, CLOSE_SECS * 1_000)),
         // Sums are exact decimals here and rounded to 64 bits in Redis.
         "INCRBYFLOAT" => match (float(want), float(got)) {
             (Some(a), Some(b)) if (a - b).abs() <= a.abs() * 1e-15 => Verdict::Diverged,
@@ -291,17 +298,6 @@ fn compare(args: &[Vec<u8>], want: &[u8], got: &[u8]) -> Verdict {
         },
         _ => Verdict::Different,
     }
-}
-
-fn close(want: &[u8], got: &[u8], by: i64) -> bool {
-    let number = |reply: &[u8]| -> Option<i64> {
-        std::str::from_utf8(reply.strip_prefix(b":")?)
-            .ok()?
-            .trim_end()
-            .parse()
-            .ok()
-    };
-    matches!((number(want), number(got)), (Some(a), Some(b)) if a > 0 && (a - b).abs() <= by)
 }
 
 fn float(reply: &[u8]) -> Option<f64> {
@@ -325,12 +321,19 @@ fn is_vague(args: &[Vec<u8>]) -> bool {
         "DUMP",
         "INCRBYFLOAT",
     ];
-    name.contains("TTL") || name.contains("EXPIRE") || vague.contains(&name.as_str())
+    vague.contains(&name.as_str())
 }
 
 struct Pair {
     redis: Connection,
     ringwood: Connection,
+}
+
+/// A step of a sequence that moves the clock of both servers.
+fn advance(args: &[Vec<u8>]) -> Option<Duration> {
+    let ms = args.get(1).filter(|_| args[0] == b"@ADVANCE")?;
+    let ms = std::str::from_utf8(ms).expect("digits").parse();
+    Some(Duration::from_millis(ms.expect("a number")))
 }
 
 impl Pair {
@@ -344,7 +347,12 @@ impl Pair {
         )
     }
 
-    fn check(&mut self, sequence: &[Vec<Vec<u8>>], pipelined: bool) -> Result<(), String> {
+    fn check(
+        &mut self,
+        sequence: &[Vec<Vec<u8>>],
+        pipelined: bool,
+        clock: &mut Clock,
+    ) -> Result<(), String> {
         let words = |text: &str| {
             text.split(' ')
                 .map(|w| w.as_bytes().to_vec())
@@ -358,13 +366,20 @@ impl Pair {
             self.ringwood.call(&["HELLO", "3"]);
         }
         if pipelined {
-            let bytes: Vec<u8> = sequence.iter().flat_map(|args| encode(args)).collect();
+            let commands = sequence.iter().filter(|args| advance(args).is_none());
+            let bytes: Vec<u8> = commands.flat_map(|args| encode(args)).collect();
             self.redis.send(&bytes).expect("send");
             self.ringwood.send(&bytes).expect("send");
         }
         let mut queued: Vec<&[Vec<u8>]> = Vec::new();
         let mut diverged = false;
         for (nth, args) in sequence.iter().enumerate() {
+            if let Some(by) = advance(args) {
+                if !pipelined {
+                    clock.advance(by);
+                }
+                continue;
+            }
             let (want, got) = if pipelined {
                 (
                     self.redis.reply().expect("a reply"),
@@ -402,20 +417,25 @@ impl Pair {
     }
 }
 
+fn number_from(variable: &str) -> Option<u64> {
+    std::env::var(variable).ok()?.parse().ok()
+}
+
 #[test]
 fn ringwood_replies_what_redis_replies() {
     let (redis_dir, ringwood_dir) = (tempfile::tempdir(), tempfile::tempdir());
-    let redis = Server::redis(redis_dir.expect("a folder").path());
+    let mut clock = Clock::new();
+    let redis = Server::redis_under(&clock, redis_dir.expect("a folder").path());
     let ringwood_dir = ringwood_dir.expect("a folder");
-    let ringwood = Server::ringwood(ringwood_dir.path(), &["--appendfsync", "no"]);
+    let flags = ["--appendfsync", "no"];
+    let ringwood = Server::ringwood_under(Some(&clock), ringwood_dir.path(), &flags);
     let mut pair = Pair {
         redis: redis.connect(),
         ringwood: ringwood.connect(),
     };
-    let only = std::env::var("RINGWOOD_SEED")
-        .ok()
-        .and_then(|seed| seed.parse().ok());
-    let seeds = only.map_or(1..=SEQUENCES, |seed: u64| seed..=seed);
+    let only = number_from("RINGWOOD_SEED");
+    let sequences = number_from("RINGWOOD_SEQUENCES").unwrap_or(SEQUENCES);
+    let seeds = only.map_or(1..=sequences, |seed| seed..=seed);
     let mut failures = Vec::new();
     for seed in seeds {
         let mut random = Random::new(seed);
@@ -428,7 +448,7 @@ fn ringwood_replies_what_redis_replies() {
                 println!("{words:?}");
             }
         }
-        if let Err(difference) = pair.check(&sequence, seed % 4 < 2) {
+        if let Err(difference) = pair.check(&sequence, seed % 4 < 2, &mut clock) {
             failures.push(format!("seed {seed}: {difference}"));
             pair = Pair {
                 redis: redis.connect(),

@@ -4,11 +4,15 @@
     reason = "tests wait for processes in real time"
 )]
 
+use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
 
 const START_LIMIT: Duration = Duration::from_secs(30);
 const REPLY_LIMIT: Duration = Duration::from_secs(30);
@@ -19,8 +23,50 @@ pub struct Server {
     child: Child,
 }
 
+/// A wall clock that stands still until the test moves it, for servers started under it.
+pub struct Clock {
+    file: File,
+    dir: TempDir,
+    now_us: u64,
+}
+
+impl Clock {
+    /// Shows a moment in the year 2027. Builds the small library that servers preload.
+    pub fn new() -> Self {
+        let dir = tempfile::tempdir().expect("a folder");
+        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/clock.c");
+        let mut compiler = Command::new("cc");
+        compiler.args(["-shared", "-fPIC", "-O1", "-o"]);
+        compiler.arg(dir.path().join("clock.so")).arg(source);
+        assert!(compiler.status().expect("a C compiler").success());
+        let file = File::create(dir.path().join("now")).expect("a file");
+        let mut clock = Self {
+            file,
+            dir,
+            now_us: 1_800_000_000_123_456,
+        };
+        clock.advance(Duration::ZERO);
+        clock
+    }
+
+    pub fn advance(&mut self, by: Duration) {
+        self.now_us += by.as_micros() as u64;
+        let now = self.now_us.to_le_bytes();
+        self.file.write_all_at(&now, 0).expect("written");
+    }
+
+    fn rule(&self, command: &mut Command) {
+        command.env("LD_PRELOAD", self.dir.path().join("clock.so"));
+        command.env("TEST_CLOCK", self.dir.path().join("now"));
+    }
+}
+
 impl Server {
     pub fn ringwood(dir: &Path, flags: &[&str]) -> Self {
+        Self::ringwood_under(None, dir, flags)
+    }
+
+    pub fn ringwood_under(clock: Option<&Clock>, dir: &Path, flags: &[&str]) -> Self {
         let port = free_port();
         let mut command = Command::new(env!("CARGO_BIN_EXE_ringwood"));
         command.args([
@@ -31,10 +77,11 @@ impl Server {
             "warning",
         ]);
         command.arg("--dir").arg(dir).args(flags);
+        clock.inspect(|clock| clock.rule(&mut command));
         Self::start(command, port)
     }
 
-    pub fn redis(dir: &Path) -> Self {
+    pub fn redis_under(clock: &Clock, dir: &Path) -> Self {
         let port = free_port();
         let mut command = Command::new("redis-server");
         command.args([
@@ -46,6 +93,7 @@ impl Server {
             "warning",
         ]);
         command.arg("--dir").arg(dir).stdout(Stdio::null());
+        clock.rule(&mut command);
         Self::start(command, port)
     }
 

@@ -92,6 +92,81 @@ fn a_reader_that_never_reads_is_not_buffered_for() {
 }
 
 #[test]
+fn ten_thousand_half_open_and_slow_connections_leave_the_others_served() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let wanted = 10_000.min(open_files().saturating_sub(200));
+    if wanted < 10_000 {
+        println!("only {wanted} connections: the limit of open files allows no more");
+    }
+    let server = Server::ringwood(
+        dir.path(),
+        &["--appendfsync", "no", "--maxclients", "20000"],
+    );
+    let before = server.resident_bytes();
+    let mut slow: Vec<_> = (0..wanted).map(|_| server.connect()).collect();
+    for (nth, connection) in slow.iter_mut().enumerate() {
+        let piece: &[u8] = match nth % 3 {
+            0 => b"",
+            1 => b"*3\r\n$3\r\nSET\r\n$1",
+            _ => b"GET",
+        };
+        connection.send(piece).expect("send");
+    }
+    let mut other = server.connect();
+    for n in 0..100 {
+        assert_eq!(other.call(&["SET", "a", &n.to_string()]), "+OK\r\n");
+    }
+    let each = server.resident_bytes().saturating_sub(before) / wanted as u64;
+    assert!(each < 64 << 10, "{each} bytes a connection");
+    for connection in slow.iter_mut().skip(2).step_by(3) {
+        connection.send(b" a\r\n").expect("send");
+        assert_eq!(connection.reply().expect("a reply"), b"$2\r\n99\r\n");
+    }
+}
+
+/// How many files this process may open: it is raised as far as it goes.
+fn open_files() -> usize {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit {
+        current: limit.maximum,
+        ..limit
+    };
+    let _ = setrlimit(Resource::Nofile, raised);
+    getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX) as usize
+}
+
+#[test]
+fn replies_beyond_the_output_limit_end_the_connection() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let flags = ["--client-output-buffer-limit", "normal 2mb 0 0"];
+    let server = Server::ringwood(dir.path(), &flags);
+    let mut connection = server.connect();
+    let big = "x".repeat(1 << 20);
+    assert_eq!(connection.call(&["SET", "big", &big]), "+OK\r\n");
+    assert_eq!(connection.call(&["GET", "big"]).len(), big.len() + 12);
+    connection.send(b"MGET big big big\r\n").expect("send");
+    assert!(connection.rest().is_empty());
+}
+
+#[test]
+fn a_transaction_queue_is_bounded() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let server = Server::ringwood(dir.path(), &["--client-query-buffer-limit", "1mb"]);
+    let mut connection = server.connect();
+    assert_eq!(connection.call(&["MULTI"]), "+OK\r\n");
+    let value = "x".repeat(100_000);
+    let queued = (0..20)
+        .take_while(|_| {
+            let set = ["SET", "a", &value].map(|w| w.as_bytes().to_vec());
+            let sent = connection.send(&super::harness::encode(&set)).is_ok();
+            sent && connection.reply().is_ok()
+        })
+        .count();
+    assert!((10..12).contains(&queued), "{queued}");
+}
+
+#[test]
 fn a_key_beyond_the_limit_is_refused_by_name() {
     with_server(|server| {
         let mut connection = server.connect();

@@ -153,6 +153,68 @@ fn waitaof_tells_when_the_write_is_on_the_disk() {
 }
 
 #[test]
+fn slow_commands_are_latency_events_and_every_command_has_a_distribution() {
+    with_server(&["--latency-monitor-threshold", "1"], |_, c| {
+        let long = "x".repeat(5_000);
+        c.call(&["MSET", "a", &long, "b", &long]);
+        c.call(&["LCS", "a", "b", "LEN"]);
+        let latest = c.call(&["LATENCY", "LATEST"]);
+        assert!(
+            latest.starts_with("*1\r\n*4\r\n$7\r\ncommand\r\n"),
+            "{latest}"
+        );
+        assert!(
+            c.call(&["LATENCY", "HISTORY", "command"])
+                .starts_with("*1\r\n*2\r\n:")
+        );
+        assert!(c.call(&["LATENCY", "GRAPH", "command"]).contains("# "));
+        let histogram = c.call(&["LATENCY", "HISTOGRAM", "lcs"]);
+        assert!(
+            histogram.starts_with("*2\r\n$3\r\nlcs\r\n*4\r\n$5\r\ncalls\r\n:1\r\n"),
+            "{histogram}"
+        );
+        assert!(
+            c.call(&["INFO", "latencystats"])
+                .contains("latency_percentiles_usec_lcs:p50=")
+        );
+        assert_eq!(c.call(&["LATENCY", "RESET"]), ":1\r\n");
+        assert!(
+            c.call(&["LATENCY", "GRAPH", "command"])
+                .starts_with("-ERR No samples")
+        );
+    });
+}
+
+#[test]
+fn keys_with_an_expiry_are_counted_across_a_restart() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let server = Server::ringwood(dir.path(), &[]);
+    let mut c = server.connect();
+    for command in [
+        &["SET", "a", "1", "EX", "1000"][..],
+        &["SET", "b", "1", "EX", "1000"],
+        &["SET", "c", "1"],
+        &["PERSIST", "b"],
+    ] {
+        c.call(command);
+    }
+    assert!(c.call(&["INFO", "keyspace"]).contains("keys=3,expires=1,"));
+    assert!(server.terminate());
+    let server = Server::ringwood(dir.path(), &[]);
+    let mut c = server.connect();
+    assert!(c.call(&["INFO", "keyspace"]).contains("keys=3,expires=1,"));
+    c.call(&["FLUSHALL"]);
+    server.kill();
+    let server = Server::ringwood(dir.path(), &[]);
+    assert!(
+        !server
+            .connect()
+            .call(&["INFO", "keyspace"])
+            .contains("keys=")
+    );
+}
+
+#[test]
 fn client_reply_off_and_skip_silence_replies() {
     with_server(&[], |_, c| {
         c.send(b"CLIENT REPLY OFF\r\nSET a 1\r\nCLIENT REPLY ON\r\n")

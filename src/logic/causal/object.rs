@@ -41,7 +41,7 @@ pub enum Payload {
 pub struct Value {
     /// The content.
     pub payload: Payload,
-    /// Milliseconds since the epoch; from then on the value reads as absent.
+    /// The value's last moment, in milliseconds since the epoch; after it the value reads as absent.
     pub expires_at_ms: Option<u64>,
 }
 
@@ -77,7 +77,7 @@ impl Element {
 impl Value {
     /// Whether the value reads as absent at `now_ms`.
     pub fn is_expired(&self, now_ms: u64) -> bool {
-        self.expires_at_ms.is_some_and(|at| at <= now_ms)
+        self.expires_at_ms.is_some_and(|at| at < now_ms)
     }
 }
 
@@ -125,8 +125,11 @@ impl Object {
         self.cells.iter().flat_map(|(_, versions)| versions.iter())
     }
 
-    /// The last moment at which any version is still alive: `None` when one never ends.
-    pub fn dead_at_ms(&self) -> Option<u64> {
+    /// The last moment of the last version: `None` when one never ends, and where there is none.
+    pub fn ends_at_ms(&self) -> Option<u64> {
+        if self.is_tombstone() {
+            return None;
+        }
         self.all_versions()
             .try_fold(0, |last, v| v.value.expires_at_ms.map(|at| last.max(at)))
     }
