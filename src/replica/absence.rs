@@ -75,12 +75,13 @@ impl Absences {
 mod tests {
     use super::*;
 
+    fn key(db: u8, name: &[u8]) -> Key<'_> {
+        Key { db, name }
+    }
+
     #[test]
     fn watchers_learn_of_their_key_alone_and_leave_nothing_behind() {
         let absences = Absences::default();
-        fn key(db: u8, name: &[u8]) -> Key<'_> {
-            Key { db, name }
-        }
         let (a, b) = (absences.watch(key(0, b"a")), absences.watch(key(0, b"a")));
         let other = absences.watch(key(1, b"a"));
         absences.end(key(0, b"a"));

@@ -14,7 +14,10 @@ use crate::storage::keys;
 use crate::storage::{Op, Table};
 
 /// Rows of one slice: small, because a slice runs to its end before the sweep rests.
-const SLICE: usize = 32;
+const SLICE: usize = 8;
+/// When keys have been due for so long the sweep does not keep up, and takes larger slices.
+const LATE_MS: u64 = 60_000;
+const LATE_SLICE: usize = 64;
 const START_OVER_MS: u64 = 10_000;
 
 /// How far the sweep has come in a shard's expiry index.
@@ -22,6 +25,8 @@ const START_OVER_MS: u64 = 10_000;
 pub(super) struct ExpiryPlace {
     next: Vec<u8>,
     started_ms: u64,
+    /// How long the last slice's first key had been due.
+    late_ms: u64,
 }
 
 impl Replica {
@@ -70,16 +75,25 @@ impl Replica {
         for shard in 0..self.store.shards() {
             let to = now_ms.to_be_bytes();
             let mut place = self.expiry_places[shard].lock();
+            let slice = if place.late_ms > LATE_MS {
+                LATE_SLICE
+            } else {
+                SLICE
+            };
             let due = self
                 .store
-                .scan(shard, Table::Expiry, &place.next, &to, SLICE)?;
-            more |= due.len() == SLICE;
+                .scan(shard, Table::Expiry, &place.next, &to, slice)?;
+            more |= due.len() == slice;
+            place.late_ms = due.first().map_or(0, |(key, _)| {
+                now_ms.saturating_sub(keys::expiry_time_ms(key))
+            });
             match due.last() {
                 Some((last, _)) => place.next = [last.as_slice(), &[0]].concat(),
                 None if now_ms.saturating_sub(place.started_ms) > START_OVER_MS => {
                     *place = ExpiryPlace {
                         next: Vec::new(),
                         started_ms: now_ms,
+                        late_ms: 0,
                     };
                 }
                 None => {}

@@ -86,6 +86,11 @@ pub fn expiry_key(at_ms: u64, row_key: &[u8]) -> Vec<u8> {
     out
 }
 
+/// The time of an entry in the expiry index; 0 when the key is too short.
+pub fn expiry_time_ms(key: &[u8]) -> u64 {
+    key.first_chunk().map_or(0, |raw| u64::from_be_bytes(*raw))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
