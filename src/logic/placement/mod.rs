@@ -1,5 +1,8 @@
 //! Where a key lives: slot, partition, and the hash that orders keys inside a slot.
 
+mod shares;
 mod slot;
+mod table;
 
 pub use slot::{Partitions, SLOTS, Slot, key_hash, slot_of};
+pub use table::{NodeId, Placed, Table};

@@ -1,0 +1,435 @@
+//! Which members own which partition: a pure function of the membership.
+//!
+//! Members carry the ordinal at which they joined and, when they have left, the one at which they
+//! left. The table is what these events make of it, replayed in order: the newcomer takes its fair
+//! share and nothing else moves, a leaver's partitions go to those who are below their share. So
+//! every node computes the same table from the same members, loads differ from the fair share by
+//! less than one partition, and a join or a leave moves the minimum. Why not from the present
+//! members alone: no such function is both balanced and still (docs/adr/0003).
+//!
+//! Invariant: the owners of a partition are distinct; there are N of them, or all members if those
+//! are fewer.
+
+use std::collections::BTreeSet;
+
+use super::shares::{Share, fair_shares};
+use super::slot::Partitions;
+
+/// The name of a node: random, given at its first start, kept in its data directory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct NodeId(pub u64);
+
+impl std::fmt::Display for NodeId {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{:016x}", self.0)
+    }
+}
+
+/// A member as placement sees it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Placed {
+    /// Which node.
+    pub id: NodeId,
+    /// What fails together in the small: owners are on distinct machines where there are enough.
+    pub machine: String,
+    /// What fails together in the large: owners are in distinct zones where there are enough.
+    pub zone: String,
+    /// Its share of the data relative to the others', at least 1.
+    pub weight: u32,
+    /// The event at which it joined; unique but for events that did not know of each other.
+    pub joined: u64,
+    /// The event at which it left.
+    pub left: Option<u64>,
+}
+
+/// The owners of every partition.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Table {
+    members: Vec<NodeId>,
+    /// By partition: owners by descending score. The first is the coordinator.
+    owners: Vec<Vec<NodeId>>,
+}
+
+impl Table {
+    /// The table of these members, given in any order, with `n` owners a partition.
+    pub fn new(members: &[Placed], partitions: Partitions, n: usize) -> Self {
+        let mut replay = Replay::new(partitions, n.max(1));
+        for event in events(members) {
+            match event {
+                Event::Join(member) => replay.join(member),
+                Event::Leave(member) => replay.leave(member.id),
+            }
+            replay.separate();
+        }
+        replay.finish()
+    }
+
+    /// The members that own partitions, ascending.
+    pub fn members(&self) -> &[NodeId] {
+        &self.members
+    }
+
+    /// The owners of a partition, the coordinator first.
+    pub fn owners(&self, partition: u16) -> &[NodeId] {
+        &self.owners[usize::from(partition)]
+    }
+
+    /// All members in the order in which they are asked: owners, then fallbacks.
+    pub fn preference_list(&self, partition: u16) -> Vec<NodeId> {
+        let owners = self.owners(partition);
+        let mut rest: Vec<NodeId> = self
+            .members
+            .iter()
+            .copied()
+            .filter(|id| !owners.contains(id))
+            .collect();
+        rest.sort_by_key(|&id| std::cmp::Reverse(score(id, partition)));
+        [owners, &rest].concat()
+    }
+
+    /// How many partitions a node owns.
+    pub fn load(&self, id: NodeId) -> usize {
+        self.owners
+            .iter()
+            .filter(|owners| owners.contains(&id))
+            .count()
+    }
+
+    /// How many ownerships are in this table and not in the one before.
+    pub fn moved_from(&self, before: &Table) -> usize {
+        let gained = |(now, then): (&Vec<NodeId>, &Vec<NodeId>)| {
+            now.iter().filter(|id| !then.contains(id)).count()
+        };
+        self.owners.iter().zip(&before.owners).map(gained).sum()
+    }
+}
+
+enum Event<'a> {
+    Join(&'a Placed),
+    Leave(&'a Placed),
+}
+
+fn events(members: &[Placed]) -> Vec<Event<'_>> {
+    let mut events: Vec<((u64, bool, NodeId), Event<'_>)> = Vec::new();
+    for member in members {
+        events.push(((member.joined, false, member.id), Event::Join(member)));
+        if let Some(left) = member.left {
+            events.push((
+                (left.max(member.joined), true, member.id),
+                Event::Leave(member),
+            ));
+        }
+    }
+    events.sort_by_key(|(at, _)| *at);
+    events.into_iter().map(|(_, event)| event).collect()
+}
+
+/// How much a partition likes a node: rendezvous hashing (Thaler and Ravishankar, 1998) by
+/// murmur3's finaliser over both numbers.
+fn score(id: NodeId, partition: u16) -> u64 {
+    mix(id.0 ^ mix(u64::from(partition) + 1))
+}
+
+fn mix(mut h: u64) -> u64 {
+    h ^= h >> 33;
+    h = h.wrapping_mul(0xff51_afd7_ed55_8ccd);
+    h ^= h >> 33;
+    h = h.wrapping_mul(0xc4ce_b9fe_1a85_ec53);
+    h ^ (h >> 33)
+}
+
+struct Holder<'a> {
+    member: &'a Placed,
+    load: usize,
+    target: usize,
+}
+
+impl Holder<'_> {
+    fn excess(&self) -> usize {
+        self.load.saturating_sub(self.target)
+    }
+
+    fn room(&self) -> usize {
+        self.target.saturating_sub(self.load)
+    }
+}
+
+/// How strictly owners are kept apart. Each step is tried for all partitions before the next.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Apart {
+    ZonesAndMachines,
+    Machines,
+    Anyhow,
+}
+
+const STRICTEST_FIRST: [Apart; 3] = [Apart::ZonesAndMachines, Apart::Machines, Apart::Anyhow];
+
+/// The table while events are replayed. Owners are places in `holders`.
+struct Replay<'a> {
+    partitions: u16,
+    n: usize,
+    holders: Vec<Holder<'a>>,
+    owners: Vec<Vec<usize>>,
+    /// Partitions whose owners may not be as far apart as they should be.
+    crowded: BTreeSet<usize>,
+}
+
+impl<'a> Replay<'a> {
+    fn new(partitions: Partitions, n: usize) -> Self {
+        let count = partitions.count();
+        Self {
+            partitions: count,
+            n,
+            holders: Vec::new(),
+            owners: vec![Vec::new(); usize::from(count)],
+            crowded: BTreeSet::new(),
+        }
+    }
+
+    fn join(&mut self, member: &'a Placed) {
+        if self.holders.iter().any(|h| h.member.id == member.id) {
+            return;
+        }
+        let newcomer = self.holders.len();
+        self.holders.push(Holder {
+            member,
+            load: 0,
+            target: 0,
+        });
+        self.set_targets();
+        if newcomer < self.n {
+            // Fewer members than owners: everybody owns everything.
+            self.owners
+                .iter_mut()
+                .for_each(|owners| owners.push(newcomer));
+            self.holders[newcomer].load = self.owners.len();
+            self.crowded.extend(0..self.owners.len());
+            return;
+        }
+        for apart in STRICTEST_FIRST {
+            self.take_from_those_above(newcomer, apart);
+        }
+    }
+
+    fn leave(&mut self, id: NodeId) {
+        let Some(gone) = self.holders.iter().position(|h| h.member.id == id) else {
+            return;
+        };
+        self.holders.remove(gone);
+        let mut vacant = Vec::new();
+        for (partition, owners) in self.owners.iter_mut().enumerate() {
+            let before = owners.len();
+            owners.retain(|&owner| owner != gone);
+            if owners.len() < before {
+                vacant.push(partition);
+            }
+            for owner in owners.iter_mut().filter(|owner| **owner > gone) {
+                *owner -= 1;
+            }
+        }
+        self.set_targets();
+        if self.holders.len() < self.n {
+            return;
+        }
+        for apart in STRICTEST_FIRST {
+            vacant.retain(|&partition| !self.fill(partition, apart));
+        }
+        for partition in vacant {
+            self.fill_by_a_chain(partition);
+        }
+    }
+
+    /// Where the newcomer is liked best comes first; a partition gives one place at most.
+    fn take_from_those_above(&mut self, newcomer: usize, apart: Apart) {
+        let id = self.holders[newcomer].member.id;
+        let mut offered: Vec<usize> = (0..self.owners.len())
+            .filter(|&p| self.owners[p].iter().any(|&o| self.holders[o].excess() > 0))
+            .filter(|&p| !self.owners[p].contains(&newcomer))
+            .collect();
+        offered.sort_unstable_by_key(|&p| std::cmp::Reverse(score(id, p as u16)));
+        for partition in offered {
+            if self.holders[newcomer].room() == 0 {
+                return;
+            }
+            let donors = self.owners[partition].iter().copied();
+            let donor = donors
+                .filter(|&o| self.holders[o].excess() > 0)
+                .filter(|&o| self.fits(newcomer, partition, Some(o), apart))
+                .max_by_key(|&o| {
+                    let holder = &self.holders[o];
+                    (holder.excess(), mix(holder.member.id.0 ^ partition as u64))
+                });
+            if let Some(donor) = donor {
+                self.hand_over(partition, donor, newcomer);
+                if apart != Apart::ZonesAndMachines {
+                    self.crowded.insert(partition);
+                }
+            }
+        }
+    }
+
+    fn hand_over(&mut self, partition: usize, from: usize, to: usize) {
+        for owner in &mut self.owners[partition] {
+            if *owner == from {
+                *owner = to;
+            }
+        }
+        self.holders[from].load -= 1;
+        self.holders[to].load += 1;
+    }
+
+    /// Gives a vacant place to somebody below his share.
+    fn fill(&mut self, partition: usize, apart: Apart) -> bool {
+        let taker = (0..self.holders.len())
+            .filter(|&h| self.holders[h].room() > 0)
+            .filter(|&h| self.fits(h, partition, None, apart))
+            .max_by_key(|&h| {
+                let holder = &self.holders[h];
+                (holder.room(), score(holder.member.id, partition as u16))
+            });
+        let Some(taker) = taker else { return false };
+        if apart != Apart::ZonesAndMachines {
+            self.crowded.insert(partition);
+        }
+        self.owners[partition].push(taker);
+        self.holders[taker].load += 1;
+        true
+    }
+
+    /// Everybody with room owns the partition already: somebody else takes it and gives up another
+    /// one in turn, which is one move more than the minimum.
+    fn fill_by_a_chain(&mut self, partition: usize) {
+        for middle in 0..self.holders.len() {
+            if !self.fits(middle, partition, None, Apart::Anyhow) {
+                continue;
+            }
+            let swap = (0..self.owners.len())
+                .filter(|&p| self.owners[p].contains(&middle))
+                .find_map(|p| {
+                    let taker = (0..self.holders.len())
+                        .find(|&h| self.holders[h].room() > 0 && !self.owners[p].contains(&h))?;
+                    Some((p, taker))
+                });
+            if let Some((other, taker)) = swap {
+                self.hand_over(other, middle, taker);
+                self.crowded.extend([other, partition]);
+                self.owners[partition].push(middle);
+                self.holders[middle].load += 1;
+                return;
+            }
+        }
+    }
+
+    /// Whether a member may own a partition, in the place of `instead_of` if that is given.
+    fn fits(&self, who: usize, partition: usize, instead_of: Option<usize>, apart: Apart) -> bool {
+        let others = || {
+            let owners = self.owners[partition].iter().copied();
+            owners.filter(move |&o| Some(o) != instead_of)
+        };
+        if others().any(|o| o == who) {
+            return false;
+        }
+        let member = self.holders[who].member;
+        let same_machine = |o: usize| self.holders[o].member.machine == member.machine;
+        let same_zone = |o: &usize| self.holders[*o].member.zone == member.zone;
+        match apart {
+            Apart::Anyhow => true,
+            Apart::Machines => !others().any(same_machine),
+            Apart::ZonesAndMachines => {
+                !others().any(same_machine) && others().filter(same_zone).count() < self.in_a_zone()
+            }
+        }
+    }
+
+    /// How many owners of one partition a zone has to take.
+    fn in_a_zone(&self) -> usize {
+        let mut zones: Vec<&str> = self
+            .holders
+            .iter()
+            .map(|h| h.member.zone.as_str())
+            .collect();
+        zones.sort_unstable();
+        zones.dedup();
+        self.n.div_ceil(zones.len().max(1))
+    }
+
+    /// Where a newcomer makes it possible, owners that had to be together are parted, by exchanges
+    /// that leave all loads as they are.
+    fn separate(&mut self) {
+        let mut machines: Vec<&str> = self
+            .holders
+            .iter()
+            .map(|h| h.member.machine.as_str())
+            .collect();
+        machines.sort_unstable();
+        machines.dedup();
+        if machines.len() < self.n {
+            return;
+        }
+        for apart in [Apart::ZonesAndMachines, Apart::Machines] {
+            let crowded: Vec<usize> = std::mem::take(&mut self.crowded).into_iter().collect();
+            for partition in crowded {
+                if !self.part(partition, apart) {
+                    self.crowded.insert(partition);
+                }
+            }
+        }
+    }
+
+    /// Whether a partition's owners are apart, after an exchange with another one if need be.
+    fn part(&mut self, partition: usize, apart: Apart) -> bool {
+        let crowding = self.owners[partition].iter().copied();
+        let mut crowding = crowding.filter(|&o| !self.fits(o, partition, Some(o), apart));
+        let Some(crowding) = crowding.next() else {
+            return apart == Apart::ZonesAndMachines;
+        };
+        let partner = (0..self.owners.len()).find_map(|other| {
+            let fits_there = |owner: usize| {
+                self.fits(owner, partition, Some(crowding), apart)
+                    && self.fits(crowding, other, Some(owner), apart)
+            };
+            let owner = self.owners[other]
+                .iter()
+                .copied()
+                .find(|&o| fits_there(o))?;
+            Some((other, owner))
+        });
+        if let Some((other, owner)) = partner {
+            self.hand_over(other, owner, crowding);
+            self.hand_over(partition, crowding, owner);
+        }
+        false
+    }
+
+    fn set_targets(&mut self) {
+        let shares: Vec<Share<'_>> = self
+            .holders
+            .iter()
+            .map(|h| Share {
+                zone: &h.member.zone,
+                weight: h.member.weight.max(1),
+                load: h.load,
+                tie: mix(h.member.id.0),
+            })
+            .collect();
+        let targets = fair_shares(&shares, usize::from(self.partitions), self.n);
+        for (holder, target) in self.holders.iter_mut().zip(targets) {
+            holder.target = target;
+        }
+    }
+
+    fn finish(self) -> Table {
+        let id = |holder: &usize| self.holders[*holder].member.id;
+        let ranked = |(partition, owners): (usize, &Vec<usize>)| {
+            let mut owners: Vec<NodeId> = owners.iter().map(id).collect();
+            owners.sort_by_key(|&id| std::cmp::Reverse(score(id, partition as u16)));
+            owners
+        };
+        let mut members: Vec<NodeId> = self.holders.iter().map(|h| h.member.id).collect();
+        members.sort_unstable();
+        Table {
+            owners: self.owners.iter().enumerate().map(ranked).collect(),
+            members,
+        }
+    }
+}
