@@ -1,0 +1,284 @@
+//! The member table and its gossip: digest, reply, push.
+//!
+//! Once a second a node sends another its digest. The other replies with what is newer there, what
+//! it wants, and its own heartbeats; the first pushes what was wanted. Heartbeats travel in digests
+//! alone, so that a quiet cluster exchanges 33 bytes a member and no more.
+
+use std::collections::BTreeMap;
+
+use super::member::Member;
+use crate::logic::placement::{NodeId, Placed};
+
+/// What a node knows about one member, in short.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Digest {
+    /// Which node.
+    pub id: NodeId,
+    /// Its description's incarnation.
+    pub incarnation: u64,
+    /// Its description's version.
+    pub version: u64,
+    /// How often it has been seen to beat in this incarnation.
+    pub heartbeat: u64,
+    /// Whether it is known to have left.
+    pub left: bool,
+}
+
+/// The answer to a digest.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Reply {
+    /// What the other knows less well.
+    pub newer: Vec<Member>,
+    /// What it knows better.
+    pub wanted: Vec<NodeId>,
+    /// This side's digest, for its heartbeats.
+    pub digest: Vec<Digest>,
+}
+
+#[derive(Clone, Debug)]
+struct Known {
+    member: Member,
+    heartbeat: u64,
+}
+
+/// One node's member table.
+#[derive(Clone, Debug)]
+pub struct Membership {
+    me: NodeId,
+    known: BTreeMap<NodeId, Known>,
+}
+
+impl Membership {
+    /// The table of a node that knows itself and perhaps others, from its disk.
+    ///
+    /// Its own incarnation rises above everything that was written down about it.
+    pub fn new(me: Member, others: impl IntoIterator<Item = Member>) -> Self {
+        let mut membership = Self {
+            me: me.id,
+            known: BTreeMap::from([(
+                me.id,
+                Known {
+                    member: me,
+                    heartbeat: 0,
+                },
+            )]),
+        };
+        membership.learn(others);
+        membership
+    }
+
+    /// This node.
+    pub fn me(&self) -> &Member {
+        &self.known[&self.me].member
+    }
+
+    /// Changes this node's description, except for its id and its place in history.
+    pub fn describe(&mut self, change: impl FnOnce(&mut Member)) {
+        if let Some(known) = self.known.get_mut(&self.me) {
+            change(&mut known.member);
+            known.member.version += 1;
+        }
+    }
+
+    /// One member, also one that has left.
+    pub fn member(&self, id: NodeId) -> Option<&Member> {
+        self.known.get(&id).map(|known| &known.member)
+    }
+
+    /// All members that were ever known, by id.
+    pub fn all(&self) -> impl Iterator<Item = &Member> {
+        self.known.values().map(|known| &known.member)
+    }
+
+    /// The members of the cluster, by id.
+    pub fn present(&self) -> impl Iterator<Item = &Member> {
+        self.all().filter(|member| member.is_present())
+    }
+
+    /// What placement needs.
+    pub fn placed(&self) -> Vec<Placed> {
+        self.all().map(Member::placed).collect()
+    }
+
+    /// How many joins and leaves are known: of two views the one with more is the better.
+    pub fn events(&self) -> u64 {
+        self.all().map(|m| 1 + u64::from(m.left.is_some())).sum()
+    }
+
+    /// The ordinal of the next join or leave.
+    pub fn next_event(&self) -> u64 {
+        let latest = self.all().map(|m| m.joined.max(m.left.unwrap_or(0)));
+        latest.max().unwrap_or(0) + 1
+    }
+
+    /// Takes a newcomer in.
+    pub fn admit(&mut self, mut member: Member) {
+        member.joined = self.next_event();
+        member.left = None;
+        self.learn([member]);
+    }
+
+    /// Notes that a member has left or is removed; `false` when it is not a member.
+    pub fn remove(&mut self, id: NodeId) -> bool {
+        let event = self.next_event();
+        match self.known.get_mut(&id) {
+            Some(known) if known.member.is_present() => {
+                known.member.left = Some(event);
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// Counts this node's own heartbeat, once a round.
+    pub fn beat(&mut self) {
+        if let Some(known) = self.known.get_mut(&self.me) {
+            known.heartbeat += 1;
+        }
+    }
+
+    /// What this node knows, in short.
+    pub fn digest(&self) -> Vec<Digest> {
+        let short = |known: &Known| Digest {
+            id: known.member.id,
+            incarnation: known.member.incarnation,
+            version: known.member.version,
+            heartbeat: known.heartbeat,
+            left: known.member.left.is_some(),
+        };
+        self.known.values().map(short).collect()
+    }
+
+    /// Answers another's digest. Heartbeats in it are taken by [`Self::hear`].
+    pub fn answer(&self, digest: &[Digest]) -> Reply {
+        let theirs: BTreeMap<NodeId, &Digest> = digest.iter().map(|d| (d.id, d)).collect();
+        let newer = |known: &&Known| {
+            theirs.get(&known.member.id).is_none_or(|their| {
+                let ours = (known.member.incarnation, known.member.version);
+                ours > (their.incarnation, their.version)
+                    || (known.member.left.is_some() && !their.left)
+            })
+        };
+        let wanted = |their: &&Digest| {
+            self.known.get(&their.id).is_none_or(|ours| {
+                let ours = &ours.member;
+                (their.incarnation, their.version) > (ours.incarnation, ours.version)
+                    || (their.left && ours.left.is_none())
+            })
+        };
+        Reply {
+            newer: self
+                .known
+                .values()
+                .filter(newer)
+                .map(|k| k.member.clone())
+                .collect(),
+            wanted: digest.iter().filter(wanted).map(|d| d.id).collect(),
+            digest: self.digest(),
+        }
+    }
+
+    /// The members that another wanted, for the push.
+    pub fn pick(&self, wanted: &[NodeId]) -> Vec<Member> {
+        wanted
+            .iter()
+            .filter_map(|id| self.member(*id))
+            .cloned()
+            .collect()
+    }
+
+    /// Takes heartbeats in; returns whose advanced.
+    pub fn hear(&mut self, digest: &[Digest]) -> Vec<NodeId> {
+        let mut heard = Vec::new();
+        for their in digest.iter().filter(|d| d.id != self.me) {
+            let Some(ours) = self.known.get_mut(&their.id) else {
+                continue;
+            };
+            if their.incarnation == ours.member.incarnation && their.heartbeat > ours.heartbeat {
+                ours.heartbeat = their.heartbeat;
+                heard.push(their.id);
+            }
+        }
+        heard
+    }
+
+    /// Joins what another knows; returns whose account changed.
+    pub fn learn(&mut self, members: impl IntoIterator<Item = Member>) -> Vec<NodeId> {
+        let mut changed = Vec::new();
+        for member in members {
+            let id = member.id;
+            if id == self.me {
+                if self.correct(&member) {
+                    changed.push(id);
+                }
+                continue;
+            }
+            match self.known.get_mut(&id) {
+                Some(known) => {
+                    let incarnation = known.member.incarnation;
+                    if known.member.join(&member) {
+                        changed.push(id);
+                    }
+                    if known.member.incarnation != incarnation {
+                        known.heartbeat = 0;
+                    }
+                }
+                None => {
+                    self.known.insert(
+                        id,
+                        Known {
+                            member,
+                            heartbeat: 0,
+                        },
+                    );
+                    changed.push(id);
+                }
+            }
+        }
+        changed
+    }
+
+    /// Hears about itself: its place in history is taken, a wrong description is overruled.
+    fn correct(&mut self, heard: &Member) -> bool {
+        let Some(known) = self.known.get_mut(&self.me) else {
+            return false;
+        };
+        let mut mine = known.member.clone();
+        mine.joined = match mine.joined {
+            0 => heard.joined,
+            joined => joined.min(heard.joined.max(1)),
+        };
+        mine.left = mine.left.or(heard.left);
+        let said = (heard.incarnation, heard.version);
+        let own = (mine.incarnation, mine.version);
+        let differs = Member {
+            joined: mine.joined,
+            left: mine.left,
+            ..heard.clone()
+        } != mine;
+        if said > own || (said == own && differs) {
+            mine.incarnation = heard.incarnation + 1;
+            known.heartbeat = 0;
+        }
+        let changed = mine != known.member;
+        known.member = mine;
+        changed
+    }
+
+    /// Whom to gossip with this round: a random member that answers and, now and then, one that
+    /// does not, so that both halves of a healed partition find each other.
+    pub fn partners(&self, answers: impl Fn(NodeId) -> bool, random: [u64; 3]) -> Vec<NodeId> {
+        let others = || self.present().map(|m| m.id).filter(|id| *id != self.me);
+        let (alive, silent): (Vec<_>, Vec<_>) = others().partition(|id| answers(*id));
+        let pick = |from: &[NodeId], random: u64| {
+            let nth = (random % from.len().max(1) as u64) as usize;
+            from.get(nth).copied()
+        };
+        let mut partners: Vec<NodeId> = pick(&alive, random[0]).into_iter().collect();
+        let among = (alive.len() + 1) as u64;
+        if random[1] % among < silent.len() as u64 {
+            partners.extend(pick(&silent, random[2]));
+        }
+        partners
+    }
+}

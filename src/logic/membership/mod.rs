@@ -1,0 +1,13 @@
+//! Who belongs to the cluster, how that spreads, and who answers.
+//!
+//! Membership is explicit (the paper's §4.8.1): people and tools join and remove nodes, a failure
+//! never does. What is known about members is a join, spread by gossip; whether one answers is each
+//! node's own opinion ([`Detector`]) and is never gossiped.
+
+mod detector;
+mod gossip;
+mod member;
+
+pub use detector::Detector;
+pub use gossip::{Digest, Membership, Reply};
+pub use member::{Member, MemberError, decode_member, encode_member};

@@ -1,0 +1,267 @@
+//! Gossip of many nodes, in rounds: what is known spreads, and who is gone is noticed.
+
+use std::collections::BTreeMap;
+
+use ringwood::logic::causal::ActorId;
+use ringwood::logic::membership::{Detector, Member, Membership, decode_member, encode_member};
+use ringwood::logic::placement::NodeId;
+
+/// A round is a second.
+const ROUND_MS: u64 = 1_000;
+const PHI: f64 = 8.0;
+/// Of 9,900 opinions: who is suspected falsely is skipped for a second.
+const MAX_FALSE: usize = 5;
+/// What docs/peer.md promises.
+const ROUNDS_TO_CONVERGE: usize = 15;
+/// A node that comes back is suspected by all: for the first rounds it alone spreads the word.
+const ROUNDS_TO_RETURN: usize = 20;
+
+fn member(id: u64) -> Member {
+    Member {
+        id: NodeId(id),
+        name: format!("node-{id}"),
+        peer_address: format!("10.0.{}.{}:16379", id / 250, id % 250),
+        client_address: format!("10.0.{}.{}:6379", id / 250, id % 250),
+        zone: "a".into(),
+        weight: 1,
+        actor: ActorId(id * 7),
+        incarnation: 1,
+        version: 0,
+        joined: id,
+        left: None,
+    }
+}
+
+struct Node {
+    membership: Membership,
+    detectors: BTreeMap<NodeId, Detector>,
+    up: bool,
+}
+
+struct World {
+    nodes: Vec<Node>,
+    now_ms: u64,
+    random: u64,
+    bytes: usize,
+}
+
+impl World {
+    fn of(count: u64) -> Self {
+        let all: Vec<Member> = (1..=count).map(member).collect();
+        let nodes = all.iter().map(|me| Node {
+            membership: Membership::new(me.clone(), all.iter().cloned()),
+            detectors: BTreeMap::new(),
+            up: true,
+        });
+        Self {
+            nodes: nodes.collect(),
+            now_ms: 0,
+            random: 7,
+            bytes: 0,
+        }
+    }
+
+    fn random(&mut self) -> u64 {
+        self.random ^= self.random << 13;
+        self.random ^= self.random >> 7;
+        self.random ^= self.random << 17;
+        self.random
+    }
+
+    fn round(&mut self) {
+        self.now_ms += ROUND_MS;
+        for from in 0..self.nodes.len() {
+            if !self.nodes[from].up {
+                continue;
+            }
+            self.nodes[from].membership.beat();
+            let random = [self.random(), self.random(), self.random()];
+            let partners = self.nodes[from].partners(random, self.now_ms);
+            for partner in partners {
+                self.exchange(from, partner);
+            }
+        }
+    }
+
+    fn exchange(&mut self, from: usize, partner: NodeId) {
+        let to = self
+            .nodes
+            .iter()
+            .position(|n| n.membership.me().id == partner);
+        let to = to.expect("a member is a node");
+        let digest = self.nodes[from].membership.digest();
+        self.bytes += digest.len() * 33;
+        if !self.nodes[to].up {
+            return;
+        }
+        let reply = self.nodes[to].membership.answer(&digest);
+        self.nodes[to].hear(&digest, self.now_ms);
+        self.bytes += reply.digest.len() * 33;
+        let push = self.nodes[from].membership.pick(&reply.wanted);
+        for member in push.iter().chain(&reply.newer) {
+            self.bytes += encode_member(member).len();
+        }
+        self.nodes[from].membership.learn(reply.newer);
+        self.nodes[from].hear(&reply.digest, self.now_ms);
+        self.nodes[to].membership.learn(push);
+    }
+
+    fn rounds_until(&mut self, done: impl Fn(&World) -> bool) -> usize {
+        for round in 0..60 {
+            if done(self) {
+                return round;
+            }
+            self.round();
+        }
+        panic!("not converged after 60 rounds");
+    }
+}
+
+impl Node {
+    fn partners(&self, random: [u64; 3], now_ms: u64) -> Vec<NodeId> {
+        self.membership
+            .partners(|id| !self.suspects(id, now_ms), random)
+    }
+
+    fn hear(&mut self, digest: &[ringwood::logic::membership::Digest], now_ms: u64) {
+        for id in self.membership.hear(digest) {
+            let detector = self
+                .detectors
+                .entry(id)
+                .or_insert_with(|| Detector::new(now_ms));
+            detector.heard(now_ms);
+        }
+    }
+
+    fn suspects(&self, id: NodeId, now_ms: u64) -> bool {
+        self.detectors
+            .get(&id)
+            .is_some_and(|d| d.is_suspected(now_ms, PHI))
+    }
+}
+
+#[test]
+fn a_join_is_known_to_a_hundred_nodes_within_fifteen_rounds() {
+    let mut world = World::of(100);
+    let newcomer = member(101);
+    world.nodes[3].membership.admit(newcomer.clone());
+    let known = world.nodes[3].membership.all().cloned().collect::<Vec<_>>();
+    world.nodes.push(Node {
+        membership: Membership::new(newcomer, known),
+        detectors: BTreeMap::new(),
+        up: true,
+    });
+    let all_know = |w: &World| {
+        w.nodes
+            .iter()
+            .all(|n| n.membership.present().count() == 101)
+    };
+    let rounds = world.rounds_until(all_know);
+    assert!(rounds <= ROUNDS_TO_CONVERGE, "{rounds} rounds");
+}
+
+#[test]
+fn a_crash_is_noticed_by_a_hundred_nodes_within_fifteen_rounds_and_hardly_anybody_else_is_suspected()
+ {
+    let mut world = World::of(100);
+    (0..30).for_each(|_| world.round());
+    let falsely = |w: &World| {
+        let up = |n: &&Node| n.up;
+        let suspects = |n: &Node| {
+            let others = w.nodes.iter().filter(up).map(|o| o.membership.me().id);
+            others.filter(|id| n.suspects(*id, w.now_ms)).count()
+        };
+        w.nodes.iter().filter(up).map(suspects).sum::<usize>()
+    };
+    assert!(falsely(&world) <= MAX_FALSE);
+    world.nodes[41].up = false;
+    let gone = NodeId(42);
+    let all_know = |w: &World| {
+        w.nodes
+            .iter()
+            .filter(|n| n.up)
+            .all(|n| n.suspects(gone, w.now_ms))
+    };
+    let rounds = world.rounds_until(all_know);
+    assert!(rounds <= ROUNDS_TO_CONVERGE, "{rounds} rounds");
+    assert!(falsely(&world) <= MAX_FALSE);
+    world.nodes[41].up = true;
+    let none_left = |w: &World| w.nodes.iter().all(|n| !n.suspects(gone, w.now_ms));
+    let rounds = world.rounds_until(none_left);
+    assert!(rounds <= ROUNDS_TO_RETURN, "{rounds} rounds");
+}
+
+#[test]
+fn a_quiet_cluster_of_a_hundred_gossips_less_than_ten_kilobytes_a_node_and_second() {
+    let mut world = World::of(100);
+    (0..20).for_each(|_| world.round());
+    let each = world.bytes / 100 / 20;
+    println!("{each} bytes a node and second");
+    assert!(each < 10_000, "{each}");
+}
+
+#[test]
+fn a_node_that_is_described_wrongly_overrules_it() {
+    let mut old = member(1);
+    old.incarnation = 5;
+    old.peer_address = "10.9.9.9:1".into();
+    let mut me = Membership::new(member(1), [member(2)]);
+    assert_eq!(me.learn([old]), [NodeId(1)]);
+    assert_eq!(
+        (me.me().incarnation, me.me().peer_address.as_str()),
+        (6, "10.0.0.1:16379")
+    );
+    let mut other = Membership::new(member(2), [member(1)]);
+    other.learn([me.me().clone()]);
+    assert_eq!(other.member(NodeId(1)), Some(me.me()));
+}
+
+#[test]
+fn a_removal_outlives_whatever_the_removed_node_says() {
+    let mut a = Membership::new(member(1), [member(2), member(3)]);
+    assert!(a.remove(NodeId(3)) && !a.remove(NodeId(3)) && !a.remove(NodeId(9)));
+    let mut again = member(3);
+    again.incarnation = 9;
+    a.learn([again]);
+    assert_eq!(a.present().count(), 2);
+    let mut removed = Membership::new(member(3), [member(1)]);
+    removed.learn(a.pick(&[NodeId(3)]));
+    assert!(!removed.me().is_present());
+}
+
+#[test]
+fn accounts_join_in_any_order() {
+    let mut newer = member(1);
+    (newer.incarnation, newer.version, newer.joined) = (2, 3, 9);
+    let mut left = member(1);
+    left.left = Some(12);
+    let join = |order: [&Member; 3]| {
+        let mut all = order[0].clone();
+        order.iter().for_each(|other| {
+            all.join(other);
+        });
+        all
+    };
+    let first = member(1);
+    let expected = Member {
+        joined: 1,
+        left: Some(12),
+        ..newer.clone()
+    };
+    for order in [
+        [&first, &newer, &left],
+        [&left, &first, &newer],
+        [&newer, &left, &first],
+    ] {
+        assert_eq!(join(order), expected);
+    }
+}
+
+#[test]
+fn records_round_trip_and_every_truncation_is_an_error() {
+    let mut member = member(7);
+    member.left = Some(0);
+    let raw = encode_member(&member);
+    assert_eq!(decode_member(&raw), Ok(member));
+    (0..raw.len()).for_each(|len| assert!(decode_member(&raw[..len]).is_err()));
+}
