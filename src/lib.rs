@@ -7,6 +7,7 @@
 //! | `server` | composition root: builds the parts, owns the tasks |
 //! | `net` | listener, connection, RESP |
 //! | `command` | the command table and its handlers |
+//! | `peer` | nodes among themselves: messages over raw TCP |
 //! | `replica` | this node's objects: order per key, the only writer of the store |
 //! | `storage` | the port `Store` with a memory and a disk adapter |
 //! | `logic` | the pure core |
@@ -23,6 +24,8 @@ pub mod config;
 pub mod metrics;
 #[cfg(feature = "server")]
 pub mod net;
+#[cfg(feature = "server")]
+pub mod peer;
 #[cfg(feature = "server")]
 pub mod replica;
 #[cfg(feature = "server")]

@@ -237,9 +237,9 @@ fn accounts_join_in_any_order() {
     left.left = Some(12);
     let join = |order: [&Member; 3]| {
         let mut all = order[0].clone();
-        order.iter().for_each(|other| {
+        for other in order {
             all.join(other);
-        });
+        }
         all
     };
     let first = member(1);

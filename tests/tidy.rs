@@ -17,6 +17,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("metrics", &[]),
     ("storage", &["logic", "clock"]),
     ("replica", &["logic", "clock", "storage"]),
+    ("peer", &["logic", "clock"]),
     // The command layer writes replies and parses nothing: it names `net::resp` and no more of net.
     (
         "command",

@@ -213,26 +213,18 @@ impl Membership {
                 }
                 continue;
             }
-            match self.known.get_mut(&id) {
-                Some(known) => {
-                    let incarnation = known.member.incarnation;
-                    if known.member.join(&member) {
-                        changed.push(id);
-                    }
-                    if known.member.incarnation != incarnation {
-                        known.heartbeat = 0;
-                    }
-                }
-                None => {
-                    self.known.insert(
-                        id,
-                        Known {
-                            member,
-                            heartbeat: 0,
-                        },
-                    );
-                    changed.push(id);
-                }
+            let Some(known) = self.known.get_mut(&id) else {
+                let heartbeat = 0;
+                self.known.insert(id, Known { member, heartbeat });
+                changed.push(id);
+                continue;
+            };
+            let incarnation = known.member.incarnation;
+            if known.member.join(&member) {
+                changed.push(id);
+            }
+            if known.member.incarnation != incarnation {
+                known.heartbeat = 0;
             }
         }
         changed

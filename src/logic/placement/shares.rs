@@ -75,7 +75,9 @@ fn pour(amount: f64, weights: &[f64], bounds: &[f64]) -> Vec<f64> {
             .filter(|&nth| share(nth) > bounds[nth])
             .collect();
         if full.is_empty() {
-            open.iter().for_each(|&nth| out[nth] = share(nth));
+            for &nth in &open {
+                out[nth] = share(nth);
+            }
             return out;
         }
         for &nth in &full {

@@ -1,0 +1,323 @@
+//! Links: one connection to each other node, over which many requests are in flight.
+//!
+//! A link's task connects, keeps trying with a growing and jittered pause, and says at once that the
+//! node is unreachable while it is. Requests are queued within bounds and written together; every
+//! one has a deadline. Whether a failed request may have been done is part of the error.
+
+use std::collections::HashMap;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use dashmap::DashMap;
+use parking_lot::Mutex;
+use socket2::{SockRef, TcpKeepalive};
+use thiserror::Error;
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinSet;
+
+use super::frame::{self, Frames};
+use super::handshake::{self, Identity};
+use super::message::{Request, Response};
+use crate::logic::placement::NodeId;
+
+/// Requests that wait to be written to one node.
+const MAX_QUEUED: usize = 16_384;
+/// Bytes that wait to be written to one node.
+const MAX_QUEUED_BYTES: usize = 256 << 20;
+/// Bytes written together.
+const WRITE_BYTES: usize = 256 << 10;
+const CONNECT_LIMIT: Duration = Duration::from_secs(2);
+const FIRST_PAUSE: Duration = Duration::from_millis(50);
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+/// Unacknowledged bytes end a connection after so long.
+const USER_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Why there is no answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum CallError {
+    /// There is no connection, or its queue is full. Nothing was sent.
+    #[error("the node is unreachable")]
+    Unreachable,
+    /// The connection broke. The request may have been done.
+    #[error("the connection broke")]
+    Lost,
+    /// No answer in time. The request may have been done, or may still be.
+    #[error("no answer in time")]
+    TimedOut,
+}
+
+impl CallError {
+    /// Whether the other node certainly did nothing.
+    pub fn nothing_done(self) -> bool {
+        self == CallError::Unreachable
+    }
+}
+
+type WhoAmI = Box<dyn Fn() -> Identity + Send + Sync>;
+
+/// Links to all other nodes.
+pub struct Links {
+    who_am_i: Arc<WhoAmI>,
+    by_node: DashMap<NodeId, Arc<Link>>,
+    tasks: Mutex<JoinSet<()>>,
+}
+
+const CONNECTING: u8 = 0;
+const UP: u8 = 1;
+const DOWN: u8 = 2;
+
+struct Link {
+    to: NodeId,
+    address: Mutex<String>,
+    state: AtomicU8,
+    queue: mpsc::Sender<Outgoing>,
+    queued_bytes: AtomicUsize,
+    next_id: AtomicU64,
+    waiting: Mutex<HashMap<u64, oneshot::Sender<Result<Response, CallError>>>>,
+}
+
+struct Outgoing {
+    id: u64,
+    body: Bytes,
+}
+
+impl Links {
+    /// No links yet. `who_am_i` is asked at every connection.
+    pub fn new(who_am_i: impl Fn() -> Identity + Send + Sync + 'static) -> Self {
+        Self {
+            who_am_i: Arc::new(Box::new(who_am_i)),
+            by_node: DashMap::new(),
+            tasks: Mutex::new(JoinSet::new()),
+        }
+    }
+
+    /// Says where a node is; the first time starts its link.
+    pub fn set_address(&self, to: NodeId, address: &str) {
+        if let Some(link) = self.by_node.get(&to) {
+            address.clone_into(&mut link.address.lock());
+            return;
+        }
+        let (queue, outgoing) = mpsc::channel(MAX_QUEUED);
+        let link = Arc::new(Link {
+            to,
+            address: Mutex::new(address.to_owned()),
+            state: AtomicU8::new(CONNECTING),
+            queue,
+            queued_bytes: AtomicUsize::new(0),
+            next_id: AtomicU64::new(1),
+            waiting: Mutex::default(),
+        });
+        self.by_node.insert(to, Arc::clone(&link));
+        let who_am_i = Arc::clone(&self.who_am_i);
+        self.tasks.lock().spawn(link.run(outgoing, who_am_i));
+    }
+
+    /// Whether there is a connection to a node.
+    pub fn is_up(&self, to: NodeId) -> bool {
+        self.by_node
+            .get(&to)
+            .is_some_and(|link| link.state.load(Ordering::Acquire) == UP)
+    }
+
+    /// A request's bytes, for [`Self::call`]: made once, sent to many.
+    pub fn encode(request: &Request) -> Bytes {
+        let mut out = Vec::new();
+        request.encode(&mut out);
+        out.into()
+    }
+
+    /// Asks a node. The request is queued before this returns; the answer is the future's.
+    pub fn call(
+        &self,
+        to: NodeId,
+        body: Bytes,
+        within: Duration,
+    ) -> impl Future<Output = Result<Response, CallError>> + Send + 'static {
+        let begun = self.by_node.get(&to).map(|link| Arc::clone(&link));
+        let begun = begun.and_then(|link| Some((link.begin(body)?, link)));
+        async move {
+            let Some(((id, answer), link)) = begun else {
+                return Err(CallError::Unreachable);
+            };
+            if let Ok(answer) = tokio::time::timeout(within, answer).await {
+                return answer.unwrap_or(Err(CallError::Lost));
+            }
+            link.waiting.lock().remove(&id);
+            Err(CallError::TimedOut)
+        }
+    }
+
+    /// Asks whoever is at an address, over a connection of its own; returns who answered.
+    pub async fn call_address(
+        &self,
+        address: &str,
+        request: &Request,
+        within: Duration,
+    ) -> io::Result<(NodeId, Response)> {
+        let asked = async {
+            let (mut frames, mut writer, node) = connect(address, (self.who_am_i)()).await?;
+            let mut out = Vec::new();
+            frame::put(&mut out, 1, |out| request.encode(out));
+            writer.write_all(&out).await?;
+            let (_, body) = frames.next().await?.ok_or(io::ErrorKind::UnexpectedEof)?;
+            let response = Response::decode(&body).map_err(|_| io::ErrorKind::InvalidData)?;
+            Ok((node, response))
+        };
+        tokio::time::timeout(within, asked).await?
+    }
+
+    /// Ends all links.
+    pub fn close(&self) {
+        self.tasks.lock().abort_all();
+        for link in &self.by_node {
+            link.go_down();
+        }
+    }
+}
+
+impl Link {
+    /// Queues a request; `None` when the node is unreachable or too much waits for it.
+    fn begin(&self, body: Bytes) -> Option<(u64, oneshot::Receiver<Result<Response, CallError>>)> {
+        if self.state.load(Ordering::Acquire) == DOWN
+            || self.queued_bytes.load(Ordering::Relaxed) > MAX_QUEUED_BYTES
+        {
+            return None;
+        }
+        let id = self.next_id.fetch_add(1, Ordering::Relaxed);
+        let (sender, receiver) = oneshot::channel();
+        let len = body.len();
+        self.waiting.lock().insert(id, sender);
+        if self.queue.try_send(Outgoing { id, body }).is_err() {
+            self.waiting.lock().remove(&id);
+            return None;
+        }
+        self.queued_bytes.fetch_add(len, Ordering::Relaxed);
+        // Between the look at the state and the insertion the link may have gone down.
+        if self.state.load(Ordering::Acquire) == DOWN {
+            self.waiting.lock().remove(&id);
+            return None;
+        }
+        Some((id, receiver))
+    }
+
+    async fn run(self: Arc<Self>, mut outgoing: mpsc::Receiver<Outgoing>, who_am_i: Arc<WhoAmI>) {
+        let mut pause = FIRST_PAUSE;
+        let mut complained = String::new();
+        loop {
+            let address = self.address.lock().clone();
+            match connect(&address, who_am_i()).await {
+                Ok((frames, writer, node)) if node == self.to => {
+                    tracing::debug!(node = %self.to, %address, "link up");
+                    complained.clear();
+                    pause = FIRST_PAUSE;
+                    self.state.store(UP, Ordering::Release);
+                    let ended = self.pump(frames, writer, &mut outgoing).await;
+                    tracing::debug!(node = %self.to, %address, ?ended, "link down");
+                }
+                Ok((.., node)) => {
+                    tracing::warn!(%address, expected = %self.to, found = %node, "another node answers");
+                }
+                Err(error) => {
+                    // Said once for each reason, not at every attempt.
+                    let reason = error.to_string();
+                    if error.kind() == io::ErrorKind::PermissionDenied && reason != complained {
+                        tracing::warn!(%address, %reason, "no link");
+                        complained = reason;
+                    }
+                }
+            }
+            self.go_down();
+            while let Ok(dropped) = outgoing.try_recv() {
+                self.queued_bytes
+                    .fetch_sub(dropped.body.len(), Ordering::Relaxed);
+            }
+            tokio::time::sleep(jittered(pause)).await;
+            pause = (pause * 2).min(LONGEST_PAUSE);
+        }
+    }
+
+    fn go_down(&self) {
+        self.state.store(DOWN, Ordering::Release);
+        let waiting = std::mem::take(&mut *self.waiting.lock());
+        for (_, answer) in waiting {
+            let _ = answer.send(Err(CallError::Lost));
+        }
+    }
+
+    async fn pump(
+        &self,
+        mut frames: Frames<OwnedReadHalf>,
+        mut writer: OwnedWriteHalf,
+        outgoing: &mut mpsc::Receiver<Outgoing>,
+    ) -> io::Result<()> {
+        let write = async {
+            let mut out = Vec::new();
+            while let Some(first) = outgoing.recv().await {
+                let mut next = Some(first);
+                while let Some(Outgoing { id, body }) = next {
+                    self.queued_bytes.fetch_sub(body.len(), Ordering::Relaxed);
+                    frame::put(&mut out, id, |out| out.extend_from_slice(&body));
+                    next = (out.len() < WRITE_BYTES)
+                        .then(|| outgoing.try_recv().ok())
+                        .flatten();
+                }
+                writer.write_all(&out).await?;
+                out.clear();
+                out.shrink_to(WRITE_BYTES);
+            }
+            Ok(())
+        };
+        let read = async {
+            while let Some((id, body)) = frames.next().await? {
+                let response = Response::decode(&body).map_err(|_| io::ErrorKind::InvalidData)?;
+                if let Some(answer) = self.waiting.lock().remove(&id) {
+                    let _ = answer.send(Ok(response));
+                }
+            }
+            Ok(())
+        };
+        tokio::select! {
+            biased;
+            ended = read => ended,
+            ended = write => ended,
+        }
+    }
+}
+
+async fn connect(
+    address: &str,
+    me: Identity,
+) -> io::Result<(Frames<OwnedReadHalf>, OwnedWriteHalf, NodeId)> {
+    let stream = tokio::time::timeout(CONNECT_LIMIT, TcpStream::connect(address)).await??;
+    set_options(&stream)?;
+    let (reader, mut writer) = stream.into_split();
+    let mut frames = Frames::new(reader);
+    let asked = handshake::ask(me, &mut frames, &mut writer);
+    let node = tokio::time::timeout(handshake::LIMIT, asked).await??;
+    frames.trust();
+    Ok((frames, writer, node))
+}
+
+pub(super) fn set_options(stream: &TcpStream) -> io::Result<()> {
+    stream.set_nodelay(true)?;
+    let socket = SockRef::from(stream);
+    let keepalive = TcpKeepalive::new()
+        .with_time(USER_TIMEOUT)
+        .with_interval(Duration::from_secs(2))
+        .with_retries(3);
+    socket.set_tcp_keepalive(&keepalive)?;
+    socket.set_tcp_user_timeout(Some(USER_TIMEOUT))
+}
+
+/// Between half and all of a pause, so that nodes that lost each other together do not return so.
+fn jittered(pause: Duration) -> Duration {
+    let mut random = [0; 1];
+    getrandom::fill(&mut random).expect("the operating system has randomness");
+    pause / 2 + pause / 2 * u32::from(random[0]) / 255
+}

@@ -1,0 +1,137 @@
+//! Answering other nodes: accepts, makes sure who asks, and answers many requests at a time.
+
+use std::io;
+use std::sync::Arc;
+
+use futures_util::FutureExt as _;
+use futures_util::stream::{FuturesUnordered, StreamExt as _};
+use tokio::io::AsyncWriteExt;
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinSet;
+
+use super::frame::{self, Frames};
+use super::link::set_options;
+use super::message::{Request, Response};
+use super::{Handler, handshake};
+use crate::logic::placement::NodeId;
+
+/// Connections of other nodes at a time.
+const MAX_CONNECTIONS: usize = 4_096;
+/// Requests of one node that are being answered at a time; beyond it nothing more is read from it.
+const MAX_IN_FLIGHT: usize = 4_096;
+const WRITE_BYTES: usize = 256 << 10;
+
+/// The socket on which other nodes ask.
+#[derive(Debug)]
+pub struct PeerListener {
+    socket: TcpListener,
+}
+
+impl PeerListener {
+    /// Listens on an address.
+    pub async fn bind(host: &str, port: u16) -> io::Result<Self> {
+        let socket = TcpListener::bind((host, port)).await?;
+        Ok(Self { socket })
+    }
+
+    /// The port that was bound.
+    pub fn port(&self) -> u16 {
+        self.socket.local_addr().map_or(0, |address| address.port())
+    }
+
+    /// Answers until it is dropped.
+    pub async fn serve(self, handler: Arc<dyn Handler>) {
+        let mut connections = JoinSet::new();
+        loop {
+            tokio::select! {
+                biased;
+                Some(_) = connections.join_next(), if !connections.is_empty() => {}
+                accepted = self.socket.accept(), if connections.len() < MAX_CONNECTIONS => {
+                    match accepted {
+                        Ok((stream, address)) => {
+                            let handler = Arc::clone(&handler);
+                            connections.spawn(async move {
+                                if let Err(error) = serve_one(stream, handler).await {
+                                    said(&address.to_string(), &error);
+                                }
+                            });
+                        }
+                        Err(error) => {
+                            tracing::warn!(%error, "a node's connection could not be accepted");
+                            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn said(address: &str, error: &io::Error) {
+    match error.kind() {
+        io::ErrorKind::PermissionDenied => {
+            tracing::warn!(%address, reason = %error, "a node was refused");
+        }
+        io::ErrorKind::InvalidData => {
+            tracing::warn!(%address, reason = %error, "closed a node's connection");
+        }
+        _ => tracing::debug!(%address, %error, "a node's connection ended"),
+    }
+}
+
+async fn serve_one(stream: TcpStream, handler: Arc<dyn Handler>) -> io::Result<()> {
+    set_options(&stream)?;
+    let (reader, mut writer) = stream.into_split();
+    let mut frames = Frames::new(reader);
+    let answered = handshake::answer(handler.identity(), &mut frames, &mut writer);
+    let from = tokio::time::timeout(handshake::LIMIT, answered).await??;
+    frames.trust();
+    answer_all(from, frames, writer, &*handler).await
+}
+
+async fn answer_all(
+    from: NodeId,
+    mut frames: Frames<OwnedReadHalf>,
+    mut writer: OwnedWriteHalf,
+    handler: &dyn Handler,
+) -> io::Result<()> {
+    let mut answering = FuturesUnordered::new();
+    let mut out = Vec::new();
+    loop {
+        let (mut frame, mut answer) = (None, None);
+        tokio::select! {
+            biased;
+            Some(ready) = answering.next(), if !answering.is_empty() => answer = Some(ready),
+            next = frames.next(), if answering.len() < MAX_IN_FLIGHT => match next? {
+                Some(next) => frame = Some(next),
+                None => return Ok(()),
+            },
+        }
+        // What else is there already goes along: one write for all.
+        while let Some((id, body)) = frame {
+            let request = Request::decode(&body)
+                .map_err(|e| io::Error::new(io::ErrorKind::InvalidData, e.to_string()))?;
+            let started = handler.start(from, request);
+            answering.push(started.map(move |response: Response| (id, response)));
+            frame = if answering.len() < MAX_IN_FLIGHT {
+                frames.buffered()?
+            } else {
+                None
+            };
+        }
+        while let Some((id, response)) = answer {
+            frame::put(&mut out, id, |out| response.encode(out));
+            answer = if out.len() < WRITE_BYTES {
+                answering.next().now_or_never().flatten()
+            } else {
+                None
+            };
+        }
+        if !out.is_empty() {
+            writer.write_all(&out).await?;
+            out.clear();
+            out.shrink_to(WRITE_BYTES);
+        }
+    }
+}

@@ -1,0 +1,438 @@
+//! What nodes say to each other, and its bytes.
+//!
+//! Requests and responses are types of the wire: domain types are turned into them and back by the
+//! layers above. Numbers are varints, unknown kinds are an error, lengths are checked against what
+//! has arrived. A new message gets a new kind; a kind's fields only ever grow at the end, under a
+//! higher wire version.
+
+use bytes::Bytes;
+
+use crate::logic::codec::{DecodeError, Reader, put_bytes, put_varint};
+use crate::logic::membership::{Digest, Member, Reply, decode_member, encode_member};
+use crate::logic::placement::NodeId;
+
+/// Members or digests in one message.
+const MAX_MEMBERS: usize = 16_384;
+
+/// What one node asks another.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Request {
+    /// A gossip round's first message.
+    Gossip(Vec<Digest>),
+    /// A gossip round's last message: what the other wanted.
+    Push(Vec<Member>),
+    /// A newcomer asks to be taken in.
+    Join(Member),
+    /// Joins an object (a state or a delta) into the receiver's copy of a key.
+    Apply {
+        /// Which key.
+        key: WireKey,
+        /// The object, as a row.
+        object: Bytes,
+        /// The owner for whom the receiver keeps it, when it is a fallback.
+        hint_for: Option<NodeId>,
+    },
+    /// Asks for the receiver's copy of a key.
+    Fetch {
+        /// Which key.
+        key: WireKey,
+        /// The digest of what the sender has: an equal copy need not be sent.
+        digest: u64,
+    },
+    /// A client's command, for its coordinator.
+    Forward(Command),
+    /// Asks for everything that was ever written, as a context: the first half of a flush.
+    Everything,
+    /// Raises the floor of a database or of all: the second half of a flush.
+    Floor {
+        /// One database.
+        db: Option<u8>,
+        /// What is dead.
+        context: Bytes,
+    },
+    /// Asks how many live keys of a database each partition has.
+    Counts {
+        /// Which database.
+        db: u8,
+    },
+    /// Asks for a page of keys.
+    Scan {
+        /// Which database.
+        db: u8,
+        /// Where to go on.
+        cursor: u64,
+        /// About how many keys.
+        count: u64,
+        /// Bit `p` of byte `p / 8`: whether partition `p` is asked for.
+        partitions: Bytes,
+        /// Only keys with siblings.
+        conflicts: bool,
+    },
+}
+
+/// A key of a database.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct WireKey {
+    /// The database.
+    pub db: u8,
+    /// The key.
+    pub name: Bytes,
+}
+
+/// A forwarded command.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Command {
+    /// How many joins and leaves the sender knows: who knows more decides where a key lives.
+    pub events: u64,
+    /// How often it may still be forwarded.
+    pub hops: u8,
+    /// The client's database.
+    pub db: u8,
+    /// The client's protocol, 2 or 3.
+    pub protocol: u8,
+    /// Replies that a read waits for; 0 for the receiver's default.
+    pub r: u8,
+    /// Acknowledgements that a write waits for; 0 for the receiver's default.
+    pub w: u8,
+    /// Its words.
+    pub words: Vec<Bytes>,
+}
+
+/// What the other node answers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Response {
+    /// Done, and stored where something was to be stored.
+    Done,
+    /// A gossip round's second message.
+    Gossip(Reply),
+    /// The cluster's members and its id, for a newcomer.
+    Welcome {
+        /// The cluster.
+        cluster: u64,
+        /// Everybody.
+        members: Vec<Member>,
+    },
+    /// The copy is equal to the sender's.
+    Same,
+    /// The copy, as a row.
+    Object(Bytes),
+    /// A forwarded command's reply, in the client's protocol.
+    Reply(Bytes),
+    /// A context.
+    Context(Bytes),
+    /// Numbers by partition.
+    Counts(Vec<u64>),
+    /// A page of keys.
+    Keys {
+        /// Where to go on; 0 when everything was seen.
+        next: u64,
+        /// Keys with their place in the order of cursors.
+        keys: Vec<(u64, Bytes)>,
+    },
+    /// Not done, and nothing was stored.
+    Refused(String),
+}
+
+impl Request {
+    /// Appends the kind and the fields.
+    pub fn encode(&self, out: &mut Vec<u8>) {
+        match self {
+            Request::Gossip(digest) => {
+                out.push(1);
+                put_digest(out, digest);
+            }
+            Request::Push(members) => {
+                out.push(2);
+                put_members(out, members);
+            }
+            Request::Join(member) => {
+                out.push(3);
+                put_bytes(out, &encode_member(member));
+            }
+            Request::Apply {
+                key,
+                object,
+                hint_for,
+            } => {
+                out.push(4);
+                put_key(out, key);
+                put_bytes(out, object);
+                put_node(out, *hint_for);
+            }
+            Request::Fetch { key, digest } => {
+                out.push(5);
+                put_key(out, key);
+                out.extend_from_slice(&digest.to_le_bytes());
+            }
+            Request::Forward(command) => {
+                out.push(6);
+                put_varint(out, command.events);
+                let Command {
+                    hops,
+                    db,
+                    protocol,
+                    r,
+                    w,
+                    ..
+                } = *command;
+                out.extend_from_slice(&[hops, db, protocol, r, w]);
+                put_varint(out, command.words.len() as u64);
+                for word in &command.words {
+                    put_bytes(out, word);
+                }
+            }
+            Request::Everything => out.push(7),
+            Request::Floor { db, context } => {
+                out.push(8);
+                out.push(db.map_or(u8::MAX, |db| db));
+                put_bytes(out, context);
+            }
+            Request::Counts { db } => out.extend_from_slice(&[9, *db]),
+            Request::Scan {
+                db,
+                cursor,
+                count,
+                partitions,
+                conflicts,
+            } => {
+                out.extend_from_slice(&[10, *db]);
+                put_varint(out, *cursor);
+                put_varint(out, *count);
+                put_bytes(out, partitions);
+                out.push(u8::from(*conflicts));
+            }
+        }
+    }
+
+    /// Reads what [`Self::encode`] wrote.
+    pub fn decode(raw: &[u8]) -> Result<Self, DecodeError> {
+        let mut r = Reader(raw);
+        let request = match r.u8()? {
+            1 => Request::Gossip(read_digest(&mut r)?),
+            2 => Request::Push(read_members(&mut r)?),
+            3 => Request::Join(decode_member(r.bytes()?)?),
+            4 => Request::Apply {
+                key: read_key(&mut r)?,
+                object: read_bytes(&mut r)?,
+                hint_for: read_node(&mut r)?,
+            },
+            5 => Request::Fetch {
+                key: read_key(&mut r)?,
+                digest: r.u64_le()?,
+            },
+            6 => Request::Forward(read_command(&mut r)?),
+            7 => Request::Everything,
+            8 => Request::Floor {
+                db: Some(r.u8()?).filter(|db| *db != u8::MAX),
+                context: read_bytes(&mut r)?,
+            },
+            9 => Request::Counts { db: r.u8()? },
+            10 => Request::Scan {
+                db: r.u8()?,
+                cursor: r.varint()?,
+                count: r.varint()?,
+                partitions: read_bytes(&mut r)?,
+                conflicts: r.u8()? != 0,
+            },
+            _ => return Err(DecodeError::Malformed),
+        };
+        finish(&r, request)
+    }
+}
+
+impl Response {
+    /// Appends the kind and the fields.
+    pub fn encode(&self, out: &mut Vec<u8>) {
+        match self {
+            Response::Done => out.push(1),
+            Response::Gossip(reply) => {
+                out.push(2);
+                put_members(out, &reply.newer);
+                put_varint(out, reply.wanted.len() as u64);
+                for id in &reply.wanted {
+                    out.extend_from_slice(&id.0.to_le_bytes());
+                }
+                put_digest(out, &reply.digest);
+            }
+            Response::Welcome { cluster, members } => {
+                out.push(3);
+                out.extend_from_slice(&cluster.to_le_bytes());
+                put_members(out, members);
+            }
+            Response::Same => out.push(4),
+            Response::Object(object) => {
+                out.push(5);
+                put_bytes(out, object);
+            }
+            Response::Reply(reply) => {
+                out.push(6);
+                put_bytes(out, reply);
+            }
+            Response::Context(context) => {
+                out.push(7);
+                put_bytes(out, context);
+            }
+            Response::Counts(counts) => {
+                out.push(8);
+                put_varint(out, counts.len() as u64);
+                for count in counts {
+                    put_varint(out, *count);
+                }
+            }
+            Response::Keys { next, keys } => {
+                out.push(9);
+                put_varint(out, *next);
+                put_varint(out, keys.len() as u64);
+                for (place, key) in keys {
+                    put_varint(out, *place);
+                    put_bytes(out, key);
+                }
+            }
+            Response::Refused(reason) => {
+                out.push(10);
+                put_bytes(out, reason.as_bytes());
+            }
+        }
+    }
+
+    /// Reads what [`Self::encode`] wrote.
+    pub fn decode(raw: &[u8]) -> Result<Self, DecodeError> {
+        let mut r = Reader(raw);
+        let response = match r.u8()? {
+            1 => Response::Done,
+            2 => Response::Gossip(Reply {
+                newer: read_members(&mut r)?,
+                wanted: read_nodes(&mut r)?,
+                digest: read_digest(&mut r)?,
+            }),
+            3 => Response::Welcome {
+                cluster: r.u64_le()?,
+                members: read_members(&mut r)?,
+            },
+            4 => Response::Same,
+            5 => Response::Object(read_bytes(&mut r)?),
+            6 => Response::Reply(read_bytes(&mut r)?),
+            7 => Response::Context(read_bytes(&mut r)?),
+            8 => {
+                let count = r.count(1)?;
+                let counts: Result<_, _> = (0..count).map(|_| r.varint()).collect();
+                Response::Counts(counts?)
+            }
+            9 => {
+                let next = r.varint()?;
+                let count = r.count(2)?;
+                let key = |_| Ok((r.varint()?, read_bytes(&mut r)?));
+                let keys: Result<_, DecodeError> = (0..count).map(key).collect();
+                Response::Keys { next, keys: keys? }
+            }
+            10 => Response::Refused(String::from_utf8_lossy(r.bytes()?).into_owned()),
+            _ => return Err(DecodeError::Malformed),
+        };
+        finish(&r, response)
+    }
+}
+
+fn finish<T>(r: &Reader<'_>, message: T) -> Result<T, DecodeError> {
+    if r.0.is_empty() {
+        Ok(message)
+    } else {
+        Err(DecodeError::Malformed)
+    }
+}
+
+fn put_key(out: &mut Vec<u8>, key: &WireKey) {
+    out.push(key.db);
+    put_bytes(out, &key.name);
+}
+
+fn read_key(r: &mut Reader<'_>) -> Result<WireKey, DecodeError> {
+    Ok(WireKey {
+        db: r.u8()?,
+        name: read_bytes(r)?,
+    })
+}
+
+/// Copied: a message's buffer must not be kept alive by one of its parts.
+fn read_bytes(r: &mut Reader<'_>) -> Result<Bytes, DecodeError> {
+    Ok(Bytes::copy_from_slice(r.bytes()?))
+}
+
+fn put_node(out: &mut Vec<u8>, node: Option<NodeId>) {
+    out.push(u8::from(node.is_some()));
+    if let Some(node) = node {
+        out.extend_from_slice(&node.0.to_le_bytes());
+    }
+}
+
+fn read_node(r: &mut Reader<'_>) -> Result<Option<NodeId>, DecodeError> {
+    match r.u8()? {
+        0 => Ok(None),
+        1 => Ok(Some(NodeId(r.u64_le()?))),
+        _ => Err(DecodeError::Malformed),
+    }
+}
+
+fn read_nodes(r: &mut Reader<'_>) -> Result<Vec<NodeId>, DecodeError> {
+    let count = r.count(8)?;
+    (0..count).map(|_| Ok(NodeId(r.u64_le()?))).collect()
+}
+
+fn read_command(r: &mut Reader<'_>) -> Result<Command, DecodeError> {
+    let events = r.varint()?;
+    let (hops, db, protocol) = (r.u8()?, r.u8()?, r.u8()?);
+    let (read, write) = (r.u8()?, r.u8()?);
+    let count = r.count(1)?;
+    let words: Result<_, _> = (0..count).map(|_| read_bytes(r)).collect();
+    Ok(Command {
+        events,
+        hops,
+        db,
+        protocol,
+        r: read,
+        w: write,
+        words: words?,
+    })
+}
+
+fn put_digest(out: &mut Vec<u8>, digest: &[Digest]) {
+    put_varint(out, digest.len() as u64);
+    for d in digest {
+        out.extend_from_slice(&d.id.0.to_le_bytes());
+        put_varint(out, d.incarnation);
+        put_varint(out, d.version);
+        put_varint(out, d.heartbeat);
+        out.push(u8::from(d.left));
+    }
+}
+
+fn read_digest(r: &mut Reader<'_>) -> Result<Vec<Digest>, DecodeError> {
+    let count = r.count(12)?;
+    if count > MAX_MEMBERS {
+        return Err(DecodeError::Malformed);
+    }
+    let one = |_| {
+        Ok(Digest {
+            id: NodeId(r.u64_le()?),
+            incarnation: r.varint()?,
+            version: r.varint()?,
+            heartbeat: r.varint()?,
+            left: r.u8()? != 0,
+        })
+    };
+    (0..count).map(one).collect()
+}
+
+fn put_members(out: &mut Vec<u8>, members: &[Member]) {
+    put_varint(out, members.len() as u64);
+    for member in members {
+        put_bytes(out, &encode_member(member));
+    }
+}
+
+fn read_members(r: &mut Reader<'_>) -> Result<Vec<Member>, DecodeError> {
+    let count = r.count(26)?;
+    if count > MAX_MEMBERS {
+        return Err(DecodeError::Malformed);
+    }
+    (0..count).map(|_| decode_member(r.bytes()?)).collect()
+}

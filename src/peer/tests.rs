@@ -1,0 +1,249 @@
+//! Links and listeners over loopback, and hostile bytes.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use proptest::prelude::*;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use super::message::{Command, Request, Response, WireKey};
+use super::{Answer, CallError, Handler, Identity, Links, PeerListener};
+use crate::logic::placement::NodeId;
+
+const SECOND: Duration = Duration::from_secs(5);
+
+fn identity(node: u64, secret: &[u8]) -> Identity {
+    Identity {
+        node: NodeId(node),
+        cluster: 7,
+        partitions: 256,
+        n: 3,
+        key: Identity::key_of(secret),
+    }
+}
+
+/// Answers a fetch with the key's name; never answers a count.
+struct Echo(Identity);
+
+impl Handler for Echo {
+    fn identity(&self) -> Identity {
+        self.0
+    }
+
+    fn start(&self, _: NodeId, request: Request) -> Answer {
+        Box::pin(async move {
+            match request {
+                Request::Fetch { key, .. } => Response::Object(key.name),
+                Request::Counts { .. } => std::future::pending().await,
+                _ => Response::Refused("no".into()),
+            }
+        })
+    }
+}
+
+async fn served(identity: Identity) -> (String, tokio::task::JoinSet<()>) {
+    let listener = PeerListener::bind("127.0.0.1", 0).await.expect("a port");
+    let address = format!("127.0.0.1:{}", listener.port());
+    let mut tasks = tokio::task::JoinSet::new();
+    tasks.spawn(listener.serve(Arc::new(Echo(identity))));
+    (address, tasks)
+}
+
+fn fetch(name: &str) -> Bytes {
+    let key = WireKey {
+        db: 0,
+        name: Bytes::copy_from_slice(name.as_bytes()),
+    };
+    Links::encode(&Request::Fetch { key, digest: 0 })
+}
+
+#[tokio::test]
+async fn many_requests_share_a_link_and_each_gets_its_answer() {
+    let (address, _tasks) = served(identity(2, b"s")).await;
+    let links = Links::new(|| identity(1, b"s"));
+    links.set_address(NodeId(2), &address);
+    let calls: Vec<_> = (0..1_000)
+        .map(|n| links.call(NodeId(2), fetch(&n.to_string()), SECOND))
+        .collect();
+    for (n, call) in calls.into_iter().enumerate() {
+        assert_eq!(call.await, Ok(Response::Object(n.to_string().into())));
+    }
+    assert!(links.is_up(NodeId(2)));
+}
+
+#[tokio::test]
+async fn a_request_without_an_answer_times_out_and_others_go_on() {
+    let (address, _tasks) = served(identity(2, b"s")).await;
+    let links = Links::new(|| identity(1, b"s"));
+    links.set_address(NodeId(2), &address);
+    let silent = Links::encode(&Request::Counts { db: 0 });
+    let silent = links.call(NodeId(2), silent, Duration::from_millis(20));
+    assert_eq!(silent.await, Err(CallError::TimedOut));
+    let other = links.call(NodeId(2), fetch("a"), SECOND).await;
+    assert_eq!(other, Ok(Response::Object("a".into())));
+}
+
+#[tokio::test]
+async fn a_node_that_is_gone_is_unreachable_at_once_and_found_again() {
+    let (address, tasks) = served(identity(2, b"s")).await;
+    let links = Links::new(|| identity(1, b"s"));
+    links.set_address(NodeId(2), &address);
+    links
+        .call(NodeId(2), fetch("a"), SECOND)
+        .await
+        .expect("an answer");
+    drop(tasks);
+    loop {
+        match links.call(NodeId(2), fetch("a"), SECOND).await {
+            Err(CallError::Unreachable) => break,
+            Err(_) | Ok(_) => tokio::task::yield_now().await,
+        }
+    }
+    let port = address
+        .rsplit_once(':')
+        .expect("a port")
+        .1
+        .parse()
+        .expect("a number");
+    let listener = PeerListener::bind("127.0.0.1", port)
+        .await
+        .expect("the same port");
+    let mut tasks = tokio::task::JoinSet::new();
+    tasks.spawn(listener.serve(Arc::new(Echo(identity(2, b"s")))));
+    while links.call(NodeId(2), fetch("a"), SECOND).await.is_err() {
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test]
+async fn a_node_with_another_secret_partitioning_or_cluster_is_refused() {
+    let (address, _tasks) = served(identity(2, b"s")).await;
+    let gossip = Request::Gossip(Vec::new());
+    let refused = |me: Identity| {
+        let (address, gossip) = (address.clone(), gossip.clone());
+        async move {
+            let links = Links::new(move || me);
+            let answer = links.call_address(&address, &gossip, SECOND).await;
+            answer.expect_err("refused").to_string()
+        }
+    };
+    let me = identity(1, b"s");
+    assert!(refused(identity(1, b"other")).await.contains("secret"));
+    assert!(
+        refused(Identity { cluster: 8, ..me })
+            .await
+            .contains("different clusters")
+    );
+    assert!(
+        refused(Identity { n: 2, ..me })
+            .await
+            .contains("replicas-per-key")
+    );
+    assert!(
+        refused(Identity {
+            partitions: 64,
+            ..me
+        })
+        .await
+        .contains("partitions")
+    );
+    assert!(refused(identity(2, b"s")).await.contains("id"));
+    let newcomer = Links::new(move || Identity { cluster: 0, ..me });
+    let answer = newcomer
+        .call_address(&address, &gossip, SECOND)
+        .await
+        .expect("an answer");
+    assert_eq!(answer, (NodeId(2), Response::Refused("no".into())));
+}
+
+#[tokio::test]
+async fn strangers_bytes_end_the_connection_and_nothing_else() {
+    let (address, _tasks) = served(identity(2, b"s")).await;
+    for bytes in [
+        &b"PING\r\n*1\r\n$4\r\nPING\r\n"[..],
+        &[0xff; 64],
+        &[0; 64],
+        &[
+            16, 0, 0, 0, 0, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16,
+        ],
+        &[0xff, 0xff, 0, 0, 1, 2, 3, 4],
+    ] {
+        let mut stream = TcpStream::connect(&address).await.expect("connect");
+        stream.write_all(bytes).await.expect("write");
+        let mut rest = Vec::new();
+        let ended = tokio::time::timeout(SECOND, stream.read_to_end(&mut rest)).await;
+        assert!(ended.is_ok(), "{bytes:?}");
+    }
+    let links = Links::new(|| identity(1, b"s"));
+    links.set_address(NodeId(2), &address);
+    assert!(links.call(NodeId(2), fetch("a"), SECOND).await.is_ok());
+}
+
+fn requests() -> Vec<Request> {
+    let key = WireKey {
+        db: 3,
+        name: "k".into(),
+    };
+    vec![
+        Request::Apply {
+            key: key.clone(),
+            object: "row".into(),
+            hint_for: Some(NodeId(9)),
+        },
+        Request::Fetch { key, digest: 77 },
+        Request::Forward(Command {
+            events: 5,
+            hops: 2,
+            db: 1,
+            protocol: 3,
+            r: 0,
+            w: 2,
+            words: vec!["GET".into(), "k".into()],
+        }),
+        Request::Everything,
+        Request::Floor {
+            db: None,
+            context: "c".into(),
+        },
+        Request::Counts { db: 15 },
+        Request::Scan {
+            db: 0,
+            cursor: 1 << 40,
+            count: 10,
+            partitions: "\u{1}".into(),
+            conflicts: true,
+        },
+    ]
+}
+
+#[test]
+fn messages_round_trip_and_every_truncation_is_an_error() {
+    for request in requests() {
+        let raw = Links::encode(&request);
+        assert_eq!(Request::decode(&raw), Ok(request));
+        (0..raw.len()).for_each(|len| assert!(Request::decode(&raw[..len]).is_err()));
+    }
+    let keys = vec![(1, "a".into()), (2, "b".into())];
+    for response in [
+        Response::Done,
+        Response::Same,
+        Response::Counts(vec![1, 0, 300]),
+        Response::Keys { next: 3, keys },
+        Response::Refused("why".into()),
+    ] {
+        let mut raw = Vec::new();
+        response.encode(&mut raw);
+        assert_eq!(Response::decode(&raw), Ok(response));
+        (0..raw.len()).for_each(|len| assert!(Response::decode(&raw[..len]).is_err()));
+    }
+}
+
+proptest! {
+    #[test]
+    fn hostile_messages_never_panic(raw in prop::collection::vec(any::<u8>(), 0..200)) {
+        let _ = Request::decode(&raw);
+        let _ = Response::decode(&raw);
+    }
+}
