@@ -12,7 +12,7 @@ use crate::command::{ContextSeal, Node, NodeOptions, appendfsync};
 use crate::config::Config;
 use crate::logic::placement::Partitions;
 use crate::net;
-use crate::replica::{Replica, ReplicaError};
+use crate::replica::{Options as ReplicaOptions, Replica, ReplicaError};
 use crate::storage::{DiskOptions, DiskStore, Store, StoreError};
 
 /// How often expired and flushed rows are looked for when there were none.
@@ -87,8 +87,7 @@ async fn serve(config: Config) -> Result<(), StartError> {
     let seal = ContextSeal::new(&load_secret(Path::new(&config.text("dir")))?);
     let (replica, recovery) = Replica::start(
         Arc::clone(&store) as Arc<dyn Store>,
-        partitions,
-        cache_bytes(&config),
+        ReplicaOptions::alone(partitions, cache_bytes(&config)),
     )?;
     tracing::info!(
         keys = recovery.keys,

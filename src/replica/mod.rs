@@ -8,6 +8,7 @@ mod absence;
 mod cache;
 mod keyspace;
 mod reclaim;
+mod shared;
 mod space;
 mod start;
 #[cfg(test)]
@@ -16,6 +17,7 @@ mod tests;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use bytes::Bytes;
 use parking_lot::{Mutex, MutexGuard, RwLock};
 use thiserror::Error;
 
@@ -30,8 +32,9 @@ use crate::storage::{Op, Refused, Store, StoreError, Table, Ticket};
 
 pub use absence::Absence;
 pub use keyspace::Found;
+pub use shared::{Hint, HintLimits, digest};
 pub use space::DATABASES;
-pub use start::Recovery;
+pub use start::{Options, Recovery};
 
 use absence::Absences;
 use cache::{CacheKey, Cached, KeyRef, ObjectCache};
@@ -41,12 +44,25 @@ use space::Spaces;
 const STRIPES: usize = 4_096;
 
 /// A write on its way to the disk. Whoever waits for it kicks its shard first.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Written {
     /// The shard that holds it.
     pub shard: usize,
     /// Its place there.
     pub ticket: Ticket,
+    /// What other nodes must hear, where others hold the key too.
+    pub delta: Option<Box<Delta>>,
+}
+
+/// What one write changed of a key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Delta {
+    /// The database as stored.
+    pub db: u8,
+    /// The key.
+    pub name: Bytes,
+    /// The delta.
+    pub object: Object,
 }
 
 /// Why the replica could not do its part. Nothing was changed.
@@ -83,6 +99,8 @@ pub struct Counters {
     pub cache_hits: AtomicU64,
     /// Objects read from the store.
     pub cache_misses: AtomicU64,
+    /// Timestamps of other nodes that were too far ahead.
+    pub clamped_clocks: AtomicU64,
 }
 
 /// The node's part of every request.
@@ -104,6 +122,12 @@ pub struct Replica {
     expiry_places: Vec<Mutex<reclaim::ExpiryPlace>>,
     counters: Counters,
     empty: Arc<Object>,
+    /// Whether other nodes hold the keys too: then what is deleted is remembered.
+    shared: bool,
+    /// How long expired keys are kept, in milliseconds.
+    grace_ms: u64,
+    hints: shared::Hints,
+    max_clock_drift_ms: u64,
 }
 
 struct Located<'a> {
@@ -271,7 +295,7 @@ impl Replica {
             return Ok(Arc::clone(&self.empty));
         };
         let object = self.decode(located.at.partition, located.key.db, &raw)?;
-        if object.is_tombstone() {
+        if self.forgets(&object) {
             return Ok(Arc::clone(&self.empty));
         }
         let object = Arc::new(object);
@@ -327,7 +351,11 @@ impl Replica {
             return Ok(None);
         }
         let first_seq = self.seq.fetch_add(dots, Ordering::Relaxed) + 1;
-        let previous = current.context().last(self.actor);
+        let previous = match current.context().last(self.actor) {
+            // A copy that is gone may have held dots of this run: cover no more than this one.
+            0 if self.shared => first_seq - 1,
+            previous => previous,
+        };
         let at = self.tick(now_ms);
         let stamp = Stamp {
             actor: self.actor,
@@ -337,26 +365,44 @@ impl Replica {
             now_ms,
         };
         let delta = string::delta(current, change, stamp);
+        let heard = self.shared.then(|| {
+            Box::new(Delta {
+                db: located.key.db,
+                name: Bytes::copy_from_slice(located.key.name),
+                object: delta.clone(),
+            })
+        });
         let object = current.joined(delta);
-        self.store_object(located, current, object).map(Some)
+        let mut written = self.store_object(located, current, object, None)?;
+        written.delta = heard;
+        Ok(Some(written))
+    }
+
+    /// The only owner may forget a key at once: nobody can bring back what it has deleted.
+    fn forgets(&self, object: &Object) -> bool {
+        if self.shared {
+            object.is_unknown()
+        } else {
+            object.is_tombstone()
+        }
     }
 
     /// Replaces a key's object, with its index rows, in one atomic part of a batch.
-    ///
-    /// The only owner may forget a key at once: nobody can bring back what it has deleted.
     fn store_object(
         &self,
         located: &Located<'_>,
         old: &Object,
         new: Object,
+        hint: Option<Op>,
     ) -> Result<Written, ReplicaError> {
-        let gone = new.is_tombstone();
+        let (gone, forgotten) = (new.is_tombstone(), self.forgets(&new));
         let mut ops = Vec::with_capacity(2);
         ops.push(Op {
             table: Table::Data,
             key: located.row_key.clone(),
-            value: (!gone).then(|| row::encode(&new)),
+            value: (!forgotten).then(|| row::encode(&new)),
         });
+        ops.extend(hint);
         index_ops(&mut ops, &located.row_key, old, &new);
         let failures = self.store.progress(located.shard).failures();
         let ticket = self.store.enqueue(located.shard, ops)?;
@@ -367,10 +413,16 @@ impl Replica {
         if !gone {
             self.absences.end(located.key);
         }
-        self.remember(located, (!gone).then(|| Arc::new(new)), ticket, failures);
+        self.remember(
+            located,
+            (!forgotten).then(|| Arc::new(new)),
+            ticket,
+            failures,
+        );
         Ok(Written {
             shard: located.shard,
             ticket,
+            delta: None,
         })
     }
 

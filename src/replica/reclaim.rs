@@ -33,6 +33,9 @@ impl Replica {
     /// Empties a database, or all, at once. The caller keeps every other write out.
     pub fn flush(&self, db: Option<u8>) -> Result<Vec<Written>, ReplicaError> {
         let floor = Arc::new(self.everything());
+        if self.shared {
+            return Ok(vec![self.raise_floor(db, &floor)?]);
+        }
         let databases = db.map_or(0..DATABASES, |db| db..db + 1);
         let mut ops: Vec<Vec<Op>> = vec![Vec::new(); self.store.shards()];
         let mut raised = Vec::new();
@@ -53,7 +56,11 @@ impl Replica {
         {
             let ticket = self.store.submit(shard, ops)?;
             self.last_tickets[shard].fetch_max(ticket, Ordering::AcqRel);
-            written.push(Written { shard, ticket });
+            written.push(Written {
+                shard,
+                ticket,
+                delta: None,
+            });
         }
         for &(partition, db) in &raised {
             self.spaces
@@ -70,7 +77,7 @@ impl Replica {
     /// what was reclaimed, which the engine steps over slowly. Now and then it starts over, for
     /// values that had already ended when they were written.
     pub fn reclaim_expired(&self) -> Result<bool, ReplicaError> {
-        let now_ms = clock::now_ms();
+        let now_ms = clock::now_ms().saturating_sub(self.grace_ms);
         let mut more = false;
         for shard in 0..self.store.shards() {
             let to = now_ms.to_be_bytes();
@@ -121,7 +128,7 @@ impl Replica {
         let object = self.load(&located, false)?;
         let ends_at_ms = object.ends_at_ms();
         if ends_at_ms.is_some_and(|end| end < now_ms) {
-            self.store_object(&located, &object, Object::default())?;
+            self.store_object(&located, &object, Object::default(), None)?;
             self.counters.expired_keys.fetch_add(1, Ordering::Relaxed);
         }
         let is_current = ends_at_ms.is_some_and(|end| end.to_be_bytes() == index_key[..8]);
@@ -192,6 +199,10 @@ impl Replica {
         let mut object = stored.clone();
         self.spaces.of(at.partition, db).sink(&mut object);
         if !object.is_tombstone() {
+            return Ok(());
+        }
+        // Dots beyond the floor are all that is worth remembering of a deleted key.
+        if self.shared && !self.spaces.of(at.partition, db).covers(object.context()) {
             return Ok(());
         }
         let mut ops = vec![Op {

@@ -61,6 +61,12 @@ impl Space {
         self.floor.read().clone()
     }
 
+    /// Whether the floor has seen all that a context has.
+    pub(super) fn covers(&self, context: &Context) -> bool {
+        let floor = self.floor.read();
+        floor.as_ref().is_some_and(|floor| floor.covers(context))
+    }
+
     /// Drops what the floor covers.
     pub(super) fn sink(&self, object: &mut Object) {
         if let Some(floor) = &*self.floor.read() {

@@ -8,6 +8,7 @@ use parking_lot::{Mutex, RwLock};
 
 use super::absence::Absences;
 use super::cache::object_cache;
+use super::shared::{ALL_PARTITIONS, HintLimits, Hints};
 use super::space::{DATABASES, Spaces, decode_floor};
 use super::{Counters, Replica, ReplicaError, STRIPES};
 use crate::logic::causal::{ActorId, Context, Object};
@@ -16,6 +17,37 @@ use crate::logic::placement::Partitions;
 use crate::logic::row;
 use crate::storage::keys;
 use crate::storage::{Op, Store, StoreError, Table};
+
+/// How a replica is started.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    /// The partitioning of slots.
+    pub partitions: Partitions,
+    /// Bytes of decoded objects in memory.
+    pub cache_bytes: u64,
+    /// Whether other nodes hold the keys too.
+    pub shared: bool,
+    /// How long expired keys are kept where other nodes hold them too, in milliseconds.
+    pub grace_ms: u64,
+    /// What may be kept for other nodes.
+    pub hints: HintLimits,
+    /// How far another node's clock may be ahead, in milliseconds.
+    pub max_clock_drift_ms: u64,
+}
+
+impl Options {
+    /// A lone node's.
+    pub fn alone(partitions: Partitions, cache_bytes: u64) -> Self {
+        Self {
+            partitions,
+            cache_bytes,
+            shared: false,
+            grace_ms: 0,
+            hints: HintLimits::default(),
+            max_clock_drift_ms: 0,
+        }
+    }
+}
 
 pub(super) const FLOOR_PREFIX: &[u8] = b"floor/";
 const ACTORS_ROW: &[u8] = b"actors";
@@ -42,9 +74,13 @@ impl Replica {
     /// When the store cannot be read or was made with another number of partitions.
     pub fn start(
         store: Arc<dyn Store>,
-        partitions: Partitions,
-        cache_bytes: u64,
+        options: Options,
     ) -> Result<(Self, Recovery), ReplicaError> {
+        let Options {
+            partitions,
+            cache_bytes,
+            ..
+        } = options;
         let shards = store.shards();
         let replica = Self {
             cache: object_cache(cache_bytes, Arc::clone(&store)),
@@ -62,13 +98,19 @@ impl Replica {
             expiry_places: (0..shards).map(|_| Mutex::default()).collect(),
             counters: Counters::default(),
             empty: Arc::new(Object::default()),
+            shared: options.shared,
+            grace_ms: if options.shared { options.grace_ms } else { 0 },
+            hints: Hints::new(options.hints),
+            max_clock_drift_ms: options.max_clock_drift_ms,
             store,
         };
         replica.check_partitions()?;
         replica.find_floors()?;
         replica.find_databases()?;
+        replica.find_actors()?;
         let counted = replica.find_counts()?;
-        replica.note_start()?;
+        replica.find_hints()?;
+        replica.note_start();
         let keys = (0..DATABASES)
             .map(|db| replica.spaces.live(db) as u64)
             .sum();
@@ -84,6 +126,9 @@ impl Replica {
     pub fn stop(&self) {
         let counts = self.spaces.encode_counts();
         self.put_meta(COUNTS_ROW, Some(counts));
+        let mut noted = self.actors.lock().clone();
+        noted.insert_interval(self.actor, 0, u64::MAX);
+        self.put_actors(&noted);
         self.store.close();
     }
 
@@ -98,7 +143,21 @@ impl Replica {
         };
         let ticket = self.store.submit(0, vec![op])?;
         *self.databases.write() = databases;
-        Ok(super::Written { shard: 0, ticket })
+        Ok(super::Written {
+            shard: 0,
+            ticket,
+            delta: None,
+        })
+    }
+
+    /// One of the notes that layers above keep beside the data.
+    pub fn note(&self, key: &[u8]) -> Result<Option<Vec<u8>>, ReplicaError> {
+        Ok(self.store.load(0, Table::Meta, &note_key(key))?)
+    }
+
+    /// Writes such a note, or removes it. Blocks until it is stored.
+    pub fn put_note(&self, key: &[u8], value: Option<Vec<u8>>) {
+        self.put_meta(&note_key(key), value);
     }
 
     fn put_meta(&self, key: &[u8], value: Option<Vec<u8>>) {
@@ -132,19 +191,24 @@ impl Replica {
     }
 
     /// Earlier runs of this node can write no more: all their dots belong below a later floor.
-    fn note_start(&self) -> Result<(), ReplicaError> {
-        let mut actors = Context::new();
-        if let Some(raw) = self.store.load(0, Table::Meta, ACTORS_ROW)? {
-            actors = row::read_context(&mut Reader(&raw))?;
-        }
-        let mut noted = actors.clone();
+    fn note_start(&self) {
+        let mut noted = self.actors.lock().clone();
         noted.insert_interval(self.actor, 0, u64::MAX);
-        *self.actors.lock() = actors;
-        let mut raw = Vec::new();
-        row::put_context(&mut raw, &noted);
-        self.put_meta(ACTORS_ROW, Some(raw));
+        self.put_actors(&noted);
         self.put_meta(COUNTS_ROW, None);
+    }
+
+    fn find_actors(&self) -> Result<(), ReplicaError> {
+        if let Some(raw) = self.store.load(0, Table::Meta, ACTORS_ROW)? {
+            *self.actors.lock() = row::read_context(&mut Reader(&raw))?;
+        }
         Ok(())
+    }
+
+    fn put_actors(&self, actors: &Context) {
+        let mut raw = Vec::new();
+        row::put_context(&mut raw, actors);
+        self.put_meta(ACTORS_ROW, Some(raw));
     }
 
     fn find_databases(&self) -> Result<(), ReplicaError> {
@@ -169,6 +233,10 @@ impl Replica {
                 };
                 let (reclaimed, floor) = decode_floor(&raw)?;
                 let partition = u16::from_be_bytes([high, low]);
+                if partition == ALL_PARTITIONS {
+                    self.raise_everywhere(db, &floor);
+                    continue;
+                }
                 self.spaces.of(partition, db).raise_floor(Arc::new(floor));
                 if !reclaimed {
                     self.to_reclaim.lock().insert((partition, db));
@@ -200,6 +268,7 @@ impl Replica {
                         continue;
                     };
                     let object = self.decode(at.partition, db, &raw)?;
+                    self.note_actors(object.context());
                     self.spaces.of(at.partition, db).count(&self.empty, &object);
                     counted += u64::from(!object.is_tombstone());
                 }
@@ -214,6 +283,10 @@ impl Replica {
         everything.insert_interval(self.actor, 0, self.seq.load(Ordering::Acquire));
         everything
     }
+}
+
+fn note_key(key: &[u8]) -> Vec<u8> {
+    [b"note/", key].concat()
 }
 
 /// Randomness from the operating system.

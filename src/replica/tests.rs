@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use super::{Key, Replica, ReplicaError};
+use super::{Key, Options, Replica, ReplicaError};
 use crate::clock;
 use crate::logic::causal::{Payload, Value};
 use crate::logic::placement::Partitions;
@@ -13,7 +13,7 @@ use crate::storage::{MemoryStore, Store};
 fn start(store: &Arc<MemoryStore>) -> Replica {
     let partitions = Partitions::new(64).expect("a power of two");
     let store = Arc::clone(store) as Arc<dyn Store>;
-    Replica::start(store, partitions, 4 << 20)
+    Replica::start(store, Options::alone(partitions, 4 << 20))
         .expect("starts")
         .0
 }
@@ -178,5 +178,5 @@ fn a_store_with_other_partitions_is_refused() {
     let store = Arc::new(MemoryStore::new(2));
     start(&store);
     let partitions = Partitions::new(32).expect("a power of two");
-    assert!(Replica::start(store, partitions, 4 << 20).is_err());
+    assert!(Replica::start(store, Options::alone(partitions, 4 << 20)).is_err());
 }

@@ -51,7 +51,7 @@ pub struct DiskOptions {
 #[derive(Clone)]
 struct Handles {
     db: Database,
-    tables: [Keyspace; 4],
+    tables: [Keyspace; 5],
 }
 
 struct Shard {
@@ -533,6 +533,7 @@ fn open_engine(
         open("expiry", (buffer / 4).max(1 << 20))?,
         open("conflict", 4 << 20)?,
         open("meta", 4 << 20)?,
+        open("hint", (buffer / 4).max(1 << 20))?,
     ];
     Ok(Handles { db, tables })
 }

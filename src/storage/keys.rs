@@ -91,6 +91,11 @@ pub fn expiry_time_ms(key: &[u8]) -> u64 {
     key.first_chunk().map_or(0, |raw| u64::from_be_bytes(*raw))
 }
 
+/// The key of a hint for a node.
+pub fn hint_key(node: u64, row_key: &[u8]) -> Vec<u8> {
+    [&node.to_be_bytes(), row_key].concat()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

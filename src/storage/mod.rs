@@ -31,8 +31,10 @@ pub enum Table {
     Expiry,
     /// Which keys have siblings, by row key.
     Conflict,
-    /// The node's own notes: floors, counts, databases.
+    /// The node's own notes: floors, counts, databases, members.
     Meta,
+    /// What is kept for another node until it has it: `(node, row key)`.
+    Hint,
 }
 
 /// One change of one row.

@@ -46,6 +46,11 @@ impl Context {
         self.seen.len()
     }
 
+    /// Who has an entry, ascending.
+    pub fn actor_ids(&self) -> impl Iterator<Item = ActorId> {
+        self.seen.iter().map(|seen| seen.actor)
+    }
+
     /// Whether `dot` has been seen.
     pub fn contains(&self, dot: Dot) -> bool {
         self.of(dot.actor).is_some_and(|seen| {

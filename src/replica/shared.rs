@@ -1,0 +1,364 @@
+//! Keys that other nodes hold too: taking in their objects, keeping hints for them, common floors.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use dashmap::DashMap;
+
+use super::space::{DATABASES, encode_floor};
+use super::start::FLOOR_PREFIX;
+use super::{Key, Replica, ReplicaError, Written};
+use crate::clock;
+use crate::logic::causal::{Context, Object, Observed, Timestamp};
+use crate::logic::placement::{NodeId, key_hash};
+use crate::logic::row;
+use crate::storage::keys::{self, Position};
+use crate::storage::{Op, Table};
+
+/// Stands for all partitions in the row of a floor.
+pub(super) const ALL_PARTITIONS: u16 = u16::MAX;
+
+/// What may be kept for other nodes.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct HintLimits {
+    /// Bytes of keys and objects, all nodes together.
+    pub bytes: u64,
+    /// How long a hint is kept, in milliseconds.
+    pub age_ms: u64,
+}
+
+/// A note that a key belongs to another node, which was not there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Hint {
+    /// The key's row.
+    pub row_key: Vec<u8>,
+    /// The database.
+    pub db: u8,
+    /// The key.
+    pub name: Vec<u8>,
+    shard: usize,
+    bytes: u64,
+}
+
+/// How many hints there are for whom.
+#[derive(Debug)]
+pub(super) struct Hints {
+    limits: HintLimits,
+    bytes: AtomicU64,
+    refused: AtomicU64,
+    by_node: DashMap<NodeId, AtomicU64>,
+}
+
+impl Hints {
+    pub(super) fn new(limits: HintLimits) -> Self {
+        Self {
+            limits,
+            bytes: AtomicU64::new(0),
+            refused: AtomicU64::new(0),
+            by_node: DashMap::new(),
+        }
+    }
+
+    fn add(&self, node: NodeId, bytes: u64) {
+        self.bytes.fetch_add(bytes, Ordering::Relaxed);
+        let count = self.by_node.entry(node).or_default();
+        count.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn remove(&self, node: NodeId, bytes: u64) {
+        let less = |by: u64| move |now: u64| Some(now.saturating_sub(by));
+        let _ = self.bytes.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less(bytes));
+        if let Some(count) = self.by_node.get(&node) {
+            let _ = count.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less(1));
+        }
+    }
+
+    /// There is none for a node: a key that was written twice before its first hint was stored was
+    /// counted twice.
+    fn clear(&self, node: NodeId) {
+        self.by_node.remove(&node);
+        if self.by_node.is_empty() {
+            self.bytes.store(0, Ordering::Relaxed);
+        }
+    }
+}
+
+/// A digest of an object: equal objects have equal digests.
+pub fn digest(object: &Object) -> u64 {
+    if object.is_unknown() {
+        0
+    } else {
+        key_hash(&row::encode(object))
+    }
+}
+
+impl Replica {
+    /// Joins another node's object into this one's copy of a key, and keeps a hint for an owner
+    /// that was not there. `None`: there was nothing to write.
+    pub fn join(
+        &self,
+        key: Key<'_>,
+        object: Object,
+        hint_for: Option<NodeId>,
+    ) -> Result<Option<Written>, ReplicaError> {
+        let located = self.locate(key, Position::of(key.name, self.partitions));
+        self.note_actors(object.context());
+        let newest = object.all_versions().map(|v| v.at).max();
+        self.observe(newest.unwrap_or_default());
+        let _order = self.lock(located.at);
+        let current = self.load(&located, false)?;
+        let mut joined = current.joined(object);
+        self.spaces.of(located.at.partition, key.db).sink(&mut joined);
+        let hint = hint_for.and_then(|node| self.hint_op(located.shard, node, &located.row_key, &joined));
+        let hint = hint.transpose()?;
+        if joined != *current {
+            return self.store_object(&located, &current, joined, hint).map(Some);
+        }
+        let Some(hint) = hint else { return Ok(None) };
+        let ticket = self.store.enqueue(located.shard, vec![hint])?;
+        self.last_tickets[located.shard].fetch_max(ticket, Ordering::AcqRel);
+        Ok(Some(Written {
+            shard: located.shard,
+            ticket,
+            delta: None,
+        }))
+    }
+
+    /// Notes that a key, whose object is here, belongs to a node that is not there.
+    pub fn keep_hint(&self, key: Key<'_>, node: NodeId) -> Result<(), ReplicaError> {
+        let located = self.locate(key, Position::of(key.name, self.partitions));
+        let _order = self.lock(located.at);
+        let object = self.load(&located, true)?;
+        if let Some(op) = self.hint_op(located.shard, node, &located.row_key, &object) {
+            let ticket = self.store.submit(located.shard, vec![op?])?;
+            self.last_tickets[located.shard].fetch_max(ticket, Ordering::AcqRel);
+        }
+        Ok(())
+    }
+
+    /// The row of a hint; `None` when it is there already, or refused because of its limit.
+    fn hint_op(
+        &self,
+        shard: usize,
+        node: NodeId,
+        row_key: &[u8],
+        object: &Object,
+    ) -> Option<Result<Op, ReplicaError>> {
+        let key = keys::hint_key(node.0, row_key);
+        match self.store.load(shard, Table::Hint, &key) {
+            Ok(Some(_)) => return None,
+            Ok(None) => {}
+            Err(error) => return Some(Err(error.into())),
+        }
+        let bytes = (row_key.len() + row::encode(object).len()) as u64;
+        if self.hints.bytes.load(Ordering::Relaxed) + bytes > self.hints.limits.bytes {
+            self.hints.refused.fetch_add(1, Ordering::Relaxed);
+            return None;
+        }
+        self.hints.add(node, bytes);
+        let mut value = clock::now_ms().to_le_bytes().to_vec();
+        value.extend_from_slice(&bytes.to_le_bytes());
+        Some(Ok(Op {
+            table: Table::Hint,
+            key,
+            value: Some(value),
+        }))
+    }
+
+    /// For whom hints are kept here, and how many.
+    pub fn hint_counts(&self) -> Vec<(NodeId, u64)> {
+        let counts = self.hints.by_node.iter();
+        let mut counts: Vec<_> = counts
+            .map(|entry| (*entry.key(), entry.value().load(Ordering::Relaxed)))
+            .filter(|(_, count)| *count > 0)
+            .collect();
+        counts.sort_unstable();
+        counts
+    }
+
+    /// Bytes of hints, and how many were refused because of the limit.
+    pub fn hint_usage(&self) -> (u64, u64) {
+        let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        (load(&self.hints.bytes), load(&self.hints.refused))
+    }
+
+    /// Up to `limit` hints for a node. Hints beyond their age are dropped on the way. Blocks.
+    pub fn hints_for(&self, node: NodeId, limit: usize) -> Result<Vec<Hint>, ReplicaError> {
+        self.settle();
+        let (from, to) = (node.0.to_be_bytes(), node.0.checked_add(1).map(u64::to_be_bytes));
+        let to = to.map_or_else(|| vec![0xff; 9], |to| to.to_vec());
+        let oldest_ms = clock::now_ms().saturating_sub(self.hints.limits.age_ms);
+        let mut hints = Vec::new();
+        for shard in 0..self.store.shards() {
+            for (key, value) in self.store.scan(shard, Table::Hint, &from, &to, limit)? {
+                let Some((since_ms, hint)) = read_hint(shard, &key, &value) else {
+                    continue;
+                };
+                if since_ms < oldest_ms {
+                    self.drop_hint(node, &hint)?;
+                } else {
+                    hints.push(hint);
+                }
+            }
+        }
+        if hints.is_empty() {
+            self.hints.clear(node);
+        }
+        Ok(hints)
+    }
+
+    /// Forgets a hint: its node has the object, or it is too old.
+    pub fn drop_hint(&self, node: NodeId, hint: &Hint) -> Result<(), ReplicaError> {
+        let op = Op {
+            table: Table::Hint,
+            key: keys::hint_key(node.0, &hint.row_key),
+            value: None,
+        };
+        let ticket = self.store.submit(hint.shard, vec![op])?;
+        self.last_tickets[hint.shard].fetch_max(ticket, Ordering::AcqRel);
+        self.hints.remove(node, hint.bytes);
+        Ok(())
+    }
+
+    /// Drops this node's copy of a key that it kept for others only, if it has not changed since and
+    /// nobody else waits for it.
+    pub fn forget(&self, hint: &Hint, sent: &Object) -> Result<(), ReplicaError> {
+        let Some((at, db, name)) = keys::parse(&hint.row_key) else {
+            return Ok(());
+        };
+        let located = self.locate(Key { db, name }, at);
+        let _order = self.lock(at);
+        for (node, _) in self.hint_counts() {
+            let key = keys::hint_key(node.0, &hint.row_key);
+            if self.store.load(located.shard, Table::Hint, &key)?.is_some() {
+                return Ok(());
+            }
+        }
+        let object = self.load(&located, false)?;
+        if *object == *sent {
+            self.store_object(&located, &object, Object::default(), None)?;
+        }
+        Ok(())
+    }
+
+    /// Raises the floor of a database, or of all, in every partition.
+    pub fn raise_floor(&self, db: Option<u8>, floor: &Context) -> Result<Written, ReplicaError> {
+        let databases = db.map_or(0..DATABASES, |db| db..db + 1);
+        let mut ops = Vec::new();
+        for db in databases.clone() {
+            let mut key = FLOOR_PREFIX.to_vec();
+            key.extend_from_slice(&ALL_PARTITIONS.to_be_bytes());
+            key.push(db);
+            let mut whole = floor.clone();
+            whole.join(&self.common_floor(db));
+            let value = Some(encode_floor(false, &whole));
+            ops.push(Op {
+                table: Table::Meta,
+                key,
+                value,
+            });
+        }
+        let ticket = self.store.enqueue(0, ops)?;
+        self.last_tickets[0].fetch_max(ticket, Ordering::AcqRel);
+        databases.for_each(|db| self.raise_everywhere(db, floor));
+        self.note_actors(floor);
+        Ok(Written {
+            shard: 0,
+            ticket,
+            delta: None,
+        })
+    }
+
+    /// The floor that a database has in every partition.
+    pub fn common_floor(&self, db: u8) -> Context {
+        let floor = self.spaces.of(0, db).floor();
+        floor.map_or_else(Context::new, |floor| (*floor).clone())
+    }
+
+    pub(super) fn raise_everywhere(&self, db: u8, floor: &Context) {
+        let mut whole = floor.clone();
+        whole.join(&self.common_floor(db));
+        let whole = Arc::new(whole);
+        let mut waiting = self.to_reclaim.lock();
+        for partition in 0..self.partitions.count() {
+            let space = self.spaces.of(partition, db);
+            if space.live() != 0 {
+                waiting.insert((partition, db));
+            }
+            space.raise_floor(Arc::clone(&whole));
+        }
+    }
+
+    /// Takes in who has written: a later flush must cover all of it.
+    pub(super) fn note_actors(&self, context: &Context) {
+        if !self.shared {
+            return;
+        }
+        let mut actors = self.actors.lock();
+        for actor in context.actor_ids().filter(|actor| *actor != self.actor) {
+            let last = context.last(actor);
+            if actors.last(actor) < last {
+                actors.insert_interval(actor, 0, last);
+            }
+        }
+    }
+
+    /// Everything that was ever written, as far as this node knows.
+    pub fn everything_written(&self) -> Context {
+        self.everything()
+    }
+
+    fn observe(&self, theirs: Timestamp) {
+        let now_ms = clock::now_ms();
+        let drift_ms = self.max_clock_drift_ms;
+        let next = |last| match Timestamp(last).observe(theirs, now_ms, drift_ms) {
+            Observed::Accepted(at) | Observed::Clamped(at) => Some(at.0),
+        };
+        let last = self.time.fetch_update(Ordering::AcqRel, Ordering::Acquire, next);
+        let last = Timestamp(last.unwrap_or_default());
+        if matches!(last.observe(theirs, now_ms, drift_ms), Observed::Clamped(_)) {
+            let before = self.counters.clamped_clocks.fetch_add(1, Ordering::Relaxed);
+            if before.is_power_of_two() || before == 0 {
+                tracing::warn!(
+                    ahead_ms = theirs.ms().saturating_sub(now_ms),
+                    times = before + 1,
+                    "a node's clock is ahead by more than max-clock-drift-ms"
+                );
+            }
+        }
+    }
+
+    pub(super) fn find_hints(&self) -> Result<(), ReplicaError> {
+        const PAGE: usize = 4_096;
+        for shard in 0..self.store.shards() {
+            let mut from = Vec::new();
+            loop {
+                let rows = self.store.scan(shard, Table::Hint, &from, &[0xff; 9], PAGE)?;
+                let Some((last, _)) = rows.last() else { break };
+                from = [last.as_slice(), &[0]].concat();
+                for (key, value) in rows {
+                    let node = key.first_chunk().map(|raw| NodeId(u64::from_be_bytes(*raw)));
+                    if let (Some(node), Some((_, hint))) = (node, read_hint(shard, &key, &value)) {
+                        self.hints.add(node, hint.bytes);
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// When the hint was made, and the hint; `None` for a row that is none.
+fn read_hint(shard: usize, key: &[u8], value: &[u8]) -> Option<(u64, Hint)> {
+    let row_key = key.get(8..)?;
+    let (_, db, name) = keys::parse(row_key)?;
+    let (since_ms, bytes) = (value.first_chunk()?, value.last_chunk()?);
+    let hint = Hint {
+        row_key: row_key.to_vec(),
+        db,
+        name: name.to_vec(),
+        shard,
+        bytes: u64::from_le_bytes(*bytes),
+    };
+    Some((u64::from_le_bytes(*since_ms), hint))
+}
