@@ -7,6 +7,9 @@
 //! | `server` | composition root: builds the parts, owns the tasks |
 //! | `net` | listener, connection, RESP |
 //! | `command` | the command table and its handlers |
+//! | `background` | gossip and hinted handoff |
+//! | `coordinator` | quorums, forwarding, read repair |
+//! | `cluster` | this node's view: members, owners, who answers |
 //! | `peer` | nodes among themselves: messages over raw TCP |
 //! | `replica` | this node's objects: order per key, the only writer of the store |
 //! | `storage` | the port `Store` with a memory and a disk adapter |
@@ -15,11 +18,17 @@
 pub mod logic;
 
 #[cfg(feature = "server")]
+pub mod background;
+#[cfg(feature = "server")]
 pub mod clock;
+#[cfg(feature = "server")]
+pub mod cluster;
 #[cfg(feature = "server")]
 pub mod command;
 #[cfg(feature = "server")]
 pub mod config;
+#[cfg(feature = "server")]
+pub mod coordinator;
 #[cfg(feature = "server")]
 pub mod metrics;
 #[cfg(feature = "server")]

@@ -7,12 +7,17 @@ use std::time::Duration;
 
 use thiserror::Error;
 
+use crate::background;
 use crate::clock;
-use crate::command::{ContextSeal, Node, NodeOptions, appendfsync};
+use crate::cluster::{self, Cluster};
+use crate::command::{ContextSeal, Node, NodeOptions, PeerHandler, appendfsync};
 use crate::config::Config;
-use crate::logic::placement::Partitions;
+use crate::coordinator::{Coordinator, Quorum};
+use crate::logic;
+use crate::logic::placement::{NodeId, Partitions};
 use crate::net;
-use crate::replica::{Options as ReplicaOptions, Replica, ReplicaError};
+use crate::peer::{Identity, PeerListener};
+use crate::replica::{HintLimits, Options as ReplicaOptions, Replica, ReplicaError, random_u64};
 use crate::storage::{DiskOptions, DiskStore, Store, StoreError};
 
 /// How often expired and flushed rows are looked for when there were none.
@@ -84,11 +89,15 @@ async fn serve(config: Config) -> Result<(), StartError> {
             }
         })?;
     let store = Arc::new(DiskStore::open(disk_options(&config))?);
-    let seal = ContextSeal::new(&load_secret(Path::new(&config.text("dir")))?);
+    let secret = match config.text("cluster-secret") {
+        empty if empty.is_empty() => load_secret(Path::new(&config.text("dir")))?,
+        secret => secret.into_bytes(),
+    };
     let (replica, recovery) = Replica::start(
         Arc::clone(&store) as Arc<dyn Store>,
-        ReplicaOptions::alone(partitions, cache_bytes(&config)),
+        replica_options(&config, partitions),
     )?;
+    let replica = Arc::new(replica);
     tracing::info!(
         keys = recovery.keys,
         clean_stop = recovery.clean,
@@ -97,29 +106,41 @@ async fn serve(config: Config) -> Result<(), StartError> {
         "data recovered"
     );
     let port = listener.port();
+    let member = if config.is_on("cluster-enabled") {
+        Some(Member::start(&config, port, &replica, &secret).await?)
+    } else {
+        None
+    };
     let set_appendfsync = Box::new(move |mode| store.set_appendfsync(mode));
     let node = Node::new(NodeOptions {
         replica,
+        coordinator: member.as_ref().map(|m| Arc::clone(&m.coordinator)),
         config,
-        seal,
+        seal: ContextSeal::new(&secret),
         set_appendfsync,
         port,
     });
     tracing::info!(%address, port, node = %node.name, pid = std::process::id(), "ready");
-    run_parts(node, listener).await;
+    run_parts(node, listener, member).await;
     Ok(())
 }
 
-async fn run_parts(node: Arc<Node>, listener: net::Listener) {
+async fn run_parts(node: Arc<Node>, listener: net::Listener, member: Option<Member>) {
     let sweeping = Arc::new(AtomicBool::new(true));
     let sweeper = {
         let (node, sweeping) = (Arc::clone(&node), Arc::clone(&sweeping));
         tokio::task::spawn_blocking(move || sweep(&node, &sweeping))
     };
+    let coordinator = node.coordinator.clone();
     tokio::select! {
         () = listener.serve(Arc::clone(&node)) => {}
         () = stop_on_signal(&node) => {}
         () = take_stock(&node) => {}
+        () = be_member(&node, member) => {}
+    }
+    if let Some(coordinator) = coordinator {
+        coordinator.close();
+        coordinator.cluster().links().close();
     }
     sweeping.store(false, Ordering::Release);
     let _ = sweeper.await;
@@ -127,6 +148,125 @@ async fn run_parts(node: Arc<Node>, listener: net::Listener) {
     let _ = tokio::task::spawn_blocking(move || node.replica.stop()).await;
     let took_ms = clock::monotonic().duration_since(stopping).as_millis() as u64;
     tracing::info!(took_ms, "stopped cleanly");
+}
+
+/// What makes a node a member of a cluster.
+struct Member {
+    coordinator: Arc<Coordinator>,
+    listener: PeerListener,
+    seeds: Vec<String>,
+}
+
+/// The note under which a node keeps what it knows about its cluster.
+const CLUSTER_NOTE: &[u8] = b"cluster";
+
+impl Member {
+    async fn start(
+        config: &Config,
+        client_port: u16,
+        replica: &Arc<Replica>,
+        secret: &[u8],
+    ) -> Result<Self, StartError> {
+        let host = config.text("peer-bind");
+        let peer_port = match config.number("peer-port") as u16 {
+            0 => client_port.checked_add(10_000).unwrap_or(0),
+            port => port,
+        };
+        let listener = PeerListener::bind(&host, peer_port)
+            .await
+            .map_err(|source| {
+                let address = format!("{host}:{peer_port}");
+                StartError::Listen { address, source }
+            })?;
+        let notes = match replica.note(CLUSTER_NOTE)? {
+            Some(raw) => cluster::Notes::decode(&raw).map_err(ReplicaError::from)?,
+            None => cluster::Notes {
+                node: NodeId(random_u64()),
+                cluster: 0,
+                members: Vec::new(),
+            },
+        };
+        let before = notes.members.iter().find(|member| member.id == notes.node);
+        let client_host = config.text("bind");
+        let client_host = client_host.split_whitespace().next().unwrap_or("127.0.0.1");
+        let me = logic::membership::Member {
+            id: notes.node,
+            name: config.text("node-name"),
+            peer_address: format!("{host}:{}", listener.port()),
+            client_address: format!("{client_host}:{client_port}"),
+            zone: config.text("zone"),
+            weight: config.number("weight") as u32,
+            actor: replica.actor(),
+            incarnation: before.map_or(1, |member| member.incarnation + 1),
+            version: 0,
+            joined: before.map_or(0, |member| member.joined),
+            left: before.and_then(|member| member.left),
+        };
+        let seeds = config.text("seeds");
+        let seeds = seeds.split_whitespace().map(str::to_owned).collect();
+        let options = cluster::Options {
+            partitions: replica.partitions(),
+            n: config.number("replicas-per-key") as u8,
+            phi_threshold: config.number("phi-threshold") as f64,
+            key: Identity::key_of(secret),
+        };
+        let quorum = Quorum {
+            r: config.number("read-quorum") as u8,
+            w: config.number("write-quorum") as u8,
+        };
+        let within = Duration::from_millis(config.number("request-timeout-ms") as u64);
+        let cluster = Cluster::new(me, notes, options);
+        let coordinator = Coordinator::new(cluster, Arc::clone(replica), quorum, within);
+        Ok(Self {
+            coordinator: Arc::new(coordinator),
+            listener,
+            seeds,
+        })
+    }
+}
+
+/// The workers of a member; a lone node has none.
+async fn be_member(node: &Arc<Node>, member: Option<Member>) {
+    let Some(Member {
+        coordinator,
+        listener,
+        seeds,
+    }) = member
+    else {
+        return std::future::pending().await;
+    };
+    let cluster = coordinator.cluster();
+    tracing::info!(id = %cluster.me(), peer_port = listener.port(), "a member of a cluster");
+    tokio::join!(
+        listener.serve(Arc::new(PeerHandler(Arc::clone(node)))),
+        background::gossip(Arc::clone(cluster), seeds),
+        background::hand_over_hints(Arc::clone(cluster), Arc::clone(&node.replica)),
+        write_notes(Arc::clone(cluster), Arc::clone(&node.replica)),
+    );
+}
+
+/// Writes down what is known about the cluster whenever it changes.
+async fn write_notes(cluster: Arc<Cluster>, replica: Arc<Replica>) {
+    loop {
+        cluster.changed().await;
+        let (notes, replica) = (cluster.notes().encode(), Arc::clone(&replica));
+        let write = move || replica.put_note(CLUSTER_NOTE, Some(notes));
+        let _ = tokio::task::spawn_blocking(write).await;
+    }
+}
+
+fn replica_options(config: &Config, partitions: Partitions) -> ReplicaOptions {
+    ReplicaOptions {
+        partitions,
+        cache_bytes: cache_bytes(config),
+        shared: config.is_on("cluster-enabled"),
+        grace_ms: (config.number("expired-grace") as u64).saturating_mul(1_000),
+        hints: HintLimits {
+            bytes: config.number("hint-limit") as u64,
+            age_ms: (config.number("hint-max-age") as u64).saturating_mul(1_000),
+        },
+        max_clock_drift_ms: config.number("max-clock-drift-ms") as u64,
+    }
 }
 
 /// Raises the limit of open files, as far as the system lets us.

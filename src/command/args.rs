@@ -85,11 +85,7 @@ impl<'a> Args<'a> {
     /// A copy that outlives the buffer.
     pub fn to_owned(self) -> OwnedArgs {
         let mut owned = OwnedArgs::default();
-        for word in self.from(0) {
-            let start = owned.source.len();
-            owned.source.extend_from_slice(word);
-            owned.ranges.push(start..owned.source.len());
-        }
+        self.from(0).for_each(|word| owned.push(word));
         owned
     }
 }
@@ -102,6 +98,13 @@ pub struct OwnedArgs {
 }
 
 impl OwnedArgs {
+    /// Adds a word.
+    pub fn push(&mut self, word: &[u8]) {
+        let start = self.source.len();
+        self.source.extend_from_slice(word);
+        self.ranges.push(start..self.source.len());
+    }
+
     /// Memory that the words hold, in bytes.
     pub fn bytes(&self) -> usize {
         size_of::<Self>() + self.source.len() + self.ranges.len() * size_of::<Range<usize>>()

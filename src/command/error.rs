@@ -4,6 +4,7 @@ use std::borrow::Cow;
 
 use thiserror::Error;
 
+use crate::coordinator::QuorumError;
 use crate::replica::ReplicaError;
 use crate::storage::{Refused, StoreError};
 
@@ -76,6 +77,21 @@ pub enum Error {
          resumes by itself when there is space"
     )]
     MisConf,
+    /// The node has not joined its cluster. Nothing was done.
+    #[error("CLUSTERDOWN this node has not joined its cluster yet")]
+    ClusterDown,
+    /// Keys that cannot be changed together.
+    #[error("CROSSSLOT Keys in request don't hash to the same slot")]
+    CrossSlot,
+    /// A member that is needed for the whole key space did not answer.
+    #[error("ERR the member {0} did not answer")]
+    Member(String),
+    /// Too few members answer. Nothing was stored.
+    #[error("NOREPLICAS {0}")]
+    NoReplicas(QuorumError),
+    /// Too few answered in time.
+    #[error("NOQUORUM {0}")]
+    NoQuorum(QuorumError),
     /// The node stops.
     #[error("ERR the node is shutting down")]
     Closing,
@@ -129,6 +145,15 @@ impl From<ReplicaError> for Error {
             ReplicaError::Refused(Refused::Closing) => Self::Closing,
             ReplicaError::Store(StoreError::Engine(reason)) => Self::Disk(reason),
             other => Self::Disk(other.to_string()),
+        }
+    }
+}
+
+impl From<QuorumError> for Error {
+    fn from(error: QuorumError) -> Self {
+        match error {
+            QuorumError::Unreachable { .. } => Error::NoReplicas(error),
+            _ => Error::NoQuorum(error),
         }
     }
 }

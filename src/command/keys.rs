@@ -11,6 +11,7 @@ use crate::logic::causal::{Object, Payload, Value};
 use crate::logic::codec::{Reader, put_bytes, put_varint};
 use crate::logic::glob;
 use crate::logic::types::string::{self, Change};
+use crate::net::resp::Reply;
 use crate::replica::Found;
 
 /// Keys that one page of KEYS looks at.
@@ -188,6 +189,14 @@ pub(super) struct ScanOptions<'a> {
 }
 
 impl<'a> ScanOptions<'a> {
+    pub(super) fn cursor(&self) -> u64 {
+        self.cursor
+    }
+
+    pub(super) fn count(&self) -> usize {
+        self.count
+    }
+
     pub(super) fn parse(args: Args<'a>, with_type: bool) -> Result<Self, Error> {
         let cursor = std::str::from_utf8(args.at(1))
             .ok()
@@ -226,7 +235,7 @@ pub(super) fn scan(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
     let options = ScanOptions::parse(args, true)?;
     let db = ctx.node.replica.database(ctx.session.db);
     let found = ctx.over_keys(|replica| replica.scan(db, options.cursor, options.count))?;
-    reply_page(ctx, found, &options);
+    reply_page(ctx.reply, found, &options);
     Ok(())
 }
 
@@ -234,11 +243,11 @@ pub(super) fn conflicts(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
     let options = ScanOptions::parse(args, false)?;
     let db = ctx.node.replica.database(ctx.session.db);
     let found = ctx.over_keys(|replica| replica.conflicts(db, options.cursor, options.count))?;
-    reply_page(ctx, found, &options);
+    reply_page(ctx.reply, found, &options);
     Ok(())
 }
 
-fn reply_page(ctx: &mut Ctx<'_>, found: Found, options: &ScanOptions<'_>) {
+pub(super) fn reply_page(reply: &mut Reply, found: Found, options: &ScanOptions<'_>) {
     let kind_matches = options
         .kind
         .is_none_or(|kind| kind.eq_ignore_ascii_case(b"string"));
@@ -249,9 +258,9 @@ fn reply_page(ctx: &mut Ctx<'_>, found: Found, options: &ScanOptions<'_>) {
                 .is_none_or(|pattern| glob::matches(pattern, key))
     };
     let keys: Vec<_> = found.keys.into_iter().filter(wanted).collect();
-    ctx.reply.array(2);
-    ctx.reply.bulk(found.cursor.to_string().as_bytes());
-    ctx.reply.bulks(&keys);
+    reply.array(2);
+    reply.bulk(found.cursor.to_string().as_bytes());
+    reply.bulks(&keys);
 }
 
 pub(super) fn flushdb(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
@@ -262,12 +271,15 @@ pub(super) fn flushall(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
     flush(ctx, args, None)
 }
 
+/// FLUSHALL and FLUSHDB take ASYNC or SYNC, which are the same here.
+pub(super) fn check_flush(args: Args<'_>) -> Outcome {
+    let plain = args.len() == 1 || (args.len() == 2 && (args.is(1, "ASYNC") || args.is(1, "SYNC")));
+    if plain { Ok(()) } else { Err(Error::Syntax) }
+}
+
 /// The table runs it with every other command kept out.
 fn flush(ctx: &mut Ctx<'_>, args: Args<'_>, db: Option<u8>) -> Outcome {
-    let plain = args.len() == 1 || (args.len() == 2 && (args.is(1, "ASYNC") || args.is(1, "SYNC")));
-    if !plain {
-        return Err(Error::Syntax);
-    }
+    check_flush(args)?;
     let stored = db.map(|db| ctx.node.replica.database(db));
     let written = ctx.node.replica.flush(stored)?;
     ctx.written.extend(written);

@@ -7,14 +7,17 @@
 pub mod args;
 mod causal;
 mod connection;
+mod distributed;
 mod docs;
 pub mod error;
+mod everywhere;
 mod expiry;
 mod float;
 mod info;
 mod keys;
 mod latency;
 mod node;
+mod peer;
 mod server;
 mod session;
 mod strings;
@@ -28,7 +31,9 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 
 pub use causal::ContextSeal;
+pub use distributed::Later;
 pub use node::{Node, NodeOptions, Pause};
+pub use peer::PeerHandler;
 pub use server::appendfsync;
 pub use session::{Client, Clients, ReplyMode, Session};
 pub use table::{Flags, Spec, all as all_commands};
@@ -47,7 +52,7 @@ use error::Error;
 pub type Outcome = Result<(), Error>;
 
 /// What the connection does after a command.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub enum After {
     /// Goes on.
     #[default]
@@ -61,6 +66,8 @@ pub enum After {
     AwaitSync(Option<Duration>),
     /// Becomes a monitor.
     Monitor,
+    /// The reply is the future's; later commands may begin before it is there.
+    Later(Later),
 }
 
 /// What a handler works with.
@@ -184,6 +191,25 @@ pub fn execute(ctx: &mut Ctx<'_>, args: Args<'_>) {
     if !spec.has(Flags::NO_MONITOR) {
         ctx.node.show_monitors(ctx.session, args);
     }
+    let node = Arc::clone(ctx.node);
+    if let Some(coordinator) = &node.coordinator
+        && let Some(later) = distributed::start(ctx, coordinator, spec, args)
+    {
+        ctx.session.client.touch(spec);
+        ctx.after = After::Later(later);
+        return;
+    }
+    run_gated(ctx, spec, args);
+}
+
+/// Whether a command has to wait for the replies of those before it, and those after it for it: it
+/// looks at more than its own keys.
+pub fn is_barrier(args: Args<'_>) -> bool {
+    table::find(args).is_none_or(|spec| spec.keys.0 == 0 || spec.parent == "ringwood")
+}
+
+/// Runs an admitted command here, with the others kept out as far as it needs.
+fn run_gated(ctx: &mut Ctx<'_>, spec: &'static Spec, args: Args<'_>) {
     let node = ctx.node;
     if spec.has(Flags::EXCLUSIVE) {
         let _alone = node.gate.write();
@@ -220,13 +246,7 @@ fn record(ctx: &mut Ctx<'_>, spec: &'static Spec, args: Args<'_>, started: Insta
 }
 
 fn admit(ctx: &Ctx<'_>, spec: &Spec, args: Args<'_>) -> Outcome {
-    let len = args.len() as i64;
-    let fits = if spec.arity >= 0 {
-        len == i64::from(spec.arity)
-    } else {
-        len >= -i64::from(spec.arity)
-    };
-    if !fits {
+    if !arity_fits(spec, args) {
         return Err(Error::Arity(spec.full_name().into()));
     }
     if !ctx.session.authenticated && !spec.has(Flags::NO_AUTH) {
@@ -236,6 +256,15 @@ fn admit(ctx: &Ctx<'_>, spec: &Spec, args: Args<'_>) -> Outcome {
         return Err(Error::text("ERR Command not allowed inside a transaction"));
     }
     Ok(())
+}
+
+fn arity_fits(spec: &Spec, args: Args<'_>) -> bool {
+    let len = args.len() as i64;
+    if spec.arity >= 0 {
+        len == i64::from(spec.arity)
+    } else {
+        len >= -i64::from(spec.arity)
+    }
 }
 
 fn reject(ctx: &mut Ctx<'_>, error: &Error) {

@@ -1,6 +1,7 @@
 //! What all connections of a node share: data, directives, clients, statistics.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
@@ -10,11 +11,13 @@ use tokio::sync::{Notify, mpsc};
 
 use super::args::Args;
 use super::causal::ContextSeal;
+use super::distributed::Lanes;
 use super::error::Error;
-use super::session::{Clients, Session};
+use super::session::{Client, Clients, Session};
 use super::{info, latency, table};
 use crate::clock;
 use crate::config::Config;
+use crate::coordinator::Coordinator;
 use crate::logic::causal::ActorId;
 use crate::metrics::Histogram;
 use crate::replica::Replica;
@@ -30,7 +33,9 @@ const MAX_ERROR_KINDS: usize = 128;
 /// What a node is made of.
 pub struct NodeOptions {
     /// The data.
-    pub replica: Replica,
+    pub replica: Arc<Replica>,
+    /// What makes it a member of a cluster.
+    pub coordinator: Option<Arc<Coordinator>>,
     /// The directives.
     pub config: Config,
     /// What authenticates contexts.
@@ -44,7 +49,13 @@ pub struct NodeOptions {
 /// The node.
 pub struct Node {
     /// The data.
-    pub replica: Replica,
+    pub replica: Arc<Replica>,
+    /// What makes it a member of a cluster.
+    pub coordinator: Option<Arc<Coordinator>>,
+    /// Commands on one key take turns.
+    pub lanes: Lanes,
+    /// Stands for the client of a command that runs for another node's client.
+    pub inner_client: Arc<Client>,
     /// The directives.
     pub config: Config,
     /// Its name for people.
@@ -83,11 +94,13 @@ impl Node {
     pub fn new(options: NodeOptions) -> Arc<Self> {
         let NodeOptions {
             replica,
+            coordinator,
             config,
             seal,
             set_appendfsync,
             port,
         } = options;
+        let nowhere = SocketAddr::from(([0, 0, 0, 0], 0));
         let slowlog = SlowLog::default();
         slowlog.configure(&config);
         let latency = latency::Monitor::default();
@@ -96,6 +109,9 @@ impl Node {
             name: config.text("node-name"),
             run_id: format!("{}{:024x}", replica.actor(), clock::now_us()),
             replica,
+            coordinator,
+            lanes: Lanes::default(),
+            inner_client: Arc::new(Client::new(0, nowhere, nowhere)),
             config,
             seal,
             gate: RwLock::new(()),
@@ -116,9 +132,15 @@ impl Node {
         Arc::new(node)
     }
 
-    /// The name of the node that an actor is or was a run of. A lone node is all of them.
-    pub fn name_of(&self, _: ActorId) -> &str {
-        &self.name
+    /// The name of the node that an actor is a run of; of a run that has ended, the actor itself. A
+    /// lone node is all of them.
+    pub fn name_of(&self, actor: ActorId) -> String {
+        let Some(coordinator) = &self.coordinator else {
+            return self.name.clone();
+        };
+        let members = coordinator.cluster().members();
+        let found = members.into_iter().find(|member| member.actor == actor);
+        found.map_or_else(|| actor.to_string(), |member| member.name)
     }
 
     /// Asks the node to stop.

@@ -11,6 +11,7 @@ use tokio::sync::Notify;
 use super::table::Spec;
 use super::transactions::{Transaction, Watch};
 use crate::clock;
+use crate::coordinator::Quorum;
 
 /// Whether the client wants replies.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -40,6 +41,8 @@ pub struct Session {
     pub watches: Vec<Watch>,
     /// CLIENT REPLY.
     pub reply_mode: ReplyMode,
+    /// CLIENT QUORUM.
+    pub quorum: Option<Quorum>,
 }
 
 impl Session {
@@ -52,6 +55,7 @@ impl Session {
             transaction: None,
             watches: Vec::new(),
             reply_mode: ReplyMode::On,
+            quorum: None,
         }
     }
 
@@ -105,6 +109,24 @@ pub struct Names {
 }
 
 impl Client {
+    /// A connection that has just begun.
+    pub fn new(id: u64, address: SocketAddr, local: SocketAddr) -> Self {
+        Self {
+            id,
+            address,
+            local,
+            since_ms: clock::now_ms(),
+            names: Mutex::default(),
+            db: AtomicU8::new(0),
+            protocol: AtomicU8::new(2),
+            last_command: AtomicUsize::new(0),
+            last_active_ms: AtomicU64::new(0),
+            killed: AtomicBool::new(false),
+            ending: AtomicBool::new(false),
+            wake: Notify::new(),
+        }
+    }
+
     /// Notes a command.
     pub fn touch(&self, spec: &'static Spec) {
         self.last_active_ms
@@ -191,20 +213,7 @@ impl Clients {
     /// Registers a connection.
     pub fn add(&self, address: SocketAddr, local: SocketAddr) -> Arc<Client> {
         let id = self.next_id.fetch_add(1, Ordering::Relaxed) + 1;
-        let client = Arc::new(Client {
-            id,
-            address,
-            local,
-            since_ms: clock::now_ms(),
-            names: Mutex::default(),
-            db: AtomicU8::new(0),
-            protocol: AtomicU8::new(2),
-            last_command: AtomicUsize::new(0),
-            last_active_ms: AtomicU64::new(0),
-            killed: AtomicBool::new(false),
-            ending: AtomicBool::new(false),
-            wake: Notify::new(),
-        });
+        let client = Arc::new(Client::new(id, address, local));
         self.by_id.insert(id, Arc::clone(&client));
         client
     }

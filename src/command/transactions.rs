@@ -3,15 +3,19 @@
 //! EXEC runs with every other command of this node kept out. WATCH remembers what it saw (context,
 //! and whether the key was there) and EXEC compares.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
+
+use bytes::BytesMut;
 
 use super::args::{Args, OwnedArgs};
+use super::distributed::{self, Later, Who};
 use super::error::Error;
-use super::table::Spec;
-use super::{Ctx, Outcome};
+use super::table::{self, Spec};
+use super::{Ctx, Node, Outcome};
 use crate::clock;
 use crate::logic::causal::{Context, Object};
 use crate::logic::types::string;
+use crate::net::resp::{Protocol, Reply};
 use crate::replica::Absence;
 
 /// Commands queued since MULTI.
@@ -45,9 +49,18 @@ impl Transaction {
 pub struct Watch {
     db: u8,
     key: Vec<u8>,
-    context: Context,
-    /// Set when the key was not there.
-    absence: Option<Arc<Absence>>,
+    seen: Seen,
+}
+
+enum Seen {
+    /// Its object on a lone node.
+    Here {
+        context: Context,
+        /// Set when the key was not there.
+        absence: Option<Arc<Absence>>,
+    },
+    /// What its coordinator said of it; the reply comes after WATCH has returned.
+    InCluster(Arc<OnceLock<BytesMut>>),
 }
 
 pub(super) fn multi(ctx: &mut Ctx<'_>, _: Args<'_>) -> Outcome {
@@ -108,24 +121,125 @@ pub(super) fn unwatch(ctx: &mut Ctx<'_>, _: Args<'_>) -> Outcome {
     Ok(())
 }
 
+/// What a watched key is compared by: SIBLINGS says the context, and whether there is a value.
+fn ask_for(key: &[u8]) -> OwnedArgs {
+    let mut words = OwnedArgs::default();
+    words.push(b"siblings");
+    words.push(key);
+    words
+}
+
+fn siblings_spec() -> &'static Spec {
+    table::by_name("siblings").expect("the table has SIBLINGS")
+}
+
+/// WATCH in a cluster: asks each key's coordinator.
+pub(super) fn watch_in_cluster(ctx: &mut Ctx<'_>, who: Who, args: Args<'_>) -> Later {
+    let node = Arc::clone(ctx.node);
+    if ctx.session.transaction.is_some() {
+        let error = Error::text("ERR WATCH inside MULTI is not allowed");
+        return Box::pin(async move { distributed::error_reply(who, &error) });
+    }
+    let mut asked = Vec::new();
+    for key in args.from(1) {
+        let seen = Arc::new(OnceLock::new());
+        ctx.session.watches.push(Watch {
+            db: who.db,
+            key: key.to_vec(),
+            seen: Seen::InCluster(Arc::clone(&seen)),
+        });
+        let later = distributed::begin(Arc::clone(&node), who, siblings_spec(), ask_for(key));
+        asked.push((seen, later));
+    }
+    Box::pin(async move {
+        for (seen, later) in asked {
+            let said = later.await;
+            if said.first() == Some(&b'-') {
+                return said;
+            }
+            let _ = seen.set(said);
+        }
+        BytesMut::from(&b"+OK\r\n"[..])
+    })
+}
+
+/// EXEC in a cluster: each command runs at its coordinator, one after the other. `None`: what a lone
+/// node says will do.
+pub(super) fn exec_in_cluster(ctx: &mut Ctx<'_>, who: Who) -> Option<Later> {
+    if ctx.session.transaction.as_ref()?.failed {
+        return None;
+    }
+    let transaction = ctx.session.transaction.take()?;
+    let watches = std::mem::take(&mut ctx.session.watches);
+    let node = Arc::clone(ctx.node);
+    let mut who = who;
+    let mut steps = Vec::new();
+    for (spec, words) in transaction.queue {
+        if spec.name == "select"
+            && let Ok(db) = words.as_args().database(1)
+        {
+            who.db = db;
+            ctx.session.select(db);
+        }
+        steps.push((who, spec, words));
+    }
+    Some(Box::pin(async move {
+        for watch in watches {
+            if !watch.still_holds(&node, who).await {
+                let null: &[u8] = match who.protocol {
+                    Protocol::Resp2 => b"*-1\r\n",
+                    Protocol::Resp3 => b"_\r\n",
+                };
+                return BytesMut::from(null);
+            }
+        }
+        let mut reply = Reply::default();
+        reply.array(steps.len());
+        for (who, spec, words) in steps {
+            let said = if distributed::needs_cluster(spec) {
+                distributed::begin(Arc::clone(&node), who, spec, words).await
+            } else {
+                distributed::run_here(&node, who, spec, words.as_args()).0
+            };
+            reply.buffer().extend_from_slice(&said);
+        }
+        std::mem::take(reply.buffer())
+    }))
+}
+
 impl Watch {
+    async fn still_holds(&self, node: &Arc<Node>, who: Who) -> bool {
+        let Seen::InCluster(seen) = &self.seen else {
+            return false;
+        };
+        let who = Who { db: self.db, ..who };
+        let now = distributed::begin(Arc::clone(node), who, siblings_spec(), ask_for(&self.key));
+        let now = now.await;
+        now.first() != Some(&b'-') && seen.get() == Some(&now)
+    }
+
     fn now(ctx: &Ctx<'_>, db: u8, key: &[u8]) -> Result<Self, Error> {
         let is_there = |object: &Object| string::shown(object, clock::now_ms()).is_some();
         let (object, absence) = ctx.node.replica.watch(ctx.key(db, key)?, is_there)?;
         Ok(Self {
             db,
             key: key.to_vec(),
-            context: object.context().clone(),
-            absence,
+            seen: Seen::Here {
+                context: object.context().clone(),
+                absence,
+            },
         })
     }
 
     fn holds(&self, ctx: &Ctx<'_>) -> Result<bool, Error> {
+        let Seen::Here { context, absence } = &self.seen else {
+            return Ok(false);
+        };
         let object = ctx.object_in(self.db, &self.key)?;
         let is_there = string::shown(&object, clock::now_ms()).is_some();
-        Ok(match &self.absence {
+        Ok(match absence {
             Some(absence) => !is_there && !absence.is_over(),
-            None => is_there && *object.context() == self.context,
+            None => is_there && object.context() == context,
         })
     }
 }

@@ -227,6 +227,10 @@ impl Config {
                 toml::Value::String(text) => text,
                 toml::Value::Integer(number) => number.to_string(),
                 toml::Value::Boolean(on) => if on { "yes" } else { "no" }.to_owned(),
+                toml::Value::Array(items) if items.iter().all(toml::Value::is_str) => {
+                    let words: Vec<&str> = items.iter().filter_map(toml::Value::as_str).collect();
+                    words.join(" ")
+                }
                 other => return Err(fail(format!("'{name}' cannot be a {}", other.type_str()))),
             };
             self.assign(&name, &text).map_err(|e| fail(e.to_string()))?;

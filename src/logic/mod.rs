@@ -11,5 +11,6 @@ pub mod codec;
 pub mod glob;
 pub mod membership;
 pub mod placement;
+pub mod quorum;
 pub mod row;
 pub mod types;

@@ -5,9 +5,11 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::task::Poll;
 use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
+use futures_util::future::join_all;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
@@ -15,7 +17,7 @@ use tokio::sync::mpsc;
 use super::resp::{Limits, Parser, Reply};
 use crate::command::args::Args;
 use crate::command::error::Error;
-use crate::command::{self, After, Ctx, Node, ReplyMode, Session, Transaction};
+use crate::command::{self, After, Ctx, Later, Node, ReplyMode, Session, Transaction};
 use crate::replica::Written;
 
 /// Bytes read at a time, and kept by an idle connection.
@@ -25,6 +27,8 @@ const MAX_READ_AHEAD: usize = 1 << 20;
 /// Replies are sent when so many bytes or commands have gathered.
 const FLUSH_BYTES: usize = 256 * 1024;
 const FLUSH_COMMANDS: usize = 1_024;
+/// Commands of one client that run at a time in a cluster.
+const MAX_LATER: usize = 128;
 
 struct Connection {
     stream: TcpStream,
@@ -39,6 +43,10 @@ struct Connection {
     /// This connection's latest write in each shard, for WAITAOF.
     latest: Vec<u64>,
     monitor: Option<mpsc::Receiver<String>>,
+    /// Replies that are still to come, each with its place among the gathered ones.
+    later: Vec<(usize, Later)>,
+    /// Whether the command that was just run gets no reply.
+    silent: bool,
     closing: bool,
 }
 
@@ -61,6 +69,8 @@ pub(super) async fn run(stream: TcpStream, node: Arc<Node>, session: Session) {
         written: Vec::new(),
         latest: vec![0; shards],
         monitor: None,
+        later: Vec::new(),
+        silent: false,
         closing: false,
     };
     if let Err(error) = connection.serve().await {
@@ -73,6 +83,7 @@ impl Connection {
         loop {
             let more = self.run_commands().await;
             self.settle().await;
+            self.finish_later().await;
             self.send().await?;
             if self.closing || self.session.client.is_killed() {
                 return self.stream.shutdown().await;
@@ -100,8 +111,18 @@ impl Connection {
                 }
             }
             self.wait_for_pause().await;
+            let barrier = {
+                let args = Args::new(self.parser.source(&self.input), self.parser.args());
+                command::is_barrier(args)
+            };
+            if barrier || self.later.len() >= MAX_LATER {
+                self.finish_later().await;
+            }
             let after = self.run_command();
             self.follow_up(after).await;
+            if barrier {
+                self.finish_later().await;
+            }
             if self.closing || self.reply.len() >= FLUSH_BYTES {
                 break;
             }
@@ -125,7 +146,7 @@ impl Connection {
         }
     }
 
-    async fn wait_for_pause(&self) {
+    async fn wait_for_pause(&mut self) {
         let args = Args::new(self.parser.source(&self.input), self.parser.args());
         let is_client = args.is(0, "client");
         let may_write = || command::may_write(&self.session, args);
@@ -152,6 +173,7 @@ impl Connection {
         let args = Args::new(self.parser.source(&self.input), self.parser.args());
         command::execute(&mut ctx, args);
         let after = ctx.after;
+        self.silent = self.session.reply_mode != ReplyMode::On;
         match self.session.reply_mode {
             ReplyMode::On => {}
             ReplyMode::Off | ReplyMode::SkipNext => self.reply.buffer().truncate(start),
@@ -176,6 +198,7 @@ impl Connection {
             After::Nothing => {}
             After::Close => self.closing = true,
             After::Sleep(duration) => tokio::time::sleep(duration).await,
+            After::Later(later) => self.begin_later(later).await,
             After::Monitor => self.monitor = Some(self.node.add_monitor()),
             After::AwaitSync(timeout) => {
                 let synced = self.await_sync(timeout).await;
@@ -186,7 +209,47 @@ impl Connection {
         }
     }
 
-    async fn await_sync(&self, timeout: Option<Duration>) -> bool {
+    /// Lets a command begin, in its turn; its reply is waited for with those of the next commands.
+    async fn begin_later(&mut self, mut later: Later) {
+        let begun = std::future::poll_fn(|cx| Poll::Ready(later.as_mut().poll(cx))).await;
+        let at = self.reply.len();
+        match begun {
+            Poll::Ready(_) if self.silent => {}
+            Poll::Ready(reply) if self.later.is_empty() => {
+                self.reply.buffer().extend_from_slice(&reply);
+            }
+            Poll::Ready(reply) => self.later.push((at, Box::pin(std::future::ready(reply)))),
+            Poll::Pending if self.silent => {
+                let silenced = async move {
+                    later.await;
+                    BytesMut::new()
+                };
+                self.later.push((at, Box::pin(silenced)));
+            }
+            Poll::Pending => self.later.push((at, later)),
+        }
+    }
+
+    /// Waits for the replies that are still to come and puts them in their places.
+    async fn finish_later(&mut self) {
+        if self.later.is_empty() {
+            return;
+        }
+        self.settle().await;
+        let (places, later): (Vec<usize>, Vec<Later>) =
+            std::mem::take(&mut self.later).into_iter().unzip();
+        let replies = join_all(later).await;
+        let gathered = self.reply.buffer().split();
+        let mut from = 0;
+        for (at, reply) in places.into_iter().zip(replies) {
+            self.reply.buffer().extend_from_slice(&gathered[from..at]);
+            self.reply.buffer().extend_from_slice(&reply);
+            from = at;
+        }
+        self.reply.buffer().extend_from_slice(&gathered[from..]);
+    }
+
+    async fn await_sync(&mut self, timeout: Option<Duration>) -> bool {
         let store = self.node.replica.store();
         let all = async {
             for (shard, &ticket) in self.latest.iter().enumerate() {

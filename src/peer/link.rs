@@ -125,6 +125,13 @@ impl Links {
             .is_some_and(|link| link.state.load(Ordering::Acquire) == UP)
     }
 
+    /// Whether the last attempt to reach a node failed.
+    pub fn is_down(&self, to: NodeId) -> bool {
+        self.by_node
+            .get(&to)
+            .is_some_and(|link| link.state.load(Ordering::Acquire) == DOWN)
+    }
+
     /// A request's bytes, for [`Self::call`]: made once, sent to many.
     pub fn encode(request: &Request) -> Bytes {
         let mut out = Vec::new();
@@ -138,7 +145,7 @@ impl Links {
         to: NodeId,
         body: Bytes,
         within: Duration,
-    ) -> impl Future<Output = Result<Response, CallError>> + Send + 'static {
+    ) -> impl Future<Output = Result<Response, CallError>> + Send + use<> {
         let begun = self.by_node.get(&to).map(|link| Arc::clone(&link));
         let begun = begun.and_then(|link| Some((link.begin(body)?, link)));
         async move {

@@ -51,6 +51,37 @@ impl Replica {
         self.scan_table(Table::Data, db, cursor, count)
     }
 
+    /// How many keys of a database each partition has.
+    pub fn live_by_partition(&self, db: u8) -> Vec<u64> {
+        let live = |partition| self.spaces.of(partition, db).live().max(0) as u64;
+        (0..self.partitions.count()).map(live).collect()
+    }
+
+    /// Live keys (or those with siblings) of some partitions from `cursor` on, each with its place
+    /// in the order of cursors, and where to go on. Blocks.
+    pub fn scan_parts(
+        &self,
+        db: u8,
+        cursor: u64,
+        count: usize,
+        conflicts: bool,
+        wanted: &dyn Fn(u16) -> bool,
+    ) -> Result<(u64, Vec<(u64, Vec<u8>)>), ReplicaError> {
+        let found = if conflicts {
+            self.conflicts(db, cursor, count)?
+        } else {
+            self.scan(db, cursor, count)?
+        };
+        let placed = |key: Vec<u8>| {
+            let at = Position::of(&key, self.partitions);
+            wanted(at.partition).then(|| (place(at), key))
+        };
+        Ok((
+            found.cursor,
+            found.keys.into_iter().filter_map(placed).collect(),
+        ))
+    }
+
     /// The keys with siblings from `cursor` on. Blocks.
     pub fn conflicts(&self, db: u8, cursor: u64, count: usize) -> Result<Found, ReplicaError> {
         let mut found = self.scan_table(Table::Conflict, db, cursor, count)?;
@@ -202,8 +233,12 @@ fn place_end(at: Position) -> [u8; keys::PREFIX_LEN - 1] {
     }
 }
 
+fn place(at: Position) -> u64 {
+    u64::from(at.slot.0) << HASH_BITS | at.hash >> HASH_SHIFT
+}
+
 fn next_cursor(last: Position) -> u64 {
-    let next = (u64::from(last.slot.0) << HASH_BITS | last.hash >> HASH_SHIFT) + 1;
+    let next = place(last) + 1;
     if next >> HASH_BITS >= u64::from(SLOTS) {
         0
     } else {

@@ -34,7 +34,7 @@ pub use absence::Absence;
 pub use keyspace::Found;
 pub use shared::{Hint, HintLimits, digest};
 pub use space::DATABASES;
-pub use start::{Options, Recovery};
+pub use start::{Options, Recovery, random_u64};
 
 use absence::Absences;
 use cache::{CacheKey, Cached, KeyRef, ObjectCache};

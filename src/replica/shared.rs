@@ -67,7 +67,9 @@ impl Hints {
 
     fn remove(&self, node: NodeId, bytes: u64) {
         let less = |by: u64| move |now: u64| Some(now.saturating_sub(by));
-        let _ = self.bytes.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less(bytes));
+        let _ = self
+            .bytes
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, less(bytes));
         if let Some(count) = self.by_node.get(&node) {
             let _ = count.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less(1));
         }
@@ -108,11 +110,16 @@ impl Replica {
         let _order = self.lock(located.at);
         let current = self.load(&located, false)?;
         let mut joined = current.joined(object);
-        self.spaces.of(located.at.partition, key.db).sink(&mut joined);
-        let hint = hint_for.and_then(|node| self.hint_op(located.shard, node, &located.row_key, &joined));
+        self.spaces
+            .of(located.at.partition, key.db)
+            .sink(&mut joined);
+        let hint =
+            hint_for.and_then(|node| self.hint_op(located.shard, node, &located.row_key, &joined));
         let hint = hint.transpose()?;
         if joined != *current {
-            return self.store_object(&located, &current, joined, hint).map(Some);
+            return self
+                .store_object(&located, &current, joined, hint)
+                .map(Some);
         }
         let Some(hint) = hint else { return Ok(None) };
         let ticket = self.store.enqueue(located.shard, vec![hint])?;
@@ -185,7 +192,10 @@ impl Replica {
     /// Up to `limit` hints for a node. Hints beyond their age are dropped on the way. Blocks.
     pub fn hints_for(&self, node: NodeId, limit: usize) -> Result<Vec<Hint>, ReplicaError> {
         self.settle();
-        let (from, to) = (node.0.to_be_bytes(), node.0.checked_add(1).map(u64::to_be_bytes));
+        let (from, to) = (
+            node.0.to_be_bytes(),
+            node.0.checked_add(1).map(u64::to_be_bytes),
+        );
         let to = to.map_or_else(|| vec![0xff; 9], |to| to.to_vec());
         let oldest_ms = clock::now_ms().saturating_sub(self.hints.limits.age_ms);
         let mut hints = Vec::new();
@@ -314,7 +324,9 @@ impl Replica {
         let next = |last| match Timestamp(last).observe(theirs, now_ms, drift_ms) {
             Observed::Accepted(at) | Observed::Clamped(at) => Some(at.0),
         };
-        let last = self.time.fetch_update(Ordering::AcqRel, Ordering::Acquire, next);
+        let last = self
+            .time
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, next);
         let last = Timestamp(last.unwrap_or_default());
         if matches!(last.observe(theirs, now_ms, drift_ms), Observed::Clamped(_)) {
             let before = self.counters.clamped_clocks.fetch_add(1, Ordering::Relaxed);
@@ -333,11 +345,15 @@ impl Replica {
         for shard in 0..self.store.shards() {
             let mut from = Vec::new();
             loop {
-                let rows = self.store.scan(shard, Table::Hint, &from, &[0xff; 9], PAGE)?;
+                let rows = self
+                    .store
+                    .scan(shard, Table::Hint, &from, &[0xff; 9], PAGE)?;
                 let Some((last, _)) = rows.last() else { break };
                 from = [last.as_slice(), &[0]].concat();
                 for (key, value) in rows {
-                    let node = key.first_chunk().map(|raw| NodeId(u64::from_be_bytes(*raw)));
+                    let node = key
+                        .first_chunk()
+                        .map(|raw| NodeId(u64::from_be_bytes(*raw)));
                     if let (Some(node), Some((_, hint))) = (node, read_hint(shard, &key, &value)) {
                         self.hints.add(node, hint.bytes);
                     }

@@ -290,7 +290,7 @@ fn note_key(key: &[u8]) -> Vec<u8> {
 }
 
 /// Randomness from the operating system.
-pub(super) fn random_u64() -> u64 {
+pub fn random_u64() -> u64 {
     let mut raw = [0; 8];
     getrandom::fill(&mut raw).expect("the operating system has randomness");
     u64::from_le_bytes(raw)

@@ -223,6 +223,11 @@ impl DeltaBuilder {
         self.delta.context.insert(dot);
     }
 
+    /// Marks everything that a context has seen as observed and overwritten.
+    pub fn observe(&mut self, seen: &Context) {
+        self.delta.context.join(seen);
+    }
+
     /// Writes a value under the actor's next dot.
     pub fn put(&mut self, seq: u64, at: Timestamp, element: &Element, value: Value) {
         self.cover(seq);

@@ -254,10 +254,8 @@ pub fn delta(object: &Object, change: &Change, stamp: Stamp) -> Object {
             );
         }
         Change::Resolve { seen, value } => {
-            overwrite(
-                &mut delta,
-                object.all_versions().filter(|v| seen.contains(v.dot)),
-            );
+            // Also what this copy has not heard of: the writer has.
+            delta.observe(seen);
             match value {
                 Some(value) => put(&mut delta, value.clone()),
                 None => delta.cover(stamp.first_seq),

@@ -1,0 +1,95 @@
+//! Gossip: a round a second, and joining a cluster through its seeds.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::{Instant, MissedTickBehavior};
+
+use crate::cluster::Cluster;
+use crate::logic::placement::NodeId;
+use crate::peer::Links;
+use crate::peer::message::{Request, Response};
+use crate::replica::random_u64;
+
+const ROUND: Duration = Duration::from_secs(1);
+const WITHIN: Duration = Duration::from_secs(2);
+
+/// Joins through the seeds if need be, then gossips until it is dropped.
+pub async fn gossip(cluster: Arc<Cluster>, seeds: Vec<String>) {
+    join(&cluster, &seeds).await;
+    let mut rounds = tokio::time::interval_at(Instant::now() + ROUND / 10, ROUND);
+    rounds.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        rounds.tick().await;
+        cluster.beat();
+        let random = [random_u64(), random_u64(), random_u64()];
+        let partners = cluster.with_membership(|m| m.partners(|id| cluster.answers(id), random));
+        // One silent partner must not hold up the round.
+        let exchanges = partners
+            .into_iter()
+            .map(|partner| exchange(&cluster, partner));
+        futures_util::future::join_all(exchanges).await;
+    }
+}
+
+async fn exchange(cluster: &Cluster, partner: NodeId) {
+    let digest = cluster.with_membership(|membership| membership.digest());
+    let body = Links::encode(&Request::Gossip(digest));
+    match cluster.links().call(partner, body, WITHIN).await {
+        Ok(Response::Gossip(reply)) => {
+            cluster.hear(&reply.digest);
+            let push = cluster.with_membership(|membership| membership.pick(&reply.wanted));
+            if !reply.newer.is_empty() {
+                cluster.change(|membership| membership.learn(reply.newer));
+            }
+            if !push.is_empty() {
+                let body = Links::encode(&Request::Push(push));
+                let _ = cluster.links().call(partner, body, WITHIN).await;
+            }
+        }
+        Ok(other) => tracing::debug!(%partner, ?other, "no gossip"),
+        Err(_) => cluster.failed(partner),
+    }
+}
+
+/// Asks the seeds until one takes this node in, or it is told again what it knows. The first seed
+/// of a list, and a node without seeds, makes the cluster.
+async fn join(cluster: &Cluster, seeds: &[String]) {
+    let me = cluster.with_membership(|membership| membership.me().clone());
+    if !cluster.has_joined() && seeds.first().is_none_or(|seed| *seed == me.peer_address) {
+        cluster.found(random_u64().max(1));
+        tracing::info!(
+            cluster = cluster.identity().cluster,
+            "a new cluster is made"
+        );
+        return;
+    }
+    let mut complained = false;
+    while !cluster.has_joined() {
+        for seed in seeds.iter().filter(|seed| **seed != me.peer_address) {
+            let request = Request::Join(me.clone());
+            match cluster.links().call_address(seed, &request, WITHIN).await {
+                Ok((
+                    _,
+                    Response::Welcome {
+                        cluster: id,
+                        members,
+                    },
+                )) => {
+                    tracing::info!(%seed, members = members.len(), "joined the cluster");
+                    cluster.belong(id, members);
+                    return;
+                }
+                Ok((_, Response::Refused(reason))) if !complained => {
+                    tracing::warn!(%seed, %reason, "a seed did not take this node in, trying again");
+                }
+                Err(error) if !complained => {
+                    tracing::warn!(%seed, %error, "a seed does not answer, trying again");
+                }
+                _ => {}
+            }
+        }
+        complained = true;
+        tokio::time::sleep(ROUND / 2).await;
+    }
+}

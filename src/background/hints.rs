@@ -1,0 +1,127 @@
+//! Hinted handoff (the paper's §4.6): what was kept for a node while it was away is sent when it is
+//! back, and forgotten when it has it.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::future::join_all;
+
+use crate::cluster::Cluster;
+use crate::logic::causal::Object;
+use crate::logic::placement::{NodeId, slot_of};
+use crate::logic::row;
+use crate::peer::Links;
+use crate::peer::message::{Request, Response, WireKey};
+use crate::replica::{DATABASES, Hint, Key, Replica, ReplicaError};
+
+const LOOK_EVERY: Duration = Duration::from_millis(500);
+const WITHIN: Duration = Duration::from_secs(5);
+/// Hints sent at a time: the next ones go when all of these are answered.
+const BATCH: usize = 256;
+
+/// Hands hints over until it is dropped.
+pub async fn hand_over_hints(cluster: Arc<Cluster>, replica: Arc<Replica>) {
+    let mut answering: BTreeSet<NodeId> = BTreeSet::new();
+    loop {
+        tokio::time::sleep(LOOK_EVERY).await;
+        let me = cluster.me();
+        for member in cluster.members().into_iter().filter(|m| m.id != me) {
+            if !cluster.answers(member.id) {
+                answering.remove(&member.id);
+                continue;
+            }
+            if answering.insert(member.id) {
+                send_floors(&cluster, &replica, member.id).await;
+            }
+            match hand_over(&cluster, &replica, member.id).await {
+                Ok(0) => {}
+                Ok(sent) => tracing::info!(to = %member.name, sent, "hints handed over"),
+                Err(error) => tracing::warn!(to = %member.name, %error, "handing hints over waits"),
+            }
+        }
+    }
+}
+
+/// A node that was away may have missed a flush.
+async fn send_floors(cluster: &Cluster, replica: &Replica, to: NodeId) {
+    for db in 0..DATABASES {
+        let floor = replica.common_floor(db);
+        if floor.is_empty() {
+            continue;
+        }
+        let mut context = Vec::new();
+        row::put_context(&mut context, &floor);
+        let body = Links::encode(&Request::Floor {
+            db: Some(db),
+            context: context.into(),
+        });
+        let _ = cluster.links().call(to, body, WITHIN).await;
+    }
+}
+
+/// Sends what is kept for a node; returns how much it took.
+async fn hand_over(
+    cluster: &Cluster,
+    replica: &Arc<Replica>,
+    to: NodeId,
+) -> Result<usize, ReplicaError> {
+    let mut sent = 0;
+    loop {
+        let hints = {
+            let replica = Arc::clone(replica);
+            let read = tokio::task::spawn_blocking(move || replica.hints_for(to, BATCH));
+            read.await.unwrap_or_else(|_| Ok(Vec::new()))?
+        };
+        if hints.is_empty() {
+            return Ok(sent);
+        }
+        let taken = join_all(hints.iter().map(|hint| send(cluster, replica, to, hint))).await;
+        let mut refused = false;
+        for (hint, object) in hints.iter().zip(taken) {
+            let Some(object) = object? else {
+                refused = true;
+                continue;
+            };
+            replica.drop_hint(to, hint)?;
+            sent += 1;
+            let partition = cluster.options().partitions.of(slot_of(&hint.name));
+            if !cluster.owns(partition) {
+                replica.forget(hint, &object)?;
+            }
+        }
+        if refused {
+            return Ok(sent);
+        }
+    }
+}
+
+/// Sends one object; `None` when it was not taken.
+async fn send(
+    cluster: &Cluster,
+    replica: &Replica,
+    to: NodeId,
+    hint: &Hint,
+) -> Result<Option<Arc<Object>>, ReplicaError> {
+    let object = replica.read(Key {
+        db: hint.db,
+        name: &hint.name,
+    })?;
+    let body = Links::encode(&Request::Apply {
+        key: WireKey {
+            db: hint.db,
+            name: Bytes::copy_from_slice(&hint.name),
+        },
+        object: row::encode(&object).into(),
+        hint_for: None,
+    });
+    Ok(match cluster.links().call(to, body, WITHIN).await {
+        Ok(Response::Done) => Some(object),
+        Ok(_) => None,
+        Err(_) => {
+            cluster.failed(to);
+            None
+        }
+    })
+}

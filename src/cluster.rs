@@ -1,0 +1,362 @@
+//! This node's view of its cluster: the members, the table of owners, and who answers.
+//!
+//! The member table is a join and is the same everywhere in the end; who answers is this node's own
+//! opinion. Not here: gossip's rounds (`background`), and what is done with the view (`coordinator`).
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, OnceLock};
+use std::time::Instant;
+
+use parking_lot::{Mutex, RwLock};
+use tokio::sync::Notify;
+
+use crate::clock;
+use crate::logic::codec::{DecodeError, Reader, put_bytes, put_varint};
+use crate::logic::membership::{
+    Detector, Digest, Member, Membership, decode_member, encode_member,
+};
+use crate::logic::placement::{NodeId, Partitions, Table};
+use crate::logic::quorum::Targets;
+use crate::peer::{Identity, Links};
+
+/// The layout of what is written down.
+const VERSION: u8 = 1;
+
+/// What is agreed when a cluster is made, and how patient this node is.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    /// The number of partitions (Q).
+    pub partitions: Partitions,
+    /// Owners a key (N).
+    pub n: u8,
+    /// The suspicion from which a member is skipped.
+    pub phi_threshold: f64,
+    /// What proves the cluster's secret.
+    pub key: [u8; 32],
+}
+
+/// What a node has written down about its cluster.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Notes {
+    /// This node.
+    pub node: NodeId,
+    /// Its cluster; 0 for none.
+    pub cluster: u64,
+    /// Everybody that was ever known.
+    pub members: Vec<Member>,
+}
+
+/// The view.
+pub struct Cluster {
+    options: Options,
+    identity: Arc<RwLock<Identity>>,
+    links: Arc<Links>,
+    state: RwLock<State>,
+    detectors: Mutex<BTreeMap<NodeId, Detector>>,
+    started: Instant,
+    changed: Notify,
+}
+
+struct State {
+    membership: Membership,
+    placement: Arc<Placement>,
+}
+
+/// The owners of every partition, with the lists of who comes after them.
+struct Placement {
+    events: u64,
+    table: Table,
+    lists: Vec<OnceLock<Vec<NodeId>>>,
+}
+
+impl Placement {
+    fn of(membership: &Membership, options: &Options) -> Arc<Self> {
+        let count = usize::from(options.partitions.count());
+        let table = Table::new(
+            &membership.placed(),
+            options.partitions,
+            usize::from(options.n),
+        );
+        Arc::new(Self {
+            events: membership.events(),
+            table,
+            lists: (0..count).map(|_| OnceLock::new()).collect(),
+        })
+    }
+
+    fn preference_list(&self, partition: u16) -> &[NodeId] {
+        self.lists[usize::from(partition)].get_or_init(|| self.table.preference_list(partition))
+    }
+}
+
+impl Cluster {
+    /// The view of a node that knows itself and what it has written down.
+    pub fn new(me: Member, notes: Notes, options: Options) -> Arc<Self> {
+        let identity = Arc::new(RwLock::new(Identity {
+            node: me.id,
+            cluster: notes.cluster,
+            partitions: options.partitions.count(),
+            n: options.n,
+            key: options.key,
+        }));
+        let asked = Arc::clone(&identity);
+        let links = Arc::new(Links::new(move || *asked.read()));
+        let membership = Membership::new(me, notes.members);
+        let cluster = Self {
+            state: RwLock::new(State {
+                placement: Placement::of(&membership, &options),
+                membership,
+            }),
+            options,
+            identity,
+            links,
+            detectors: Mutex::default(),
+            started: clock::monotonic(),
+            changed: Notify::new(),
+        };
+        cluster.connect();
+        Arc::new(cluster)
+    }
+
+    /// Who this node is to others.
+    pub fn identity(&self) -> Identity {
+        *self.identity.read()
+    }
+
+    /// This node.
+    pub fn me(&self) -> NodeId {
+        self.identity.read().node
+    }
+
+    /// Whether this node belongs to a cluster.
+    pub fn has_joined(&self) -> bool {
+        self.identity.read().cluster != 0
+    }
+
+    /// What was agreed.
+    pub fn options(&self) -> &Options {
+        &self.options
+    }
+
+    /// The links to the others.
+    pub fn links(&self) -> &Arc<Links> {
+        &self.links
+    }
+
+    /// Reads the member table.
+    pub fn with_membership<R>(&self, read: impl FnOnce(&Membership) -> R) -> R {
+        read(&self.state.read().membership)
+    }
+
+    /// The members of the cluster, by id.
+    pub fn members(&self) -> Vec<Member> {
+        self.with_membership(|membership| membership.present().cloned().collect())
+    }
+
+    /// The name of a member, or its id.
+    pub fn name_of(&self, id: NodeId) -> String {
+        let known = |m: &Membership| m.member(id).map(|member| member.name.clone());
+        self.with_membership(known)
+            .unwrap_or_else(|| id.to_string())
+    }
+
+    /// How many joins and leaves this node knows.
+    pub fn events(&self) -> u64 {
+        self.state.read().placement.events
+    }
+
+    /// Changes the member table and follows: owners, links, what is written down.
+    pub fn change<R>(&self, change: impl FnOnce(&mut Membership) -> R) -> R {
+        let result = {
+            let mut state = self.state.write();
+            let result = change(&mut state.membership);
+            if state.membership.events() != state.placement.events {
+                state.placement = Placement::of(&state.membership, &self.options);
+            }
+            result
+        };
+        self.connect();
+        self.changed.notify_one();
+        result
+    }
+
+    /// Counts a gossip round.
+    pub fn beat(&self) {
+        self.state.write().membership.beat();
+    }
+
+    /// Takes heartbeats in.
+    pub fn hear(&self, digest: &[Digest]) {
+        let heard = self.state.write().membership.hear(digest);
+        let now_ms = self.now_ms();
+        let mut detectors = self.detectors.lock();
+        for id in heard {
+            let detector = detectors.entry(id).or_insert_with(|| Detector::new(now_ms));
+            detector.heard(now_ms);
+        }
+    }
+
+    /// Becomes the first member of a new cluster.
+    pub fn found(&self, cluster: u64) {
+        self.identity.write().cluster = cluster;
+        self.change(|membership| membership.describe(|me| me.joined = 1));
+    }
+
+    /// Becomes a member of a cluster that has taken this node in.
+    pub fn belong(&self, cluster: u64, members: Vec<Member>) {
+        self.identity.write().cluster = cluster;
+        self.change(|membership| membership.learn(members));
+    }
+
+    /// Waits until there is something new to write down.
+    pub async fn changed(&self) {
+        self.changed.notified().await;
+    }
+
+    /// What is to be written down.
+    pub fn notes(&self) -> Notes {
+        let Identity { node, cluster, .. } = self.identity();
+        let members = self.with_membership(|membership| membership.all().cloned().collect());
+        Notes {
+            node,
+            cluster,
+            members,
+        }
+    }
+
+    /// Whether a member is worth asking.
+    pub fn answers(&self, id: NodeId) -> bool {
+        if id == self.me() {
+            return true;
+        }
+        let now_ms = self.now_ms();
+        let detectors = self.detectors.lock();
+        let suspected = |d: &Detector| d.is_suspected(now_ms, self.options.phi_threshold);
+        !self.links.is_down(id) && !detectors.get(&id).is_some_and(suspected)
+    }
+
+    /// A member did not do what it was asked.
+    pub fn failed(&self, id: NodeId) {
+        let now_ms = self.now_ms();
+        let mut detectors = self.detectors.lock();
+        detectors
+            .entry(id)
+            .or_insert_with(|| Detector::new(now_ms))
+            .failed();
+    }
+
+    /// How suspicious a member is, and for how many milliseconds it has been silent.
+    pub fn suspicion(&self, id: NodeId) -> (f64, u64) {
+        let now_ms = self.now_ms();
+        let detectors = self.detectors.lock();
+        let found = detectors.get(&id);
+        found.map_or((0.0, 0), |d| (d.phi(now_ms), d.silent_ms(now_ms)))
+    }
+
+    /// The owners of a partition, the coordinator first.
+    pub fn owners(&self, partition: u16) -> Vec<NodeId> {
+        self.state.read().placement.table.owners(partition).to_vec()
+    }
+
+    /// Whether this node owns a partition.
+    pub fn owns(&self, partition: u16) -> bool {
+        let me = self.me();
+        self.state
+            .read()
+            .placement
+            .table
+            .owners(partition)
+            .contains(&me)
+    }
+
+    /// How many partitions a member owns.
+    pub fn load(&self, id: NodeId) -> usize {
+        self.state.read().placement.table.load(id)
+    }
+
+    /// All members in the order in which they are asked.
+    pub fn preference_list(&self, partition: u16) -> Vec<NodeId> {
+        self.placement().preference_list(partition).to_vec()
+    }
+
+    /// Who runs requests on a partition's keys: the first of the list that answers.
+    pub fn coordinator(&self, partition: u16) -> NodeId {
+        let placement = self.placement();
+        let owners = placement.table.owners(partition);
+        if let Some(&first) = owners.first()
+            && self.answers(first)
+        {
+            return first;
+        }
+        let list = placement.preference_list(partition);
+        let first = list.iter().copied().find(|id| self.answers(*id));
+        first.unwrap_or_else(|| self.me())
+    }
+
+    /// Whom this node asks, when it coordinates.
+    pub fn targets(&self, partition: u16) -> Targets {
+        let placement = self.placement();
+        let me = self.me();
+        let owners = placement.table.owners(partition);
+        let rest = &placement.preference_list(partition)[owners.len()..];
+        let others = |list: &[NodeId]| list.iter().copied().filter(|id| *id != me).collect();
+        let mut fallbacks: Vec<NodeId> = others(rest);
+        fallbacks.retain(|id| self.answers(*id));
+        Targets {
+            owners: others(owners),
+            fallbacks,
+        }
+    }
+
+    /// How many members that could hold a key answer.
+    pub fn reachable(&self, partition: u16) -> usize {
+        let list = self.preference_list(partition);
+        list.into_iter().filter(|id| self.answers(*id)).count()
+    }
+
+    fn placement(&self) -> Arc<Placement> {
+        Arc::clone(&self.state.read().placement)
+    }
+
+    fn connect(&self) {
+        let me = self.me();
+        for member in self.members().iter().filter(|member| member.id != me) {
+            self.links.set_address(member.id, &member.peer_address);
+        }
+    }
+
+    fn now_ms(&self) -> u64 {
+        clock::monotonic().duration_since(self.started).as_millis() as u64
+    }
+}
+
+impl Notes {
+    /// As bytes, for the disk.
+    pub fn encode(&self) -> Vec<u8> {
+        let mut out = vec![VERSION];
+        out.extend_from_slice(&self.node.0.to_le_bytes());
+        out.extend_from_slice(&self.cluster.to_le_bytes());
+        put_varint(&mut out, self.members.len() as u64);
+        for member in &self.members {
+            put_bytes(&mut out, &encode_member(member));
+        }
+        out
+    }
+
+    /// Reads what [`Self::encode`] wrote.
+    pub fn decode(raw: &[u8]) -> Result<Self, DecodeError> {
+        let mut r = Reader(raw);
+        match r.u8()? {
+            VERSION => {}
+            other => return Err(DecodeError::Version(other)),
+        }
+        let (node, cluster) = (NodeId(r.u64_le()?), r.u64_le()?);
+        let count = r.count(1)?;
+        let members: Result<_, _> = (0..count).map(|_| decode_member(r.bytes()?)).collect();
+        Ok(Self {
+            node,
+            cluster,
+            members: members?,
+        })
+    }
+}

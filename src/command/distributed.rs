@@ -1,0 +1,446 @@
+//! Commands in a cluster: each runs at the coordinator of its keys.
+//!
+//! This file decides where a command runs and brings its reply back. What runs there is the same
+//! handler that a lone node runs, between the two halves that `coordinator` adds: a read quorum
+//! before it, the replication of what it wrote after it.
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use bytes::{Bytes, BytesMut};
+use futures_util::future::join_all;
+use tokio::sync::{Mutex, MutexGuard};
+
+use super::args::{Args, OwnedArgs};
+use super::error::Error;
+use super::session::Session;
+use super::table::{self, Flags, Spec};
+use super::{After, Ctx, Node, everywhere};
+use crate::coordinator::{Coordinator, Forwarded, Quorum, QuorumError};
+use crate::logic::placement::{NodeId, key_hash};
+use crate::net::resp::{Protocol, Reply};
+use crate::peer::message::Command;
+use crate::replica::Written;
+
+/// A command's reply, when it is there.
+pub type Later = Pin<Box<dyn Future<Output = BytesMut> + Send>>;
+
+/// How often a command is handed on before somebody has to run it.
+pub(super) const MAX_HOPS: u8 = 3;
+const LANES: usize = 1_024;
+/// Commands that are taken apart by coordinator and put together again.
+const SPLIT: &[&str] = &["del", "exists", "mget", "mset", "touch", "unlink"];
+
+/// For whom a command runs.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Who {
+    pub(super) db: u8,
+    pub(super) protocol: Protocol,
+    pub(super) quorum: Quorum,
+    pub(super) hops: u8,
+}
+
+impl Who {
+    pub(super) fn of(ctx: &Ctx<'_>, coordinator: &Coordinator) -> Self {
+        Self {
+            db: ctx.session.db,
+            protocol: ctx.reply.protocol(),
+            quorum: ctx.session.quorum.unwrap_or(coordinator.quorum()),
+            hops: MAX_HOPS,
+        }
+    }
+}
+
+/// Commands on one key take turns at its coordinator: from the read quorum before the command to its
+/// local step. Fair, so that a connection's commands keep their order.
+pub struct Lanes(Box<[Mutex<()>]>);
+
+impl Default for Lanes {
+    fn default() -> Self {
+        Self((0..LANES).map(|_| Mutex::new(())).collect())
+    }
+}
+
+impl Lanes {
+    async fn enter<'a>(&'a self, keys: &[&[u8]]) -> Vec<MutexGuard<'a, ()>> {
+        let mut lanes: Vec<usize> = keys
+            .iter()
+            .map(|key| key_hash(key) as usize % LANES)
+            .collect();
+        // In one order for everybody: nobody waits for somebody who waits for him.
+        lanes.sort_unstable();
+        lanes.dedup();
+        let mut guards = Vec::with_capacity(lanes.len());
+        for lane in lanes {
+            guards.push(self.0[lane].lock().await);
+        }
+        guards
+    }
+}
+
+/// Begins a command that does not run here and at once. `None`: it does.
+pub(super) fn start(
+    ctx: &mut Ctx<'_>,
+    coordinator: &Arc<Coordinator>,
+    spec: &'static Spec,
+    args: Args<'_>,
+) -> Option<Later> {
+    let who = Who::of(ctx, coordinator);
+    let node = Arc::clone(ctx.node);
+    match spec.name {
+        "exec" => return super::transactions::exec_in_cluster(ctx, who),
+        "watch" => return Some(super::transactions::watch_in_cluster(ctx, who, args)),
+        _ => {}
+    }
+    if !needs_cluster(spec) {
+        return None;
+    }
+    if !coordinator.cluster().has_joined() {
+        return Some(at_once(who, Error::ClusterDown));
+    }
+    Some(begin(node, who, spec, args.to_owned()))
+}
+
+/// Whether a command is more than this node's own business.
+pub(super) fn needs_cluster(spec: &Spec) -> bool {
+    let on_keys = spec.has(Flags::READ) || spec.has(Flags::WRITE);
+    on_keys && (spec.keys.0 != 0 || everywhere::is(spec)) && spec.parent != "ringwood"
+        || spec.name == "swapdb"
+        || everywhere::is(spec)
+}
+
+fn at_once(who: Who, error: Error) -> Later {
+    Box::pin(async move { error_reply(who, &error) })
+}
+
+/// Runs a command wherever it belongs.
+pub(super) fn begin(node: Arc<Node>, who: Who, spec: &'static Spec, words: OwnedArgs) -> Later {
+    if spec.name == "swapdb" {
+        return at_once(
+            who,
+            Error::text("ERR SWAPDB is not allowed in cluster mode"),
+        );
+    }
+    if everywhere::is(spec) {
+        return everywhere::begin(node, who, spec, words);
+    }
+    let Some(coordinator) = node.coordinator.clone() else {
+        return at_once(who, Error::ClusterDown);
+    };
+    let args = words.as_args();
+    let mut places: BTreeMap<NodeId, Vec<usize>> = BTreeMap::new();
+    for position in spec.key_positions(args.len()) {
+        let Some(key) = args.get(position) else {
+            return at_once(who, Error::Arity(spec.full_name().into()));
+        };
+        places
+            .entry(coordinator.coordinator_of(key))
+            .or_default()
+            .push(position);
+    }
+    if places.len() > 1 && spec.name == "msetnx" {
+        return at_once(who, Error::CrossSlot);
+    }
+    if places.len() > 1 && SPLIT.contains(&spec.name) && well_formed(spec, args) {
+        return Box::pin(split(node, who, spec, words, places));
+    }
+    Box::pin(single(node, who, spec, words))
+}
+
+fn well_formed(spec: &Spec, args: Args<'_>) -> bool {
+    spec.name != "mset" || args.len() % 2 == 1
+}
+
+/// Runs a command at the coordinator of its first key.
+async fn single(node: Arc<Node>, who: Who, spec: &'static Spec, words: OwnedArgs) -> BytesMut {
+    let Some(coordinator) = node.coordinator.clone() else {
+        return error_reply(who, &Error::ClusterDown);
+    };
+    let me = coordinator.cluster().me();
+    let first = spec.key_positions(words.as_args().len())[0];
+    for _ in 0..=usize::from(MAX_HOPS) {
+        let to = coordinator.coordinator_of(words.as_args().at(first));
+        if to == me || who.hops == 0 {
+            break;
+        }
+        let command = Command {
+            events: coordinator.cluster().events(),
+            hops: who.hops - 1,
+            db: who.db,
+            protocol: if who.protocol == Protocol::Resp3 {
+                3
+            } else {
+                2
+            },
+            r: who.quorum.r,
+            w: who.quorum.w,
+            words: words
+                .as_args()
+                .from(0)
+                .map(Bytes::copy_from_slice)
+                .collect(),
+        };
+        match coordinator
+            .forward(to, &command, may_repeat(spec, words.as_args()))
+            .await
+        {
+            Ok(Forwarded::Reply(reply)) => return BytesMut::from(&reply[..]),
+            Ok(Forwarded::Elsewhere) => {}
+            Err(error) => return quorum_reply(&node, who, error),
+        }
+    }
+    coordinate(node, coordinator, who, spec, words).await
+}
+
+/// Whether a command that may have run can run again: reads, and writes that say what shall be.
+fn may_repeat(spec: &Spec, args: Args<'_>) -> bool {
+    const SAYS_WHAT_SHALL_BE: &[&str] = &[
+        "set",
+        "setex",
+        "psetex",
+        "mset",
+        "del",
+        "unlink",
+        "expire",
+        "pexpire",
+        "expireat",
+        "pexpireat",
+        "persist",
+        "setrange",
+        "touch",
+    ];
+    !spec.has(Flags::WRITE)
+        || (SAYS_WHAT_SHALL_BE.contains(&spec.name) && is_unconditional(spec, args))
+}
+
+/// A write whose outcome and reply do not depend on what was there.
+fn is_blind(spec: &Spec, args: Args<'_>) -> bool {
+    matches!(spec.name, "set" | "setex" | "psetex" | "mset") && is_unconditional(spec, args)
+}
+
+fn is_unconditional(spec: &Spec, args: Args<'_>) -> bool {
+    let depends = |nth: usize| {
+        ["NX", "XX", "GET", "KEEPTTL"]
+            .iter()
+            .any(|word| args.is(nth, word))
+    };
+    spec.name != "set" || !(3..args.len()).any(depends)
+}
+
+/// Runs a command here: this node coordinates its keys.
+async fn coordinate(
+    node: Arc<Node>,
+    coordinator: Arc<Coordinator>,
+    who: Who,
+    spec: &'static Spec,
+    words: OwnedArgs,
+) -> BytesMut {
+    let keys: Vec<&[u8]> = key_words(spec, &words);
+    let Quorum { r, w } = who.quorum;
+    let lanes = node.lanes.enter(&keys).await;
+    if spec.has(Flags::WRITE) {
+        for key in &keys {
+            if let Err(error) = coordinator.check_reachable(key, w) {
+                return quorum_reply(&node, who, error);
+            }
+        }
+    }
+    if !is_blind(spec, words.as_args()) {
+        let refreshed = keys.iter().map(|key| coordinator.refresh(who.db, key, r));
+        for refreshed in join_all(refreshed).await {
+            if let Err(error) = refreshed {
+                return quorum_reply(&node, who, error);
+            }
+        }
+    }
+    let (reply, written) = run_here(&node, who, spec, words.as_args());
+    let deltas = written.iter().filter_map(|w| w.delta.as_deref());
+    let copies: Vec<_> = deltas
+        .map(|delta| coordinator.replicate(delta, w))
+        .collect();
+    drop(lanes);
+    if written.is_empty() {
+        return reply;
+    }
+    if let Err(error) = commit(&node, &written).await {
+        return error_reply(who, &error);
+    }
+    for copy in copies {
+        if let Err(error) = copy.await {
+            return quorum_reply(&node, who, error);
+        }
+    }
+    reply
+}
+
+fn key_words<'a>(spec: &Spec, words: &'a OwnedArgs) -> Vec<&'a [u8]> {
+    let args = words.as_args();
+    let positions = spec.key_positions(args.len());
+    positions
+        .into_iter()
+        .map(|position| args.at(position))
+        .collect()
+}
+
+/// Waits until this node's part of a write is committed.
+pub(super) async fn commit(node: &Node, written: &[Written]) -> Result<(), Error> {
+    let store = node.replica.store();
+    // Others with writes for the same batch queue theirs first.
+    tokio::task::yield_now().await;
+    for write in written {
+        store.kick(write.shard);
+    }
+    for write in written {
+        let committed = store
+            .progress(write.shard)
+            .wait_committed(write.ticket)
+            .await;
+        committed.map_err(|_| Error::MisConf)?;
+    }
+    Ok(())
+}
+
+/// Runs a handler against this node's copies.
+pub(super) fn run_here(
+    node: &Arc<Node>,
+    who: Who,
+    spec: &'static Spec,
+    args: Args<'_>,
+) -> (BytesMut, Vec<Written>) {
+    let mut session = Session::new(Arc::clone(&node.inner_client), true);
+    session.db = who.db;
+    let mut reply = Reply::default();
+    reply.set_protocol(who.protocol);
+    let mut written = Vec::new();
+    let mut ctx = Ctx {
+        node,
+        session: &mut session,
+        reply: &mut reply,
+        written: &mut written,
+        after: After::Nothing,
+    };
+    super::run_gated(&mut ctx, spec, args);
+    (std::mem::take(reply.buffer()), written)
+}
+
+/// Runs each coordinator's part and puts the replies together.
+async fn split(
+    node: Arc<Node>,
+    who: Who,
+    spec: &'static Spec,
+    words: OwnedArgs,
+    places: BTreeMap<NodeId, Vec<usize>>,
+) -> BytesMut {
+    let args = words.as_args();
+    let parts: Vec<Vec<usize>> = places.into_values().collect();
+    let run = |positions: &Vec<usize>| {
+        let mut part = OwnedArgs::default();
+        part.push(args.at(0));
+        for &position in positions {
+            part.push(args.at(position));
+            if spec.name == "mset" {
+                part.push(args.at(position + 1));
+            }
+        }
+        single(Arc::clone(&node), who, spec, part)
+    };
+    let replies = join_all(parts.iter().map(run)).await;
+    if let Some(error) = replies.iter().find(|reply| reply.first() == Some(&b'-')) {
+        return error.clone();
+    }
+    let mut out = Reply::default();
+    out.set_protocol(who.protocol);
+    match spec.name {
+        "mset" => out.ok(),
+        "mget" => {
+            let mut values: BTreeMap<usize, &[u8]> = BTreeMap::new();
+            for (positions, reply) in parts.iter().zip(&replies) {
+                let elements = elements(reply);
+                values.extend(positions.iter().copied().zip(elements));
+            }
+            out.array(values.len());
+            for value in values.values() {
+                out.buffer().extend_from_slice(value);
+            }
+        }
+        _ => out.integer(replies.iter().map(|reply| integer(reply)).sum()),
+    }
+    std::mem::take(out.buffer())
+}
+
+/// The number in `:n\r\n`.
+fn integer(reply: &[u8]) -> i64 {
+    let text = reply
+        .strip_prefix(b":")
+        .and_then(|rest| rest.strip_suffix(b"\r\n"));
+    let text = text.and_then(|digits| std::str::from_utf8(digits).ok());
+    text.and_then(|digits| digits.parse().ok()).unwrap_or(0)
+}
+
+/// The elements of an array of bulks and nils, each as it stands in the reply.
+fn elements(reply: &[u8]) -> Vec<&[u8]> {
+    let line_end = |from: usize| memchr::memchr(b'\n', &reply[from..]).map(|at| from + at + 1);
+    let mut out = Vec::new();
+    let Some(mut at) = line_end(0) else {
+        return out;
+    };
+    while let Some(end) = line_end(at) {
+        let len = std::str::from_utf8(&reply[at + 1..end - 2]).ok();
+        let len = len.and_then(|digits| digits.parse::<usize>().ok());
+        let end = len
+            .filter(|_| reply[at] == b'$')
+            .map_or(end, |len| end + len + 2);
+        out.push(&reply[at..end.min(reply.len())]);
+        at = end;
+    }
+    out
+}
+
+pub(super) fn error_reply(who: Who, error: &Error) -> BytesMut {
+    let mut reply = Reply::default();
+    reply.set_protocol(who.protocol);
+    reply.error(&error.to_string());
+    std::mem::take(reply.buffer())
+}
+
+fn quorum_reply(node: &Node, who: Who, error: QuorumError) -> BytesMut {
+    let error = Error::from(error);
+    node.stats.count_error(&error);
+    error_reply(who, &error)
+}
+
+/// Runs a command that another node has sent.
+pub(super) fn forwarded(node: &Arc<Node>, command: Command) -> Later {
+    let protocol = if command.protocol == 3 {
+        Protocol::Resp3
+    } else {
+        Protocol::Resp2
+    };
+    let defaults = node
+        .coordinator
+        .as_ref()
+        .map_or(Quorum { r: 1, w: 1 }, |c| c.quorum());
+    let or = |given: u8, default: u8| if given == 0 { default } else { given };
+    let who = Who {
+        db: command.db.min(crate::replica::DATABASES - 1),
+        protocol,
+        quorum: Quorum {
+            r: or(command.r, defaults.r),
+            w: or(command.w, defaults.w),
+        },
+        hops: command.hops.min(MAX_HOPS),
+    };
+    let mut words = OwnedArgs::default();
+    for word in &command.words {
+        words.push(word);
+    }
+    let spec = table::find(words.as_args());
+    match spec.filter(|spec| spec.keys.0 != 0 && !words.as_args().is_empty()) {
+        Some(spec) if super::arity_fits(spec, words.as_args()) => {
+            Box::pin(single(Arc::clone(node), who, spec, words))
+        }
+        _ => at_once(who, Error::Syntax),
+    }
+}

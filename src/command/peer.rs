@@ -1,0 +1,209 @@
+//! What this node answers to others: the other side of `coordinator` and `distributed`.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::{Node, distributed, everywhere};
+use crate::logic::membership::Member;
+use crate::logic::placement::NodeId;
+use crate::logic::row;
+use crate::peer::message::{Request, Response, WireKey};
+use crate::peer::{Answer, Handler, Identity};
+use crate::replica::{DATABASES, Key, digest};
+use crate::storage::keys::MAX_KEY_LEN;
+
+/// The handler of a node in a cluster.
+pub struct PeerHandler(pub Arc<Node>);
+
+impl Handler for PeerHandler {
+    fn identity(&self) -> Identity {
+        let coordinator = self.0.coordinator.as_ref();
+        coordinator
+            .expect("only a node in a cluster listens")
+            .cluster()
+            .identity()
+    }
+
+    fn start(&self, from: NodeId, request: Request) -> Answer {
+        let node = Arc::clone(&self.0);
+        if let Some(coordinator) = &node.coordinator {
+            let members = coordinator.cluster();
+            let known = members.with_membership(|m| m.member(from).is_some_and(Member::is_present));
+            let stranger = matches!(
+                request,
+                Request::Join(_) | Request::Gossip(_) | Request::Push(_)
+            );
+            if !known && !stranger {
+                return refuse("the asker is not a member");
+            }
+        }
+        match request {
+            Request::Apply {
+                key,
+                object,
+                hint_for,
+            } => apply(node, &key, &object, hint_for),
+            Request::Forward(command) => {
+                let later = distributed::forwarded(&node, command);
+                Box::pin(async move { Response::Reply(later.await.freeze()) })
+            }
+            request => Box::pin(answer(node, request)),
+        }
+    }
+}
+
+fn refuse(reason: &str) -> Answer {
+    let reason = reason.to_owned();
+    Box::pin(async move { Response::Refused(reason) })
+}
+
+fn checked(key: &WireKey) -> Result<Key<'_>, Response> {
+    if key.db >= DATABASES || key.name.len() > MAX_KEY_LEN {
+        return Err(Response::Refused("no such key is possible".into()));
+    }
+    Ok(Key {
+        db: key.db,
+        name: &key.name,
+    })
+}
+
+/// The write is ordered before this returns; the answer waits until it is committed.
+fn apply(node: Arc<Node>, key: &WireKey, raw: &[u8], hint_for: Option<NodeId>) -> Answer {
+    let written = checked(key).and_then(|key| {
+        let refused = |reason: String| Response::Refused(reason);
+        let object = row::decode(raw).map_err(|e| refused(e.to_string()))?;
+        let _shared = node.gate.read();
+        let joined = node.replica.join(key, object, hint_for);
+        joined.map_err(|e| refused(e.to_string()))
+    });
+    Box::pin(async move {
+        match written {
+            Err(refused) => refused,
+            Ok(None) => Response::Done,
+            Ok(Some(written)) => match distributed::commit(&node, &[written]).await {
+                Ok(()) => Response::Done,
+                Err(error) => Response::Refused(error.to_string()),
+            },
+        }
+    })
+}
+
+/// Answers what has no order to keep.
+pub(super) async fn answer(node: Arc<Node>, request: Request) -> Response {
+    match request {
+        Request::Gossip(digest) => {
+            let Some(coordinator) = &node.coordinator else {
+                return Response::Refused("not in a cluster".into());
+            };
+            let cluster = coordinator.cluster();
+            let reply = cluster.with_membership(|membership| membership.answer(&digest));
+            cluster.hear(&digest);
+            Response::Gossip(reply)
+        }
+        Request::Push(members) => {
+            if let Some(coordinator) = &node.coordinator {
+                coordinator
+                    .cluster()
+                    .change(|membership| membership.learn(members));
+            }
+            Response::Done
+        }
+        Request::Join(member) => join(&node, member),
+        Request::Fetch {
+            key,
+            digest: theirs,
+        } => fetch(&node, &key, theirs),
+        Request::Everything => {
+            let mut raw = Vec::new();
+            row::put_context(&mut raw, &node.replica.everything_written());
+            Response::Context(raw.into())
+        }
+        Request::Floor { db, context } => {
+            if db.is_some_and(|db| db >= DATABASES) {
+                return Response::Refused("no such database".into());
+            }
+            match everywhere::raise_floor(&node, db, &context).await {
+                Ok(()) => Response::Done,
+                Err(error) => Response::Refused(error.to_string()),
+            }
+        }
+        Request::Counts { db } => {
+            Response::Counts(node.replica.live_by_partition(db.min(DATABASES - 1)))
+        }
+        Request::Scan {
+            db,
+            cursor,
+            count,
+            partitions,
+            conflicts,
+        } => {
+            let wanted = move |partition: u16| {
+                let byte = partitions
+                    .get(usize::from(partition / 8))
+                    .copied()
+                    .unwrap_or(0);
+                byte >> (partition % 8) & 1 == 1
+            };
+            let count = usize::try_from(count).unwrap_or(usize::MAX);
+            let scan = || {
+                node.replica.settle();
+                node.replica
+                    .scan_parts(db.min(DATABASES - 1), cursor, count, conflicts, &wanted)
+            };
+            match tokio::task::block_in_place(scan) {
+                Ok((next, keys)) => Response::Keys {
+                    next,
+                    keys: keys
+                        .into_iter()
+                        .map(|(place, key)| (place, Bytes::from(key)))
+                        .collect(),
+                },
+                Err(error) => Response::Refused(error.to_string()),
+            }
+        }
+        Request::Apply { .. } | Request::Forward(_) => {
+            Response::Refused("this request has an order to keep".into())
+        }
+    }
+}
+
+fn fetch(node: &Node, key: &WireKey, theirs: u64) -> Response {
+    let key = match checked(key) {
+        Ok(key) => key,
+        Err(refused) => return refused,
+    };
+    match node.replica.read(key) {
+        Ok(object) if digest(&object) == theirs => Response::Same,
+        Ok(object) => Response::Object(row::encode(&object).into()),
+        Err(error) => Response::Refused(error.to_string()),
+    }
+}
+
+fn join(node: &Node, member: Member) -> Response {
+    let Some(coordinator) = node
+        .coordinator
+        .as_ref()
+        .filter(|c| c.cluster().has_joined())
+    else {
+        return Response::Refused("this node has no cluster yet".into());
+    };
+    let cluster = coordinator.cluster();
+    let known = cluster.with_membership(|m| m.member(member.id).cloned());
+    if known.as_ref().is_some_and(|member| !member.is_present()) {
+        return Response::Refused(
+            "this node has left the cluster; give it a new data directory".into(),
+        );
+    }
+    tracing::info!(node = %member.name, address = %member.peer_address, "a node joins");
+    cluster.change(|membership| match known {
+        None => membership.admit(member),
+        Some(_) => {
+            membership.learn([member]);
+        }
+    });
+    Response::Welcome {
+        cluster: cluster.identity().cluster,
+        members: cluster.with_membership(|m| m.all().cloned().collect()),
+    }
+}

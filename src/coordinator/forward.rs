@@ -1,0 +1,47 @@
+//! Sending a command to the node that coordinates its key.
+
+use bytes::Bytes;
+
+use super::{Coordinator, QuorumError};
+use crate::logic::placement::NodeId;
+use crate::peer::Links;
+use crate::peer::message::{Command, Request, Response};
+
+/// What became of a forwarded command.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Forwarded {
+    /// The reply, in the client's protocol.
+    Reply(Bytes),
+    /// The other node is not there, and did nothing or nothing that matters: somebody else may.
+    Elsewhere,
+}
+
+impl Coordinator {
+    /// Has another node run a command. It is on its way before this returns. `again` says whether it
+    /// may run twice.
+    pub fn forward(
+        &self,
+        to: NodeId,
+        command: &Command,
+        again: bool,
+    ) -> impl Future<Output = Result<Forwarded, QuorumError>> + Send + use<> {
+        let body = Links::encode(&Request::Forward(command.clone()));
+        // The other node waits for its own quorum first.
+        let call = self.cluster.links().call(to, body, self.within * 2);
+        let cluster = std::sync::Arc::clone(&self.cluster);
+        async move {
+            match call.await {
+                Ok(Response::Reply(reply)) => Ok(Forwarded::Reply(reply)),
+                Ok(_) => Ok(Forwarded::Elsewhere),
+                Err(error) => {
+                    cluster.failed(to);
+                    if again || error.nothing_done() {
+                        Ok(Forwarded::Elsewhere)
+                    } else {
+                        Err(QuorumError::CoordinatorLost)
+                    }
+                }
+            }
+        }
+    }
+}
