@@ -17,7 +17,7 @@ use crate::logic::membership::{
 };
 use crate::logic::placement::{NodeId, Partitions, Table};
 use crate::logic::quorum::Targets;
-use crate::peer::{Identity, Links};
+use crate::peer::{CallError, Identity, Links};
 
 /// The layout of what is written down.
 const VERSION: u8 = 1;
@@ -236,8 +236,9 @@ impl Cluster {
     }
 
     /// A member did not do what it was asked.
-    pub fn failed(&self, id: NodeId) {
+    pub fn failed(&self, id: NodeId, error: CallError) {
         let now_ms = self.now_ms();
+        tracing::debug!(node = %self.name_of(id), %error, "did not answer");
         let mut detectors = self.detectors.lock();
         detectors
             .entry(id)

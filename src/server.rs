@@ -216,6 +216,13 @@ impl Member {
         };
         let within = Duration::from_millis(config.number("request-timeout-ms") as u64);
         let cluster = Cluster::new(me, notes, options);
+        // This run's incarnation must never be another run's.
+        let written = cluster.notes().encode();
+        let noting = Arc::clone(replica);
+        let note = move || noting.put_note(CLUSTER_NOTE, Some(written));
+        tokio::task::spawn_blocking(note)
+            .await
+            .map_err(|e| StartError::Runtime(e.into()))?;
         let coordinator = Coordinator::new(cluster, Arc::clone(replica), quorum, within);
         Ok(Self {
             coordinator: Arc::new(coordinator),

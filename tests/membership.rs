@@ -217,6 +217,22 @@ fn a_node_that_is_described_wrongly_overrules_it() {
 }
 
 #[test]
+fn a_restart_that_repeats_an_incarnation_is_noticed_by_its_heartbeats() {
+    let mut other = Membership::new(member(2), [member(1)]);
+    let mut before = Membership::new(member(1), [member(2)]);
+    (0..9).for_each(|_| before.beat());
+    other.hear(&before.digest());
+    let mut again = Membership::new(member(1), [member(2)]);
+    again.beat();
+    assert_eq!(other.hear(&again.digest()), []);
+    again.hear(&other.digest());
+    again.beat();
+    let reply = again.answer(&other.digest());
+    other.learn(reply.newer);
+    assert_eq!(other.hear(&again.digest()), [NodeId(1)]);
+}
+
+#[test]
 fn a_removal_outlives_whatever_the_removed_node_says() {
     let mut a = Membership::new(member(1), [member(2), member(3)]);
     assert!(a.remove(NodeId(3)) && !a.remove(NodeId(3)) && !a.remove(NodeId(9)));

@@ -48,7 +48,7 @@ async fn exchange(cluster: &Cluster, partner: NodeId) {
             }
         }
         Ok(other) => tracing::debug!(%partner, ?other, "no gossip"),
-        Err(_) => cluster.failed(partner),
+        Err(error) => cluster.failed(partner, error),
     }
 }
 

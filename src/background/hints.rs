@@ -14,7 +14,7 @@ use crate::logic::placement::{NodeId, slot_of};
 use crate::logic::row;
 use crate::peer::Links;
 use crate::peer::message::{Request, Response, WireKey};
-use crate::replica::{DATABASES, Hint, Key, Replica, ReplicaError};
+use crate::replica::{DATABASES, Hint, HintPass, Key, Replica, ReplicaError};
 
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 const WITHIN: Duration = Duration::from_secs(5);
@@ -68,11 +68,22 @@ async fn hand_over(
     to: NodeId,
 ) -> Result<usize, ReplicaError> {
     let mut sent = 0;
+    if !replica.hint_counts().iter().any(|(node, _)| *node == to) {
+        return Ok(sent);
+    }
+    let mut pass = HintPass::default();
     loop {
         let hints = {
-            let replica = Arc::clone(replica);
-            let read = tokio::task::spawn_blocking(move || replica.hints_for(to, BATCH));
-            read.await.unwrap_or_else(|_| Ok(Vec::new()))?
+            let (replica, mut at) = (Arc::clone(replica), pass.clone());
+            let read = tokio::task::spawn_blocking(move || {
+                let hints = replica.next_hints(to, &mut at, BATCH);
+                (hints, at)
+            });
+            let Ok((hints, at)) = read.await else {
+                return Ok(sent);
+            };
+            pass = at;
+            hints?
         };
         if hints.is_empty() {
             return Ok(sent);
@@ -119,8 +130,8 @@ async fn send(
     Ok(match cluster.links().call(to, body, WITHIN).await {
         Ok(Response::Done) => Some(object),
         Ok(_) => None,
-        Err(_) => {
-            cluster.failed(to);
+        Err(error) => {
+            cluster.failed(to, error);
             None
         }
     })

@@ -144,8 +144,8 @@ impl All<'_> {
             .links()
             .call(node, body, self.coordinator.within() * 4)
             .await;
-        answer.map_err(|_| {
-            cluster.failed(node);
+        answer.map_err(|error| {
+            cluster.failed(node, error);
             Error::Member(cluster.name_of(node))
         })
     }

@@ -34,7 +34,7 @@ impl Coordinator {
                 Ok(Response::Reply(reply)) => Ok(Forwarded::Reply(reply)),
                 Ok(_) => Ok(Forwarded::Elsewhere),
                 Err(error) => {
-                    cluster.failed(to);
+                    cluster.failed(to, error);
                     if again || error.nothing_done() {
                         Ok(Forwarded::Elsewhere)
                     } else {

@@ -107,8 +107,8 @@ impl Asking {
                 Ok(Response::Same) => (node, Copy::Seen(ours)),
                 Ok(Response::Object(raw)) => (node, coordinator.take(&key, &raw, stray_for)),
                 Ok(_) => (node, Copy::Failed),
-                Err(_) => {
-                    coordinator.cluster.failed(node);
+                Err(error) => {
+                    coordinator.cluster.failed(node, error);
                     (node, Copy::Failed)
                 }
             }

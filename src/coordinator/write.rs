@@ -118,8 +118,8 @@ impl Sending {
                     tracing::debug!(%node, ?refused, "a write was not taken");
                     (node, false)
                 }
-                Err(_) => {
-                    cluster.failed(node);
+                Err(error) => {
+                    cluster.failed(node, error);
                     (node, false)
                 }
             }

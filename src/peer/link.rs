@@ -200,11 +200,13 @@ impl Link {
         let (sender, receiver) = oneshot::channel();
         let len = body.len();
         self.waiting.lock().insert(id, sender);
+        // Counted first: the writer may take it off again before this goes on.
+        self.queued_bytes.fetch_add(len, Ordering::Relaxed);
         if self.queue.try_send(Outgoing { id, body }).is_err() {
+            self.queued_bytes.fetch_sub(len, Ordering::Relaxed);
             self.waiting.lock().remove(&id);
             return None;
         }
-        self.queued_bytes.fetch_add(len, Ordering::Relaxed);
         // Between the look at the state and the insertion the link may have gone down.
         if self.state.load(Ordering::Acquire) == DOWN {
             self.waiting.lock().remove(&id);

@@ -32,7 +32,7 @@ use crate::storage::{Op, Refused, Store, StoreError, Table, Ticket};
 
 pub use absence::Absence;
 pub use keyspace::Found;
-pub use shared::{Hint, HintLimits, digest};
+pub use shared::{Hint, HintLimits, HintPass, digest};
 pub use space::DATABASES;
 pub use start::{Options, Recovery, random_u64};
 

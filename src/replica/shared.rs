@@ -46,7 +46,24 @@ pub(super) struct Hints {
     limits: HintLimits,
     bytes: AtomicU64,
     refused: AtomicU64,
-    by_node: DashMap<NodeId, AtomicU64>,
+    by_node: DashMap<NodeId, Kept>,
+}
+
+/// What is kept for one node.
+#[derive(Debug, Default)]
+struct Kept {
+    count: AtomicU64,
+    /// How many were ever added: tells whether one came while all were handed over.
+    added: AtomicU64,
+}
+
+/// How far a pass over the hints for a node has come. Before that lie the remains of what was handed
+/// over, which the engine steps over slowly.
+#[derive(Clone, Debug, Default)]
+pub struct HintPass {
+    shard: usize,
+    next: Vec<u8>,
+    added: Option<u64>,
 }
 
 impl Hints {
@@ -61,8 +78,9 @@ impl Hints {
 
     fn add(&self, node: NodeId, bytes: u64) {
         self.bytes.fetch_add(bytes, Ordering::Relaxed);
-        let count = self.by_node.entry(node).or_default();
-        count.fetch_add(1, Ordering::Relaxed);
+        let kept = self.by_node.entry(node).or_default();
+        kept.added.fetch_add(1, Ordering::AcqRel);
+        kept.count.fetch_add(1, Ordering::Relaxed);
     }
 
     fn remove(&self, node: NodeId, bytes: u64) {
@@ -70,16 +88,23 @@ impl Hints {
         let _ = self
             .bytes
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, less(bytes));
-        if let Some(count) = self.by_node.get(&node) {
-            let _ = count.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less(1));
+        if let Some(kept) = self.by_node.get(&node) {
+            let _ = kept
+                .count
+                .fetch_update(Ordering::Relaxed, Ordering::Relaxed, less(1));
         }
     }
 
-    /// There is none for a node: a key that was written twice before its first hint was stored was
-    /// counted twice.
-    fn clear(&self, node: NodeId) {
-        self.by_node.remove(&node);
-        if self.by_node.is_empty() {
+    fn added(&self, node: NodeId) -> u64 {
+        let kept = self.by_node.get(&node);
+        kept.map_or(0, |kept| kept.added.load(Ordering::Acquire))
+    }
+
+    /// A whole pass found no more, and none has come since: a key that was written twice before its
+    /// first hint was stored had been counted twice.
+    fn clear(&self, node: NodeId, added: u64) {
+        let unchanged = |_: &NodeId, kept: &Kept| kept.added.load(Ordering::Acquire) == added;
+        if self.by_node.remove_if(&node, unchanged).is_some() && self.by_node.is_empty() {
             self.bytes.store(0, Ordering::Relaxed);
         }
     }
@@ -176,7 +201,7 @@ impl Replica {
     pub fn hint_counts(&self) -> Vec<(NodeId, u64)> {
         let counts = self.hints.by_node.iter();
         let mut counts: Vec<_> = counts
-            .map(|entry| (*entry.key(), entry.value().load(Ordering::Relaxed)))
+            .map(|entry| (*entry.key(), entry.value().count.load(Ordering::Relaxed)))
             .filter(|(_, count)| *count > 0)
             .collect();
         counts.sort_unstable();
@@ -189,42 +214,58 @@ impl Replica {
         (load(&self.hints.bytes), load(&self.hints.refused))
     }
 
-    /// Up to `limit` hints for a node. Hints beyond their age are dropped on the way. Blocks.
-    pub fn hints_for(&self, node: NodeId, limit: usize) -> Result<Vec<Hint>, ReplicaError> {
+    /// Up to `limit` more hints for a node; none at the end of the pass. Hints beyond their age are
+    /// dropped on the way. Blocks.
+    pub fn next_hints(
+        &self,
+        node: NodeId,
+        pass: &mut HintPass,
+        limit: usize,
+    ) -> Result<Vec<Hint>, ReplicaError> {
+        let added = *pass.added.get_or_insert_with(|| self.hints.added(node));
         self.settle();
-        let (from, to) = (
-            node.0.to_be_bytes(),
-            node.0.checked_add(1).map(u64::to_be_bytes),
-        );
-        let to = to.map_or_else(|| vec![0xff; 9], |to| to.to_vec());
         let oldest_ms = clock::now_ms().saturating_sub(self.hints.limits.age_ms);
+        let end = node.0.checked_add(1).map(u64::to_be_bytes);
+        let end = end.map_or_else(|| vec![0xff; 9], |end| end.to_vec());
         let mut hints = Vec::new();
-        for shard in 0..self.store.shards() {
-            for (key, value) in self.store.scan(shard, Table::Hint, &from, &to, limit)? {
-                let Some((since_ms, hint)) = read_hint(shard, &key, &value) else {
-                    continue;
+        while hints.is_empty() && pass.shard < self.store.shards() {
+            let from = pass.next.clone().max(node.0.to_be_bytes().to_vec());
+            let rows = self
+                .store
+                .scan(pass.shard, Table::Hint, &from, &end, limit)?;
+            let Some((last, _)) = rows.last() else {
+                *pass = HintPass {
+                    shard: pass.shard + 1,
+                    next: Vec::new(),
+                    added: Some(added),
                 };
-                if since_ms < oldest_ms {
-                    self.drop_hint(node, &hint)?;
-                } else {
-                    hints.push(hint);
+                continue;
+            };
+            pass.next = [last.as_slice(), &[0]].concat();
+            for (key, value) in rows {
+                match read_hint(pass.shard, &key, &value) {
+                    Some((since_ms, hint)) if since_ms < oldest_ms => {
+                        self.drop_hint(node, &hint)?
+                    }
+                    Some((_, hint)) => hints.push(hint),
+                    None => {}
                 }
             }
         }
         if hints.is_empty() {
-            self.hints.clear(node);
+            self.hints.clear(node, added);
         }
         Ok(hints)
     }
 
-    /// Forgets a hint: its node has the object, or it is too old.
+    /// Forgets a hint: its node has the object, or it is too old. The caller settles.
     pub fn drop_hint(&self, node: NodeId, hint: &Hint) -> Result<(), ReplicaError> {
         let op = Op {
             table: Table::Hint,
             key: keys::hint_key(node.0, &hint.row_key),
             value: None,
         };
-        let ticket = self.store.submit(hint.shard, vec![op])?;
+        let ticket = self.store.enqueue(hint.shard, vec![op])?;
         self.last_tickets[hint.shard].fetch_max(ticket, Ordering::AcqRel);
         self.hints.remove(node, hint.bytes);
         Ok(())

@@ -190,10 +190,19 @@ impl Membership {
     /// Takes heartbeats in; returns whose advanced.
     pub fn hear(&mut self, digest: &[Digest]) -> Vec<NodeId> {
         let mut heard = Vec::new();
-        for their in digest.iter().filter(|d| d.id != self.me) {
+        for their in digest {
             let Some(ours) = self.known.get_mut(&their.id) else {
                 continue;
             };
+            if their.id == self.me {
+                // A run that is not remembered had this incarnation: its heartbeats are not ours.
+                if (their.incarnation, their.heartbeat) > (ours.member.incarnation, ours.heartbeat)
+                {
+                    ours.member.incarnation = their.incarnation + 1;
+                    ours.heartbeat = 0;
+                }
+                continue;
+            }
             if their.incarnation == ours.member.incarnation && their.heartbeat > ours.heartbeat {
                 ours.heartbeat = their.heartbeat;
                 heard.push(their.id);
