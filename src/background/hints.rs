@@ -95,12 +95,9 @@ async fn hand_over(
                 refused = true;
                 continue;
             };
-            replica.drop_hint(to, hint)?;
-            sent += 1;
             let partition = cluster.options().partitions.of(slot_of(&hint.name));
-            if !cluster.owns(partition) {
-                replica.forget(hint, &object)?;
-            }
+            replica.delivered(to, hint, &object, cluster.owns(partition))?;
+            sent += 1;
         }
         if refused {
             return Ok(sent);

@@ -1,4 +1,4 @@
-//! What only a causal store has: SIBLINGS, RESOLVE, and the operator's RINGWOOD.
+//! What only a causal store has: SIBLINGS and RESOLVE.
 //!
 //! A context leaves the server as text, bound to its key and authenticated with the cluster's
 //! secret: a forged one could hide writes that nobody has seen.
@@ -14,10 +14,8 @@ use super::{Ctx, Outcome};
 use crate::clock;
 use crate::logic::causal::{Context, Payload, Value};
 use crate::logic::codec::Reader;
-use crate::logic::placement;
 use crate::logic::row;
 use crate::logic::types::string::{self, Change};
-use crate::replica::DATABASES;
 
 const TAG_LEN: usize = 16;
 
@@ -156,95 +154,5 @@ pub(super) fn resolve(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
     ctx.reply
         .bulk(ctx.node.seal.token(key, object.context()).as_bytes());
     ctx.reply.integer(now as i64);
-    Ok(())
-}
-
-pub(super) fn local(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
-    let object = ctx.object(args.at(2))?;
-    let bytes = (!object.is_unknown()).then(|| row::encode(&object));
-    ctx.reply.bulk_or_null(bytes.as_deref());
-    Ok(())
-}
-
-pub(super) fn owners(ctx: &mut Ctx<'_>, _: Args<'_>) -> Outcome {
-    ctx.reply.bulks(&[ctx.node.name.as_bytes()]);
-    Ok(())
-}
-
-pub(super) fn hints(ctx: &mut Ctx<'_>, _: Args<'_>) -> Outcome {
-    // A lone node owns everything, so there is nobody to hold a hint for.
-    ctx.reply.integer(0);
-    Ok(())
-}
-
-pub(super) fn explain(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
-    let key = args.at(2);
-    let object = ctx.object(key)?;
-    let now_ms = clock::now_ms();
-    let slot = placement::slot_of(key);
-    let partition = ctx.node.replica.partitions().of(slot);
-    let mut text = format!(
-        "key            {}\ndatabase       {}\nslot           {}\npartition      {partition}\n\
-         preference     {}\ncoordinator    {}\n\nreplica {}\n  context      {:?}\n",
-        String::from_utf8_lossy(key),
-        ctx.session.db,
-        slot.0,
-        ctx.node.name,
-        ctx.node.name,
-        ctx.node.name,
-        object.context().last(ctx.node.replica.actor()),
-    );
-    text.push_str(&format!(
-        "  versions     {}\n",
-        object.all_versions().count()
-    ));
-    for version in object.all_versions() {
-        let age_ms = now_ms.saturating_sub(version.at.ms());
-        let state = if version.value.is_expired(now_ms) {
-            ", expired"
-        } else {
-            ""
-        };
-        let what = match &version.value.payload {
-            Payload::Bytes(bytes) => format!("{} bytes", bytes.len()),
-            Payload::Count(amount) => format!("contribution {amount}"),
-        };
-        text.push_str(&format!(
-            "  {}  {what}, {age_ms} ms old{state}\n",
-            version.dot
-        ));
-    }
-    ctx.reply.verbatim(&text);
-    Ok(())
-}
-
-pub(super) fn status(ctx: &mut Ctx<'_>, _: Args<'_>) -> Outcome {
-    let replica = &ctx.node.replica;
-    let keys: u64 = (0..DATABASES).map(|db| replica.live_keys(db)).sum();
-    let usage = replica.store().usage();
-    ctx.reply.verbatim(&format!(
-        "node           {}\nactor          {}\nmembers        1 (a lone node: N = R = W = 1)\n\
-         partitions     {}\nkeys           {keys}\ndisk           {} bytes in {} shards{}\n",
-        ctx.node.name,
-        replica.actor(),
-        replica.partitions().count(),
-        usage.disk_bytes,
-        replica.store().shards(),
-        if usage.disk_full {
-            ", FULL: writes are refused"
-        } else {
-            ""
-        },
-    ));
-    Ok(())
-}
-
-pub(super) fn ring(ctx: &mut Ctx<'_>, _: Args<'_>) -> Outcome {
-    let partitions = ctx.node.replica.partitions().count();
-    ctx.reply.verbatim(&format!(
-        "partitions 0-{}  {}\n",
-        partitions - 1,
-        ctx.node.name
-    ));
     Ok(())
 }

@@ -341,6 +341,34 @@ pub(super) fn client_pause(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
     Ok(())
 }
 
+/// CLIENT QUORUM [R n] [W n]: this connection's; without arguments the node's default again.
+pub(super) fn client_quorum(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
+    let Some(coordinator) = &ctx.node.coordinator else {
+        return Err(Error::text(
+            "ERR This instance has cluster support disabled",
+        ));
+    };
+    let mut quorum = coordinator.quorum();
+    let n = i64::from(coordinator.cluster().options().n);
+    for nth in (2..args.len()).step_by(2) {
+        let count = args.integer(nth + 1)?;
+        let count = u8::try_from(count)
+            .ok()
+            .filter(|c| (1..=n).contains(&i64::from(*c)));
+        let count = count.ok_or(Error::text(
+            "ERR a quorum is between 1 and replicas-per-key",
+        ))?;
+        match () {
+            () if args.is(nth, "R") => quorum.r = count,
+            () if args.is(nth, "W") => quorum.w = count,
+            () => return Err(Error::Syntax),
+        }
+    }
+    ctx.session.quorum = (args.len() > 2).then_some(quorum);
+    ctx.reply.ok();
+    Ok(())
+}
+
 pub(super) fn client_unpause(ctx: &mut Ctx<'_>, _: Args<'_>) -> Outcome {
     ctx.node.pause.end();
     ctx.reply.ok();

@@ -91,6 +91,9 @@ pub(super) fn start(
     let node = Arc::clone(ctx.node);
     match spec.name {
         "exec" => return super::transactions::exec_in_cluster(ctx, who),
+        "explain" if spec.parent == "ringwood" => {
+            return Some(super::operator::explain_in_cluster(ctx, who, args.at(2)));
+        }
         "watch" => return Some(super::transactions::watch_in_cluster(ctx, who, args)),
         _ => {}
     }

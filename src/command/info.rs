@@ -69,7 +69,12 @@ fn server(ctx: &Ctx<'_>, out: &mut String) {
     line(out, "ringwood_version", env!("CARGO_PKG_VERSION"));
     line(out, "redis_git_sha1", "00000000");
     line(out, "redis_git_dirty", 0);
-    line(out, "redis_mode", "standalone");
+    let mode = if ctx.node.coordinator.is_some() {
+        "cluster"
+    } else {
+        "standalone"
+    };
+    line(out, "redis_mode", mode);
     line(out, "os", std::env::consts::OS);
     line(out, "arch_bits", usize::BITS);
     line(out, "multiplexing_api", "epoll");
@@ -269,8 +274,9 @@ fn errorstats(ctx: &Ctx<'_>, out: &mut String) {
     }
 }
 
-fn cluster(_: &Ctx<'_>, out: &mut String) {
-    line(out, "cluster_enabled", 0);
+fn cluster(ctx: &Ctx<'_>, out: &mut String) {
+    let enabled = u8::from(ctx.node.coordinator.is_some());
+    line(out, "cluster_enabled", enabled);
 }
 
 fn keyspace(ctx: &Ctx<'_>, out: &mut String) {

@@ -6,6 +6,7 @@
 
 pub mod args;
 mod causal;
+mod cluster;
 mod connection;
 mod distributed;
 mod docs;
@@ -17,6 +18,7 @@ mod info;
 mod keys;
 mod latency;
 mod node;
+mod operator;
 mod peer;
 mod server;
 mod session;

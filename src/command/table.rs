@@ -6,8 +6,8 @@ use std::sync::LazyLock;
 
 use super::args::Args;
 use super::{
-    Ctx, Outcome, causal, connection, docs, expiry, info, keys, latency, server, strings,
-    transactions,
+    Ctx, Outcome, causal, cluster, connection, docs, expiry, info, keys, latency, operator, server,
+    strings, transactions,
 };
 
 /// Properties of a command, with Redis's names where COMMAND shows them.
@@ -801,7 +801,7 @@ static COMMANDS: &[Spec] = &[
         "explain",
         3,
         R.and(OWN),
-        causal::explain,
+        operator::explain,
         "Where a key lives and what its copies hold.",
     )),
     sub("ringwood", "help", 2, LF.and(OWN), docs::help, "This text."),
@@ -810,7 +810,7 @@ static COMMANDS: &[Spec] = &[
         "hints",
         2,
         L.and(OWN),
-        causal::hints,
+        operator::hints,
         "How many hints this node holds.",
     ),
     key_sub(sub(
@@ -818,7 +818,7 @@ static COMMANDS: &[Spec] = &[
         "local",
         3,
         R.and(OWN),
-        causal::local,
+        operator::local,
         "This node's copy of a key, in canonical bytes.",
     )),
     key_sub(sub(
@@ -826,7 +826,7 @@ static COMMANDS: &[Spec] = &[
         "owners",
         3,
         R.and(OWN),
-        causal::owners,
+        operator::owners,
         "The nodes of a key, in rank order.",
     )),
     sub(
@@ -834,7 +834,7 @@ static COMMANDS: &[Spec] = &[
         "ring",
         2,
         L.and(OWN),
-        causal::ring,
+        operator::ring,
         "Which node owns which partitions.",
     ),
     sub(
@@ -842,7 +842,7 @@ static COMMANDS: &[Spec] = &[
         "status",
         2,
         L.and(OWN),
-        causal::status,
+        operator::status,
         "The state of the node.",
     ),
     // Connection
@@ -854,6 +854,88 @@ static COMMANDS: &[Spec] = &[
         "cluster",
         connection::ok,
         "Accepted: every node takes every command.",
+    ),
+    cmd(
+        "cluster",
+        -2,
+        NL,
+        NONE,
+        "cluster",
+        docs::help,
+        "What cluster-aware clients ask.",
+    ),
+    sub(
+        "cluster",
+        "countkeysinslot",
+        3,
+        NL,
+        cluster::count_keys,
+        "How many keys of a slot this node holds.",
+    ),
+    sub(
+        "cluster",
+        "getkeysinslot",
+        4,
+        NL,
+        cluster::keys_in_slot,
+        "Keys of a slot that this node holds.",
+    ),
+    sub("cluster", "help", 2, NL, docs::help, "This text."),
+    sub(
+        "cluster",
+        "info",
+        2,
+        NL,
+        cluster::info,
+        "The state of the cluster.",
+    ),
+    sub(
+        "cluster",
+        "keyslot",
+        3,
+        NL,
+        cluster::key_slot,
+        "The slot of a key.",
+    ),
+    sub(
+        "cluster",
+        "links",
+        2,
+        NL,
+        cluster::links,
+        "The links to other nodes.",
+    ),
+    sub(
+        "cluster",
+        "myid",
+        2,
+        NL,
+        cluster::my_id,
+        "The id of this node.",
+    ),
+    sub(
+        "cluster",
+        "nodes",
+        2,
+        NL,
+        cluster::nodes,
+        "All members with the slots that they coordinate.",
+    ),
+    sub(
+        "cluster",
+        "shards",
+        2,
+        NL,
+        cluster::shards,
+        "Slots by owners.",
+    ),
+    sub(
+        "cluster",
+        "slots",
+        2,
+        NL,
+        cluster::slots,
+        "Owners by slots, the coordinator first.",
     ),
     cmd(
         "auth",
@@ -937,6 +1019,14 @@ static COMMANDS: &[Spec] = &[
         AL,
         connection::client_pause,
         "Makes commands wait.",
+    ),
+    sub(
+        "client",
+        "quorum",
+        -2,
+        NLF.and(OWN),
+        connection::client_quorum,
+        "This connection's quorum: CLIENT QUORUM [R n] [W n].",
     ),
     sub(
         "client",

@@ -82,6 +82,27 @@ impl Replica {
         ))
     }
 
+    /// Up to `limit` live keys of one slot. Blocks.
+    pub fn keys_in_slot(
+        &self,
+        db: u8,
+        slot: u16,
+        limit: usize,
+    ) -> Result<Vec<Vec<u8>>, ReplicaError> {
+        let end = u64::from(slot + 1) << HASH_BITS;
+        let (mut keys, mut cursor) = (Vec::new(), u64::from(slot) << HASH_BITS);
+        loop {
+            let found = self.scan(db, cursor, PAGE)?;
+            let inside = |key: &Vec<u8>| Position::of(key, self.partitions).slot.0 == slot;
+            keys.extend(found.keys.into_iter().filter(inside));
+            cursor = found.cursor;
+            if cursor == 0 || cursor >= end || keys.len() >= limit {
+                keys.truncate(limit);
+                return Ok(keys);
+            }
+        }
+    }
+
     /// The keys with siblings from `cursor` on. Blocks.
     pub fn conflicts(&self, db: u8, cursor: u64, count: usize) -> Result<Found, ReplicaError> {
         let mut found = self.scan_table(Table::Conflict, db, cursor, count)?;

@@ -258,8 +258,7 @@ impl Replica {
         Ok(hints)
     }
 
-    /// Forgets a hint: its node has the object, or it is too old. The caller settles.
-    pub fn drop_hint(&self, node: NodeId, hint: &Hint) -> Result<(), ReplicaError> {
+    fn drop_hint(&self, node: NodeId, hint: &Hint) -> Result<(), ReplicaError> {
         let op = Op {
             table: Table::Hint,
             key: keys::hint_key(node.0, &hint.row_key),
@@ -271,22 +270,36 @@ impl Replica {
         Ok(())
     }
 
-    /// Drops this node's copy of a key that it kept for others only, if it has not changed since and
-    /// nobody else waits for it.
-    pub fn forget(&self, hint: &Hint, sent: &Object) -> Result<(), ReplicaError> {
+    /// A node has the object that a hint was kept for: the hint goes, and with it this node's copy if
+    /// it was kept for others alone. If the key has changed since, both stay. The caller settles.
+    pub fn delivered(
+        &self,
+        node: NodeId,
+        hint: &Hint,
+        sent: &Object,
+        owned: bool,
+    ) -> Result<(), ReplicaError> {
         let Some((at, db, name)) = keys::parse(&hint.row_key) else {
-            return Ok(());
+            return self.drop_hint(node, hint);
         };
         let located = self.locate(Key { db, name }, at);
         let _order = self.lock(at);
-        for (node, _) in self.hint_counts() {
-            let key = keys::hint_key(node.0, &hint.row_key);
+        let object = self.load(&located, false)?;
+        if *object != *sent {
+            return Ok(());
+        }
+        self.drop_hint(node, hint)?;
+        let others = self
+            .hint_counts()
+            .into_iter()
+            .filter(|(other, _)| *other != node);
+        for (other, _) in others {
+            let key = keys::hint_key(other.0, &hint.row_key);
             if self.store.load(located.shard, Table::Hint, &key)?.is_some() {
                 return Ok(());
             }
         }
-        let object = self.load(&located, false)?;
-        if *object == *sent {
+        if !owned {
             self.store_object(&located, &object, Object::default(), None)?;
         }
         Ok(())

@@ -6,7 +6,7 @@
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -19,8 +19,157 @@ const REPLY_LIMIT: Duration = Duration::from_secs(30);
 
 /// A server process, killed when dropped.
 pub struct Server {
-    pub port: u16,
+    pub address: SocketAddr,
     child: Child,
+}
+
+/// A member of a cluster that can be stopped and started again in the same place.
+pub struct Member {
+    pub name: String,
+    pub server: Option<Server>,
+    address: SocketAddr,
+    peer_address: SocketAddr,
+    flags: Vec<String>,
+}
+
+/// Members of one cluster, each on a loopback address of its own.
+pub struct Cluster {
+    pub members: Vec<Member>,
+    _dir: TempDir,
+}
+
+impl Cluster {
+    /// Starts `count` members and waits until each knows all of them.
+    pub fn start(count: usize, flags: &[&str]) -> Self {
+        Self::start_under(None, count, flags)
+    }
+
+    pub fn start_under(clock: Option<&Clock>, count: usize, flags: &[&str]) -> Self {
+        let dir = tempfile::tempdir().expect("a folder");
+        let hosts: Vec<IpAddr> = (1..=count)
+            .map(|n| IpAddr::from([127, 0, 0, n as u8]))
+            .collect();
+        let seed = SocketAddr::new(hosts[0], free_port_of(hosts[0]));
+        let members = hosts.iter().enumerate().map(|(nth, &host)| {
+            let peer_address = if nth == 0 {
+                seed
+            } else {
+                SocketAddr::new(host, free_port_of(host))
+            };
+            let mut all: Vec<String> = [
+                "--cluster-enabled",
+                "yes",
+                "--cluster-secret",
+                "a test",
+                "--seeds",
+                &seed.to_string(),
+                "--node-name",
+                &format!("node-{}", nth + 1),
+                "--peer-bind",
+                &host.to_string(),
+                "--peer-port",
+                &peer_address.port().to_string(),
+                "--dir",
+                &dir.path().join(nth.to_string()).display().to_string(),
+            ]
+            .map(str::to_owned)
+            .to_vec();
+            all.extend(flags.iter().map(|flag| (*flag).to_owned()));
+            Member {
+                name: format!("node-{}", nth + 1),
+                server: None,
+                address: SocketAddr::new(host, free_port_of(host)),
+                peer_address,
+                flags: all,
+            }
+        });
+        let mut cluster = Self {
+            members: members.collect(),
+            _dir: dir,
+        };
+        for member in &mut cluster.members {
+            member.start(clock);
+        }
+        cluster.wait_until_whole();
+        cluster
+    }
+
+    /// A node that does not know the cluster's secret and wants to join.
+    pub fn stranger_to(other: &Cluster) -> Server {
+        let dir = tempfile::tempdir().expect("a folder");
+        let seed = other.members[0].peer_address.to_string();
+        let peer_port = free_port().to_string();
+        let flags = [
+            ("--cluster-enabled", "yes"),
+            ("--cluster-secret", "another"),
+            ("--seeds", &seed),
+            ("--peer-port", &peer_port),
+        ];
+        let flags: Vec<&str> = flags
+            .iter()
+            .flat_map(|(name, value)| [*name, *value])
+            .collect();
+        let server = Server::ringwood(dir.path(), &flags);
+        // The folder must outlive the server; it goes with the machine's temporary files.
+        std::mem::forget(dir);
+        server
+    }
+
+    /// Waits until every member that runs has joined and finds all the others alive.
+    pub fn wait_until_whole(&self) {
+        let count = self.members.len();
+        let whole = format!("cluster_known_nodes:{count}\r\ncluster_answering_nodes:{count}\r\n");
+        for member in self.members.iter().filter(|m| m.server.is_some()) {
+            eventually("the cluster is whole", || {
+                member.connect().call(&["CLUSTER", "INFO"]).contains(&whole)
+            });
+        }
+    }
+}
+
+impl Member {
+    pub fn start(&mut self, clock: Option<&Clock>) {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_ringwood"));
+        let (host, port) = (
+            self.address.ip().to_string(),
+            self.address.port().to_string(),
+        );
+        command.args([
+            "server",
+            "--loglevel",
+            "warning",
+            "--bind",
+            &host,
+            "--port",
+            &port,
+        ]);
+        command.args(&self.flags);
+        clock.inspect(|clock| clock.rule(&mut command));
+        self.server = Some(Server::start(command, self.address));
+    }
+
+    /// SIGKILL.
+    pub fn kill(&mut self) {
+        if let Some(server) = self.server.take() {
+            server.kill();
+        }
+    }
+
+    pub fn connect(&self) -> Connection {
+        self.server.as_ref().expect("it runs").connect()
+    }
+}
+
+/// Waits for something that must come true; fails after a while.
+pub fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
+    let started = Instant::now();
+    while !holds() {
+        assert!(
+            started.elapsed() < START_LIMIT,
+            "not within {START_LIMIT:?}: {what}"
+        );
+        std::thread::sleep(Duration::from_millis(20));
+    }
 }
 
 /// A wall clock that stands still until the test moves it, for servers started under it.
@@ -78,7 +227,7 @@ impl Server {
         ]);
         command.arg("--dir").arg(dir).args(flags);
         clock.inspect(|clock| clock.rule(&mut command));
-        Self::start(command, port)
+        Self::start(command, SocketAddr::from(([127, 0, 0, 1], port)))
     }
 
     pub fn redis_under(clock: &Clock, dir: &Path) -> Self {
@@ -94,19 +243,19 @@ impl Server {
         ]);
         command.arg("--dir").arg(dir).stdout(Stdio::null());
         clock.rule(&mut command);
-        Self::start(command, port)
+        Self::start(command, SocketAddr::from(([127, 0, 0, 1], port)))
     }
 
-    fn start(mut command: Command, port: u16) -> Self {
+    fn start(mut command: Command, address: SocketAddr) -> Self {
         let child = command.stdin(Stdio::null()).spawn();
         let child = child.unwrap_or_else(|e| panic!("{command:?}: {e}; `make test` installs it"));
-        let mut server = Self { port, child };
+        let mut server = Self { address, child };
         let started = Instant::now();
         while started.elapsed() < START_LIMIT {
             if let Some(status) = server.child.try_wait().expect("wait") {
                 panic!("{command:?} ended with {status}");
             }
-            if TcpStream::connect(("127.0.0.1", port)).is_ok() {
+            if TcpStream::connect(address).is_ok() {
                 return server;
             }
             std::thread::yield_now();
@@ -115,7 +264,7 @@ impl Server {
     }
 
     pub fn connect(&self) -> Connection {
-        Connection::to(self.port)
+        Connection::to(self.address)
     }
 
     /// SIGKILL, and waits for the end.
@@ -124,12 +273,17 @@ impl Server {
         self.child.wait().expect("wait");
     }
 
-    /// SIGTERM, and whether the end was clean.
-    pub fn terminate(mut self) -> bool {
+    /// Sends a signal by name.
+    pub fn signal(&self, name: &str) {
         let status = Command::new("kill")
-            .arg(self.child.id().to_string())
+            .args([&format!("-{name}"), &self.child.id().to_string()])
             .status();
         assert!(status.expect("kill").success());
+    }
+
+    /// SIGTERM, and whether the end was clean.
+    pub fn terminate(mut self) -> bool {
+        self.signal("TERM");
         self.child.wait().expect("wait").success()
     }
 
@@ -153,7 +307,11 @@ impl Drop for Server {
 }
 
 fn free_port() -> u16 {
-    let socket = TcpListener::bind(("127.0.0.1", 0)).expect("a port");
+    free_port_of(IpAddr::from([127, 0, 0, 1]))
+}
+
+fn free_port_of(host: IpAddr) -> u16 {
+    let socket = TcpListener::bind((host, 0)).expect("a port");
     socket.local_addr().expect("an address").port()
 }
 
@@ -163,8 +321,8 @@ pub struct Connection {
 }
 
 impl Connection {
-    pub fn to(port: u16) -> Self {
-        let stream = TcpStream::connect(("127.0.0.1", port)).expect("connect");
+    pub fn to(address: SocketAddr) -> Self {
+        let stream = TcpStream::connect(address).expect("connect");
         stream.set_read_timeout(Some(REPLY_LIMIT)).expect("option");
         stream.set_nodelay(true).expect("option");
         Self {

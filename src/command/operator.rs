@@ -1,0 +1,276 @@
+//! RINGWOOD, for the person who is paged: where a key lives and why, and how its copies differ.
+
+use std::fmt::Write as _;
+use std::sync::Arc;
+
+use bytes::BytesMut;
+use futures_util::future::join_all;
+
+use super::args::Args;
+use super::distributed::{Later, Who};
+use super::{Ctx, Node, Outcome};
+use crate::clock;
+use crate::coordinator::Coordinator;
+use crate::logic::causal::{Object, Payload};
+use crate::logic::placement;
+use crate::logic::row;
+use crate::net::resp::Reply;
+use crate::peer::Links;
+use crate::peer::message::{Request, Response, WireKey};
+use crate::replica::{DATABASES, Key, digest};
+
+pub(super) fn local(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
+    let object = ctx.object(args.at(2))?;
+    let bytes = (!object.is_unknown()).then(|| row::encode(&object));
+    ctx.reply.bulk_or_null(bytes.as_deref());
+    Ok(())
+}
+
+pub(super) fn owners(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
+    let names = match &ctx.node.coordinator {
+        None => vec![ctx.node.name.clone()],
+        Some(coordinator) => {
+            let cluster = coordinator.cluster();
+            let partition = cluster
+                .options()
+                .partitions
+                .of(placement::slot_of(args.at(2)));
+            let owners = cluster.owners(partition);
+            owners.into_iter().map(|id| cluster.name_of(id)).collect()
+        }
+    };
+    ctx.reply.bulks(&names);
+    Ok(())
+}
+
+pub(super) fn hints(ctx: &mut Ctx<'_>, _: Args<'_>) -> Outcome {
+    let counts = ctx.node.replica.hint_counts();
+    let total: u64 = counts.iter().map(|(_, count)| count).sum();
+    ctx.reply.integer(total as i64);
+    Ok(())
+}
+
+/// RINGWOOD EXPLAIN on a lone node.
+pub(super) fn explain(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
+    let key = args.at(2);
+    let object = ctx.object(key)?;
+    let mut text = place(ctx.node, ctx.session.db, key);
+    let name = &ctx.node.name;
+    let _ = writeln!(text, "owners       {name}\ncoordinator  {name}");
+    copy(&mut text, ctx.node, name, Some(&object));
+    ctx.reply.verbatim(&text);
+    Ok(())
+}
+
+/// RINGWOOD EXPLAIN in a cluster: asks every owner, and every fallback for what it keeps.
+pub(super) fn explain_in_cluster(ctx: &Ctx<'_>, who: Who, key: &[u8]) -> Later {
+    let (node, key) = (Arc::clone(ctx.node), key.to_vec());
+    Box::pin(async move {
+        let mut reply = Reply::default();
+        reply.set_protocol(who.protocol);
+        if let Some(coordinator) = node.coordinator.clone() {
+            let text = explanation(&node, &coordinator, who.db, &key).await;
+            reply.verbatim(&text);
+        }
+        std::mem::take(reply.buffer()) as BytesMut
+    })
+}
+
+async fn explanation(node: &Arc<Node>, coordinator: &Coordinator, db: u8, key: &[u8]) -> String {
+    let cluster = coordinator.cluster();
+    let partition = cluster.options().partitions.of(placement::slot_of(key));
+    let (owners, list) = (
+        cluster.owners(partition),
+        cluster.preference_list(partition),
+    );
+    let names = |ids: &[placement::NodeId]| {
+        let names: Vec<String> = ids.iter().map(|id| cluster.name_of(*id)).collect();
+        names.join(", ")
+    };
+    let mut text = place(node, db, key);
+    let _ = writeln!(text, "owners       {}", names(&owners));
+    let _ = writeln!(text, "fallbacks    {}", names(&list[owners.len()..]));
+    let _ = writeln!(
+        text,
+        "coordinator  {}",
+        cluster.name_of(cluster.coordinator(partition))
+    );
+    let copies = join_all(list.iter().map(|id| async move {
+        if *id == cluster.me() {
+            return node
+                .replica
+                .read(Key { db, name: key })
+                .ok()
+                .map(|o| Object::clone(&o));
+        }
+        let body = Links::encode(&Request::Fetch {
+            key: WireKey {
+                db,
+                name: bytes::Bytes::copy_from_slice(key),
+            },
+            // No object has this digest but by chance: an unknown one has 0.
+            digest: u64::MAX,
+        });
+        match cluster.links().call(*id, body, coordinator.within()).await {
+            Ok(Response::Object(raw)) => row::decode(&raw).ok(),
+            _ => None,
+        }
+    }))
+    .await;
+    let of_owners: Vec<u64> = copies[..owners.len()]
+        .iter()
+        .flatten()
+        .map(digest)
+        .collect();
+    let agree = of_owners.len() == owners.len() && of_owners.windows(2).all(|w| w[0] == w[1]);
+    let _ = writeln!(text, "copies agree {}", if agree { "yes" } else { "no" });
+    for (nth, (id, object)) in list.iter().zip(&copies).enumerate() {
+        let kept = object.as_ref().is_some_and(|object| !object.is_unknown());
+        if nth < owners.len() || kept {
+            copy(&mut text, node, &cluster.name_of(*id), object.as_ref());
+        }
+    }
+    text
+}
+
+fn place(node: &Node, db: u8, key: &[u8]) -> String {
+    let slot = placement::slot_of(key);
+    let partitions = node.replica.partitions();
+    format!(
+        "key          {} (database {db})\nslot         {}\npartition    {} of {}\n",
+        key.escape_ascii(),
+        slot.0,
+        partitions.of(slot),
+        partitions.count(),
+    )
+}
+
+/// One node's copy of a key.
+fn copy(text: &mut String, node: &Node, name: &str, object: Option<&Object>) {
+    let Some(object) = object else {
+        let _ = writeln!(text, "{name}: does not answer");
+        return;
+    };
+    if object.is_unknown() {
+        let _ = writeln!(text, "{name}: never heard of it");
+        return;
+    }
+    let count = object.all_versions().count();
+    let actors = object.context().actors();
+    let _ = writeln!(
+        text,
+        "{name}: {count} versions, context of {actors} actors, digest {:016x}",
+        digest(object)
+    );
+    let now_ms = clock::now_ms();
+    for version in object.all_versions() {
+        let age_ms = now_ms.saturating_sub(version.at.ms());
+        let state = if version.value.is_expired(now_ms) {
+            ", expired"
+        } else {
+            ""
+        };
+        let what = match &version.value.payload {
+            Payload::Bytes(bytes) => format!("{} bytes", bytes.len()),
+            Payload::Count(amount) => format!("contribution {amount}"),
+        };
+        let by = node.name_of(version.dot.actor);
+        let _ = writeln!(
+            text,
+            "  {} by {by}: {what}, {age_ms} ms old{state}",
+            version.dot
+        );
+    }
+}
+
+pub(super) fn status(ctx: &mut Ctx<'_>, _: Args<'_>) -> Outcome {
+    let replica = &ctx.node.replica;
+    let keys: u64 = (0..DATABASES).map(|db| replica.live_keys(db)).sum();
+    let usage = replica.store().usage();
+    let mut text = format!(
+        "node           {}\nactor          {}\npartitions     {}\nkeys           {keys} here\n\
+         disk           {} bytes in {} shards{}\n",
+        ctx.node.name,
+        replica.actor(),
+        replica.partitions().count(),
+        usage.disk_bytes,
+        replica.store().shards(),
+        if usage.disk_full {
+            ", FULL: writes are refused"
+        } else {
+            ""
+        },
+    );
+    match &ctx.node.coordinator {
+        None => text.push_str("members        1 (a lone node: N = R = W = 1)\n"),
+        Some(coordinator) => members(&mut text, ctx.node, coordinator),
+    }
+    ctx.reply.verbatim(&text);
+    Ok(())
+}
+
+fn members(text: &mut String, node: &Node, coordinator: &Coordinator) {
+    let cluster = coordinator.cluster();
+    let quorum = coordinator.quorum();
+    let (hint_bytes, refused) = node.replica.hint_usage();
+    let hints = node.replica.hint_counts();
+    let members = cluster.members();
+    let _ = writeln!(
+        text,
+        "quorum         N={} R={} W={}\nhints          {hint_bytes} bytes, {refused} refused\n\
+         members        {}{}",
+        cluster.options().n,
+        quorum.r,
+        quorum.w,
+        members.len(),
+        if cluster.has_joined() {
+            ""
+        } else {
+            " (not joined yet)"
+        },
+    );
+    let _ = writeln!(
+        text,
+        "  {:<12} {:<22} {:<10} {:<8} {:>10} {:>6} {:>8}",
+        "name", "clients", "zone", "state", "partitions", "phi", "hints"
+    );
+    for member in members {
+        let state = match () {
+            () if member.id == cluster.me() => "this",
+            () if cluster.answers(member.id) => "answers",
+            () => "silent",
+        };
+        let (phi, _) = cluster.suspicion(member.id);
+        let kept = hints
+            .iter()
+            .find(|(id, _)| *id == member.id)
+            .map_or(0, |(_, count)| *count);
+        let _ = writeln!(
+            text,
+            "  {:<12} {:<22} {:<10} {state:<8} {:>10} {:>6.1} {kept:>8}",
+            member.name,
+            member.client_address,
+            member.zone,
+            cluster.load(member.id),
+            phi,
+        );
+    }
+}
+
+pub(super) fn ring(ctx: &mut Ctx<'_>, _: Args<'_>) -> Outcome {
+    let partitions = ctx.node.replica.partitions().count();
+    let Some(coordinator) = &ctx.node.coordinator else {
+        let text = format!("partitions 0-{}  {}\n", partitions - 1, ctx.node.name);
+        ctx.reply.verbatim(&text);
+        return Ok(());
+    };
+    let cluster = coordinator.cluster();
+    let mut text = String::new();
+    for partition in 0..partitions {
+        let owners = cluster.owners(partition);
+        let names: Vec<String> = owners.into_iter().map(|id| cluster.name_of(id)).collect();
+        let _ = writeln!(text, "partition {partition:>5}  {}", names.join(" "));
+    }
+    ctx.reply.verbatim(&text);
+    Ok(())
+}

@@ -1,0 +1,293 @@
+//! Three and five real nodes: one store from every side, through kills, pauses and restarts.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use super::harness::{Cluster, Connection, Random, encode, eventually};
+
+fn call(cluster: &Cluster, member: usize, args: &[&str]) -> String {
+    cluster.members[member].connect().call(args)
+}
+
+/// This node's own copy, byte for byte.
+fn local(cluster: &Cluster, member: usize, key: &str) -> Vec<u8> {
+    let mut connection = cluster.members[member].connect();
+    let args = ["RINGWOOD", "LOCAL", key].map(|w| w.as_bytes().to_vec());
+    connection.send(&encode(&args)).expect("send");
+    connection.reply().expect("a reply")
+}
+
+fn copies_agree(cluster: &Cluster, key: &str) -> bool {
+    let first = local(cluster, 0, key);
+    (1..cluster.members.len()).all(|member| local(cluster, member, key) == first)
+}
+
+fn no_hints(cluster: &Cluster) -> bool {
+    let members = 0..cluster.members.len();
+    members
+        .into_iter()
+        .all(|m| call(cluster, m, &["RINGWOOD", "HINTS"]) == ":0\r\n")
+}
+
+#[test]
+fn what_one_node_takes_every_node_shows() {
+    let cluster = Cluster::start(3, &[]);
+    for n in 0..60 {
+        let (key, value) = (format!("k{n}"), format!("v{n}"));
+        assert_eq!(call(&cluster, n % 3, &["SET", &key, &value]), "+OK\r\n");
+        let want = format!("${}\r\n{value}\r\n", value.len());
+        assert_eq!(call(&cluster, (n + 1) % 3, &["GET", &key]), want);
+        assert_eq!(call(&cluster, (n + 2) % 3, &["GET", &key]), want);
+    }
+    for (n, member) in (1..=30).zip([0, 1, 2].into_iter().cycle()) {
+        assert_eq!(
+            call(&cluster, member, &["INCR", "counter"]),
+            format!(":{n}\r\n")
+        );
+    }
+    assert_eq!(call(&cluster, 1, &["DBSIZE"]), ":61\r\n");
+    let explained = call(&cluster, 2, &["RINGWOOD", "EXPLAIN", "k1"]);
+    assert!(explained.contains("copies agree yes"), "{explained}");
+    assert_eq!(call(&cluster, 0, &["FLUSHALL"]), "+OK\r\n");
+    assert_eq!(call(&cluster, 2, &["GET", "k1"]), "$-1\r\n");
+    assert_eq!(call(&cluster, 1, &["SET", "k1", "again"]), "+OK\r\n");
+    assert_eq!(call(&cluster, 2, &["KEYS", "*"]), "*1\r\n$2\r\nk1\r\n");
+}
+
+#[test]
+fn pipelined_commands_run_in_order_per_key() {
+    let cluster = Cluster::start(3, &[]);
+    let mut connection = cluster.members[0].connect();
+    let mut bytes = Vec::new();
+    for n in 1..=200_u32 {
+        let key = format!("p{}", n % 7);
+        bytes.extend(encode(&[
+            b"SET".to_vec(),
+            key.clone().into(),
+            n.to_string().into(),
+        ]));
+        bytes.extend(encode(&[b"INCR".to_vec(), key.clone().into()]));
+        bytes.extend(encode(&[b"GET".to_vec(), key.into()]));
+    }
+    connection.send(&bytes).expect("send");
+    for n in 1..=200_u32 {
+        let next = (n + 1).to_string();
+        assert_eq!(connection.reply().expect("a reply"), b"+OK\r\n");
+        let counted = String::from_utf8(connection.reply().expect("a reply")).expect("text");
+        assert_eq!(counted, format!(":{next}\r\n"));
+        let got = String::from_utf8(connection.reply().expect("a reply")).expect("text");
+        assert_eq!(got, format!("${}\r\n{next}\r\n", next.len()));
+    }
+}
+
+#[test]
+fn transactions_run_over_keys_of_all_nodes_and_watch_sees_other_nodes_writes() {
+    let cluster = Cluster::start(3, &[]);
+    let mut connection = cluster.members[0].connect();
+    for command in [
+        &["MULTI"][..],
+        &["SET", "a", "1"],
+        &["SET", "b", "2"],
+        &["INCR", "c"],
+    ] {
+        connection.call(command);
+    }
+    assert_eq!(connection.call(&["EXEC"]), "*3\r\n+OK\r\n+OK\r\n:1\r\n");
+    for (other, outcome) in [(true, "*-1\r\n"), (false, "*1\r\n+OK\r\n")] {
+        assert_eq!(connection.call(&["WATCH", "a", "absent"]), "+OK\r\n");
+        if other {
+            call(&cluster, 1, &["SET", "absent", "1"]);
+            call(&cluster, 2, &["DEL", "absent"]);
+        }
+        connection.call(&["MULTI"]);
+        connection.call(&["SET", "a", "2"]);
+        assert_eq!(connection.call(&["EXEC"]), outcome);
+    }
+}
+
+/// The last acknowledged value of each key and those in doubt since, by one writer.
+fn write_on(
+    mut connection: Connection,
+    writer: usize,
+    stop: &AtomicBool,
+) -> (HashMap<String, Vec<String>>, usize) {
+    let mut random = Random::new(writer as u64 + 1);
+    let (mut known, mut failed): (HashMap<String, Vec<String>>, usize) = (HashMap::new(), 0);
+    for n in 0.. {
+        if stop.load(Ordering::Relaxed) {
+            break;
+        }
+        let (key, value) = (format!("w{writer}:{}", random.below(100)), n.to_string());
+        if connection.call(&["SET", &key, &value]) == "+OK\r\n" {
+            known.insert(key, vec![value]);
+        } else {
+            failed += 1;
+            known.entry(key).or_default().push(value);
+        }
+    }
+    (known, failed)
+}
+
+#[test]
+fn a_killed_node_costs_no_write_and_gets_what_it_missed() {
+    let mut cluster = Cluster::start(3, &[]);
+    let stop = AtomicBool::new(false);
+    let connections: Vec<_> = (0..4).map(|w| cluster.members[w % 2].connect()).collect();
+    let written = std::thread::scope(|scope| {
+        let stop = &stop;
+        let writers = connections.into_iter().enumerate();
+        let writers: Vec<_> = writers
+            .map(|(w, c)| scope.spawn(move || write_on(c, w, stop)))
+            .collect();
+        for _ in 0..2 {
+            std::thread::sleep(std::time::Duration::from_millis(400));
+            cluster.members[2].kill();
+            std::thread::sleep(std::time::Duration::from_millis(400));
+            cluster.members[2].start(None);
+        }
+        stop.store(true, Ordering::Relaxed);
+        writers
+            .into_iter()
+            .map(|w| w.join().expect("a writer"))
+            .collect::<Vec<_>>()
+    });
+    cluster.wait_until_whole();
+    eventually("no hint is left", || no_hints(&cluster));
+    for (known, failed) in written {
+        assert_eq!(failed, 0, "writes through the survivors fail");
+        for (key, values) in known {
+            let want = format!("${}\r\n{}\r\n", values[0].len(), values[0]);
+            assert_eq!(call(&cluster, 2, &["GET", &key]), want, "{key}");
+            eventually("copies agree", || copies_agree(&cluster, &key));
+        }
+    }
+}
+
+#[test]
+fn a_paused_node_is_skipped_and_taken_back() {
+    let cluster = Cluster::start(3, &["--request-timeout-ms", "200"]);
+    let paused = cluster.members[2].server.as_ref().expect("it runs");
+    paused.signal("STOP");
+    let mut connection = cluster.members[0].connect();
+    // Until it is noticed a command that the paused node coordinates may be answered with an error.
+    eventually("the paused node is skipped", || {
+        (0..30).all(|n| connection.call(&["SET", &format!("p{n}"), "1"]) == "+OK\r\n")
+    });
+    for n in 0..30 {
+        assert_eq!(connection.call(&["GET", &format!("p{n}")]), "$1\r\n1\r\n");
+    }
+    paused.signal("CONT");
+    cluster.wait_until_whole();
+    eventually("no hint is left", || no_hints(&cluster));
+    for n in 0..30 {
+        eventually("copies agree", || copies_agree(&cluster, &format!("p{n}")));
+    }
+}
+
+#[test]
+fn with_two_of_three_dead_only_quorums_of_one_are_met() {
+    let mut cluster = Cluster::start(3, &[]);
+    assert_eq!(call(&cluster, 0, &["SET", "a", "1"]), "+OK\r\n");
+    cluster.members[1].kill();
+    cluster.members[2].kill();
+    let mut connection = cluster.members[0].connect();
+    eventually("writes are refused, and nothing is stored", || {
+        connection
+            .call(&["SET", "a", "2"])
+            .starts_with("-NOREPLICAS")
+    });
+    assert!(connection.call(&["GET", "a"]).starts_with("-NO"));
+    assert_eq!(
+        connection.call(&["CLIENT", "QUORUM", "R", "1", "W", "1"]),
+        "+OK\r\n"
+    );
+    assert_eq!(connection.call(&["GET", "a"]), "$1\r\n1\r\n");
+    assert_eq!(connection.call(&["SET", "a", "3"]), "+OK\r\n");
+    assert_eq!(connection.call(&["GET", "a"]), "$1\r\n3\r\n");
+}
+
+#[test]
+fn a_cluster_that_was_stopped_as_a_whole_comes_back_with_everything() {
+    let mut cluster = Cluster::start(3, &[]);
+    for n in 0..50 {
+        assert_eq!(
+            call(&cluster, n % 3, &["SET", &format!("k{n}"), "v"]),
+            "+OK\r\n"
+        );
+    }
+    assert_eq!(call(&cluster, 0, &["DEL", "k7"]), ":1\r\n");
+    cluster
+        .members
+        .iter_mut()
+        .for_each(super::harness::Member::kill);
+    cluster
+        .members
+        .iter_mut()
+        .for_each(|member| member.start(None));
+    cluster.wait_until_whole();
+    for n in 0..50 {
+        let want = if n == 7 { "$-1\r\n" } else { "$1\r\nv\r\n" };
+        assert_eq!(call(&cluster, n % 3, &["GET", &format!("k{n}")]), want);
+    }
+}
+
+#[test]
+fn five_nodes_keep_three_copies_and_a_fallback_hands_over_what_it_kept() {
+    let mut cluster = Cluster::start(5, &[]);
+    cluster.members[4].kill();
+    let mut connection = cluster.members[0].connect();
+    for n in 0..100 {
+        eventually("the write is taken", || {
+            connection.call(&["SET", &format!("f{n}"), "1"]) == "+OK\r\n"
+        });
+    }
+    cluster.members[4].start(None);
+    cluster.wait_until_whole();
+    eventually("no hint is left", || no_hints(&cluster));
+    let mut held = 0;
+    for n in 0..100 {
+        let key = format!("f{n}");
+        let owners = call(&cluster, 0, &["RINGWOOD", "OWNERS", &key]);
+        for member in 0..5 {
+            let is_owner = owners.contains(&cluster.members[member].name);
+            let copy = || local(&cluster, member, &key) != b"$-1\r\n";
+            let what = format!("owners alone hold {key}: {owners:?}, member {member}");
+            eventually(&what, || copy() == is_owner);
+            held += usize::from(is_owner);
+        }
+        assert_eq!(call(&cluster, 4, &["GET", &key]), "$1\r\n1\r\n");
+    }
+    assert_eq!(held, 300);
+}
+
+#[test]
+fn a_node_with_another_secret_is_refused_by_name() {
+    let cluster = Cluster::start(3, &[]);
+    let stranger = Cluster::stranger_to(&cluster);
+    let reply = stranger.connect().call(&["SET", "a", "1"]);
+    assert!(reply.starts_with("-CLUSTERDOWN"), "{reply}");
+    assert!(call(&cluster, 0, &["CLUSTER", "INFO"]).contains("cluster_known_nodes:3\r\n"));
+}
+
+#[test]
+fn cluster_aware_clients_learn_who_coordinates() {
+    let cluster = Cluster::start(3, &[]);
+    let slots = call(&cluster, 1, &["CLUSTER", "SLOTS"]);
+    assert!(slots.contains("127.0.0.1") && slots.contains("127.0.0.3"));
+    let nodes = call(&cluster, 2, &["CLUSTER", "NODES"]);
+    assert_eq!(nodes.matches("master").count(), 3);
+    assert_eq!(nodes.matches("myself").count(), 1);
+    assert_eq!(
+        call(&cluster, 0, &["CLUSTER", "KEYSLOT", "{user}x"]),
+        ":5474\r\n"
+    );
+    assert_eq!(call(&cluster, 0, &["SET", "{user}x", "1"]), "+OK\r\n");
+    assert_eq!(
+        call(&cluster, 1, &["CLUSTER", "COUNTKEYSINSLOT", "5474"]),
+        ":1\r\n"
+    );
+    assert_eq!(
+        call(&cluster, 2, &["CLUSTER", "GETKEYSINSLOT", "5474", "10"]),
+        "*1\r\n$7\r\n{user}x\r\n"
+    );
+}
