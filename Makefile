@@ -15,7 +15,7 @@ run: ## build and start a node on port 6379
 	cargo build --release
 	./target/release/ringwood server --config conf/ringwood.toml
 
-cluster: ## start three nodes on ports 7001 to 7003 (they do not replicate yet); Ctrl-C stops them
+cluster: ## start three nodes that form one store (127.0.0.1 to .3, port 7001); Ctrl-C stops them
 	cargo build --release
 	@trap 'kill $$(jobs -p) 2>/dev/null; wait' EXIT INT TERM; \
 	for n in 1 2 3; do \

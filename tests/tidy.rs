@@ -18,6 +18,12 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("storage", &["logic", "clock"]),
     ("replica", &["logic", "clock", "storage"]),
     ("peer", &["logic", "clock"]),
+    ("cluster", &["logic", "clock", "peer"]),
+    ("coordinator", &["logic", "cluster", "peer", "replica"]),
+    (
+        "background",
+        &["logic", "clock", "cluster", "peer", "replica"],
+    ),
     // The command layer writes replies and parses nothing: it names `net::resp` and no more of net.
     (
         "command",
@@ -28,6 +34,9 @@ const LAYERS: &[(&str, &[&str])] = &[
             "metrics",
             "storage",
             "replica",
+            "peer",
+            "cluster",
+            "coordinator",
             "net::resp",
         ],
     ),
@@ -35,7 +44,17 @@ const LAYERS: &[(&str, &[&str])] = &[
     (
         "server",
         &[
-            "logic", "clock", "config", "storage", "replica", "command", "net",
+            "logic",
+            "clock",
+            "config",
+            "storage",
+            "replica",
+            "peer",
+            "cluster",
+            "coordinator",
+            "background",
+            "command",
+            "net",
         ],
     ),
 ];

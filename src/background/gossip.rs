@@ -6,6 +6,7 @@ use std::time::Duration;
 use tokio::time::{Instant, MissedTickBehavior};
 
 use crate::cluster::Cluster;
+use crate::logic::membership::Membership;
 use crate::logic::placement::NodeId;
 use crate::peer::Links;
 use crate::peer::message::{Request, Response};
@@ -33,7 +34,7 @@ pub async fn gossip(cluster: Arc<Cluster>, seeds: Vec<String>) {
 }
 
 async fn exchange(cluster: &Cluster, partner: NodeId) {
-    let digest = cluster.with_membership(|membership| membership.digest());
+    let digest = cluster.with_membership(Membership::digest);
     let body = Links::encode(&Request::Gossip(digest));
     match cluster.links().call(partner, body, WITHIN).await {
         Ok(Response::Gossip(reply)) => {

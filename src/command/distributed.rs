@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::task::Poll;
 
 use bytes::{Bytes, BytesMut};
 use futures_util::future::join_all;
@@ -55,28 +56,56 @@ impl Who {
 
 /// Commands on one key take turns at its coordinator: from the read quorum before the command to its
 /// local step. Fair, so that a connection's commands keep their order.
-pub struct Lanes(Box<[Mutex<()>]>);
+pub struct Lanes {
+    lanes: Box<[Mutex<()>]>,
+    /// Held while a command queues in several lanes, so that all such commands have one order.
+    queueing: parking_lot::Mutex<()>,
+}
 
 impl Default for Lanes {
     fn default() -> Self {
-        Self((0..LANES).map(|_| Mutex::new(())).collect())
+        Self {
+            lanes: (0..LANES).map(|_| Mutex::new(())).collect(),
+            queueing: parking_lot::Mutex::default(),
+        }
     }
 }
 
 impl Lanes {
+    /// Queues in the lanes of all keys at the first poll, and waits for all of them. Whoever queues
+    /// later comes later, on every one of these keys.
     async fn enter<'a>(&'a self, keys: &[&[u8]]) -> Vec<MutexGuard<'a, ()>> {
-        let mut lanes: Vec<usize> = keys
+        let lane = |key: &&[u8]| key_hash(key) as usize % LANES;
+        let mut wanted: Vec<usize> = keys.iter().map(lane).collect();
+        wanted.sort_unstable();
+        wanted.dedup();
+        let mut locks: Vec<_> = wanted
             .iter()
-            .map(|key| key_hash(key) as usize % LANES)
+            .map(|&lane| Box::pin(self.lanes[lane].lock()))
             .collect();
-        // In one order for everybody: nobody waits for somebody who waits for him.
-        lanes.sort_unstable();
-        lanes.dedup();
-        let mut guards = Vec::with_capacity(lanes.len());
-        for lane in lanes {
-            guards.push(self.0[lane].lock().await);
-        }
-        guards
+        let mut guards: Vec<Option<MutexGuard<'a, ()>>> = locks.iter().map(|_| None).collect();
+        let mut queued = false;
+        // The scheduler's budget must not make a lane's turn look taken.
+        let all = tokio::task::unconstrained(std::future::poll_fn(|cx| {
+            let _atomically = (!queued).then(|| self.queueing.lock());
+            queued = true;
+            for (lock, guard) in locks
+                .iter_mut()
+                .zip(&mut guards)
+                .filter(|(_, g)| g.is_none())
+            {
+                if let Poll::Ready(taken) = lock.as_mut().poll(cx) {
+                    *guard = Some(taken);
+                }
+            }
+            if guards.iter().all(Option::is_some) {
+                Poll::Ready(())
+            } else {
+                Poll::Pending
+            }
+        }));
+        all.await;
+        guards.into_iter().flatten().collect()
     }
 }
 
@@ -150,6 +179,23 @@ pub(super) fn begin(node: Arc<Node>, who: Who, spec: &'static Spec, words: Owned
         return Box::pin(split(node, who, spec, words, places));
     }
     Box::pin(single(node, who, spec, words))
+}
+
+/// Whether a command runs at one coordinator though others coordinate some of its keys.
+pub(super) fn reaches_over(node: &Node, spec: &Spec, args: Args<'_>) -> bool {
+    let Some(coordinator) = &node.coordinator else {
+        return false;
+    };
+    if spec.keys.1 == 1 || SPLIT.contains(&spec.name) {
+        return false;
+    }
+    let keys = spec
+        .key_positions(args.len())
+        .into_iter()
+        .filter_map(|position| args.get(position));
+    let mut places = keys.map(|key| coordinator.coordinator_of(key));
+    let first = places.next();
+    places.any(|place| Some(place) != first)
 }
 
 fn well_formed(spec: &Spec, args: Args<'_>) -> bool {
@@ -415,7 +461,7 @@ fn quorum_reply(node: &Node, who: Who, error: QuorumError) -> BytesMut {
 }
 
 /// Runs a command that another node has sent.
-pub(super) fn forwarded(node: &Arc<Node>, command: Command) -> Later {
+pub(super) fn forwarded(node: &Arc<Node>, command: &Command) -> Later {
     let protocol = if command.protocol == 3 {
         Protocol::Resp3
     } else {

@@ -205,9 +205,15 @@ pub fn execute(ctx: &mut Ctx<'_>, args: Args<'_>) {
 }
 
 /// Whether a command has to wait for the replies of those before it, and those after it for it: it
-/// looks at more than its own keys.
-pub fn is_barrier(args: Args<'_>) -> bool {
-    table::find(args).is_none_or(|spec| spec.keys.0 == 0 || spec.parent == "ringwood")
+/// looks at more than its own keys, or at keys of several coordinators from one place.
+pub fn is_barrier(node: &Node, args: Args<'_>) -> bool {
+    let Some(spec) = table::find(args) else {
+        return true;
+    };
+    spec.keys.0 == 0
+        || spec.parent == "ringwood"
+        || spec.name == "watch"
+        || distributed::reaches_over(node, spec, args)
 }
 
 /// Runs an admitted command here, with the others kept out as far as it needs.

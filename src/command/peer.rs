@@ -1,6 +1,7 @@
 //! What this node answers to others: the other side of `coordinator` and `distributed`.
 
 use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
 
@@ -45,8 +46,15 @@ impl Handler for PeerHandler {
                 hint_for,
             } => apply(node, &key, &object, hint_for),
             Request::Forward(command) => {
-                let later = distributed::forwarded(&node, command);
-                Box::pin(async move { Response::Reply(later.await.freeze()) })
+                // The first poll puts it into the lanes of its keys, in the order of arrival.
+                let mut later = distributed::forwarded(&node, &command);
+                let begun = later.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+                Box::pin(async move {
+                    match begun {
+                        Poll::Ready(reply) => Response::Reply(reply.freeze()),
+                        Poll::Pending => Response::Reply(later.await.freeze()),
+                    }
+                })
             }
             request => Box::pin(answer(node, request)),
         }

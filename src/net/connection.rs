@@ -113,7 +113,7 @@ impl Connection {
             self.wait_for_pause().await;
             let barrier = {
                 let args = Args::new(self.parser.source(&self.input), self.parser.args());
-                command::is_barrier(args)
+                command::is_barrier(&self.node, args)
             };
             if barrier || self.later.len() >= MAX_LATER {
                 self.finish_later().await;

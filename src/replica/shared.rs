@@ -245,7 +245,7 @@ impl Replica {
             for (key, value) in rows {
                 match read_hint(pass.shard, &key, &value) {
                     Some((since_ms, hint)) if since_ms < oldest_ms => {
-                        self.drop_hint(node, &hint)?
+                        self.drop_hint(node, &hint)?;
                     }
                     Some((_, hint)) => hints.push(hint),
                     None => {}

@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::harness::{Clock, Cluster, Connection, Random, Server, encode};
 
 const SEQUENCES: u64 = 2_000;
-const CLUSTER_SEQUENCES: u64 = 300;
+const CLUSTER_SEQUENCES: u64 = 1_000;
 const COMMANDS: usize = 50;
 
 const KEYS: &[&[u8]] = &[
