@@ -198,11 +198,8 @@ impl Replica {
         let stored = row::decode(&raw)?;
         let mut object = stored.clone();
         self.spaces.of(at.partition, db).sink(&mut object);
-        if !object.is_tombstone() {
-            return Ok(());
-        }
         // Dots beyond the floor are all that is worth remembering of a deleted key.
-        if self.shared && !self.spaces.of(at.partition, db).covers(object.context()) {
+        if !self.forgets(&object) {
             return Ok(());
         }
         let mut ops = vec![Op {

@@ -61,16 +61,14 @@ impl Space {
         self.floor.read().clone()
     }
 
-    /// Whether the floor has seen all that a context has.
-    pub(super) fn covers(&self, context: &Context) -> bool {
-        let floor = self.floor.read();
-        floor.as_ref().is_some_and(|floor| floor.covers(context))
-    }
-
-    /// Drops what the floor covers.
+    /// Drops what the floor covers: a key that was deleted below it was never there, whether its row
+    /// has been reclaimed or not.
     pub(super) fn sink(&self, object: &mut Object) {
         if let Some(floor) = &*self.floor.read() {
             object.sink_below(floor);
+            if object.is_tombstone() && floor.covers(object.context()) {
+                *object = Object::default();
+            }
         }
     }
 }
