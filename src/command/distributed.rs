@@ -119,7 +119,6 @@ pub(super) fn start(
     let who = Who::of(ctx, coordinator);
     let node = Arc::clone(ctx.node);
     match spec.name {
-        "exec" => return super::transactions::exec_in_cluster(ctx, who),
         "explain" if spec.parent == "ringwood" => {
             return Some(super::operator::explain_in_cluster(ctx, who, args.at(2)));
         }

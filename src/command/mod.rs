@@ -39,7 +39,7 @@ pub use peer::PeerHandler;
 pub use server::appendfsync;
 pub use session::{Client, Clients, ReplyMode, Session};
 pub use table::{Flags, Spec, all as all_commands};
-pub use transactions::Transaction;
+pub use transactions::{Exec, Transaction};
 
 use crate::clock;
 use crate::logic::causal::Object;
@@ -70,6 +70,8 @@ pub enum After {
     Monitor,
     /// The reply is the future's; later commands may begin before it is there.
     Later(Later),
+    /// Runs a transaction's commands with [`step`], each to its end.
+    Exec(Exec),
 }
 
 /// What a handler works with.
@@ -193,13 +195,25 @@ pub fn execute(ctx: &mut Ctx<'_>, args: Args<'_>) {
     if !spec.has(Flags::NO_MONITOR) {
         ctx.node.show_monitors(ctx.session, args);
     }
+    step(ctx, spec, args);
+}
+
+/// Runs an admitted command: here and now, or it is left in `ctx.after`.
+pub fn step(ctx: &mut Ctx<'_>, spec: &'static Spec, args: Args<'_>) {
     let node = Arc::clone(ctx.node);
-    if let Some(coordinator) = &node.coordinator
-        && let Some(later) = distributed::start(ctx, coordinator, spec, args)
-    {
-        ctx.session.client.touch(spec);
-        ctx.after = After::Later(later);
-        return;
+    if let Some(coordinator) = &node.coordinator {
+        let who = distributed::Who::of(ctx, coordinator);
+        if spec.name == "exec"
+            && let Some(exec) = Exec::of(ctx, who)
+        {
+            ctx.after = After::Exec(exec);
+            return;
+        }
+        if let Some(later) = distributed::start(ctx, coordinator, spec, args) {
+            ctx.session.client.touch(spec);
+            ctx.after = After::Later(later);
+            return;
+        }
     }
     run_gated(ctx, spec, args);
 }

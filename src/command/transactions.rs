@@ -15,7 +15,6 @@ use super::{Ctx, Node, Outcome};
 use crate::clock;
 use crate::logic::causal::{Context, Object};
 use crate::logic::types::string;
-use crate::net::resp::{Protocol, Reply};
 use crate::replica::Absence;
 
 /// Commands queued since MULTI.
@@ -163,48 +162,36 @@ pub(super) fn watch_in_cluster(ctx: &mut Ctx<'_>, who: Who, args: Args<'_>) -> L
     })
 }
 
-/// EXEC in a cluster: each command runs at its coordinator, one after the other. `None`: what a lone
-/// node says will do.
-pub(super) fn exec_in_cluster(ctx: &mut Ctx<'_>, who: Who) -> Option<Later> {
-    if ctx.session.transaction.as_ref()?.failed {
-        return None;
-    }
-    let transaction = ctx.session.transaction.take()?;
-    let watches = std::mem::take(&mut ctx.session.watches);
-    let node = Arc::clone(ctx.node);
-    let mut who = who;
-    let mut steps = Vec::new();
-    for (spec, words) in transaction.queue {
-        if spec.name == "select"
-            && let Ok(db) = words.as_args().database(1)
-        {
-            who.db = db;
-            ctx.session.select(db);
+/// A transaction that runs in a cluster: each command at its coordinator, one after the other.
+pub struct Exec {
+    watches: Vec<Watch>,
+    who: Who,
+    /// The commands, as they were queued.
+    pub steps: Vec<(&'static Spec, OwnedArgs)>,
+}
+
+impl Exec {
+    /// EXEC's. `None`: what a lone node says will do.
+    pub(super) fn of(ctx: &mut Ctx<'_>, who: Who) -> Option<Self> {
+        if ctx.session.transaction.as_ref()?.failed {
+            return None;
         }
-        steps.push((who, spec, words));
+        Some(Self {
+            who,
+            steps: ctx.session.transaction.take()?.queue,
+            watches: std::mem::take(&mut ctx.session.watches),
+        })
     }
-    Some(Box::pin(async move {
-        for watch in watches {
-            if !watch.still_holds(&node, who).await {
-                let null: &[u8] = match who.protocol {
-                    Protocol::Resp2 => b"*-1\r\n",
-                    Protocol::Resp3 => b"_\r\n",
-                };
-                return BytesMut::from(null);
+
+    /// Whether no watched key has changed.
+    pub async fn may_run(&mut self, node: &Arc<Node>) -> bool {
+        for watch in std::mem::take(&mut self.watches) {
+            if !watch.still_holds(node, self.who).await {
+                return false;
             }
         }
-        let mut reply = Reply::default();
-        reply.array(steps.len());
-        for (who, spec, words) in steps {
-            let said = if distributed::needs_cluster(spec) {
-                distributed::begin(Arc::clone(&node), who, spec, words).await
-            } else {
-                distributed::run_here(&node, who, spec, words.as_args()).0
-            };
-            reply.buffer().extend_from_slice(&said);
-        }
-        std::mem::take(reply.buffer())
-    }))
+        true
+    }
 }
 
 impl Watch {

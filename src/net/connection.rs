@@ -17,7 +17,7 @@ use tokio::sync::mpsc;
 use super::resp::{Limits, Parser, Reply};
 use crate::command::args::Args;
 use crate::command::error::Error;
-use crate::command::{self, After, Ctx, Later, Node, ReplyMode, Session, Transaction};
+use crate::command::{self, After, Ctx, Exec, Later, Node, ReplyMode, Session, Transaction};
 use crate::replica::Written;
 
 /// Bytes read at a time, and kept by an idle connection.
@@ -199,6 +199,7 @@ impl Connection {
             After::Close => self.closing = true,
             After::Sleep(duration) => tokio::time::sleep(duration).await,
             After::Later(later) => self.begin_later(later).await,
+            After::Exec(exec) => self.run_transaction(exec).await,
             After::Monitor => self.monitor = Some(self.node.add_monitor()),
             After::AwaitSync(timeout) => {
                 let synced = self.await_sync(timeout).await;
@@ -207,6 +208,40 @@ impl Connection {
                 self.reply.integer(0);
             }
         }
+    }
+
+    /// Runs a transaction's commands in order, each at its coordinator.
+    async fn run_transaction(&mut self, mut exec: Exec) {
+        let node = Arc::clone(&self.node);
+        if !exec.may_run(&node).await {
+            self.reply.null_array();
+            return;
+        }
+        let mut gathered = std::mem::take(&mut self.reply);
+        gathered.array(exec.steps.len());
+        self.reply.set_protocol(gathered.protocol());
+        for (spec, words) in std::mem::take(&mut exec.steps) {
+            let mut ctx = Ctx {
+                node: &node,
+                session: &mut self.session,
+                reply: &mut self.reply,
+                written: &mut self.written,
+                after: After::Nothing,
+            };
+            command::step(&mut ctx, spec, words.as_args());
+            match ctx.after {
+                After::Later(later) => {
+                    let said = later.await;
+                    self.reply.buffer().extend_from_slice(&said);
+                }
+                After::Close => self.closing = true,
+                _ => {}
+            }
+            let said = self.reply.buffer().split();
+            gathered.buffer().extend_from_slice(&said);
+        }
+        gathered.set_protocol(self.reply.protocol());
+        self.reply = gathered;
     }
 
     /// Lets a command begin, in its turn; its reply is waited for with those of the next commands.
