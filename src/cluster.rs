@@ -5,19 +5,18 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
-use std::time::Instant;
 
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::Notify;
+use tokio::time::Instant;
 
-use crate::clock;
 use crate::logic::codec::{DecodeError, Reader, put_bytes, put_varint};
 use crate::logic::membership::{
     Detector, Digest, Member, Membership, decode_member, encode_member,
 };
 use crate::logic::placement::{NodeId, Partitions, Table};
 use crate::logic::quorum::Targets;
-use crate::peer::{CallError, Identity, Links};
+use crate::peer::{CallError, Identity, Peers};
 
 /// The layout of what is written down.
 const VERSION: u8 = 1;
@@ -50,7 +49,7 @@ pub struct Notes {
 pub struct Cluster {
     options: Options,
     identity: Arc<RwLock<Identity>>,
-    links: Arc<Links>,
+    peers: Arc<dyn Peers>,
     state: RwLock<State>,
     detectors: Mutex<BTreeMap<NodeId, Detector>>,
     started: Instant,
@@ -91,7 +90,14 @@ impl Placement {
 
 impl Cluster {
     /// The view of a node that knows itself and what it has written down.
-    pub fn new(me: Member, notes: Notes, options: Options) -> Arc<Self> {
+    ///
+    /// `reach` makes what asks the others, given who this node is to them.
+    pub fn new(
+        me: Member,
+        notes: Notes,
+        options: Options,
+        reach: impl FnOnce(Arc<RwLock<Identity>>) -> Arc<dyn Peers>,
+    ) -> Arc<Self> {
         let identity = Arc::new(RwLock::new(Identity {
             node: me.id,
             cluster: notes.cluster,
@@ -99,8 +105,7 @@ impl Cluster {
             n: options.n,
             key: options.key,
         }));
-        let asked = Arc::clone(&identity);
-        let links = Arc::new(Links::new(move || *asked.read()));
+        let peers = reach(Arc::clone(&identity));
         let membership = Membership::new(me, notes.members);
         let cluster = Self {
             state: RwLock::new(State {
@@ -109,9 +114,9 @@ impl Cluster {
             }),
             options,
             identity,
-            links,
+            peers,
             detectors: Mutex::default(),
-            started: clock::monotonic(),
+            started: Instant::now(),
             changed: Notify::new(),
         };
         cluster.connect();
@@ -138,9 +143,9 @@ impl Cluster {
         &self.options
     }
 
-    /// The links to the others.
-    pub fn links(&self) -> &Arc<Links> {
-        &self.links
+    /// What asks the others.
+    pub fn peers(&self) -> &Arc<dyn Peers> {
+        &self.peers
     }
 
     /// Reads the member table.
@@ -232,7 +237,7 @@ impl Cluster {
         let now_ms = self.now_ms();
         let detectors = self.detectors.lock();
         let suspected = |d: &Detector| d.is_suspected(now_ms, self.options.phi_threshold);
-        !self.links.is_down(id) && !detectors.get(&id).is_some_and(suspected)
+        !self.peers.is_down(id) && !detectors.get(&id).is_some_and(suspected)
     }
 
     /// A member did not do what it was asked.
@@ -322,12 +327,12 @@ impl Cluster {
     fn connect(&self) {
         let me = self.me();
         for member in self.members().iter().filter(|member| member.id != me) {
-            self.links.set_address(member.id, &member.peer_address);
+            self.peers.set_address(member.id, &member.peer_address);
         }
     }
 
     fn now_ms(&self) -> u64 {
-        clock::monotonic().duration_since(self.started).as_millis() as u64
+        self.started.elapsed().as_millis() as u64
     }
 }
 

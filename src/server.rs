@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use parking_lot::RwLock;
 use thiserror::Error;
 
 use crate::background;
@@ -14,9 +15,10 @@ use crate::command::{ContextSeal, Node, NodeOptions, PeerHandler, appendfsync};
 use crate::config::Config;
 use crate::coordinator::{Coordinator, Quorum};
 use crate::logic;
+use crate::logic::causal::ActorId;
 use crate::logic::placement::{NodeId, Partitions};
 use crate::net;
-use crate::peer::{Identity, PeerListener};
+use crate::peer::{Identity, Links, PeerListener};
 use crate::replica::{HintLimits, Options as ReplicaOptions, Replica, ReplicaError, random_u64};
 use crate::storage::{DiskOptions, DiskStore, Store, StoreError};
 
@@ -140,7 +142,7 @@ async fn run_parts(node: Arc<Node>, listener: net::Listener, member: Option<Memb
     }
     if let Some(coordinator) = coordinator {
         coordinator.close();
-        coordinator.cluster().links().close();
+        coordinator.cluster().peers().close();
     }
     sweeping.store(false, Ordering::Release);
     let _ = sweeper.await;
@@ -215,7 +217,9 @@ impl Member {
             w: config.number("write-quorum") as u8,
         };
         let within = Duration::from_millis(config.number("request-timeout-ms") as u64);
-        let cluster = Cluster::new(me, notes, options);
+        let reach =
+            |identity: Arc<RwLock<Identity>>| Arc::new(Links::new(move || *identity.read()));
+        let cluster = Cluster::new(me, notes, options, |identity| reach(identity));
         // This run's incarnation must never be another run's.
         let written = cluster.notes().encode();
         let noting = Arc::clone(replica);
@@ -246,7 +250,7 @@ async fn be_member(node: &Arc<Node>, member: Option<Member>) {
     tracing::info!(id = %cluster.me(), peer_port = listener.port(), "a member of a cluster");
     tokio::join!(
         listener.serve(Arc::new(PeerHandler(Arc::clone(node)))),
-        background::gossip(Arc::clone(cluster), seeds),
+        background::gossip(Arc::clone(cluster), seeds, random_u64),
         background::hand_over_hints(Arc::clone(cluster), Arc::clone(&node.replica)),
         write_notes(Arc::clone(cluster), Arc::clone(&node.replica)),
     );
@@ -264,6 +268,7 @@ async fn write_notes(cluster: Arc<Cluster>, replica: Arc<Replica>) {
 
 fn replica_options(config: &Config, partitions: Partitions) -> ReplicaOptions {
     ReplicaOptions {
+        actor: ActorId(random_u64()),
         partitions,
         cache_bytes: cache_bytes(config),
         shared: config.is_on("cluster-enabled"),

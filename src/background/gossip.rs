@@ -8,22 +8,26 @@ use tokio::time::{Instant, MissedTickBehavior};
 use crate::cluster::Cluster;
 use crate::logic::membership::Membership;
 use crate::logic::placement::NodeId;
-use crate::peer::Links;
+use crate::peer::encode;
 use crate::peer::message::{Request, Response};
-use crate::replica::random_u64;
 
 const ROUND: Duration = Duration::from_secs(1);
 const WITHIN: Duration = Duration::from_secs(2);
 
-/// Joins through the seeds if need be, then gossips until it is dropped.
-pub async fn gossip(cluster: Arc<Cluster>, seeds: Vec<String>) {
-    join(&cluster, &seeds).await;
+/// Joins through the seeds if need be, then gossips until it is dropped. Whom it talks to is chance's,
+/// which the caller brings.
+pub async fn gossip(
+    cluster: Arc<Cluster>,
+    seeds: Vec<String>,
+    mut chance: impl FnMut() -> u64 + Send,
+) {
+    join(&cluster, &seeds, chance()).await;
     let mut rounds = tokio::time::interval_at(Instant::now() + ROUND / 10, ROUND);
     rounds.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         rounds.tick().await;
         cluster.beat();
-        let random = [random_u64(), random_u64(), random_u64()];
+        let random = [chance(), chance(), chance()];
         let partners = cluster.with_membership(|m| m.partners(|id| cluster.answers(id), random));
         // One silent partner must not hold up the round.
         let exchanges = partners
@@ -35,8 +39,8 @@ pub async fn gossip(cluster: Arc<Cluster>, seeds: Vec<String>) {
 
 async fn exchange(cluster: &Cluster, partner: NodeId) {
     let digest = cluster.with_membership(Membership::digest);
-    let body = Links::encode(&Request::Gossip(digest));
-    match cluster.links().call(partner, body, WITHIN).await {
+    let body = encode(&Request::Gossip(digest));
+    match cluster.peers().call(partner, body, WITHIN).await {
         Ok(Response::Gossip(reply)) => {
             cluster.hear(&reply.digest);
             let push = cluster.with_membership(|membership| membership.pick(&reply.wanted));
@@ -44,8 +48,8 @@ async fn exchange(cluster: &Cluster, partner: NodeId) {
                 cluster.change(|membership| membership.learn(reply.newer));
             }
             if !push.is_empty() {
-                let body = Links::encode(&Request::Push(push));
-                let _ = cluster.links().call(partner, body, WITHIN).await;
+                let body = encode(&Request::Push(push));
+                let _ = cluster.peers().call(partner, body, WITHIN).await;
             }
         }
         Ok(other) => tracing::debug!(%partner, ?other, "no gossip"),
@@ -55,10 +59,10 @@ async fn exchange(cluster: &Cluster, partner: NodeId) {
 
 /// Asks the seeds until one takes this node in, or it is told again what it knows. The first seed
 /// of a list, and a node without seeds, makes the cluster.
-async fn join(cluster: &Cluster, seeds: &[String]) {
+async fn join(cluster: &Cluster, seeds: &[String], chance: u64) {
     let me = cluster.with_membership(|membership| membership.me().clone());
     if !cluster.has_joined() && seeds.first().is_none_or(|seed| *seed == me.peer_address) {
-        cluster.found(random_u64().max(1));
+        cluster.found(chance.max(1));
         tracing::info!(
             cluster = cluster.identity().cluster,
             "a new cluster is made"
@@ -69,7 +73,7 @@ async fn join(cluster: &Cluster, seeds: &[String]) {
     while !cluster.has_joined() {
         for seed in seeds.iter().filter(|seed| **seed != me.peer_address) {
             let request = Request::Join(me.clone());
-            match cluster.links().call_address(seed, &request, WITHIN).await {
+            match cluster.peers().call_address(seed, &request, WITHIN).await {
                 Ok((
                     _,
                     Response::Welcome {

@@ -12,7 +12,7 @@ use crate::cluster::Cluster;
 use crate::logic::causal::Object;
 use crate::logic::placement::{NodeId, slot_of};
 use crate::logic::row;
-use crate::peer::Links;
+use crate::peer::encode;
 use crate::peer::message::{Request, Response, WireKey};
 use crate::replica::{DATABASES, Hint, HintPass, Key, Replica, ReplicaError};
 
@@ -53,18 +53,18 @@ async fn send_floors(cluster: &Cluster, replica: &Replica, to: NodeId) {
         }
         let mut context = Vec::new();
         row::put_context(&mut context, &floor);
-        let body = Links::encode(&Request::Floor {
+        let body = encode(&Request::Floor {
             db: Some(db),
             context: context.into(),
         });
-        let _ = cluster.links().call(to, body, WITHIN).await;
+        let _ = cluster.peers().call(to, body, WITHIN).await;
     }
 }
 
 /// Sends what is kept for a node; returns how much it took.
 async fn hand_over(
     cluster: &Cluster,
-    replica: &Arc<Replica>,
+    replica: &Replica,
     to: NodeId,
 ) -> Result<usize, ReplicaError> {
     let mut sent = 0;
@@ -73,18 +73,8 @@ async fn hand_over(
     }
     let mut pass = HintPass::default();
     loop {
-        let hints = {
-            let (replica, mut at) = (Arc::clone(replica), pass.clone());
-            let read = tokio::task::spawn_blocking(move || {
-                let hints = replica.next_hints(to, &mut at, BATCH);
-                (hints, at)
-            });
-            let Ok((hints, at)) = read.await else {
-                return Ok(sent);
-            };
-            pass = at;
-            hints?
-        };
+        replica.settled().await;
+        let hints = replica.next_hints(to, &mut pass, BATCH)?;
         if hints.is_empty() {
             return Ok(sent);
         }
@@ -116,7 +106,7 @@ async fn send(
         db: hint.db,
         name: &hint.name,
     })?;
-    let body = Links::encode(&Request::Apply {
+    let body = encode(&Request::Apply {
         key: WireKey {
             db: hint.db,
             name: Bytes::copy_from_slice(&hint.name),
@@ -124,7 +114,7 @@ async fn send(
         object: row::encode(&object).into(),
         hint_for: None,
     });
-    Ok(match cluster.links().call(to, body, WITHIN).await {
+    Ok(match cluster.peers().call(to, body, WITHIN).await {
         Ok(Response::Done) => Some(object),
         Ok(_) => None,
         Err(error) => {

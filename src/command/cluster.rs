@@ -202,7 +202,7 @@ pub(super) fn links(ctx: &mut Ctx<'_>, _: Args<'_>) -> Outcome {
         .into_iter()
         .filter(|m| m.id != me)
         .collect();
-    let up: Vec<bool> = others.iter().map(|m| cluster.links().is_up(m.id)).collect();
+    let up: Vec<bool> = others.iter().map(|m| cluster.peers().is_up(m.id)).collect();
     ctx.reply.array(others.len());
     for (member, up) in others.iter().zip(up) {
         ctx.reply.map(3);

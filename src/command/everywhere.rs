@@ -20,7 +20,7 @@ use crate::logic::glob;
 use crate::logic::placement::NodeId;
 use crate::logic::row;
 use crate::net::resp::Reply;
-use crate::peer::Links;
+use crate::peer::encode;
 use crate::peer::message::{Request, Response};
 use crate::replica::Found;
 
@@ -139,9 +139,9 @@ impl All<'_> {
         if node == cluster.me() {
             return Ok(super::peer::answer(Arc::clone(self.node), request.clone()).await);
         }
-        let body = Links::encode(request);
+        let body = encode(request);
         let answer = cluster
-            .links()
+            .peers()
             .call(node, body, self.coordinator.within() * 4)
             .await;
         answer.map_err(|error| {

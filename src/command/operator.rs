@@ -15,7 +15,7 @@ use crate::logic::causal::{Object, Payload};
 use crate::logic::placement;
 use crate::logic::row;
 use crate::net::resp::Reply;
-use crate::peer::Links;
+use crate::peer::encode;
 use crate::peer::message::{Request, Response, WireKey};
 use crate::replica::{DATABASES, Key, digest};
 
@@ -103,7 +103,7 @@ async fn explanation(node: &Arc<Node>, coordinator: &Coordinator, db: u8, key: &
                 .ok()
                 .map(|o| Object::clone(&o));
         }
-        let body = Links::encode(&Request::Fetch {
+        let body = encode(&Request::Fetch {
             key: WireKey {
                 db,
                 name: bytes::Bytes::copy_from_slice(key),
@@ -111,7 +111,7 @@ async fn explanation(node: &Arc<Node>, coordinator: &Coordinator, db: u8, key: &
             // No object has this digest but by chance: an unknown one has 0.
             digest: u64::MAX,
         });
-        match cluster.links().call(*id, body, coordinator.within()).await {
+        match cluster.peers().call(*id, body, coordinator.within()).await {
             Ok(Response::Object(raw)) => row::decode(&raw).ok(),
             _ => None,
         }

@@ -4,7 +4,7 @@ use bytes::Bytes;
 
 use super::{Coordinator, QuorumError};
 use crate::logic::placement::NodeId;
-use crate::peer::Links;
+use crate::peer::encode;
 use crate::peer::message::{Command, Request, Response};
 
 /// What became of a forwarded command.
@@ -25,9 +25,9 @@ impl Coordinator {
         command: &Command,
         again: bool,
     ) -> impl Future<Output = Result<Forwarded, QuorumError>> + Send + use<> {
-        let body = Links::encode(&Request::Forward(command.clone()));
+        let body = encode(&Request::Forward(command.clone()));
         // The other node waits for its own quorum first.
-        let call = self.cluster.links().call(to, body, self.within * 2);
+        let call = self.cluster.peers().call(to, body, self.within * 2);
         let cluster = std::sync::Arc::clone(&self.cluster);
         async move {
             match call.await {

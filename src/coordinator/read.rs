@@ -9,7 +9,7 @@ use super::{Coordinator, QuorumError};
 use crate::logic::placement::NodeId;
 use crate::logic::quorum::{Decision, Effect, Read};
 use crate::logic::row;
-use crate::peer::Links;
+use crate::peer::encode;
 use crate::peer::message::{Request, Response, WireKey};
 use crate::replica::{Key, digest};
 
@@ -92,14 +92,14 @@ impl Asking {
     }
 
     fn ask(&mut self, node: NodeId) {
-        let body = Links::encode(&Request::Fetch {
+        let body = encode(&Request::Fetch {
             key: self.key.clone(),
             digest: self.ours,
         });
         let coordinator = Arc::clone(&self.coordinator);
         let call = coordinator
             .cluster
-            .links()
+            .peers()
             .call(node, body, coordinator.within);
         let (ours, key, stray_for) = (self.ours, self.key.clone(), self.stray_for);
         self.calls.push(Box::pin(async move {
@@ -148,7 +148,7 @@ impl Asking {
         if stale.is_empty() || object.is_unknown() {
             return;
         }
-        let body = Links::encode(&Request::Apply {
+        let body = encode(&Request::Apply {
             key: self.key.clone(),
             object: row::encode(&object).into(),
             hint_for: None,
@@ -157,7 +157,7 @@ impl Asking {
             cluster, within, ..
         } = &*self.coordinator;
         for node in stale {
-            let _ = cluster.links().call(node, body.clone(), *within).await;
+            let _ = cluster.peers().call(node, body.clone(), *within).await;
         }
     }
 }

@@ -10,7 +10,7 @@ use super::{Coordinator, QuorumError};
 use crate::logic::placement::NodeId;
 use crate::logic::quorum::{Decision, Effect, Write};
 use crate::logic::row;
-use crate::peer::Links;
+use crate::peer::encode;
 use crate::peer::message::{Request, Response, WireKey};
 use crate::replica::{Delta, Key};
 
@@ -98,7 +98,7 @@ impl Sending {
     }
 
     fn body(&self, hint_for: Option<NodeId>) -> Bytes {
-        Links::encode(&Request::Apply {
+        encode(&Request::Apply {
             key: self.key.clone(),
             object: self.object.clone(),
             hint_for,
@@ -109,7 +109,7 @@ impl Sending {
         let Coordinator {
             cluster, within, ..
         } = &*self.coordinator;
-        let call = cluster.links().call(node, body, *within);
+        let call = cluster.peers().call(node, body, *within);
         let cluster = Arc::clone(cluster);
         self.calls.push(Box::pin(async move {
             match call.await {

@@ -6,6 +6,7 @@
 
 use std::collections::HashMap;
 use std::io;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
@@ -24,6 +25,7 @@ use tokio::task::JoinSet;
 use super::frame::{self, Frames};
 use super::handshake::{self, Identity};
 use super::message::{Request, Response};
+use super::{Call, Peers};
 use crate::logic::placement::NodeId;
 
 /// Requests that wait to be written to one node.
@@ -96,9 +98,11 @@ impl Links {
             tasks: Mutex::new(JoinSet::new()),
         }
     }
+}
 
-    /// Says where a node is; the first time starts its link.
-    pub fn set_address(&self, to: NodeId, address: &str) {
+impl Peers for Links {
+    /// The first time starts the node's link.
+    fn set_address(&self, to: NodeId, address: &str) {
         if let Some(link) = self.by_node.get(&to) {
             address.clone_into(&mut link.address.lock());
             return;
@@ -118,37 +122,20 @@ impl Links {
         self.tasks.lock().spawn(link.run(outgoing, who_am_i));
     }
 
-    /// Whether there is a connection to a node.
-    pub fn is_up(&self, to: NodeId) -> bool {
-        self.by_node
-            .get(&to)
-            .is_some_and(|link| link.state.load(Ordering::Acquire) == UP)
+    fn is_up(&self, to: NodeId) -> bool {
+        let link = self.by_node.get(&to);
+        link.is_some_and(|link| link.state.load(Ordering::Acquire) == UP)
     }
 
-    /// Whether the last attempt to reach a node failed.
-    pub fn is_down(&self, to: NodeId) -> bool {
-        self.by_node
-            .get(&to)
-            .is_some_and(|link| link.state.load(Ordering::Acquire) == DOWN)
+    fn is_down(&self, to: NodeId) -> bool {
+        let link = self.by_node.get(&to);
+        link.is_some_and(|link| link.state.load(Ordering::Acquire) == DOWN)
     }
 
-    /// A request's bytes, for [`Self::call`]: made once, sent to many.
-    pub fn encode(request: &Request) -> Bytes {
-        let mut out = Vec::new();
-        request.encode(&mut out);
-        out.into()
-    }
-
-    /// Asks a node. The request is queued before this returns; the answer is the future's.
-    pub fn call(
-        &self,
-        to: NodeId,
-        body: Bytes,
-        within: Duration,
-    ) -> impl Future<Output = Result<Response, CallError>> + Send + use<> {
+    fn call(&self, to: NodeId, body: Bytes, within: Duration) -> Call {
         let begun = self.by_node.get(&to).map(|link| Arc::clone(&link));
         let begun = begun.and_then(|link| Some((link.begin(body)?, link)));
-        async move {
+        Box::pin(async move {
             let Some(((id, answer), link)) = begun else {
                 return Err(CallError::Unreachable);
             };
@@ -157,17 +144,16 @@ impl Links {
             }
             link.waiting.lock().remove(&id);
             Err(CallError::TimedOut)
-        }
+        })
     }
 
-    /// Asks whoever is at an address, over a connection of its own; returns who answered.
-    pub async fn call_address(
-        &self,
-        address: &str,
-        request: &Request,
+    fn call_address<'a>(
+        &'a self,
+        address: &'a str,
+        request: &'a Request,
         within: Duration,
-    ) -> io::Result<(NodeId, Response)> {
-        let asked = async {
+    ) -> Pin<Box<dyn Future<Output = io::Result<(NodeId, Response)>> + Send + 'a>> {
+        let asked = async move {
             let (mut frames, mut writer, node) = connect(address, (self.who_am_i)()).await?;
             let mut out = Vec::new();
             frame::put(&mut out, 1, |out| request.encode(out));
@@ -176,11 +162,10 @@ impl Links {
             let response = Response::decode(&body).map_err(|_| io::ErrorKind::InvalidData)?;
             Ok((node, response))
         };
-        tokio::time::timeout(within, asked).await?
+        Box::pin(async move { tokio::time::timeout(within, asked).await? })
     }
 
-    /// Ends all links.
-    pub fn close(&self) {
+    fn close(&self) {
         self.tasks.lock().abort_all();
         for link in &self.by_node {
             link.go_down();

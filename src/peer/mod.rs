@@ -2,7 +2,7 @@
 //!
 //! Reading order: [`message`] (what is said), `frame` (how it is cut into bytes), `handshake` (who
 //! may speak), `link` (asking another node), `listener` (answering). Ports: [`Handler`] answers
-//! requests, [`Links`] asks. What comes from another node is checked and never trusted: a broken
+//! requests, [`Peers`] asks; [`Links`] is the port over sockets. What comes from another node is checked and never trusted: a broken
 //! peer loses its connection, it cannot crash or grow this node.
 
 mod frame;
@@ -14,7 +14,11 @@ pub mod message;
 mod tests;
 
 use std::future::Future;
+use std::io;
 use std::pin::Pin;
+use std::time::Duration;
+
+use bytes::Bytes;
 
 use crate::logic::placement::NodeId;
 use message::{Request, Response};
@@ -25,6 +29,43 @@ pub use listener::PeerListener;
 
 /// The answer to a request, when it is there.
 pub type Answer = Pin<Box<dyn Future<Output = Response> + Send>>;
+
+/// The outcome of a request, when it is there.
+pub type Call = Pin<Box<dyn Future<Output = Result<Response, CallError>> + Send>>;
+
+/// Asks other nodes.
+pub trait Peers: Send + Sync + 'static {
+    /// Says where a node is.
+    fn set_address(&self, to: NodeId, address: &str);
+
+    /// Whether there is a connection to a node.
+    fn is_up(&self, to: NodeId) -> bool;
+
+    /// Whether the last attempt to reach a node failed.
+    fn is_down(&self, to: NodeId) -> bool;
+
+    /// Asks a node, with what [`encode`] made. The request is on its way before this returns, in
+    /// order with the others to that node; the answer is the future's.
+    fn call(&self, to: NodeId, body: Bytes, within: Duration) -> Call;
+
+    /// Asks whoever is at an address, outside that order; returns who answered.
+    fn call_address<'a>(
+        &'a self,
+        address: &'a str,
+        request: &'a Request,
+        within: Duration,
+    ) -> Pin<Box<dyn Future<Output = io::Result<(NodeId, Response)>> + Send + 'a>>;
+
+    /// Ends all connections.
+    fn close(&self);
+}
+
+/// A request's bytes: made once, sent to many.
+pub fn encode(request: &Request) -> Bytes {
+    let mut out = Vec::new();
+    request.encode(&mut out);
+    out.into()
+}
 
 /// Answers what other nodes ask.
 pub trait Handler: Send + Sync + 'static {

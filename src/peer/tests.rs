@@ -9,7 +9,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use super::message::{Command, Request, Response, WireKey};
-use super::{Answer, CallError, Handler, Identity, Links, PeerListener};
+use super::{Answer, CallError, Handler, Identity, Links, PeerListener, Peers, encode};
 use crate::logic::placement::NodeId;
 
 const SECOND: Duration = Duration::from_secs(5);
@@ -56,7 +56,7 @@ fn fetch(name: &str) -> Bytes {
         db: 0,
         name: Bytes::copy_from_slice(name.as_bytes()),
     };
-    Links::encode(&Request::Fetch { key, digest: 0 })
+    encode(&Request::Fetch { key, digest: 0 })
 }
 
 #[tokio::test]
@@ -78,7 +78,7 @@ async fn a_request_without_an_answer_times_out_and_others_go_on() {
     let (address, _tasks) = served(identity(2, b"s")).await;
     let links = Links::new(|| identity(1, b"s"));
     links.set_address(NodeId(2), &address);
-    let silent = Links::encode(&Request::Counts { db: 0 });
+    let silent = encode(&Request::Counts { db: 0 });
     let silent = links.call(NodeId(2), silent, Duration::from_millis(20));
     assert_eq!(silent.await, Err(CallError::TimedOut));
     let other = links.call(NodeId(2), fetch("a"), SECOND).await;
@@ -221,7 +221,7 @@ fn requests() -> Vec<Request> {
 #[test]
 fn messages_round_trip_and_every_truncation_is_an_error() {
     for request in requests() {
-        let raw = Links::encode(&request);
+        let raw = encode(&request);
         assert_eq!(Request::decode(&raw), Ok(request));
         (0..raw.len()).for_each(|len| assert!(Request::decode(&raw[..len]).is_err()));
     }

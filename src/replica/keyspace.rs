@@ -46,6 +46,16 @@ impl Replica {
         }
     }
 
+    /// Waits, without blocking, until every write ordered so far is in the store.
+    pub async fn settled(&self) {
+        for (shard, last) in self.last_tickets.iter().enumerate() {
+            self.store.kick(shard);
+            let ticket = last.load(std::sync::atomic::Ordering::Acquire);
+            // A write that failed is none that a scan could miss.
+            let _ = self.store.progress(shard).wait_committed(ticket).await;
+        }
+    }
+
     /// The live keys from `cursor` on, after looking at about `count` rows. Blocks.
     pub fn scan(&self, db: u8, cursor: u64, count: usize) -> Result<Found, ReplicaError> {
         self.scan_table(Table::Data, db, cursor, count)

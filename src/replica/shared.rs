@@ -215,7 +215,7 @@ impl Replica {
     }
 
     /// Up to `limit` more hints for a node; none at the end of the pass. Hints beyond their age are
-    /// dropped on the way. Blocks.
+    /// dropped on the way. The caller has waited for [`Self::settled`].
     pub fn next_hints(
         &self,
         node: NodeId,
@@ -223,7 +223,6 @@ impl Replica {
         limit: usize,
     ) -> Result<Vec<Hint>, ReplicaError> {
         let added = *pass.added.get_or_insert_with(|| self.hints.added(node));
-        self.settle();
         let oldest_ms = clock::now_ms().saturating_sub(self.hints.limits.age_ms);
         let end = node.0.checked_add(1).map(u64::to_be_bytes);
         let end = end.map_or_else(|| vec![0xff; 9], |end| end.to_vec());

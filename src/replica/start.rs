@@ -21,6 +21,8 @@ use crate::storage::{Op, Store, StoreError, Table};
 /// How a replica is started.
 #[derive(Clone, Copy, Debug)]
 pub struct Options {
+    /// This run: random, never used by another run of any node.
+    pub actor: ActorId,
     /// The partitioning of slots.
     pub partitions: Partitions,
     /// Bytes of decoded objects in memory.
@@ -39,6 +41,7 @@ impl Options {
     /// A lone node's.
     pub fn alone(partitions: Partitions, cache_bytes: u64) -> Self {
         Self {
+            actor: ActorId(random_u64()),
             partitions,
             cache_bytes,
             shared: false,
@@ -85,7 +88,7 @@ impl Replica {
         let replica = Self {
             cache: object_cache(cache_bytes, Arc::clone(&store)),
             partitions,
-            actor: ActorId(random_u64()),
+            actor: options.actor,
             seq: AtomicU64::new(0),
             time: AtomicU64::new(0),
             stripes: (0..STRIPES).map(|_| Mutex::new(())).collect(),

@@ -229,6 +229,28 @@ fn a_zeroed_pointer_file_refuses_to_start() {
 }
 
 #[test]
+fn a_first_start_that_was_interrupted_can_be_repeated() {
+    let dir = tempfile::tempdir().expect("a folder");
+    drop(open(dir.path()).expect("made"));
+    for file in ["shard-0.mark", "shard-0.tail"] {
+        std::fs::remove_file(dir.path().join(file)).expect("removed");
+    }
+    // What a start leaves that ends between two files of the engine.
+    let shard = dir.path().join("shard-0");
+    let journal = std::fs::read_dir(&shard).expect("a folder").flatten();
+    let keep = journal
+        .map(|e| e.path())
+        .find(|p| p.extension().is_some_and(|e| e == "jnl"));
+    let journal = std::fs::read(keep.expect("a journal")).expect("read");
+    std::fs::remove_dir_all(&shard).expect("removed");
+    std::fs::create_dir(&shard).expect("made");
+    std::fs::write(shard.join("0.jnl"), journal).expect("written");
+    let store = open(dir.path()).expect("made anew");
+    submit(&store, vec![put(Table::Data, "a", "1")]);
+    assert_eq!(load(&store, "a").as_deref(), Some("1"));
+}
+
+#[test]
 fn damage_can_be_accepted_by_the_operator() {
     let accept = |dir: &Path| DiskOptions {
         accept_damage: true,

@@ -320,6 +320,14 @@ impl Shard {
             Marks::open(&options.dir, index).map_err(|e| io_error(&options.dir, e))?;
         let handles = match open_engine(&dir, options, identity) {
             Ok(handles) => handles,
+            // Nothing was ever committed here: a first start was interrupted in the middle.
+            Err(StoreError::Damaged { path, .. }) if found == Found::default() => {
+                let aside = dir.with_extension(format!("unfinished-{}", std::process::id()));
+                tracing::warn!(path = %path.display(), aside = %aside.display(),
+                    "a shard whose making was interrupted is set aside and made anew");
+                fs::rename(&dir, &aside).map_err(|e| io_error(&dir, e))?;
+                open_engine(&dir, options, identity)?
+            }
             Err(StoreError::Damaged { path, reason }) if options.accept_damage => {
                 let aside = dir.with_extension(format!("damaged-{}", std::process::id()));
                 tracing::error!(%reason, path = %path.display(), aside = %aside.display(),

@@ -1,0 +1,81 @@
+//! A store that lies, to see whether the checker notices.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use ringwood::storage::{Op, Progress, Refused, Row, Store, StoreError, Table, Ticket, Usage};
+
+/// What is planted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// Nothing.
+    None,
+    /// Hints are acknowledged and not kept.
+    SkipHints,
+    /// Some objects are acknowledged and not stored.
+    AcknowledgeBeforeStoring,
+    /// Every run of a node is the same actor.
+    ReuseDots,
+}
+
+/// A store with a fault.
+pub struct Faulty {
+    pub inner: Arc<dyn Store>,
+    pub fault: Fault,
+    pub writes: AtomicU64,
+}
+
+impl Store for Faulty {
+    fn shards(&self) -> usize {
+        self.inner.shards()
+    }
+
+    fn enqueue(&self, shard: usize, mut ops: Vec<Op>) -> Result<Ticket, Refused> {
+        match self.fault {
+            Fault::SkipHints => ops.retain(|op| op.table != Table::Hint || op.value.is_none()),
+            Fault::AcknowledgeBeforeStoring => {
+                let lies = self.writes.fetch_add(1, Ordering::Relaxed) % 3 == 0;
+                ops.retain(|op| !(lies && op.table == Table::Data));
+            }
+            Fault::None | Fault::ReuseDots => {}
+        }
+        self.inner.enqueue(shard, ops)
+    }
+
+    fn kick(&self, shard: usize) {
+        self.inner.kick(shard);
+    }
+
+    fn progress(&self, shard: usize) -> &Progress {
+        self.inner.progress(shard)
+    }
+
+    fn load(&self, shard: usize, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
+        self.inner.load(shard, table, key)
+    }
+
+    fn scan(
+        &self,
+        shard: usize,
+        table: Table,
+        from: &[u8],
+        to: &[u8],
+        limit: usize,
+    ) -> Result<Vec<Row>, StoreError> {
+        self.inner.scan(shard, table, from, to, limit)
+    }
+
+    fn was_clean(&self) -> bool {
+        self.inner.was_clean()
+    }
+
+    fn usage(&self) -> Usage {
+        self.inner.usage()
+    }
+
+    fn close(&self) {}
+
+    fn sync(&self) -> Result<(), StoreError> {
+        self.inner.sync()
+    }
+}

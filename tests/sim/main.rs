@@ -1,0 +1,93 @@
+//! Whole clusters in one process: the real coordinator, replica, messages, gossip and handoff, over
+//! memory stores and a memory network under virtual time.
+//!
+//! A world is a number: `RINGWOOD_SEED=n cargo nextest run --test sim` replays one,
+//! `RINGWOOD_SIM_SEEDS=n` runs more. Clients write through random nodes while nodes are cut off,
+//! killed and started again. Afterwards, when all is healed and quiet, every history is checked.
+#![expect(clippy::disallowed_methods, reason = "virtual time is tokio's")]
+
+mod faulty;
+mod history;
+mod network;
+mod world;
+
+use faulty::Fault;
+use world::{Kind, run};
+
+const SEEDS: u64 = 150;
+/// Worlds in which a planted fault has to be found.
+const FAULT_SEEDS: u64 = 40;
+
+/// A small generator of pseudo-random numbers: the same seed, the same numbers.
+struct Random(u64);
+
+impl Random {
+    fn new(seed: u64) -> Self {
+        Self(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
+    }
+
+    fn below(&mut self, bound: usize) -> usize {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        (self.0 >> 8) as usize % bound
+    }
+}
+
+fn number_from(variable: &str) -> Option<u64> {
+    std::env::var(variable).ok()?.parse().ok()
+}
+
+fn worlds(kind: Kind) {
+    let seeds = match number_from("RINGWOOD_SEED") {
+        Some(seed) => seed..=seed,
+        None => 1..=number_from("RINGWOOD_SIM_SEEDS").unwrap_or(SEEDS),
+    };
+    let mut acknowledged = 0;
+    for seed in seeds {
+        match run(seed, kind, Fault::None) {
+            Ok(count) => acknowledged += count,
+            Err(violation) => {
+                panic!(
+                    "{violation}\nreplay: RINGWOOD_SEED={seed} cargo nextest run --test sim {kind:?}"
+                )
+            }
+        }
+    }
+    println!("{acknowledged} writes were acknowledged");
+    assert!(acknowledged > 0);
+}
+
+#[test]
+fn cut_loses_nothing_and_converges_by_hints_alone() {
+    worlds(Kind::Cut);
+}
+
+#[test]
+fn crash_loses_nothing_and_converges_when_read() {
+    worlds(Kind::Crash);
+}
+
+fn is_found(kind: Kind, fault: Fault) {
+    let found = (1..=FAULT_SEEDS).find(|seed| run(*seed, kind, fault).is_err());
+    println!("{fault:?} is found in world {found:?}");
+    assert!(
+        found.is_some(),
+        "{fault:?} is not found in {FAULT_SEEDS} worlds"
+    );
+}
+
+#[test]
+fn a_skipped_hint_is_found() {
+    is_found(Kind::Cut, Fault::SkipHints);
+}
+
+#[test]
+fn a_reused_dot_is_found() {
+    is_found(Kind::Crash, Fault::ReuseDots);
+}
+
+#[test]
+fn an_acknowledgement_before_storing_is_found() {
+    is_found(Kind::Crash, Fault::AcknowledgeBeforeStoring);
+}

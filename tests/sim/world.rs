@@ -1,0 +1,455 @@
+//! One world: its nodes, clients, calamities, and the look at what is left.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use bytes::BytesMut;
+use ringwood::cluster::{self, Cluster, Notes};
+use ringwood::command::args::OwnedArgs;
+use ringwood::command::{
+    After, Client, ContextSeal, Ctx, Node, NodeOptions, PeerHandler, Session, execute,
+};
+use ringwood::config::Config;
+use ringwood::coordinator::{Coordinator, Quorum};
+use ringwood::logic::causal::ActorId;
+use ringwood::logic::membership::Member;
+use ringwood::logic::placement::{NodeId, Partitions};
+use ringwood::logic::row;
+use ringwood::net::resp::Reply;
+use ringwood::peer::{Identity, Peers};
+use ringwood::replica::{HintLimits, Key, Options, Replica};
+use ringwood::storage::{MemoryStore, Store};
+use tokio::sync::Notify;
+use tokio::task::JoinSet;
+use tokio::time::{sleep, timeout};
+
+use super::Random;
+use super::faulty::{Fault, Faulty};
+use super::history::{History, Write};
+use super::network::{Network, Port};
+
+const KEYS: usize = 6;
+const CLIENTS: usize = 4;
+const WRITES: usize = 10;
+const CALAMITIES: usize = 4;
+const WITHIN: Duration = Duration::from_millis(400);
+
+/// What happens to a world.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Nodes are cut off from each other.
+    Cut,
+    /// Nodes are cut off and killed.
+    Crash,
+}
+
+struct Running {
+    node: Arc<Node>,
+    replica: Arc<Replica>,
+    cluster: Arc<Cluster>,
+    died: Arc<Notify>,
+    _tasks: JoinSet<()>,
+}
+
+struct Place {
+    id: NodeId,
+    store: Arc<dyn Store>,
+    notes: Notes,
+    runs: u64,
+    running: Option<Running>,
+}
+
+struct World {
+    network: Arc<Network>,
+    places: Mutex<Vec<Place>>,
+    history: Mutex<History>,
+    random: Mutex<Random>,
+    fault: Fault,
+    seed: u64,
+}
+
+/// Runs a world; how many writes were acknowledged, or what is wrong.
+pub fn run(seed: u64, kind: Kind, fault: Fault) -> Result<u64, String> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .start_paused(true)
+        .build()
+        .expect("a runtime");
+    runtime.block_on(async move {
+        let world = Arc::new(World::new(seed, fault));
+        world.live(kind).await;
+        world.check(kind).await
+    })
+}
+
+fn member(id: u64, joined: u64) -> Member {
+    Member {
+        id: NodeId(id),
+        name: format!("node-{joined}"),
+        peer_address: format!("10.0.0.{joined}:1"),
+        client_address: format!("10.0.0.{joined}:2"),
+        zone: "a".into(),
+        weight: 1,
+        actor: ActorId(0),
+        incarnation: 0,
+        version: 0,
+        joined,
+        left: None,
+    }
+}
+
+impl World {
+    fn new(seed: u64, fault: Fault) -> Self {
+        let mut random = Random::new(seed);
+        let count = 3 + random.below(3) as u64;
+        let members: Vec<Member> = (1..=count)
+            .map(|n| member(n * 0x1234_5678_9abc, n))
+            .collect();
+        let place = |member: &Member| Place {
+            id: member.id,
+            store: Arc::new(Faulty {
+                inner: Arc::new(MemoryStore::new(2)),
+                fault,
+                writes: 0.into(),
+            }),
+            notes: Notes {
+                node: member.id,
+                cluster: 7,
+                members: members.clone(),
+            },
+            runs: 0,
+            running: None,
+        };
+        let world = Self {
+            network: Network::new(seed),
+            places: Mutex::new(members.iter().map(place).collect()),
+            history: Mutex::default(),
+            random: Mutex::new(random),
+            fault,
+            seed,
+        };
+        for nth in 0..count as usize {
+            world.start(nth);
+        }
+        world
+    }
+
+    fn below(&self, bound: usize) -> usize {
+        self.random.lock().expect("no panic").below(bound)
+    }
+
+    fn start(&self, nth: usize) {
+        let mut places = self.places.lock().expect("no panic");
+        let place = &mut places[nth];
+        if place.running.is_some() {
+            return;
+        }
+        place.runs += 1;
+        let run = if self.fault == Fault::ReuseDots {
+            1
+        } else {
+            place.runs
+        };
+        let partitions = Partitions::new(16).expect("a power of two");
+        let options = Options {
+            actor: ActorId((nth as u64 + 1) * 1_000 + run),
+            shared: true,
+            hints: HintLimits {
+                bytes: 1 << 30,
+                age_ms: u64::MAX,
+            },
+            max_clock_drift_ms: 60_000,
+            ..Options::alone(partitions, 1 << 20)
+        };
+        let (replica, _) = Replica::start(Arc::clone(&place.store), options).expect("starts");
+        let replica = Arc::new(replica);
+        let mine = place.notes.members.iter().find(|m| m.id == place.id);
+        let me = Member {
+            actor: options.actor,
+            incarnation: place.runs,
+            ..mine.expect("it is a member").clone()
+        };
+        let network = Arc::clone(&self.network);
+        let port = Arc::new(Port {
+            network,
+            me: place.id,
+            tasks: Mutex::default(),
+        });
+        let key = Identity::key_of(b"simulated");
+        let options = cluster::Options {
+            partitions,
+            n: 3,
+            phi_threshold: 8.0,
+            key,
+        };
+        let reach = |_| port as Arc<dyn Peers>;
+        let cluster = Cluster::new(me, place.notes.clone(), options, reach);
+        let quorum = Quorum { r: 2, w: 2 };
+        let coordinator = Arc::new(Coordinator::new(
+            Arc::clone(&cluster),
+            Arc::clone(&replica),
+            quorum,
+            WITHIN,
+        ));
+        let node = Node::new(NodeOptions {
+            replica: Arc::clone(&replica),
+            coordinator: Some(coordinator),
+            config: Config::default(),
+            seal: ContextSeal::new(b"simulated"),
+            set_appendfsync: Box::new(|_| {}),
+            port: 0,
+        });
+        self.network
+            .start(place.id, Arc::new(PeerHandler(Arc::clone(&node))));
+        let mut tasks = JoinSet::new();
+        tasks.spawn(ringwood::background::gossip(
+            Arc::clone(&cluster),
+            Vec::new(),
+            {
+                let mut random = Random::new(self.seed * 31 + nth as u64 + place.runs);
+                move || random.below(1 << 30) as u64
+            },
+        ));
+        let handing =
+            ringwood::background::hand_over_hints(Arc::clone(&cluster), Arc::clone(&replica));
+        tasks.spawn(handing);
+        place.running = Some(Running {
+            node,
+            replica,
+            cluster,
+            died: Arc::default(),
+            _tasks: tasks,
+        });
+    }
+
+    /// The process is killed; what its store took is there after the next start.
+    fn kill(&self, nth: usize) {
+        let mut places = self.places.lock().expect("no panic");
+        let Some(running) = places[nth].running.take() else {
+            return;
+        };
+        places[nth].notes = running.cluster.notes();
+        self.network.stop(places[nth].id);
+        running.cluster.peers().close();
+        if let Some(coordinator) = &running.node.coordinator {
+            coordinator.close();
+        }
+        running.died.notify_waiters();
+    }
+
+    async fn live(self: &Arc<Self>, kind: Kind) {
+        let mut clients = JoinSet::new();
+        for client in 0..CLIENTS {
+            let world = Arc::clone(self);
+            clients.spawn(async move { world.write(client).await });
+        }
+        for _ in 0..CALAMITIES {
+            sleep(Duration::from_millis(self.below(1_500) as u64)).await;
+            self.calamity(kind);
+        }
+        while let Some(ended) = clients.join_next().await {
+            if ended.is_err() {
+                self.network.note_panic();
+            }
+        }
+        self.network.heal();
+        self.network.be_reliable();
+        let count = self.places.lock().expect("no panic").len();
+        (0..count).for_each(|nth| self.start(nth));
+        sleep(Duration::from_secs(20)).await;
+    }
+
+    fn calamity(&self, kind: Kind) {
+        let count = self.places.lock().expect("no panic").len();
+        let crash = kind == Kind::Crash;
+        match self.below(if crash { 6 } else { 3 }) {
+            0 => self.network.heal(),
+            1 => {
+                // One side of a line does not hear the other; now and then neither hears.
+                let line = 1 + self.below(count - 1);
+                let both = self.below(2) == 0;
+                let places = self.places.lock().expect("no panic");
+                for a in &places[..line] {
+                    for b in &places[line..] {
+                        self.network.cut(a.id, b.id);
+                        if both {
+                            self.network.cut(b.id, a.id);
+                        }
+                    }
+                }
+            }
+            2 => {
+                let alone = self.below(count);
+                let places = self.places.lock().expect("no panic");
+                for other in places.iter().filter(|p| p.id != places[alone].id) {
+                    self.network.cut(places[alone].id, other.id);
+                    self.network.cut(other.id, places[alone].id);
+                }
+            }
+            3 | 4 => self.kill(self.below(count)),
+            _ => (0..count).for_each(|nth| self.start(nth)),
+        }
+    }
+
+    /// A client that always reads before it writes, and writes over what it has read.
+    async fn write(&self, client: usize) {
+        for nth in 0..WRITES {
+            sleep(Duration::from_millis(self.below(600) as u64)).await;
+            let key = format!("key-{}", self.below(KEYS));
+            let Some((context, observed)) = self.siblings(&key).await else {
+                continue;
+            };
+            let value = format!("c{client}-{nth}");
+            self.history
+                .lock()
+                .expect("no panic")
+                .writes
+                .entry(key.clone())
+                .or_default()
+                .push(Write {
+                    value: value.clone(),
+                    observed,
+                    acknowledged: false,
+                });
+            let reply = self
+                .call(&[b"RESOLVE", key.as_bytes(), &context, value.as_bytes()])
+                .await;
+            if reply.is_some_and(|reply| reply.first() == Some(&b'*')) {
+                let mut history = self.history.lock().expect("no panic");
+                let writes = history.writes.get_mut(&key).expect("it was begun");
+                let write = writes.iter_mut().find(|write| write.value == value);
+                write.expect("it was begun").acknowledged = true;
+            }
+        }
+    }
+
+    async fn siblings(&self, key: &str) -> Option<(Vec<u8>, Vec<String>)> {
+        let reply = self.call(&[b"SIBLINGS", key.as_bytes()]).await?;
+        let text = String::from_utf8(reply.to_vec()).expect("text");
+        if !text.starts_with("*2") {
+            return None;
+        }
+        let mut bulks = text
+            .split("\r\n")
+            .filter(|line| !line.starts_with(['*', '$']) && !line.is_empty());
+        let context = bulks.next()?.as_bytes().to_vec();
+        Some((context, bulks.map(str::to_owned).collect()))
+    }
+
+    /// Asks a random node that is up; `None` when it dies or does not answer.
+    async fn call(&self, words: &[&[u8]]) -> Option<BytesMut> {
+        let (node, died) = {
+            let up: Vec<usize> = {
+                let places = self.places.lock().expect("no panic");
+                (0..places.len())
+                    .filter(|nth| places[*nth].running.is_some())
+                    .collect()
+            };
+            let nth = *up.get(self.below(up.len().max(1)))?;
+            let places = self.places.lock().expect("no panic");
+            let running = places[nth].running.as_ref()?;
+            (Arc::clone(&running.node), Arc::clone(&running.died))
+        };
+        let died = died.notified();
+        let asked = ask(&node, words);
+        tokio::select! {
+            biased;
+            () = died => None,
+            reply = timeout(WITHIN * 10, asked) => reply.ok(),
+        }
+    }
+
+    /// When all is healed and quiet.
+    async fn check(&self, kind: Kind) -> Result<u64, String> {
+        if self.network.has_panicked() {
+            return Err("a node panicked: one of its own invariants was broken".to_owned());
+        }
+        let keys: Vec<String> = (0..KEYS).map(|n| format!("key-{n}")).collect();
+        if kind == Kind::Crash {
+            // What a coordinator was sending when it died is nobody's to finish but a reader's.
+            for key in &keys {
+                self.siblings(key).await;
+            }
+            sleep(Duration::from_secs(5)).await;
+        }
+        for key in &keys {
+            self.copies_agree(key)?;
+            let Some((_, visible)) = self.siblings(key).await else {
+                return Err(format!("{key} cannot be read though all is healed"));
+            };
+            self.history
+                .lock()
+                .expect("no panic")
+                .check(key, &visible)?;
+        }
+        let places = self.places.lock().expect("no panic");
+        for place in places.iter() {
+            let hints = place
+                .running
+                .as_ref()
+                .expect("all run")
+                .replica
+                .hint_counts();
+            if !hints.is_empty() {
+                return Err(format!("{}: hints are left: {hints:?}", place.id));
+            }
+        }
+        Ok(self.history.lock().expect("no panic").acknowledged())
+    }
+
+    fn copies_agree(&self, key: &str) -> Result<(), String> {
+        let places = self.places.lock().expect("no panic");
+        let mut copies: BTreeMap<Vec<u8>, Vec<String>> = BTreeMap::new();
+        for place in places.iter() {
+            let running = place.running.as_ref().expect("all run");
+            let partition = running
+                .cluster
+                .options()
+                .partitions
+                .of(ringwood::logic::placement::slot_of(key.as_bytes()));
+            if !running.cluster.owns(partition) {
+                continue;
+            }
+            let at = Key {
+                db: 0,
+                name: key.as_bytes(),
+            };
+            let object = running.replica.read(at).expect("read");
+            let hints = running.replica.hint_counts();
+            let name = format!("{}: {object:?}, hints kept: {hints:?}", place.id);
+            copies.entry(row::encode(&object)).or_default().push(name);
+        }
+        if copies.len() == 1 {
+            return Ok(());
+        }
+        let seed = self.seed;
+        Err(format!(
+            "{key}: owners hold different objects (world {seed}): {:#?}",
+            copies.values()
+        ))
+    }
+}
+
+async fn ask(node: &Arc<Node>, words: &[&[u8]]) -> BytesMut {
+    let nowhere = std::net::SocketAddr::from(([127, 0, 0, 1], 1));
+    let mut session = Session::new(Arc::new(Client::new(1, nowhere, nowhere)), true);
+    let mut owned = OwnedArgs::default();
+    words.iter().for_each(|word| owned.push(word));
+    let (mut reply, mut written) = (Reply::default(), Vec::new());
+    let after = {
+        let mut ctx = Ctx {
+            node,
+            session: &mut session,
+            reply: &mut reply,
+            written: &mut written,
+            after: After::Nothing,
+        };
+        execute(&mut ctx, owned.as_args());
+        ctx.after
+    };
+    match after {
+        After::Later(later) => later.await,
+        _ => std::mem::take(reply.buffer()),
+    }
+}
