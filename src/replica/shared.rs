@@ -95,6 +95,13 @@ impl Hints {
         }
     }
 
+    /// A hint stays: the pass that met it must not end in a clean slate.
+    fn keep(&self, node: NodeId) {
+        if let Some(kept) = self.by_node.get(&node) {
+            kept.added.fetch_add(1, Ordering::AcqRel);
+        }
+    }
+
     fn added(&self, node: NodeId) -> u64 {
         let kept = self.by_node.get(&node);
         kept.map_or(0, |kept| kept.added.load(Ordering::Acquire))
@@ -285,6 +292,7 @@ impl Replica {
         let _order = self.lock(at);
         let object = self.load(&located, false)?;
         if *object != *sent {
+            self.hints.keep(node);
             return Ok(());
         }
         self.drop_hint(node, hint)?;
