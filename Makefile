@@ -35,6 +35,10 @@ test: deps ## all tests, and the client libraries
 	$(RUN_TESTS)
 	$(MAKE) clients
 
+SIM_SEEDS ?= 20000
+sim: ## whole clusters in one process, under virtual time (SIM_SEEDS=n worlds of each kind)
+	RINGWOOD_SIM_SEEDS=$(SIM_SEEDS) $(RUN_TESTS) --test sim
+
 clients: deps ## redis-py, Django, ioredis, node-redis, connect-redis, redis-rs against a node
 	cargo build --release
 	tests/clients/against_ringwood.sh
@@ -72,4 +76,4 @@ fuzz: ## a minute of fuzzing for the request parser and the row codec (FUZZ_SECO
 
 ci: check logic test fuzz ## what CI runs
 
-.PHONY: help run cluster deps test clients logic check docs bench fuzz ci
+.PHONY: help run cluster deps test sim clients logic check docs bench fuzz ci

@@ -34,7 +34,10 @@ impl Store for Faulty {
         match self.fault {
             Fault::SkipHints => ops.retain(|op| op.table != Table::Hint || op.value.is_none()),
             Fault::AcknowledgeBeforeStoring => {
-                let lies = self.writes.fetch_add(1, Ordering::Relaxed) % 3 == 0;
+                let lies = self
+                    .writes
+                    .fetch_add(1, Ordering::Relaxed)
+                    .is_multiple_of(3);
                 ops.retain(|op| !(lies && op.table == Table::Data));
             }
             Fault::None | Fault::ReuseDots => {}

@@ -70,11 +70,12 @@ impl Network {
         self.state().cut.insert((from, to));
     }
 
-    /// All cuts are mended, and connections hold.
+    /// All cuts are mended.
     pub fn heal(&self) {
         self.state().cut.clear();
     }
 
+    /// From now on connections hold and no message is slow.
     pub fn be_reliable(&self) {
         self.state().breaks_percent = 0;
     }
@@ -92,7 +93,7 @@ impl Network {
     fn arrival(&self, from: NodeId, to: NodeId) -> Instant {
         let mut state = self.state();
         let ms = match state.random.below(100) {
-            0 => 50 + state.random.below(800),
+            0 if state.breaks_percent > 0 => 50 + state.random.below(800),
             _ => 1 + state.random.below(15),
         };
         let at = Instant::now() + Duration::from_millis(ms as u64);
