@@ -59,6 +59,10 @@ bench: deps ## side by side with redis-server: a table of ratios
 	cargo build --release
 	python3 benches/side_by_side.py
 
+bench-cluster: deps ## three nodes beside one and redis-server, then one is killed
+	cargo build --release
+	python3 benches/cluster.py
+
 FUZZ_SECONDS ?= 60
 # libFuzzer's coverage instrumentation, with flags that the stable compiler takes.
 FUZZ_FLAGS = -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \
@@ -76,4 +80,4 @@ fuzz: ## a minute of fuzzing for the request parser and the row codec (FUZZ_SECO
 
 ci: check logic test fuzz ## what CI runs
 
-.PHONY: help run cluster deps test sim clients logic check docs bench fuzz ci
+.PHONY: help run cluster deps test sim clients logic check docs bench bench-cluster fuzz ci

@@ -29,20 +29,20 @@ def free_port():
         return str(s.getsockname()[1])
 
 
-def start(argv, port):
+def start(argv, port, host="127.0.0.1"):
     process = subprocess.Popen(argv, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     for _ in range(200):
         try:
-            socket.create_connection(("127.0.0.1", int(port)), 1).close()
+            socket.create_connection((host, int(port)), 1).close()
             return process
         except OSError:
             time.sleep(0.05)
     raise SystemExit(f"{argv[0]} does not answer")
 
 
-def measure(port, test, pipeline, size, requests):
+def measure(port, test, pipeline, size, requests, host="127.0.0.1", more=()):
     out = subprocess.run(
-        ["redis-benchmark", "-p", port, "-t", test, "-c", "50", "-P", str(pipeline), "-d", str(size),
+        ["redis-benchmark", "-h", host, "-p", port, *more, "-t", test, "-c", "50", "-P", str(pipeline), "-d", str(size),
          "-r", "1000000", "-n", str(requests), "--csv"], capture_output=True, text=True, timeout=600)
     row = out.stdout.strip().splitlines()[-1].replace('"', "").split(",")
     # test, rps, avg, min, p50, p95, p99, max; MSET's name holds a comma-free blank
@@ -77,4 +77,5 @@ def main():
                 process.wait()
 
 
-main()
+if __name__ == "__main__":
+    main()

@@ -7,6 +7,7 @@
 //! | `server` | composition root: builds the parts, owns the tasks |
 //! | `net` | listener, connection, RESP |
 //! | `command` | the command table and its handlers |
+//! | `admin` | the command line's questions to a running node |
 //! | `background` | gossip and hinted handoff |
 //! | `coordinator` | quorums, forwarding, read repair |
 //! | `cluster` | this node's view: members, owners, who answers |
@@ -17,6 +18,8 @@
 
 pub mod logic;
 
+#[cfg(feature = "server")]
+pub mod admin;
 #[cfg(feature = "server")]
 pub mod background;
 #[cfg(feature = "server")]

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use clap::{Arg, ArgMatches, Command};
+use ringwood::admin::Target;
 use ringwood::config::{Config, DIRECTIVES};
 use tracing_subscriber::filter::LevelFilter;
 
@@ -14,6 +15,15 @@ fn main() -> ExitCode {
     let matches = command_line().get_matches();
     match matches.subcommand() {
         Some(("server", flags)) => server(flags),
+        Some(("explain", flags)) => {
+            let key = flags.get_one::<String>("key").map_or("", String::as_str);
+            ask(flags, &["RINGWOOD", "EXPLAIN", key])
+        }
+        Some(("cluster", cluster)) => match cluster.subcommand() {
+            Some(("status", flags)) => ask(flags, &["RINGWOOD", "STATUS"]),
+            Some(("ring", flags)) => ask(flags, &["RINGWOOD", "RING"]),
+            _ => ExitCode::FAILURE,
+        },
         _ => ExitCode::FAILURE,
     }
 }
@@ -43,6 +53,57 @@ fn command_line() -> Command {
         .subcommand_required(true)
         .arg_required_else_help(true)
         .subcommand(server)
+        .subcommand(
+            asking(
+                "explain",
+                "Where a key lives, who coordinates it, and whether its copies agree",
+            )
+            .arg(Arg::new("key").required(true).value_name("KEY")),
+        )
+        .subcommand(
+            Command::new("cluster")
+                .about("Look at a cluster through one of its nodes")
+                .subcommand_required(true)
+                .subcommand(asking("status", "The members as the node sees them"))
+                .subcommand(asking("ring", "The owners of every partition")),
+        )
+}
+
+/// A subcommand that asks a running node.
+fn asking(name: &'static str, about: &'static str) -> Command {
+    let option = |name: &'static str, value: &'static str, default: &'static str| {
+        Arg::new(name)
+            .long(name)
+            .value_name(value)
+            .default_value(default)
+    };
+    Command::new(name)
+        .about(about)
+        .arg(
+            option("address", "HOST:PORT", "127.0.0.1:6379")
+                .help("A node, as its clients reach it"),
+        )
+        .arg(option("password", "TEXT", "").help("For AUTH; none when empty"))
+        .arg(option("db", "N", "0").help("The database"))
+}
+
+fn ask(flags: &ArgMatches, words: &[&str]) -> ExitCode {
+    let text = |name: &str| flags.get_one::<String>(name).cloned().unwrap_or_default();
+    let target = Target {
+        address: text("address"),
+        password: text("password"),
+        db: text("db"),
+    };
+    match target.ask(words) {
+        Ok(answer) => {
+            println!("{}", answer.trim_end());
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            eprintln!("ringwood: {error}");
+            ExitCode::FAILURE
+        }
+    }
 }
 
 fn server(flags: &ArgMatches) -> ExitCode {

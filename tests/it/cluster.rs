@@ -270,6 +270,25 @@ fn a_node_with_another_secret_is_refused_by_name() {
 }
 
 #[test]
+fn the_command_line_explains_a_key_and_shows_the_members() {
+    let cluster = Cluster::start(3, &[]);
+    assert_eq!(call(&cluster, 0, &["SET", "a", "1"]), "+OK\r\n");
+    let address = cluster.members[1].address.to_string();
+    let run = |args: &[&str]| {
+        let program = std::process::Command::new(env!("CARGO_BIN_EXE_ringwood"))
+            .args(args)
+            .args(["--address", &address])
+            .output();
+        String::from_utf8(program.expect("it runs").stdout).expect("text")
+    };
+    let explained = run(&["explain", "a"]);
+    assert!(explained.contains("copies agree yes") && explained.contains("slot         15495"));
+    let status = run(&["cluster", "status"]);
+    assert_eq!(status.matches("answers").count(), 2, "{status}");
+    assert_eq!(run(&["cluster", "ring"]).lines().count(), 256);
+}
+
+#[test]
 fn cluster_aware_clients_learn_who_coordinates() {
     let cluster = Cluster::start(3, &[]);
     let slots = call(&cluster, 1, &["CLUSTER", "SLOTS"]);

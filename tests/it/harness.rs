@@ -27,7 +27,7 @@ pub struct Server {
 pub struct Member {
     pub name: String,
     pub server: Option<Server>,
-    address: SocketAddr,
+    pub address: SocketAddr,
     peer_address: SocketAddr,
     flags: Vec<String>,
 }

@@ -1,0 +1,87 @@
+#!/usr/bin/env python3
+"""Three Ringwood nodes beside one of them and redis-server, interleaved; then one node is killed.
+
+Load is bounded: every run has a fixed number of requests or seconds, and every server started here is
+stopped. Usage: cluster.py [ROUNDS] [REQUESTS]
+"""
+import os, signal, socket, statistics, sys, tempfile, time
+
+from side_by_side import PEERS, RINGWOOD, free_port, measure, start
+
+ROUNDS = int(sys.argv[1]) if len(sys.argv) > 1 else 3
+REQUESTS = int(sys.argv[2]) if len(sys.argv) > 2 else 100_000
+LOADS = [(test, p) for p in (1, 16) for test in ("SET", "GET")]
+HOSTS = [f"127.0.0.{n}" for n in (1, 2, 3)]
+
+
+def start_cluster(root, port):
+    seed = f"{HOSTS[0]}:{int(port) + 1}"
+    nodes = []
+    for host in HOSTS:
+        argv = [RINGWOOD, "server", "--bind", host, "--port", port, "--dir", os.path.join(root, host),
+                "--cluster-enabled", "yes", "--cluster-secret", "bench", "--peer-bind", host,
+                "--peer-port", str(int(port) + 1), "--seeds", seed, "--node-name", host]
+        nodes.append(start(argv, port, host))
+    for host in HOSTS:
+        while b"cluster_answering_nodes:3" not in ask(host, port, b"CLUSTER INFO"):
+            time.sleep(0.1)
+    return nodes
+
+
+def ask(host, port, line):
+    with socket.create_connection((host, int(port)), 5) as s:
+        s.sendall(line + b"\r\n")
+        return s.recv(65536)
+
+
+def after_a_kill(port, nodes):
+    """Requests a second through the first node, one at a time, while the third is killed."""
+    seconds, errors, began = {}, 0, time.time()
+    with socket.create_connection((HOSTS[0], int(port)), 5) as s:
+        replies, n, killed = s.makefile("rb"), 0, False
+        while time.time() - began < 6:
+            if not killed and time.time() - began > 2:
+                nodes[2].kill()
+                killed = True
+            s.sendall(b"SET kill:%d 1\r\n" % (n % 1000))
+            ok = replies.readline() == b"+OK\r\n"
+            errors += not ok
+            second = int(time.time() - began)
+            seconds[second] = seconds.get(second, 0) + ok
+            n += 1
+    print(f"SET one at a time, a node killed after two seconds: by second {list(seconds.values())}, {errors} errors")
+
+
+def main():
+    with tempfile.TemporaryDirectory() as root:
+        servers = {}
+        nodes = []
+        try:
+            for name in ("redis everysec", "ringwood everysec"):
+                port, folder = free_port(), os.path.join(root, name.replace(" ", "-"))
+                os.mkdir(folder)
+                servers[name] = (start(PEERS[name](port, folder), port), port)
+            port = free_port()
+            nodes = start_cluster(root, port)
+            runs = {name: (lambda p: lambda *load: measure(p, *load))(p) for name, (_, p) in servers.items()}
+            runs["three nodes, one asked"] = lambda *load: measure(port, *load)
+            runs["three nodes, smart"] = lambda *load: measure(port, *load, more=("--cluster",))
+            print(f"{'load':12}{'server':26}{'req/s':>10}{'p50 ms':>9}{'p99 ms':>9}  ratio to redis")
+            for test, pipeline in LOADS:
+                found = {name: [] for name in runs}
+                for _ in range(ROUNDS):
+                    for name, run in runs.items():
+                        found[name].append(run(test, pipeline, 64, REQUESTS))
+                median = {n: [statistics.median(c) for c in zip(*r)] for n, r in found.items()}
+                for name, (rate, p50, p99) in median.items():
+                    ratio = rate / median["redis everysec"][0]
+                    print(f"{test + f' -P {pipeline}':12}{name:26}{rate:10.0f}{p50:9.3f}{p99:9.3f}  {ratio:.2f}", flush=True)
+            after_a_kill(port, nodes)
+        finally:
+            for process in [p for p, _ in servers.values()] + nodes:
+                process.send_signal(signal.SIGTERM)
+                process.wait()
+
+
+if __name__ == "__main__":
+    main()
