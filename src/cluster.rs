@@ -14,7 +14,7 @@ use crate::logic::codec::{DecodeError, Reader, put_bytes, put_varint};
 use crate::logic::membership::{
     Detector, Digest, Member, Membership, decode_member, encode_member,
 };
-use crate::logic::placement::{NodeId, Partitions, Table};
+use crate::logic::placement::{NodeId, Partitions, Placed, Table};
 use crate::logic::quorum::Targets;
 use crate::peer::{CallError, Identity, Peers};
 
@@ -64,6 +64,7 @@ struct State {
 /// The owners of every partition, with the lists of who comes after them.
 struct Placement {
     events: u64,
+    placed: Vec<Placed>,
     table: Table,
     lists: Vec<OnceLock<Vec<NodeId>>>,
 }
@@ -71,13 +72,11 @@ struct Placement {
 impl Placement {
     fn of(membership: &Membership, options: &Options) -> Arc<Self> {
         let count = usize::from(options.partitions.count());
-        let table = Table::new(
-            &membership.placed(),
-            options.partitions,
-            usize::from(options.n),
-        );
+        let placed = membership.placed();
+        let table = Table::new(&placed, options.partitions, usize::from(options.n));
         Arc::new(Self {
             events: membership.events(),
+            placed,
             table,
             lists: (0..count).map(|_| OnceLock::new()).collect(),
         })
@@ -175,7 +174,7 @@ impl Cluster {
         let result = {
             let mut state = self.state.write();
             let result = change(&mut state.membership);
-            if state.membership.events() != state.placement.events {
+            if state.membership.placed() != state.placement.placed {
                 state.placement = Placement::of(&state.membership, &self.options);
             }
             result

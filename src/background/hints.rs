@@ -14,7 +14,7 @@ use crate::logic::placement::{NodeId, slot_of};
 use crate::logic::row;
 use crate::peer::encode;
 use crate::peer::message::{Request, Response, WireKey};
-use crate::replica::{DATABASES, Hint, HintPass, Key, Replica, ReplicaError};
+use crate::replica::{DATABASES, Hint, Key, Replica, ReplicaError};
 
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 const WITHIN: Duration = Duration::from_secs(5);
@@ -32,8 +32,8 @@ pub async fn hand_over_hints(cluster: Arc<Cluster>, replica: Arc<Replica>) {
                 answering.remove(&member.id);
                 continue;
             }
-            if answering.insert(member.id) {
-                send_floors(&cluster, &replica, member.id).await;
+            if !answering.contains(&member.id) && send_floors(&cluster, &replica, member.id).await {
+                answering.insert(member.id);
             }
             match hand_over(&cluster, &replica, member.id).await {
                 Ok(0) => {}
@@ -44,8 +44,8 @@ pub async fn hand_over_hints(cluster: Arc<Cluster>, replica: Arc<Replica>) {
     }
 }
 
-/// A node that was away may have missed a flush.
-async fn send_floors(cluster: &Cluster, replica: &Replica, to: NodeId) {
+/// A node that was away may have missed a flush; whether it has all floors now.
+async fn send_floors(cluster: &Cluster, replica: &Replica, to: NodeId) -> bool {
     for db in 0..DATABASES {
         let floor = replica.common_floor(db);
         if floor.is_empty() {
@@ -57,8 +57,11 @@ async fn send_floors(cluster: &Cluster, replica: &Replica, to: NodeId) {
             db: Some(db),
             context: context.into(),
         });
-        let _ = cluster.peers().call(to, body, WITHIN).await;
+        if cluster.peers().call(to, body, WITHIN).await != Ok(Response::Done) {
+            return false;
+        }
     }
+    true
 }
 
 /// Sends what is kept for a node; returns how much it took.
@@ -71,7 +74,7 @@ async fn hand_over(
     if !replica.hint_counts().iter().any(|(node, _)| *node == to) {
         return Ok(sent);
     }
-    let mut pass = HintPass::default();
+    let mut pass = replica.begin_hints(to);
     loop {
         replica.settled().await;
         let hints = replica.next_hints(to, &mut pass, BATCH)?;

@@ -244,28 +244,9 @@ async fn single(node: Arc<Node>, who: Who, spec: &'static Spec, words: OwnedArgs
 
 /// Whether a command that may have run can run again: reads, and writes that say what shall be.
 fn may_repeat(spec: &Spec, args: Args<'_>) -> bool {
-    const SAYS_WHAT_SHALL_BE: &[&str] = &[
-        "set",
-        "setex",
-        "psetex",
-        "mset",
-        "del",
-        "unlink",
-        "expire",
-        "pexpire",
-        "expireat",
-        "pexpireat",
-        "persist",
-        "setrange",
-        "touch",
-    ];
+    const SAYS_WHAT_SHALL_BE: &[&str] = &["set", "setex", "psetex", "mset", "del", "unlink"];
     !spec.has(Flags::WRITE)
         || (SAYS_WHAT_SHALL_BE.contains(&spec.name) && is_unconditional(spec, args))
-}
-
-/// A write whose outcome and reply do not depend on what was there.
-fn is_blind(spec: &Spec, args: Args<'_>) -> bool {
-    matches!(spec.name, "set" | "setex" | "psetex" | "mset") && is_unconditional(spec, args)
 }
 
 fn is_unconditional(spec: &Spec, args: Args<'_>) -> bool {
@@ -295,12 +276,17 @@ async fn coordinate(
             }
         }
     }
-    if !is_blind(spec, words.as_args()) {
-        let refreshed = keys.iter().map(|key| coordinator.refresh(who.db, key, r));
-        for refreshed in join_all(refreshed).await {
-            if let Err(error) = refreshed {
-                return quorum_reply(&node, who, error);
-            }
+    // Also before a write that does not look: what it does not see it does not overwrite.
+    let mut looked_at: Vec<(u8, &[u8])> = keys.iter().map(|key| (who.db, *key)).collect();
+    if let (Some(db), Some(&key)) = (other_database(spec, words.as_args()), keys.last()) {
+        looked_at.push((db, key));
+    }
+    let refreshed = looked_at
+        .iter()
+        .map(|(db, key)| coordinator.refresh(*db, key, r));
+    for refreshed in join_all(refreshed).await {
+        if let Err(error) = refreshed {
+            return quorum_reply(&node, who, error);
         }
     }
     let (reply, written) = run_here(&node, who, spec, words.as_args());
@@ -321,6 +307,17 @@ async fn coordinate(
         }
     }
     reply
+}
+
+/// The database in which MOVE and COPY look for their target.
+fn other_database(spec: &Spec, args: Args<'_>) -> Option<u8> {
+    match spec.name {
+        "move" => args.database(2).ok(),
+        "copy" => (3..args.len())
+            .find(|nth| args.is(*nth, "DB"))
+            .and_then(|nth| args.database(nth + 1).ok()),
+        _ => None,
+    }
 }
 
 fn key_words<'a>(spec: &Spec, words: &'a OwnedArgs) -> Vec<&'a [u8]> {
@@ -395,8 +392,13 @@ async fn split(
         single(Arc::clone(&node), who, spec, part)
     };
     let replies = join_all(parts.iter().map(run)).await;
-    if let Some(error) = replies.iter().find(|reply| reply.first() == Some(&b'-')) {
-        return error.clone();
+    let failed = |reply: &&BytesMut| reply.first() == Some(&b'-');
+    if let Some(error) = replies.iter().find(failed) {
+        let none_done = replies.iter().filter(failed).count() == replies.len();
+        if none_done || !spec.has(Flags::WRITE) {
+            return error.clone();
+        }
+        return quorum_reply(&node, who, QuorumError::Partly);
     }
     let mut out = Reply::default();
     out.set_protocol(who.protocol);
@@ -427,23 +429,28 @@ fn integer(reply: &[u8]) -> i64 {
     text.and_then(|digits| digits.parse().ok()).unwrap_or(0)
 }
 
-/// The elements of an array of bulks and nils, each as it stands in the reply.
+/// The elements of an array of bulks and nils, each as it stands in the reply; fewer when it is cut.
 fn elements(reply: &[u8]) -> Vec<&[u8]> {
-    let line_end = |from: usize| memchr::memchr(b'\n', &reply[from..]).map(|at| from + at + 1);
     let mut out = Vec::new();
-    let Some(mut at) = line_end(0) else {
-        return out;
-    };
-    while let Some(end) = line_end(at) {
-        let len = std::str::from_utf8(&reply[at + 1..end - 2]).ok();
-        let len = len.and_then(|digits| digits.parse::<usize>().ok());
-        let end = len
-            .filter(|_| reply[at] == b'$')
-            .map_or(end, |len| end + len + 2);
-        out.push(&reply[at..end.min(reply.len())]);
-        at = end;
+    let mut rest = after_line(reply).1;
+    while !rest.is_empty() {
+        let (line, behind) = after_line(rest);
+        let len = line
+            .strip_prefix(b"$")
+            .and_then(|digits| std::str::from_utf8(digits).ok());
+        let len = len.and_then(|digits| digits.trim_end().parse::<usize>().ok());
+        let body = len.map_or(0, |len| len.saturating_add(2).min(behind.len()));
+        let (element, next) = rest.split_at(rest.len() - behind.len() + body);
+        out.push(element);
+        rest = next;
     }
     out
+}
+
+/// The first line, and what comes after it.
+fn after_line(reply: &[u8]) -> (&[u8], &[u8]) {
+    let end = memchr::memchr(b'\n', reply).map_or(reply.len(), |at| at + 1);
+    reply.split_at(end)
 }
 
 pub(super) fn error_reply(who: Who, error: &Error) -> BytesMut {

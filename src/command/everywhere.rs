@@ -188,8 +188,10 @@ impl All<'_> {
             let Response::Counts(counts) = answer? else {
                 return Err(Error::text("ERR a member sent something else than counts"));
             };
-            let wanted =
-                |partition: &(usize, &u64)| bits[partition.0 / 8] >> (partition.0 % 8) & 1 == 1;
+            let wanted = |partition: &(usize, &u64)| {
+                bits.get(partition.0 / 8)
+                    .is_some_and(|byte| byte >> (partition.0 % 8) & 1 == 1)
+            };
             total += counts
                 .iter()
                 .enumerate()
@@ -219,6 +221,9 @@ impl All<'_> {
         let mut upto = u64::MAX;
         for answer in join_all(asked).await {
             match answer? {
+                Response::Keys { next, .. } if next != 0 && next <= cursor => {
+                    return Err(Error::text("ERR a member's page does not go on"));
+                }
                 Response::Keys { next, keys } => {
                     found.extend(keys);
                     if next != 0 {

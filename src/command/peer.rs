@@ -14,6 +14,9 @@ use crate::peer::{Answer, Handler, Identity};
 use crate::replica::{DATABASES, Key, digest};
 use crate::storage::keys::MAX_KEY_LEN;
 
+/// Rows that one request looks at, at most.
+const MAX_SCAN: usize = 16_384;
+
 /// The handler of a node in a cluster.
 pub struct PeerHandler(pub Arc<Node>);
 
@@ -153,7 +156,7 @@ pub(super) async fn answer(node: Arc<Node>, request: Request) -> Response {
                     .unwrap_or(0);
                 byte >> (partition % 8) & 1 == 1
             };
-            let count = usize::try_from(count).unwrap_or(usize::MAX);
+            let count = usize::try_from(count).unwrap_or(MAX_SCAN).min(MAX_SCAN);
             let scan = || {
                 node.replica.settle();
                 node.replica
@@ -206,8 +209,9 @@ fn join(node: &Node, member: Member) -> Response {
     tracing::info!(node = %member.name, address = %member.peer_address, "a node joins");
     cluster.change(|membership| match known {
         None => membership.admit(member),
-        Some(_) => {
-            membership.learn([member]);
+        Some(known) => {
+            let joined = known.joined;
+            membership.learn([Member { joined, ..member }]);
         }
     });
     Response::Welcome {

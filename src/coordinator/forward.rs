@@ -4,8 +4,8 @@ use bytes::Bytes;
 
 use super::{Coordinator, QuorumError};
 use crate::logic::placement::NodeId;
-use crate::peer::encode;
 use crate::peer::message::{Command, Request, Response};
+use crate::peer::{CallError, encode};
 
 /// What became of a forwarded command.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,7 +35,9 @@ impl Coordinator {
                 Ok(_) => Ok(Forwarded::Elsewhere),
                 Err(error) => {
                     cluster.failed(to, error);
-                    if again || error.nothing_done() {
+                    // A request that only timed out may still run, later than what comes next.
+                    let gone = again && error == CallError::Lost;
+                    if gone || error.nothing_done() {
                         Ok(Forwarded::Elsewhere)
                     } else {
                         Err(QuorumError::CoordinatorLost)

@@ -49,6 +49,9 @@ pub enum QuorumError {
         /// How many are wanted.
         wanted: usize,
     },
+    /// A command over several coordinators was done by some of them.
+    #[error("one part of the command failed, others have taken effect")]
+    Partly,
     /// The coordinator went away while it had the write.
     #[error("the coordinator did not answer: the write may have taken effect")]
     CoordinatorLost,

@@ -110,7 +110,11 @@ impl Connection {
                     return false;
                 }
             }
-            self.wait_for_pause().await;
+            if self.is_held_by_pause() {
+                // What has begun must not keep others waiting meanwhile.
+                self.finish_later().await;
+                self.wait_for_pause().await;
+            }
             let barrier = {
                 let args = Args::new(self.parser.source(&self.input), self.parser.args());
                 command::is_barrier(&self.node, args)
@@ -146,15 +150,16 @@ impl Connection {
         }
     }
 
-    async fn wait_for_pause(&mut self) {
+    fn is_held_by_pause(&self) -> bool {
         let args = Args::new(self.parser.source(&self.input), self.parser.args());
-        let is_client = args.is(0, "client");
         let may_write = || command::may_write(&self.session, args);
-        if self.node.pause.holds(may_write) && !is_client {
-            tokio::select! {
-                () = self.node.pause.over() => {}
-                () = self.session.client.killed() => {}
-            }
+        self.node.pause.holds(may_write) && !args.is(0, "client")
+    }
+
+    async fn wait_for_pause(&mut self) {
+        tokio::select! {
+            () = self.node.pause.over() => {}
+            () = self.session.client.killed() => {}
         }
     }
 
@@ -214,9 +219,12 @@ impl Connection {
     async fn run_transaction(&mut self, mut exec: Exec) {
         let node = Arc::clone(&self.node);
         if !exec.may_run(&node).await {
-            self.reply.null_array();
+            if !self.silent {
+                self.reply.null_array();
+            }
             return;
         }
+        let before = self.reply.len();
         let mut gathered = std::mem::take(&mut self.reply);
         gathered.array(exec.steps.len());
         self.reply.set_protocol(gathered.protocol());
@@ -242,6 +250,9 @@ impl Connection {
         }
         gathered.set_protocol(self.reply.protocol());
         self.reply = gathered;
+        if self.silent {
+            self.reply.buffer().truncate(before);
+        }
     }
 
     /// Lets a command begin, in its turn; its reply is waited for with those of the next commands.

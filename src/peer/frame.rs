@@ -11,6 +11,8 @@ use tokio::io::{AsyncRead, AsyncReadExt};
 
 /// The longest frame: a value of the greatest `proto-max-bulk-len` with its key and context.
 const MAX_FRAME: usize = (512 << 20) + (1 << 20);
+/// The longest body of a frame.
+pub(super) const MAX_BODY: usize = MAX_FRAME - 8;
 const HEAD: usize = 8;
 const READ_CHUNK: usize = 64 << 10;
 /// The longest frame before the other side has proven who it is.

@@ -177,6 +177,7 @@ impl Link {
     /// Queues a request; `None` when the node is unreachable or too much waits for it.
     fn begin(&self, body: Bytes) -> Option<(u64, oneshot::Receiver<Result<Response, CallError>>)> {
         if self.state.load(Ordering::Acquire) == DOWN
+            || body.len() > frame::MAX_BODY
             || self.queued_bytes.load(Ordering::Relaxed) > MAX_QUEUED_BYTES
         {
             return None;
@@ -256,7 +257,10 @@ impl Link {
                 let mut next = Some(first);
                 while let Some(Outgoing { id, body }) = next {
                     self.queued_bytes.fetch_sub(body.len(), Ordering::Relaxed);
-                    frame::put(&mut out, id, |out| out.extend_from_slice(&body));
+                    // Whoever was told that it failed, or gave up, must not have it done now.
+                    if self.waiting.lock().contains_key(&id) {
+                        frame::put(&mut out, id, |out| out.extend_from_slice(&body));
+                    }
                     next = (out.len() < WRITE_BYTES)
                         .then(|| outgoing.try_recv().ok())
                         .flatten();

@@ -121,7 +121,13 @@ async fn answer_all(
             };
         }
         while let Some((id, response)) = answer {
+            let start = out.len();
             frame::put(&mut out, id, |out| response.encode(out));
+            if out.len() - start > frame::MAX_BODY {
+                out.truncate(start);
+                let refused = Response::Refused("the answer is too long for a frame".into());
+                frame::put(&mut out, id, |out| refused.encode(out));
+            }
             answer = if out.len() < WRITE_BYTES {
                 answering.next().now_or_never().flatten()
             } else {

@@ -401,12 +401,13 @@ fn put_digest(out: &mut Vec<u8>, digest: &[Digest]) {
         put_varint(out, d.incarnation);
         put_varint(out, d.version);
         put_varint(out, d.heartbeat);
+        put_varint(out, d.joined);
         out.push(u8::from(d.left));
     }
 }
 
 fn read_digest(r: &mut Reader<'_>) -> Result<Vec<Digest>, DecodeError> {
-    let count = r.count(12)?;
+    let count = r.count(13)?;
     if count > MAX_MEMBERS {
         return Err(DecodeError::Malformed);
     }
@@ -416,6 +417,7 @@ fn read_digest(r: &mut Reader<'_>) -> Result<Vec<Digest>, DecodeError> {
             incarnation: r.varint()?,
             version: r.varint()?,
             heartbeat: r.varint()?,
+            joined: r.varint()?,
             left: r.u8()? != 0,
         })
     };

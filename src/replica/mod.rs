@@ -74,6 +74,9 @@ pub enum ReplicaError {
     /// The write was not taken.
     #[error(transparent)]
     Refused(#[from] Refused),
+    /// Nothing more is kept for nodes that are not there.
+    #[error("no more hints are kept: hint-limit is reached")]
+    HintsFull,
     /// A row is not what was written.
     #[error("a stored row is damaged: {0}")]
     Row(#[from] DecodeError),
@@ -132,6 +135,8 @@ pub struct Replica {
 
 struct Located<'a> {
     key: Key<'a>,
+    /// The space's flushes before anything was read.
+    epoch: u64,
     at: Position,
     shard: usize,
     row_key: Vec<u8>,
@@ -235,6 +240,7 @@ impl Replica {
         let shard = self.shard_of(at.partition);
         Located {
             key,
+            epoch: self.spaces.of(at.partition, key.db).epoch(),
             at,
             shard,
             row_key: keys::row_key(at, key.db, key.name),
@@ -321,12 +327,11 @@ impl Replica {
         failures: u64,
     ) {
         let Key { db, name } = located.key;
-        let epoch = self.spaces.of(located.at.partition, db).epoch();
         let cached = Cached {
             object,
             shard: located.shard,
             ticket,
-            epoch,
+            epoch: located.epoch,
             failures,
         };
         self.cache.insert(

@@ -10,6 +10,7 @@ use super::start::FLOOR_PREFIX;
 use super::{Key, Replica, ReplicaError, Written};
 use crate::clock;
 use crate::logic::causal::{Context, Object, Observed, Timestamp};
+use crate::logic::codec::DecodeError;
 use crate::logic::placement::{NodeId, key_hash};
 use crate::logic::row;
 use crate::storage::keys::{self, Position};
@@ -57,13 +58,22 @@ struct Kept {
     added: AtomicU64,
 }
 
+/// A hint that is about to be written.
+struct HintRow {
+    op: Op,
+    bytes: u64,
+    /// Whether none stood there.
+    is_new: bool,
+}
+
 /// How far a pass over the hints for a node has come. Before that lie the remains of what was handed
 /// over, which the engine steps over slowly.
 #[derive(Clone, Debug, Default)]
 pub struct HintPass {
     shard: usize,
     next: Vec<u8>,
-    added: Option<u64>,
+    /// What had been added when the pass began.
+    added: u64,
 }
 
 impl Hints {
@@ -76,10 +86,18 @@ impl Hints {
         }
     }
 
-    fn add(&self, node: NodeId, bytes: u64) {
-        self.bytes.fetch_add(bytes, Ordering::Relaxed);
+    fn add(&self, node: NodeId, row: &HintRow) {
         let kept = self.by_node.entry(node).or_default();
         kept.added.fetch_add(1, Ordering::AcqRel);
+        if row.is_new || kept.count.load(Ordering::Relaxed) == 0 {
+            self.bytes.fetch_add(row.bytes, Ordering::Relaxed);
+            kept.count.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    fn found(&self, node: NodeId, bytes: u64) {
+        self.bytes.fetch_add(bytes, Ordering::Relaxed);
+        let kept = self.by_node.entry(node).or_default();
         kept.count.fetch_add(1, Ordering::Relaxed);
     }
 
@@ -135,6 +153,10 @@ impl Replica {
         object: Object,
         hint_for: Option<NodeId>,
     ) -> Result<Option<Written>, ReplicaError> {
+        if object.context().last(self.actor) > self.last_seq() {
+            // Nobody can have seen what this run has not written yet.
+            return Err(DecodeError::Malformed.into());
+        }
         let located = self.locate(key, Position::of(key.name, self.partitions));
         self.note_actors(object.context());
         let newest = object.all_versions().map(|v| v.at).max();
@@ -145,63 +167,72 @@ impl Replica {
         self.spaces
             .of(located.at.partition, key.db)
             .sink(&mut joined);
-        let hint =
-            hint_for.and_then(|node| self.hint_op(located.shard, node, &located.row_key, &joined));
-        let hint = hint.transpose()?;
-        if joined != *current {
-            return self
-                .store_object(&located, &current, joined, hint)
-                .map(Some);
+        let hint = match hint_for {
+            Some(node) => {
+                let row = self.hint_row(located.shard, node, &located.row_key, &joined)?;
+                Some((node, row))
+            }
+            None => None,
+        };
+        let op = hint.as_ref().map(|(_, row)| row.op.clone());
+        let written = if joined != *current {
+            Some(self.store_object(&located, &current, joined, op)?)
+        } else if let Some(op) = op {
+            let ticket = self.store.enqueue(located.shard, vec![op])?;
+            self.last_tickets[located.shard].fetch_max(ticket, Ordering::AcqRel);
+            Some(Written {
+                shard: located.shard,
+                ticket,
+                delta: None,
+            })
+        } else {
+            None
+        };
+        // After it is queued: a pass that counts it also sees it.
+        if let Some((node, row)) = hint {
+            self.hints.add(node, &row);
         }
-        let Some(hint) = hint else { return Ok(None) };
-        let ticket = self.store.enqueue(located.shard, vec![hint])?;
-        self.last_tickets[located.shard].fetch_max(ticket, Ordering::AcqRel);
-        Ok(Some(Written {
-            shard: located.shard,
-            ticket,
-            delta: None,
-        }))
+        Ok(written)
     }
 
     /// Notes that a key, whose object is here, belongs to a node that is not there.
+    ///
+    /// # Errors
+    /// [`ReplicaError::HintsFull`] at the limit.
     pub fn keep_hint(&self, key: Key<'_>, node: NodeId) -> Result<(), ReplicaError> {
         let located = self.locate(key, Position::of(key.name, self.partitions));
         let _order = self.lock(located.at);
         let object = self.load(&located, true)?;
-        if let Some(op) = self.hint_op(located.shard, node, &located.row_key, &object) {
-            let ticket = self.store.submit(located.shard, vec![op?])?;
-            self.last_tickets[located.shard].fetch_max(ticket, Ordering::AcqRel);
-        }
+        let row = self.hint_row(located.shard, node, &located.row_key, &object)?;
+        let ticket = self.store.submit(located.shard, vec![row.op.clone()])?;
+        self.last_tickets[located.shard].fetch_max(ticket, Ordering::AcqRel);
+        self.hints.add(node, &row);
         Ok(())
     }
 
-    /// The row of a hint; `None` when it is there already, or refused because of its limit.
-    fn hint_op(
+    /// The row of a hint. It is written even where one stands, since that one may be on its way out.
+    fn hint_row(
         &self,
         shard: usize,
         node: NodeId,
         row_key: &[u8],
         object: &Object,
-    ) -> Option<Result<Op, ReplicaError>> {
+    ) -> Result<HintRow, ReplicaError> {
         let key = keys::hint_key(node.0, row_key);
-        match self.store.load(shard, Table::Hint, &key) {
-            Ok(Some(_)) => return None,
-            Ok(None) => {}
-            Err(error) => return Some(Err(error.into())),
-        }
+        let is_new = self.store.load(shard, Table::Hint, &key)?.is_none();
         let bytes = (row_key.len() + row::encode(object).len()) as u64;
-        if self.hints.bytes.load(Ordering::Relaxed) + bytes > self.hints.limits.bytes {
+        if is_new && self.hints.bytes.load(Ordering::Relaxed) + bytes > self.hints.limits.bytes {
             self.hints.refused.fetch_add(1, Ordering::Relaxed);
-            return None;
+            return Err(ReplicaError::HintsFull);
         }
-        self.hints.add(node, bytes);
         let mut value = clock::now_ms().to_le_bytes().to_vec();
         value.extend_from_slice(&bytes.to_le_bytes());
-        Some(Ok(Op {
+        let op = Op {
             table: Table::Hint,
             key,
             value: Some(value),
-        }))
+        };
+        Ok(HintRow { op, bytes, is_new })
     }
 
     /// For whom hints are kept here, and how many.
@@ -221,6 +252,14 @@ impl Replica {
         (load(&self.hints.bytes), load(&self.hints.refused))
     }
 
+    /// Begins a pass over the hints for a node. What is added from now on it may miss.
+    pub fn begin_hints(&self, node: NodeId) -> HintPass {
+        HintPass {
+            added: self.hints.added(node),
+            ..HintPass::default()
+        }
+    }
+
     /// Up to `limit` more hints for a node; none at the end of the pass. Hints beyond their age are
     /// dropped on the way. The caller has waited for [`Self::settled`].
     pub fn next_hints(
@@ -229,7 +268,7 @@ impl Replica {
         pass: &mut HintPass,
         limit: usize,
     ) -> Result<Vec<Hint>, ReplicaError> {
-        let added = *pass.added.get_or_insert_with(|| self.hints.added(node));
+        let added = pass.added;
         let oldest_ms = clock::now_ms().saturating_sub(self.hints.limits.age_ms);
         let end = node.0.checked_add(1).map(u64::to_be_bytes);
         let end = end.map_or_else(|| vec![0xff; 9], |end| end.to_vec());
@@ -243,7 +282,7 @@ impl Replica {
                 *pass = HintPass {
                     shard: pass.shard + 1,
                     next: Vec::new(),
-                    added: Some(added),
+                    added,
                 };
                 continue;
             };
@@ -296,17 +335,13 @@ impl Replica {
             return Ok(());
         }
         self.drop_hint(node, hint)?;
+        // A hint for another node may be on its way to the store: while there are any, a copy that is
+        // not ours stays.
         let others = self
             .hint_counts()
             .into_iter()
-            .filter(|(other, _)| *other != node);
-        for (other, _) in others {
-            let key = keys::hint_key(other.0, &hint.row_key);
-            if self.store.load(located.shard, Table::Hint, &key)?.is_some() {
-                return Ok(());
-            }
-        }
-        if !owned {
+            .any(|(other, _)| other != node);
+        if !owned && !others {
             self.store_object(&located, &object, Object::default(), None)?;
         }
         Ok(())
@@ -416,7 +451,7 @@ impl Replica {
                         .first_chunk()
                         .map(|raw| NodeId(u64::from_be_bytes(*raw)));
                     if let (Some(node), Some((_, hint))) = (node, read_hint(shard, &key, &value)) {
-                        self.hints.add(node, hint.bytes);
+                        self.hints.found(node, hint.bytes);
                     }
                 }
             }

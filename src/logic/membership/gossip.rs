@@ -20,6 +20,8 @@ pub struct Digest {
     pub version: u64,
     /// How often it has been seen to beat in this incarnation.
     pub heartbeat: u64,
+    /// The event at which it joined, as far as is known.
+    pub joined: u64,
     /// Whether it is known to have left.
     pub left: bool,
 }
@@ -108,7 +110,7 @@ impl Membership {
     /// The ordinal of the next join or leave.
     pub fn next_event(&self) -> u64 {
         let latest = self.all().map(|m| m.joined.max(m.left.unwrap_or(0)));
-        latest.max().unwrap_or(0) + 1
+        latest.max().unwrap_or(0).saturating_add(1)
     }
 
     /// Takes a newcomer in.
@@ -144,6 +146,7 @@ impl Membership {
             incarnation: known.member.incarnation,
             version: known.member.version,
             heartbeat: known.heartbeat,
+            joined: known.member.joined,
             left: known.member.left.is_some(),
         };
         self.known.values().map(short).collect()
@@ -157,6 +160,7 @@ impl Membership {
                 let ours = (known.member.incarnation, known.member.version);
                 ours > (their.incarnation, their.version)
                     || (known.member.left.is_some() && !their.left)
+                    || known.member.joined != their.joined
             })
         };
         let wanted = |their: &&Digest| {
@@ -164,6 +168,7 @@ impl Membership {
                 let ours = &ours.member;
                 (their.incarnation, their.version) > (ours.incarnation, ours.version)
                     || (their.left && ours.left.is_none())
+                    || their.joined != ours.joined
             })
         };
         Reply {
@@ -198,7 +203,7 @@ impl Membership {
                 // A run that is not remembered had this incarnation: its heartbeats are not ours.
                 if (their.incarnation, their.heartbeat) > (ours.member.incarnation, ours.heartbeat)
                 {
-                    ours.member.incarnation = their.incarnation + 1;
+                    ours.member.incarnation = their.incarnation.saturating_add(1);
                     ours.heartbeat = 0;
                 }
                 continue;
@@ -258,7 +263,7 @@ impl Membership {
             ..heard.clone()
         } != mine;
         if said > own || (said == own && differs) {
-            mine.incarnation = heard.incarnation + 1;
+            mine.incarnation = heard.incarnation.saturating_add(1);
             known.heartbeat = 0;
         }
         let changed = mine != known.member;

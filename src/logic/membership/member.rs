@@ -73,7 +73,11 @@ impl Member {
         if (other.incarnation, other.version) > (self.incarnation, self.version) {
             *self = other.clone();
         }
-        self.joined = before.joined.min(other.joined);
+        // 0 stands for a newcomer who does not know it yet.
+        self.joined = match (before.joined, other.joined) {
+            (0, known) | (known, 0) => known,
+            (a, b) => a.min(b),
+        };
         self.left = match (before.left, other.left) {
             (Some(a), Some(b)) => Some(a.min(b)),
             (a, b) => a.or(b),
