@@ -79,7 +79,11 @@ pub fn run(seed: u64, kind: Kind, fault: Fault) -> Result<u64, String> {
     runtime.block_on(async move {
         let world = Arc::new(World::new(seed, fault));
         world.live(kind).await;
-        world.check(kind).await
+        let found = world.check(kind).await;
+        // The nodes hold the network, which holds the nodes.
+        let count = world.places.lock().expect("no panic").len();
+        (0..count).for_each(|nth| world.kill(nth));
+        found
     })
 }
 
