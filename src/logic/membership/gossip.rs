@@ -2,7 +2,7 @@
 //!
 //! Once a second a node sends another its digest. The other replies with what is newer there, what
 //! it wants, and its own heartbeats; the first pushes what was wanted. Heartbeats travel in digests
-//! alone, so that a quiet cluster exchanges 33 bytes a member and no more.
+//! alone, so that a quiet cluster exchanges some fifteen bytes a member and no more.
 
 use std::collections::BTreeMap;
 
