@@ -13,7 +13,7 @@ use crate::clock;
 use crate::cluster::{self, Cluster};
 use crate::command::{ContextSeal, Node, NodeOptions, PeerHandler, appendfsync};
 use crate::config::Config;
-use crate::coordinator::{Coordinator, Quorum};
+use crate::coordinator::{self, Coordinator, Quorum};
 use crate::logic;
 use crate::logic::causal::ActorId;
 use crate::logic::placement::{NodeId, Partitions};
@@ -141,7 +141,6 @@ async fn run_parts(node: Arc<Node>, listener: net::Listener, member: Option<Memb
         () = be_member(&node, member) => {}
     }
     if let Some(coordinator) = coordinator {
-        coordinator.close();
         coordinator.cluster().peers().close();
     }
     sweeping.store(false, Ordering::Release);
@@ -216,7 +215,6 @@ impl Member {
             r: config.number("read-quorum") as u8,
             w: config.number("write-quorum") as u8,
         };
-        let within = Duration::from_millis(config.number("request-timeout-ms") as u64);
         let reach =
             |identity: Arc<RwLock<Identity>>| Arc::new(Links::new(move || *identity.read()));
         let cluster = Cluster::new(me, notes, options, |identity| reach(identity));
@@ -227,7 +225,12 @@ impl Member {
         tokio::task::spawn_blocking(note)
             .await
             .map_err(|e| StartError::Runtime(e.into()))?;
-        let coordinator = Coordinator::new(cluster, Arc::clone(replica), quorum, within);
+        let options = coordinator::Options {
+            quorum,
+            within: Duration::from_millis(config.number("request-timeout-ms") as u64),
+            read_repair_chance: config.number("read-repair-chance") as u8,
+        };
+        let coordinator = Coordinator::new(cluster, Arc::clone(replica), options);
         Ok(Self {
             coordinator: Arc::new(coordinator),
             listener,
@@ -251,6 +254,7 @@ async fn be_member(node: &Arc<Node>, member: Option<Member>) {
     tokio::join!(
         listener.serve(Arc::new(PeerHandler(Arc::clone(node)))),
         background::gossip(Arc::clone(cluster), seeds, random_u64),
+        coordinator.hedge_reads(),
         background::hand_over_hints(Arc::clone(cluster), Arc::clone(&node.replica)),
         write_notes(Arc::clone(cluster), Arc::clone(&node.replica)),
     );

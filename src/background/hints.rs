@@ -116,6 +116,7 @@ async fn send(
         },
         object: row::encode(&object).into(),
         hint_for: None,
+        only_over_seen: false,
     });
     Ok(match cluster.peers().call(to, body, WITHIN).await {
         Ok(Response::Done) => Some(object),

@@ -2,8 +2,13 @@
 
 use std::ops::Range;
 
+use bytes::Bytes;
+use smallvec::SmallVec;
+
 use super::error::Error;
+use crate::logic::codec::DecodeError;
 use crate::logic::types::string::parse_i64;
+use crate::peer::message;
 
 /// A command's words: `args[0]` is its name.
 #[derive(Clone, Copy, Debug)]
@@ -41,7 +46,7 @@ impl<'a> Args<'a> {
     }
 
     /// The words from `nth` on.
-    pub fn from(self, nth: usize) -> impl Iterator<Item = &'a [u8]> {
+    pub fn from(self, nth: usize) -> impl ExactSizeIterator<Item = &'a [u8]> {
         self.ranges
             .iter()
             .skip(nth)
@@ -85,16 +90,19 @@ impl<'a> Args<'a> {
     /// A copy that outlives the buffer.
     pub fn to_owned(self) -> OwnedArgs {
         let mut owned = OwnedArgs::default();
+        owned
+            .source
+            .reserve(self.ranges.iter().map(Range::len).sum());
         self.from(0).for_each(|word| owned.push(word));
         owned
     }
 }
 
-/// Words that were queued in a transaction.
+/// Words that outlive the buffer they came in.
 #[derive(Clone, Debug, Default)]
 pub struct OwnedArgs {
     source: Vec<u8>,
-    ranges: Vec<Range<usize>>,
+    ranges: SmallVec<[Range<usize>; 4]>,
 }
 
 impl OwnedArgs {
@@ -103,6 +111,22 @@ impl OwnedArgs {
         let start = self.source.len();
         self.source.extend_from_slice(word);
         self.ranges.push(start..self.source.len());
+    }
+
+    /// The words that another node has sent.
+    pub fn from_wire(raw: Bytes) -> Result<Self, DecodeError> {
+        let ranges = message::find_words(&raw)?.collect();
+        Ok(Self {
+            source: raw.into(),
+            ranges,
+        })
+    }
+
+    /// The words for another node.
+    pub fn to_wire(&self) -> Bytes {
+        let mut out = Vec::with_capacity(self.source.len() + 4 * self.ranges.len() + 4);
+        message::put_words(&mut out, self.as_args().from(0));
+        out.into()
     }
 
     /// Memory that the words hold, in bytes.

@@ -10,9 +10,10 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::Poll;
 
-use bytes::{Bytes, BytesMut};
+use bytes::BytesMut;
 use futures_util::future::join_all;
-use tokio::sync::{Mutex, MutexGuard};
+use smallvec::{SmallVec, smallvec};
+use tokio::sync::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use super::args::{Args, OwnedArgs};
 use super::error::Error;
@@ -33,6 +34,9 @@ pub(super) const MAX_HOPS: u8 = 3;
 const LANES: usize = 1_024;
 /// Commands that are taken apart by coordinator and put together again.
 const SPLIT: &[&str] = &["del", "exists", "mget", "mset", "touch", "unlink"];
+
+/// Of the writes that depend on nothing, those whose reply does.
+const REPLIES_WHAT_WAS: &[&str] = &["del", "unlink"];
 
 /// For whom a command runs.
 #[derive(Clone, Copy, Debug)]
@@ -55,17 +59,24 @@ impl Who {
 }
 
 /// Commands on one key take turns at its coordinator: from the read quorum before the command to its
-/// local step. Fair, so that a connection's commands keep their order.
+/// local step. Those that only read share a turn. Fair, so that a connection's commands keep their
+/// order.
 pub struct Lanes {
-    lanes: Box<[Mutex<()>]>,
+    lanes: Box<[RwLock<()>]>,
     /// Held while a command queues in several lanes, so that all such commands have one order.
     queueing: parking_lot::Mutex<()>,
+}
+
+/// A command's turn in one lane.
+enum Turn<'a> {
+    Shared(#[expect(dead_code)] RwLockReadGuard<'a, ()>),
+    Alone(#[expect(dead_code)] RwLockWriteGuard<'a, ()>),
 }
 
 impl Default for Lanes {
     fn default() -> Self {
         Self {
-            lanes: (0..LANES).map(|_| Mutex::new(())).collect(),
+            lanes: (0..LANES).map(|_| RwLock::new(())).collect(),
             queueing: parking_lot::Mutex::default(),
         }
     }
@@ -74,38 +85,62 @@ impl Default for Lanes {
 impl Lanes {
     /// Queues in the lanes of all keys at the first poll, and waits for all of them. Whoever queues
     /// later comes later, on every one of these keys.
-    async fn enter<'a>(&'a self, keys: &[&[u8]]) -> Vec<MutexGuard<'a, ()>> {
-        let lane = |key: &&[u8]| key_hash(key) as usize % LANES;
-        let mut wanted: Vec<usize> = keys.iter().map(lane).collect();
-        wanted.sort_unstable();
-        wanted.dedup();
-        let mut locks: Vec<_> = wanted
-            .iter()
-            .map(|&lane| Box::pin(self.lanes[lane].lock()))
+    async fn enter(&self, keys: &[&[u8]], alone: bool) -> SmallVec<[Turn<'_>; 1]> {
+        let lane = |key: &&[u8]| &self.lanes[key_hash(key) as usize % LANES];
+        if let [key] = keys
+            && let Some(turn) = Turn::at_once(lane(key), alone)
+        {
+            return smallvec![turn];
+        }
+        let mut wanted: Vec<&RwLock<()>> = keys.iter().map(lane).collect();
+        wanted.sort_unstable_by_key(|lane| std::ptr::from_ref(*lane));
+        wanted.dedup_by_key(|lane| std::ptr::from_ref(*lane));
+        let mut queues: Vec<_> = wanted
+            .into_iter()
+            .map(|lane| Box::pin(Turn::wait(lane, alone)))
             .collect();
-        let mut guards: Vec<Option<MutexGuard<'a, ()>>> = locks.iter().map(|_| None).collect();
+        let mut turns: Vec<Option<Turn<'_>>> = queues.iter().map(|_| None).collect();
         let mut queued = false;
         // The scheduler's budget must not make a lane's turn look taken.
         let all = tokio::task::unconstrained(std::future::poll_fn(|cx| {
             let _atomically = (!queued).then(|| self.queueing.lock());
             queued = true;
-            for (lock, guard) in locks
+            for (queue, turn) in queues
                 .iter_mut()
-                .zip(&mut guards)
-                .filter(|(_, g)| g.is_none())
+                .zip(&mut turns)
+                .filter(|(_, turn)| turn.is_none())
             {
-                if let Poll::Ready(taken) = lock.as_mut().poll(cx) {
-                    *guard = Some(taken);
+                if let Poll::Ready(taken) = queue.as_mut().poll(cx) {
+                    *turn = Some(taken);
                 }
             }
-            if guards.iter().all(Option::is_some) {
+            if turns.iter().all(Option::is_some) {
                 Poll::Ready(())
             } else {
                 Poll::Pending
             }
         }));
         all.await;
-        guards.into_iter().flatten().collect()
+        turns.into_iter().flatten().collect()
+    }
+}
+
+impl<'a> Turn<'a> {
+    /// A turn for which nobody has to wait.
+    fn at_once(lane: &'a RwLock<()>, alone: bool) -> Option<Self> {
+        if alone {
+            lane.try_write().ok().map(Turn::Alone)
+        } else {
+            lane.try_read().ok().map(Turn::Shared)
+        }
+    }
+
+    async fn wait(lane: &'a RwLock<()>, alone: bool) -> Self {
+        if alone {
+            Turn::Alone(lane.write().await)
+        } else {
+            Turn::Shared(lane.read().await)
+        }
     }
 }
 
@@ -224,14 +259,10 @@ async fn single(node: Arc<Node>, who: Who, spec: &'static Spec, words: OwnedArgs
             },
             r: who.quorum.r,
             w: who.quorum.w,
-            words: words
-                .as_args()
-                .from(0)
-                .map(Bytes::copy_from_slice)
-                .collect(),
+            words: words.to_wire(),
         };
         match coordinator
-            .forward(to, &command, may_repeat(spec, words.as_args()))
+            .forward(to, command, may_repeat(spec, words.as_args()))
             .await
         {
             Ok(Forwarded::Reply(reply)) => return BytesMut::from(&reply[..]),
@@ -242,20 +273,20 @@ async fn single(node: Arc<Node>, who: Who, spec: &'static Spec, words: OwnedArgs
     coordinate(node, coordinator, who, spec, words).await
 }
 
-/// Whether a command that may have run can run again: reads, and writes that say what shall be.
+/// Whether a command that may have run can run again.
 fn may_repeat(spec: &Spec, args: Args<'_>) -> bool {
-    const SAYS_WHAT_SHALL_BE: &[&str] = &["set", "setex", "psetex", "mset", "del", "unlink"];
-    !spec.has(Flags::WRITE)
-        || (SAYS_WHAT_SHALL_BE.contains(&spec.name) && is_unconditional(spec, args))
+    !spec.has(Flags::WRITE) || says_what_shall_be(spec, args)
 }
 
-fn is_unconditional(spec: &Spec, args: Args<'_>) -> bool {
+/// Whether a write depends on nothing that was there before.
+fn says_what_shall_be(spec: &Spec, args: Args<'_>) -> bool {
+    const ALWAYS: &[&str] = &["setex", "psetex", "mset", "del", "unlink"];
     let depends = |nth: usize| {
         ["NX", "XX", "GET", "KEEPTTL"]
             .iter()
             .any(|word| args.is(nth, word))
     };
-    spec.name != "set" || !(3..args.len()).any(depends)
+    ALWAYS.contains(&spec.name) || spec.name == "set" && !(3..args.len()).any(depends)
 }
 
 /// Runs a command here: this node coordinates its keys.
@@ -266,47 +297,55 @@ async fn coordinate(
     spec: &'static Spec,
     words: OwnedArgs,
 ) -> BytesMut {
-    let keys: Vec<&[u8]> = key_words(spec, &words);
+    let args = words.as_args();
+    let keys = key_words(spec, args);
     let Quorum { r, w } = who.quorum;
-    let lanes = node.lanes.enter(&keys).await;
-    if spec.has(Flags::WRITE) {
+    let writes = spec.has(Flags::WRITE);
+    let turns = node.lanes.enter(&keys, writes).await;
+    if writes {
         for key in &keys {
             if let Err(error) = coordinator.check_reachable(key, w) {
                 return quorum_reply(&node, who, error);
             }
         }
     }
-    // Also before a write that does not look: what it does not see it does not overwrite.
-    let mut looked_at: Vec<(u8, &[u8])> = keys.iter().map(|key| (who.db, *key)).collect();
-    if let (Some(db), Some(&key)) = (other_database(spec, words.as_args()), keys.last()) {
-        looked_at.push((db, key));
-    }
-    let refreshed = looked_at
-        .iter()
-        .map(|(db, key)| coordinator.refresh(*db, key, r));
-    for refreshed in join_all(refreshed).await {
-        if let Err(error) = refreshed {
-            return quorum_reply(&node, who, error);
+    // A write that need not look finds out afterwards whether there was something to see.
+    let blind = says_what_shall_be(spec, args) && !REPLIES_WHAT_WAS.contains(&spec.name);
+    if !blind {
+        let other = other_database(spec, args).zip(keys.last());
+        let looked_at = keys.iter().map(|key| (who.db, key)).chain(other);
+        let begun: SmallVec<[_; 2]> = looked_at
+            .map(|(db, key)| coordinator.refresh(db, key, r))
+            .collect();
+        for refreshed in begun {
+            if let Err(error) = refreshed.await {
+                return quorum_reply(&node, who, error);
+            }
         }
     }
-    let (reply, written) = run_here(&node, who, spec, words.as_args());
+    let (reply, mut written) = run_here(&node, who, spec, args);
     let deltas = written.iter().filter_map(|w| w.delta.as_deref());
-    let copies: Vec<_> = deltas
-        .map(|delta| coordinator.replicate(delta, w))
+    let copies: SmallVec<[_; 2]> = deltas
+        .map(|delta| coordinator.replicate(delta, w, blind))
         .collect();
-    drop(lanes);
+    drop(turns);
     if written.is_empty() {
         return reply;
     }
     if let Err(error) = commit(&node, &written).await {
         return error_reply(who, &error);
     }
+    written.clear();
     for copy in copies {
-        if let Err(error) = copy.await {
-            return quorum_reply(&node, who, error);
+        match copy.await {
+            Ok(again) => written.extend(again),
+            Err(error) => return quorum_reply(&node, who, error),
         }
     }
-    reply
+    match commit(&node, &written).await {
+        Ok(()) => reply,
+        Err(error) => error_reply(who, &error),
+    }
 }
 
 /// The database in which MOVE and COPY look for their target.
@@ -320,8 +359,7 @@ fn other_database(spec: &Spec, args: Args<'_>) -> Option<u8> {
     }
 }
 
-fn key_words<'a>(spec: &Spec, words: &'a OwnedArgs) -> Vec<&'a [u8]> {
-    let args = words.as_args();
+fn key_words<'a>(spec: &Spec, args: Args<'a>) -> SmallVec<[&'a [u8]; 4]> {
     let positions = spec.key_positions(args.len());
     positions
         .into_iter()
@@ -331,6 +369,9 @@ fn key_words<'a>(spec: &Spec, words: &'a OwnedArgs) -> Vec<&'a [u8]> {
 
 /// Waits until this node's part of a write is committed.
 pub(super) async fn commit(node: &Node, written: &[Written]) -> Result<(), Error> {
+    if written.is_empty() {
+        return Ok(());
+    }
     let store = node.replica.store();
     // Others with writes for the same batch queue theirs first.
     tokio::task::yield_now().await;
@@ -467,7 +508,7 @@ fn quorum_reply(node: &Node, who: Who, error: QuorumError) -> BytesMut {
 }
 
 /// Runs a command that another node has sent.
-pub(super) fn forwarded(node: &Arc<Node>, command: &Command) -> Later {
+pub(super) fn forwarded(node: &Arc<Node>, command: Command) -> Later {
     let protocol = if command.protocol == 3 {
         Protocol::Resp3
     } else {
@@ -487,10 +528,9 @@ pub(super) fn forwarded(node: &Arc<Node>, command: &Command) -> Later {
         },
         hops: command.hops.min(MAX_HOPS),
     };
-    let mut words = OwnedArgs::default();
-    for word in &command.words {
-        words.push(word);
-    }
+    let Ok(words) = OwnedArgs::from_wire(command.words) else {
+        return at_once(who, Error::Syntax);
+    };
     let spec = table::find(words.as_args());
     match spec.filter(|spec| spec.keys.0 != 0 && !words.as_args().is_empty()) {
         Some(spec) if super::arity_fits(spec, words.as_args()) => {

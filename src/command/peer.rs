@@ -11,7 +11,7 @@ use crate::logic::placement::NodeId;
 use crate::logic::row;
 use crate::peer::message::{Request, Response, WireKey};
 use crate::peer::{Answer, Handler, Identity};
-use crate::replica::{DATABASES, Key, digest};
+use crate::replica::{DATABASES, Join, Key, ReplicaError, Written, digest};
 use crate::storage::keys::MAX_KEY_LEN;
 
 /// Rows that one request looks at, at most.
@@ -47,26 +47,39 @@ impl Handler for PeerHandler {
                 key,
                 object,
                 hint_for,
-            } => apply(node, &key, &object, hint_for),
+                only_over_seen,
+            } => {
+                let how = Join {
+                    hint_for,
+                    only_over_seen,
+                };
+                apply(node, &key, &object, how)
+            }
+            Request::Fetch { key, digest } => Answer::Now(fetch(&node, &key, digest)),
             Request::Forward(command) => {
                 // The first poll puts it into the lanes of its keys, in the order of arrival.
-                let mut later = distributed::forwarded(&node, &command);
-                let begun = later.as_mut().poll(&mut Context::from_waker(Waker::noop()));
-                Box::pin(async move {
-                    match begun {
-                        Poll::Ready(reply) => Response::Reply(reply.freeze()),
-                        Poll::Pending => Response::Reply(later.await.freeze()),
+                let mut later = distributed::forwarded(&node, command);
+                match later.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+                    Poll::Ready(reply) => Answer::Now(Response::Reply(reply.freeze())),
+                    Poll::Pending => {
+                        Answer::Later(Box::pin(
+                            async move { Response::Reply(later.await.freeze()) },
+                        ))
                     }
-                })
+                }
             }
-            request => Box::pin(answer(node, request)),
+            request => Answer::Later(Box::pin(answer(node, request))),
         }
+    }
+
+    fn all_started(&self) {
+        let store = self.0.replica.store();
+        (0..store.shards()).for_each(|shard| store.kick(shard));
     }
 }
 
 fn refuse(reason: &str) -> Answer {
-    let reason = reason.to_owned();
-    Box::pin(async move { Response::Refused(reason) })
+    Answer::Now(Response::Refused(reason.to_owned()))
 }
 
 fn checked(key: &WireKey) -> Result<Key<'_>, Response> {
@@ -79,25 +92,28 @@ fn checked(key: &WireKey) -> Result<Key<'_>, Response> {
     })
 }
 
-/// The write is ordered before this returns; the answer waits until it is committed.
-fn apply(node: Arc<Node>, key: &WireKey, raw: &[u8], hint_for: Option<NodeId>) -> Answer {
+/// The write is ordered before this returns; the answer waits until it is committed, for which
+/// [`Handler::all_started`] gives the sign.
+fn apply(node: Arc<Node>, key: &WireKey, raw: &[u8], how: Join) -> Answer {
+    let refused = |reason: String| Response::Refused(reason);
     let written = checked(key).and_then(|key| {
-        let refused = |reason: String| Response::Refused(reason);
         let object = row::decode(raw).map_err(|e| refused(e.to_string()))?;
         let _shared = node.gate.read();
-        let joined = node.replica.join(key, object, hint_for);
-        joined.map_err(|e| refused(e.to_string()))
+        node.replica.join(key, object, how).map_err(|e| match e {
+            ReplicaError::Unseen(ours) => Response::Unseen(row::encode(&ours).into()),
+            error => refused(error.to_string()),
+        })
     });
-    Box::pin(async move {
-        match written {
-            Err(refused) => refused,
-            Ok(None) => Response::Done,
-            Ok(Some(written)) => match distributed::commit(&node, &[written]).await {
+    match written {
+        Err(refused) => Answer::Now(refused),
+        Ok(Written { shard, ticket, .. }) => Answer::Later(Box::pin(async move {
+            let progress = node.replica.store().progress(shard);
+            match progress.wait_committed(ticket).await {
                 Ok(()) => Response::Done,
-                Err(error) => Response::Refused(error.to_string()),
-            },
-        }
-    })
+                Err(failed) => Response::Refused(failed.to_string()),
+            }
+        })),
+    }
 }
 
 /// Answers what has no order to keep.
@@ -121,10 +137,7 @@ pub(super) async fn answer(node: Arc<Node>, request: Request) -> Response {
             Response::Done
         }
         Request::Join(member) => join(&node, member),
-        Request::Fetch {
-            key,
-            digest: theirs,
-        } => fetch(&node, &key, theirs),
+        Request::Fetch { key, digest } => fetch(&node, &key, digest),
         Request::Everything => {
             let mut raw = Vec::new();
             row::put_context(&mut raw, &node.replica.everything_written());

@@ -208,6 +208,12 @@ pub static DIRECTIVES: &[Directive] = &[
         "Acknowledgements that a write waits for (W).",
     ),
     fixed(
+        "read-repair-chance",
+        "10",
+        Kind::Number(0, 100),
+        "Of a hundred reads so many compare the copies of all owners; the others only those of R.",
+    ),
+    fixed(
         "request-timeout-ms",
         "1000",
         Kind::Number(10, 600_000),

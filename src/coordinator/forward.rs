@@ -22,12 +22,12 @@ impl Coordinator {
     pub fn forward(
         &self,
         to: NodeId,
-        command: &Command,
+        command: Command,
         again: bool,
     ) -> impl Future<Output = Result<Forwarded, QuorumError>> + Send + use<> {
-        let body = encode(&Request::Forward(command.clone()));
+        let body = encode(&Request::Forward(command));
         // The other node waits for its own quorum first.
-        let call = self.cluster.peers().call(to, body, self.within * 2);
+        let call = self.cluster.peers().call(to, body, self.within() * 2);
         let cluster = std::sync::Arc::clone(&self.cluster);
         async move {
             match call.await {

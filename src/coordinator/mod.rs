@@ -10,14 +10,16 @@ mod read;
 mod write;
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
-use parking_lot::Mutex;
+use bytes::Bytes;
 use thiserror::Error;
-use tokio::task::JoinSet;
 
 use crate::cluster::Cluster;
 use crate::logic::placement::{NodeId, Partitions, slot_of};
+use crate::peer::CallError;
+use crate::peer::message::Response;
 use crate::replica::Replica;
 
 pub use forward::Forwarded;
@@ -66,31 +68,54 @@ pub struct Quorum {
     pub w: u8,
 }
 
+/// How a coordinator does its work, where nothing else is asked for.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    /// How many copies count.
+    pub quorum: Quorum,
+    /// The deadline of one request.
+    pub within: Duration,
+    /// Of a hundred reads so many compare the copies of all owners, not only those they wait for.
+    pub read_repair_chance: u8,
+}
+
 /// What the coordinator is made of.
 pub struct Coordinator {
     cluster: Arc<Cluster>,
     replica: Arc<Replica>,
-    quorum: Quorum,
-    within: Duration,
-    /// Reads and writes that go on after their client was answered.
-    tasks: Mutex<JoinSet<()>>,
+    options: Options,
+    watched: read::Watched,
+    counters: Counters,
+}
+
+/// Counters for INFO.
+#[derive(Debug, Default)]
+pub struct Counters {
+    /// Reads that looked at other nodes' copies, or might have.
+    pub reads: AtomicU64,
+    /// Reads that asked one more owner because the first were slow.
+    pub hedged_reads: AtomicU64,
+    /// Copies that a read found stale and sent the newer object to.
+    pub read_repairs: AtomicU64,
+    /// Blind writes that met what they had not seen, and were written again over it.
+    pub rewrites: AtomicU64,
 }
 
 impl Coordinator {
-    /// A coordinator with this node's default quorum; `within` is the deadline of one request.
-    pub fn new(
-        cluster: Arc<Cluster>,
-        replica: Arc<Replica>,
-        quorum: Quorum,
-        within: Duration,
-    ) -> Self {
+    /// A coordinator of one node.
+    pub fn new(cluster: Arc<Cluster>, replica: Arc<Replica>, options: Options) -> Self {
         Self {
             cluster,
             replica,
-            quorum,
-            within,
-            tasks: Mutex::default(),
+            options,
+            watched: read::Watched::default(),
+            counters: Counters::default(),
         }
+    }
+
+    /// Counters for INFO.
+    pub fn counters(&self) -> &Counters {
+        &self.counters
     }
 
     /// The view of the cluster.
@@ -100,12 +125,12 @@ impl Coordinator {
 
     /// The default quorum.
     pub fn quorum(&self) -> Quorum {
-        self.quorum
+        self.options.quorum
     }
 
     /// The deadline of one request.
     pub fn within(&self) -> Duration {
-        self.within
+        self.options.within
     }
 
     /// The node that runs requests on a key.
@@ -126,11 +151,6 @@ impl Coordinator {
         }
     }
 
-    /// Ends what still goes on.
-    pub fn close(&self) {
-        self.tasks.lock().abort_all();
-    }
-
     fn partitions(&self) -> Partitions {
         self.cluster.options().partitions
     }
@@ -139,10 +159,14 @@ impl Coordinator {
         self.partitions().of(slot_of(name))
     }
 
-    /// Lets something go on by itself.
-    fn detach(&self, task: impl Future<Output = ()> + Send + 'static) {
-        let mut tasks = self.tasks.lock();
-        while tasks.try_join_next().is_some() {}
-        tasks.spawn(task);
+    /// Asks another node within the deadline.
+    fn ask(
+        &self,
+        node: NodeId,
+        body: Bytes,
+        done: impl FnOnce(Result<Response, CallError>) + Send + 'static,
+    ) {
+        let peers = self.cluster.peers();
+        peers.ask(node, body, self.options.within, Box::new(done));
     }
 }

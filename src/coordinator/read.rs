@@ -1,88 +1,194 @@
 //! The first half of a read: a quorum's objects are joined into this node's copy.
 
-use std::sync::Arc;
+use std::collections::VecDeque;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
 
-use futures_util::stream::{FuturesUnordered, StreamExt as _};
-use tokio::sync::oneshot;
+use bytes::Bytes;
+use parking_lot::Mutex;
+use smallvec::SmallVec;
+use tokio::sync::{Notify, oneshot};
+use tokio::time::Instant;
 
 use super::{Coordinator, QuorumError};
 use crate::logic::placement::NodeId;
-use crate::logic::quorum::{Decision, Effect, Read};
+use crate::logic::quorum::{Decision, Effect, Read, Slowest};
 use crate::logic::row;
-use crate::peer::encode;
 use crate::peer::message::{Request, Response, WireKey};
-use crate::replica::{Key, digest};
+use crate::peer::{CallError, encode};
+use crate::replica::{Join, Key, digest};
 
-impl Coordinator {
-    /// Joins the copies of `r` replicas, this node's among them, into this node's. The others are
-    /// compared afterwards, and who is behind is sent the result (read repair).
-    ///
-    /// # Errors
-    /// When fewer reply.
-    pub async fn refresh(self: &Arc<Self>, db: u8, name: &[u8], r: u8) -> Result<(), QuorumError> {
-        let partition = self.partition(name);
-        let targets = self.cluster.targets(partition);
-        let cluster = Arc::clone(&self.cluster);
-        let (read, effects) = Read::start(r.into(), &targets, |id| cluster.answers(id));
-        let stray_for = (!cluster.owns(partition)).then(|| targets.owners.first().copied());
-        let (decided, decision) = oneshot::channel();
-        let key = Key { db, name };
-        let ours = self.replica.read(key).map_or(0, |object| digest(&object));
-        let mut asking = Asking {
-            coordinator: Arc::clone(self),
-            key: WireKey {
-                db,
-                name: bytes::Bytes::copy_from_slice(name),
-            },
-            ours,
-            stray_for: stray_for.flatten(),
-            seen: Vec::new(),
-            calls: FuturesUnordered::new(),
-            decided: Some(decided),
-        };
-        asking.follow(effects);
-        if !read.is_over() {
-            self.detach(async move { asking.run(read).await });
-        }
-        let wanted = r.into();
-        match decision.await {
-            Ok(Decision::Met) => Ok(()),
-            Ok(Decision::Short { answered }) => Err(QuorumError::ReadShort {
-                replied: answered,
-                wanted,
-            }),
-            Err(_) => Err(QuorumError::ReadShort { replied: 1, wanted }),
+/// What a read is expected to take before any was seen, in microseconds.
+const FIRST_GUESS_US: u64 = 20_000;
+/// A read is not called slow before.
+const SOONEST_HEDGE: Duration = Duration::from_millis(2);
+/// Reads that are watched for slowness; more at a time go without.
+const MAX_WATCHED: usize = 65_536;
+
+/// Reads that wait for other nodes, the oldest first.
+pub(super) struct Watched {
+    reads: Mutex<VecDeque<(Instant, Weak<Reading>)>>,
+    begun: Notify,
+    slowest: Slowest,
+}
+
+impl Default for Watched {
+    fn default() -> Self {
+        Self {
+            reads: Mutex::default(),
+            begun: Notify::new(),
+            slowest: Slowest::new(FIRST_GUESS_US),
         }
     }
 }
 
-/// What a node replied: the digest of its copy.
-enum Copy {
-    Seen(u64),
-    Failed,
+impl Coordinator {
+    /// Joins the copies of `r` replicas, this node's among them, into this node's. Who turns out to
+    /// be behind is sent the result (read repair).
+    ///
+    /// # Errors
+    /// When fewer reply.
+    pub fn refresh(
+        self: &Arc<Self>,
+        db: u8,
+        name: &[u8],
+        r: u8,
+    ) -> impl Future<Output = Result<(), QuorumError>> + Send + use<> {
+        let waiting = self.start_reading(db, name, r);
+        async move {
+            let Some(waiting) = waiting else {
+                return Ok(());
+            };
+            let short = |answered| QuorumError::ReadShort {
+                replied: answered,
+                wanted: r.into(),
+            };
+            match waiting.await {
+                Ok(Decision::Met) => Ok(()),
+                Ok(Decision::Short { answered }) => Err(short(answered)),
+                Err(_) => Err(short(1)),
+            }
+        }
+    }
+
+    /// `None`: this node's own copy is enough.
+    fn start_reading(
+        self: &Arc<Self>,
+        db: u8,
+        name: &[u8],
+        r: u8,
+    ) -> Option<oneshot::Receiver<Decision>> {
+        let all = self.compares_all();
+        if r <= 1 && !all {
+            return None;
+        }
+        let partition = self.partition(name);
+        let targets = self.cluster.targets(partition);
+        let answers = |id| self.cluster.answers(id);
+        let (read, effects) = Read::start(r.into(), &targets, answers, all);
+        let stray_for = (!self.cluster.owns(partition)).then(|| targets.owners.first().copied());
+        let ours = self.replica.read(Key { db, name });
+        let (decided, decision) = oneshot::channel();
+        let name = Bytes::copy_from_slice(name);
+        let reading = Arc::new(Reading {
+            coordinator: Arc::clone(self),
+            key: WireKey { db, name },
+            ours: ours.map_or(0, |object| digest(&object)),
+            stray_for: stray_for.flatten(),
+            begun: Instant::now(),
+            state: Mutex::new(State {
+                read,
+                seen: SmallVec::new(),
+                decided: Some(decided),
+            }),
+        });
+        reading.follow(effects);
+        if r > 1 {
+            self.watched.add(&reading);
+        }
+        Some(decision)
+    }
+
+    /// Of a hundred reads so many ask all owners.
+    fn compares_all(&self) -> bool {
+        let percent = u64::from(self.options.read_repair_chance);
+        let nth = self.counters.reads.fetch_add(1, Ordering::Relaxed);
+        nth * percent % 100 < percent
+    }
+
+    /// Asks one more owner wherever the reply takes longer than nearly all others, until it is
+    /// dropped.
+    pub async fn hedge_reads(&self) {
+        loop {
+            if self.watched.reads.lock().is_empty() {
+                self.watched.begun.notified().await;
+            }
+            let patience = Duration::from_micros(self.watched.slowest.us()).max(SOONEST_HEDGE);
+            tokio::time::sleep(patience / 2).await;
+            for reading in self.watched.slower_than(patience) {
+                let effect = reading.state.lock().read.on_slow();
+                if let Some(effect) = effect {
+                    self.counters.hedged_reads.fetch_add(1, Ordering::Relaxed);
+                    reading.follow(vec![effect]);
+                }
+            }
+        }
+    }
 }
 
-type Call = std::pin::Pin<Box<dyn Future<Output = (NodeId, Copy)> + Send>>;
+impl Watched {
+    fn add(&self, reading: &Arc<Reading>) {
+        let mut reads = self.reads.lock();
+        if reads.len() < MAX_WATCHED {
+            reads.push_back((reading.begun, Arc::downgrade(reading)));
+            if reads.len() == 1 {
+                self.begun.notify_one();
+            }
+        }
+    }
 
-struct Asking {
+    fn slower_than(&self, patience: Duration) -> Vec<Arc<Reading>> {
+        let mut reads = self.reads.lock();
+        let mut slow = Vec::new();
+        while let Some((begun, reading)) = reads.front() {
+            let reading = reading.upgrade();
+            if reading.is_some() && begun.elapsed() < patience {
+                break;
+            }
+            slow.extend(reading);
+            reads.pop_front();
+        }
+        slow
+    }
+}
+
+struct Reading {
     coordinator: Arc<Coordinator>,
     key: WireKey,
     /// The digest of this node's copy before.
     ours: u64,
     /// An owner for whom a copy that is not ours is kept.
     stray_for: Option<NodeId>,
-    seen: Vec<(NodeId, u64)>,
-    calls: FuturesUnordered<Call>,
+    begun: Instant,
+    state: Mutex<State>,
+}
+
+struct State {
+    read: Read,
+    /// The digests of the others' copies.
+    seen: SmallVec<[(NodeId, u64); 4]>,
     decided: Option<oneshot::Sender<Decision>>,
 }
 
-impl Asking {
-    fn follow(&mut self, effects: Vec<Effect>) {
+impl Reading {
+    fn follow(self: &Arc<Self>, effects: Vec<Effect>) {
         for effect in effects {
             match effect {
                 Effect::Ask { node, .. } => self.ask(node),
                 Effect::Decide(decision) => {
-                    if let Some(decided) = self.decided.take() {
+                    let decided = self.state.lock().decided.take();
+                    if let Some(decided) = decided {
                         let _ = decided.send(decision);
                     }
                 }
@@ -91,98 +197,107 @@ impl Asking {
         }
     }
 
-    fn ask(&mut self, node: NodeId) {
+    fn ask(self: &Arc<Self>, node: NodeId) {
         let body = encode(&Request::Fetch {
             key: self.key.clone(),
             digest: self.ours,
         });
-        let coordinator = Arc::clone(&self.coordinator);
-        let call = coordinator
-            .cluster
-            .peers()
-            .call(node, body, coordinator.within);
-        let (ours, key, stray_for) = (self.ours, self.key.clone(), self.stray_for);
-        self.calls.push(Box::pin(async move {
-            match call.await {
-                Ok(Response::Same) => (node, Copy::Seen(ours)),
-                Ok(Response::Object(raw)) => (node, coordinator.take(&key, &raw, stray_for)),
-                Ok(_) => (node, Copy::Failed),
-                Err(error) => {
-                    coordinator.cluster.failed(node, error);
-                    (node, Copy::Failed)
-                }
-            }
-        }));
+        let reading = Arc::clone(self);
+        let done = move |outcome| reading.on_outcome(node, outcome);
+        self.coordinator.ask(node, body, done);
     }
 
-    async fn run(mut self, mut read: Read) {
-        while let Some((node, copy)) = self.calls.next().await {
-            let effects = match copy {
-                Copy::Seen(digest) => {
-                    self.seen.push((node, digest));
-                    read.on_reply(node)
-                }
-                Copy::Failed => read.on_failed(node),
-            };
-            self.follow(effects);
+    fn on_outcome(self: &Arc<Self>, node: NodeId, outcome: Result<Response, CallError>) {
+        let seen = match outcome {
+            Ok(Response::Same) => Some(self.ours),
+            Ok(Response::Object(raw)) => self.coordinator.take(&self.key, &raw, self.stray_for),
+            Ok(_) => None,
+            Err(error) => {
+                self.coordinator.cluster.failed(node, error);
+                None
+            }
+        };
+        if seen.is_some() {
+            let took_us = self.begun.elapsed().as_micros() as u64;
+            self.coordinator.watched.slowest.note(took_us);
         }
-        self.repair().await;
+        let (effects, is_over) = {
+            let mut state = self.state.lock();
+            let effects = match seen {
+                Some(digest) => {
+                    state.seen.push((node, digest));
+                    state.read.on_reply(node)
+                }
+                None => state.read.on_failed(node),
+            };
+            (effects, state.read.is_over())
+        };
+        self.follow(effects);
+        if is_over {
+            self.repair();
+        }
     }
 
     /// Sends what this node holds now to those who hold something else.
-    async fn repair(self) {
+    fn repair(&self) {
+        let seen = std::mem::take(&mut self.state.lock().seen);
         let key = Key {
             db: self.key.db,
             name: &self.key.name,
         };
+        if seen.iter().all(|(_, seen)| *seen == self.ours) {
+            return;
+        }
         let Ok(object) = self.coordinator.replica.read(key) else {
             return;
         };
         let now = digest(&object);
-        let stale: Vec<NodeId> = self
-            .seen
-            .iter()
-            .filter(|(_, seen)| *seen != now)
-            .map(|(node, _)| *node)
-            .collect();
-        if stale.is_empty() || object.is_unknown() {
+        if object.is_unknown() {
             return;
         }
-        let body = encode(&Request::Apply {
-            key: self.key.clone(),
-            object: row::encode(&object).into(),
-            hint_for: None,
-        });
-        let Coordinator {
-            cluster, within, ..
-        } = &*self.coordinator;
-        for node in stale {
-            let _ = cluster.peers().call(node, body.clone(), *within).await;
+        let mut body = None;
+        let coordinator = &*self.coordinator;
+        for (node, _) in seen.into_iter().filter(|(_, seen)| *seen != now) {
+            let body = body.get_or_insert_with(|| {
+                encode(&Request::Apply {
+                    key: self.key.clone(),
+                    object: row::encode(&object).into(),
+                    hint_for: None,
+                    only_over_seen: false,
+                })
+            });
+            let repairs = &coordinator.counters.read_repairs;
+            repairs.fetch_add(1, Ordering::Relaxed);
+            coordinator.ask(node, body.clone(), |_| {});
         }
     }
 }
 
 impl Coordinator {
-    fn take(&self, key: &WireKey, raw: &[u8], stray_for: Option<NodeId>) -> Copy {
+    /// Joins another node's object into this node's copy; the digest of that object, or `None` when
+    /// it was not taken in.
+    pub(super) fn take(&self, key: &WireKey, raw: &[u8], stray_for: Option<NodeId>) -> Option<u64> {
         let Ok(object) = row::decode(raw) else {
             tracing::warn!("a replica's object cannot be read");
-            return Copy::Failed;
+            return None;
         };
         let seen = digest(&object);
         let key = Key {
             db: key.db,
             name: &key.name,
         };
-        match self.replica.join(key, object, stray_for) {
+        let how = Join {
+            hint_for: stray_for,
+            ..Join::default()
+        };
+        match self.replica.join(key, object, how) {
             Ok(written) => {
-                if let Some(written) = written {
-                    self.replica.store().kick(written.shard);
-                }
-                Copy::Seen(seen)
+                self.replica.store().kick(written.shard);
+                Some(seen)
             }
             Err(error) => {
                 tracing::warn!(%error, "a replica's object was not taken in");
-                Copy::Failed
+                None
             }
         }
     }

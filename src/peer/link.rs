@@ -19,13 +19,14 @@ use thiserror::Error;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 
 use super::frame::{self, Frames};
 use super::handshake::{self, Identity};
 use super::message::{Request, Response};
-use super::{Call, Peers};
+use super::{Done, Peers};
 use crate::logic::placement::NodeId;
 
 /// Requests that wait to be written to one node.
@@ -35,6 +36,8 @@ const MAX_QUEUED_BYTES: usize = 256 << 20;
 /// Bytes written together.
 const WRITE_BYTES: usize = 256 << 10;
 const CONNECT_LIMIT: Duration = Duration::from_secs(2);
+/// How often a link looks for requests that have waited too long.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 /// Unacknowledged bytes end a connection after so long.
@@ -81,7 +84,13 @@ struct Link {
     queue: mpsc::Sender<Outgoing>,
     queued_bytes: AtomicUsize,
     next_id: AtomicU64,
-    waiting: Mutex<HashMap<u64, oneshot::Sender<Result<Response, CallError>>>>,
+    waiting: Mutex<HashMap<u64, Waiting>>,
+}
+
+/// A request without an answer so far.
+struct Waiting {
+    until: Instant,
+    done: Done,
 }
 
 struct Outgoing {
@@ -132,19 +141,15 @@ impl Peers for Links {
         link.is_some_and(|link| link.state.load(Ordering::Acquire) == DOWN)
     }
 
-    fn call(&self, to: NodeId, body: Bytes, within: Duration) -> Call {
-        let begun = self.by_node.get(&to).map(|link| Arc::clone(&link));
-        let begun = begun.and_then(|link| Some((link.begin(body)?, link)));
-        Box::pin(async move {
-            let Some(((id, answer), link)) = begun else {
-                return Err(CallError::Unreachable);
-            };
-            if let Ok(answer) = tokio::time::timeout(within, answer).await {
-                return answer.unwrap_or(Err(CallError::Lost));
-            }
-            link.waiting.lock().remove(&id);
-            Err(CallError::TimedOut)
-        })
+    fn ask(&self, to: NodeId, body: Bytes, within: Duration, done: Done) {
+        let link = self.by_node.get(&to).map(|link| Arc::clone(&link));
+        let refused = match link {
+            Some(link) => link.begin(body, within, done),
+            None => Some(done),
+        };
+        if let Some(done) = refused {
+            done(Err(CallError::Unreachable));
+        }
     }
 
     fn call_address<'a>(
@@ -174,34 +179,60 @@ impl Peers for Links {
 }
 
 impl Link {
-    /// Queues a request; `None` when the node is unreachable or too much waits for it.
-    fn begin(&self, body: Bytes) -> Option<(u64, oneshot::Receiver<Result<Response, CallError>>)> {
+    /// Queues a request; `done` comes back when the node is unreachable or too much waits for it.
+    fn begin(&self, body: Bytes, within: Duration, done: Done) -> Option<Done> {
         if self.state.load(Ordering::Acquire) == DOWN
             || body.len() > frame::MAX_BODY
             || self.queued_bytes.load(Ordering::Relaxed) > MAX_QUEUED_BYTES
         {
-            return None;
+            return Some(done);
         }
         let id = self.next_id.fetch_add(1, Ordering::Relaxed);
-        let (sender, receiver) = oneshot::channel();
         let len = body.len();
-        self.waiting.lock().insert(id, sender);
+        let until = Instant::now() + within;
+        self.waiting.lock().insert(id, Waiting { until, done });
         // Counted first: the writer may take it off again before this goes on.
         self.queued_bytes.fetch_add(len, Ordering::Relaxed);
         if self.queue.try_send(Outgoing { id, body }).is_err() {
             self.queued_bytes.fetch_sub(len, Ordering::Relaxed);
-            self.waiting.lock().remove(&id);
-            return None;
+            return self.forget(id);
         }
         // Between the look at the state and the insertion the link may have gone down.
         if self.state.load(Ordering::Acquire) == DOWN {
-            self.waiting.lock().remove(&id);
-            return None;
+            return self.forget(id);
         }
-        Some((id, receiver))
+        None
     }
 
-    async fn run(self: Arc<Self>, mut outgoing: mpsc::Receiver<Outgoing>, who_am_i: Arc<WhoAmI>) {
+    fn forget(&self, id: u64) -> Option<Done> {
+        let waiting = self.waiting.lock().remove(&id);
+        waiting.map(|waiting| waiting.done)
+    }
+
+    /// Tells those who have waited too long.
+    async fn give_up_late(&self) {
+        loop {
+            tokio::time::sleep(LOOK_EVERY).await;
+            let now = Instant::now();
+            let late: Vec<Waiting> = {
+                let mut waiting = self.waiting.lock();
+                let late = waiting.extract_if(|_, waiting| waiting.until <= now);
+                late.map(|(_, waiting)| waiting).collect()
+            };
+            for waiting in late {
+                (waiting.done)(Err(CallError::TimedOut));
+            }
+        }
+    }
+
+    async fn run(self: Arc<Self>, outgoing: mpsc::Receiver<Outgoing>, who_am_i: Arc<WhoAmI>) {
+        tokio::select! {
+            () = self.keep_connected(outgoing, who_am_i) => {}
+            () = self.give_up_late() => {}
+        }
+    }
+
+    async fn keep_connected(&self, mut outgoing: mpsc::Receiver<Outgoing>, who_am_i: Arc<WhoAmI>) {
         let mut pause = FIRST_PAUSE;
         let mut complained = String::new();
         loop {
@@ -240,8 +271,8 @@ impl Link {
     fn go_down(&self) {
         self.state.store(DOWN, Ordering::Release);
         let waiting = std::mem::take(&mut *self.waiting.lock());
-        for (_, answer) in waiting {
-            let _ = answer.send(Err(CallError::Lost));
+        for (_, waiting) in waiting {
+            (waiting.done)(Err(CallError::Lost));
         }
     }
 
@@ -274,8 +305,8 @@ impl Link {
         let read = async {
             while let Some((id, body)) = frames.next().await? {
                 let response = Response::decode(&body).map_err(|_| io::ErrorKind::InvalidData)?;
-                if let Some(answer) = self.waiting.lock().remove(&id) {
-                    let _ = answer.send(Ok(response));
+                if let Some(done) = self.forget(id) {
+                    done(Ok(response));
                 }
             }
             Ok(())

@@ -13,7 +13,7 @@ use tokio::task::JoinSet;
 use super::frame::{self, Frames};
 use super::link::set_options;
 use super::message::{Request, Response};
-use super::{Handler, handshake};
+use super::{Answer, Handler, handshake};
 use crate::logic::placement::NodeId;
 
 /// Connections of other nodes at a time.
@@ -96,40 +96,40 @@ async fn answer_all(
     mut writer: OwnedWriteHalf,
     handler: &dyn Handler,
 ) -> io::Result<()> {
-    let mut answering = FuturesUnordered::new();
+    let mut coming = FuturesUnordered::new();
     let mut out = Vec::new();
     loop {
         let (mut frame, mut answer) = (None, None);
         tokio::select! {
             biased;
-            Some(ready) = answering.next(), if !answering.is_empty() => answer = Some(ready),
-            next = frames.next(), if answering.len() < MAX_IN_FLIGHT => match next? {
+            Some(ready) = coming.next(), if !coming.is_empty() => answer = Some(ready),
+            next = frames.next(), if coming.len() < MAX_IN_FLIGHT => match next? {
                 Some(next) => frame = Some(next),
                 None => return Ok(()),
             },
         }
+        let some_arrived = frame.is_some();
         // What else is there already goes along: one write for all.
         while let Some((id, body)) = frame {
             let request = Request::decode(&body)
                 .map_err(|e| io::Error::new(io::ErrorKind::InvalidData, e.to_string()))?;
-            let started = handler.start(from, request);
-            answering.push(started.map(move |response: Response| (id, response)));
-            frame = if answering.len() < MAX_IN_FLIGHT {
+            match handler.start(from, request) {
+                Answer::Now(response) => put(&mut out, id, &response),
+                Answer::Later(later) => coming.push(later.map(move |response| (id, response))),
+            }
+            frame = if coming.len() < MAX_IN_FLIGHT && out.len() < WRITE_BYTES {
                 frames.buffered()?
             } else {
                 None
             };
         }
+        if some_arrived {
+            handler.all_started();
+        }
         while let Some((id, response)) = answer {
-            let start = out.len();
-            frame::put(&mut out, id, |out| response.encode(out));
-            if out.len() - start > frame::MAX_BODY {
-                out.truncate(start);
-                let refused = Response::Refused("the answer is too long for a frame".into());
-                frame::put(&mut out, id, |out| refused.encode(out));
-            }
+            put(&mut out, id, &response);
             answer = if out.len() < WRITE_BYTES {
-                answering.next().now_or_never().flatten()
+                coming.next().now_or_never().flatten()
             } else {
                 None
             };
@@ -139,5 +139,15 @@ async fn answer_all(
             out.clear();
             out.shrink_to(WRITE_BYTES);
         }
+    }
+}
+
+fn put(out: &mut Vec<u8>, id: u64, response: &Response) {
+    let start = out.len();
+    frame::put(out, id, |out| response.encode(out));
+    if out.len() - start > frame::MAX_BODY {
+        out.truncate(start);
+        let refused = Response::Refused("the answer is too long for a frame".into());
+        frame::put(out, id, |out| refused.encode(out));
     }
 }

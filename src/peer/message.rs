@@ -5,6 +5,8 @@
 //! has arrived. A new message gets a new kind; a kind's fields only ever grow at the end, under a
 //! higher wire version.
 
+use std::ops::Range;
+
 use bytes::Bytes;
 
 use crate::logic::codec::{DecodeError, Reader, put_bytes, put_varint};
@@ -31,6 +33,8 @@ pub enum Request {
         object: Bytes,
         /// The owner for whom the receiver keeps it, when it is a fallback.
         hint_for: Option<NodeId>,
+        /// Not where it would stand beside something that its writer has not seen.
+        only_over_seen: bool,
     },
     /// Asks for the receiver's copy of a key.
     Fetch {
@@ -94,8 +98,8 @@ pub struct Command {
     pub r: u8,
     /// Acknowledgements that a write waits for; 0 for the receiver's default.
     pub w: u8,
-    /// Its words.
-    pub words: Vec<Bytes>,
+    /// Its words, as [`put_words`] writes them.
+    pub words: Bytes,
 }
 
 /// What the other node answers.
@@ -131,6 +135,8 @@ pub enum Response {
     },
     /// Not done, and nothing was stored.
     Refused(String),
+    /// Not stored: this copy, as a row, holds what the writer has not seen.
+    Unseen(Bytes),
 }
 
 impl Request {
@@ -153,11 +159,13 @@ impl Request {
                 key,
                 object,
                 hint_for,
+                only_over_seen,
             } => {
                 out.push(4);
                 put_key(out, key);
                 put_bytes(out, object);
                 put_node(out, *hint_for);
+                out.push(u8::from(*only_over_seen));
             }
             Request::Fetch { key, digest } => {
                 out.push(5);
@@ -176,10 +184,7 @@ impl Request {
                     ..
                 } = *command;
                 out.extend_from_slice(&[hops, db, protocol, r, w]);
-                put_varint(out, command.words.len() as u64);
-                for word in &command.words {
-                    put_bytes(out, word);
-                }
+                put_bytes(out, &command.words);
             }
             Request::Everything => out.push(7),
             Request::Floor { db, context } => {
@@ -215,6 +220,7 @@ impl Request {
                 key: read_key(&mut r)?,
                 object: read_bytes(&mut r)?,
                 hint_for: read_node(&mut r)?,
+                only_over_seen: r.u8()? != 0,
             },
             5 => Request::Fetch {
                 key: read_key(&mut r)?,
@@ -292,6 +298,10 @@ impl Response {
                 out.push(10);
                 put_bytes(out, reason.as_bytes());
             }
+            Response::Unseen(object) => {
+                out.push(11);
+                put_bytes(out, object);
+            }
         }
     }
 
@@ -326,10 +336,30 @@ impl Response {
                 Response::Keys { next, keys: keys? }
             }
             10 => Response::Refused(String::from_utf8_lossy(r.bytes()?).into_owned()),
+            11 => Response::Unseen(read_bytes(&mut r)?),
             _ => return Err(DecodeError::Malformed),
         };
         finish(&r, response)
     }
+}
+
+/// A command's words: their number, then each with its length.
+pub fn put_words<'a>(out: &mut Vec<u8>, words: impl ExactSizeIterator<Item = &'a [u8]>) {
+    put_varint(out, words.len() as u64);
+    words.for_each(|word| put_bytes(out, word));
+}
+
+/// Where the words are in what [`put_words`] wrote.
+pub fn find_words(raw: &[u8]) -> Result<impl Iterator<Item = Range<usize>>, DecodeError> {
+    let mut r = Reader(raw);
+    let count = r.count(1)?;
+    let mut ranges = Vec::with_capacity(count);
+    for _ in 0..count {
+        let len = r.bytes()?.len();
+        let end = raw.len() - r.0.len();
+        ranges.push(end - len..end);
+    }
+    finish(&r, ranges.into_iter())
 }
 
 fn finish<T>(r: &Reader<'_>, message: T) -> Result<T, DecodeError> {
@@ -381,8 +411,6 @@ fn read_command(r: &mut Reader<'_>) -> Result<Command, DecodeError> {
     let events = r.varint()?;
     let (hops, db, protocol) = (r.u8()?, r.u8()?, r.u8()?);
     let (read, write) = (r.u8()?, r.u8()?);
-    let count = r.count(1)?;
-    let words: Result<_, _> = (0..count).map(|_| read_bytes(r)).collect();
     Ok(Command {
         events,
         hops,
@@ -390,7 +418,7 @@ fn read_command(r: &mut Reader<'_>) -> Result<Command, DecodeError> {
         protocol,
         r: read,
         w: write,
-        words: words?,
+        words: read_bytes(r)?,
     })
 }
 

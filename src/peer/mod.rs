@@ -19,6 +19,7 @@ use std::pin::Pin;
 use std::time::Duration;
 
 use bytes::Bytes;
+use tokio::sync::oneshot;
 
 use crate::logic::placement::NodeId;
 use message::{Request, Response};
@@ -27,8 +28,16 @@ pub use handshake::Identity;
 pub use link::{CallError, Links};
 pub use listener::PeerListener;
 
-/// The answer to a request, when it is there.
-pub type Answer = Pin<Box<dyn Future<Output = Response> + Send>>;
+/// The answer to a request.
+pub enum Answer {
+    /// It is there.
+    Now(Response),
+    /// It comes.
+    Later(Pin<Box<dyn Future<Output = Response> + Send>>),
+}
+
+/// What is done with a request's outcome. It runs between two messages and must not wait.
+pub type Done = Box<dyn FnOnce(Result<Response, CallError>) + Send>;
 
 /// The outcome of a request, when it is there.
 pub type Call = Pin<Box<dyn Future<Output = Result<Response, CallError>> + Send>>;
@@ -45,8 +54,16 @@ pub trait Peers: Send + Sync + 'static {
     fn is_down(&self, to: NodeId) -> bool;
 
     /// Asks a node, with what [`encode`] made. The request is on its way before this returns, in
-    /// order with the others to that node; the answer is the future's.
-    fn call(&self, to: NodeId, body: Bytes, within: Duration) -> Call;
+    /// order with the others to that node. `done` hears of the outcome, unless this node ends first.
+    fn ask(&self, to: NodeId, body: Bytes, within: Duration, done: Done);
+
+    /// [`Self::ask`], with the outcome as a future.
+    fn call(&self, to: NodeId, body: Bytes, within: Duration) -> Call {
+        let (sender, answer) = oneshot::channel();
+        let done = move |outcome| drop(sender.send(outcome));
+        self.ask(to, body, within, Box::new(done));
+        Box::pin(async move { answer.await.unwrap_or(Err(CallError::Lost)) })
+    }
 
     /// Asks whoever is at an address, outside that order; returns who answered.
     fn call_address<'a>(
@@ -74,4 +91,7 @@ pub trait Handler: Send + Sync + 'static {
 
     /// Begins to answer: what must happen in the order of arrival happens before this returns.
     fn start(&self, from: NodeId, request: Request) -> Answer;
+
+    /// All requests that had arrived have been started.
+    fn all_started(&self);
 }

@@ -33,14 +33,14 @@ impl Handler for Echo {
     }
 
     fn start(&self, _: NodeId, request: Request) -> Answer {
-        Box::pin(async move {
-            match request {
-                Request::Fetch { key, .. } => Response::Object(key.name),
-                Request::Counts { .. } => std::future::pending().await,
-                _ => Response::Refused("no".into()),
-            }
-        })
+        match request {
+            Request::Fetch { key, .. } => Answer::Now(Response::Object(key.name)),
+            Request::Counts { .. } => Answer::Later(Box::pin(std::future::pending())),
+            _ => Answer::Now(Response::Refused("no".into())),
+        }
     }
+
+    fn all_started(&self) {}
 }
 
 async fn served(identity: Identity) -> (String, tokio::task::JoinSet<()>) {
@@ -191,6 +191,7 @@ fn requests() -> Vec<Request> {
             key: key.clone(),
             object: "row".into(),
             hint_for: Some(NodeId(9)),
+            only_over_seen: true,
         },
         Request::Fetch { key, digest: 77 },
         Request::Forward(Command {
@@ -200,7 +201,7 @@ fn requests() -> Vec<Request> {
             protocol: 3,
             r: 0,
             w: 2,
-            words: vec!["GET".into(), "k".into()],
+            words: Bytes::from_static(b"\x02\x03GET\x01k"),
         }),
         Request::Everything,
         Request::Floor {

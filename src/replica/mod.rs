@@ -32,7 +32,7 @@ use crate::storage::{Op, Refused, Store, StoreError, Table, Ticket};
 
 pub use absence::Absence;
 pub use keyspace::Found;
-pub use shared::{Hint, HintLimits, HintPass, digest};
+pub use shared::{Hint, HintLimits, HintPass, Join, digest};
 pub use space::DATABASES;
 pub use start::{Options, Recovery, random_u64};
 
@@ -77,6 +77,9 @@ pub enum ReplicaError {
     /// Nothing more is kept for nodes that are not there.
     #[error("no more hints are kept: hint-limit is reached")]
     HintsFull,
+    /// The copy here holds what the writer has not seen.
+    #[error("the copy here holds what the writer has not seen")]
+    Unseen(Arc<Object>),
     /// A row is not what was written.
     #[error("a stored row is damaged: {0}")]
     Row(#[from] DecodeError),

@@ -28,6 +28,15 @@ pub struct HintLimits {
     pub age_ms: u64,
 }
 
+/// How an object is taken in.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Join {
+    /// The owner that was not there, for whom a hint is kept.
+    pub hint_for: Option<NodeId>,
+    /// Not where it would stand beside something that its writer has not seen.
+    pub only_over_seen: bool,
+}
+
 /// A note that a key belongs to another node, which was not there.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Hint {
@@ -145,14 +154,12 @@ pub fn digest(object: &Object) -> u64 {
 }
 
 impl Replica {
-    /// Joins another node's object into this one's copy of a key, and keeps a hint for an owner
-    /// that was not there. `None`: there was nothing to write.
-    pub fn join(
-        &self,
-        key: Key<'_>,
-        object: Object,
-        hint_for: Option<NodeId>,
-    ) -> Result<Option<Written>, ReplicaError> {
+    /// Joins another node's object into this one's copy of a key. Where there was nothing to write,
+    /// the write that made it so is what the caller waits for.
+    ///
+    /// # Errors
+    /// [`ReplicaError::Unseen`] where siblings are not wanted and there would be some.
+    pub fn join(&self, key: Key<'_>, object: Object, how: Join) -> Result<Written, ReplicaError> {
         if object.context().last(self.actor) > self.last_seq() {
             // Nobody can have seen what this run has not written yet.
             return Err(DecodeError::Malformed.into());
@@ -167,7 +174,10 @@ impl Replica {
         self.spaces
             .of(located.at.partition, key.db)
             .sink(&mut joined);
-        let hint = match hint_for {
+        if how.only_over_seen && super::has_siblings(&joined) {
+            return Err(ReplicaError::Unseen(current));
+        }
+        let hint = match how.hint_for {
             Some(node) => {
                 let row = self.hint_row(located.shard, node, &located.row_key, &joined)?;
                 Some((node, row))
@@ -175,18 +185,19 @@ impl Replica {
             None => None,
         };
         let op = hint.as_ref().map(|(_, row)| row.op.clone());
-        let written = if joined != *current {
-            Some(self.store_object(&located, &current, joined, op)?)
-        } else if let Some(op) = op {
-            let ticket = self.store.enqueue(located.shard, vec![op])?;
-            self.last_tickets[located.shard].fetch_max(ticket, Ordering::AcqRel);
-            Some(Written {
+        let written = if joined == *current {
+            let ticket = match op {
+                Some(op) => self.store.enqueue(located.shard, vec![op])?,
+                None => 0,
+            };
+            let last = self.last_tickets[located.shard].fetch_max(ticket, Ordering::AcqRel);
+            Written {
                 shard: located.shard,
-                ticket,
+                ticket: ticket.max(last),
                 delta: None,
-            })
+            }
         } else {
-            None
+            self.store_object(&located, &current, joined, op)?
         };
         // After it is queued: a pass that counts it also sees it.
         if let Some((node, row)) = hint {

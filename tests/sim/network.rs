@@ -10,7 +10,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use ringwood::logic::placement::NodeId;
 use ringwood::peer::message::{Request, Response};
-use ringwood::peer::{Answer as Answering, Call, CallError, Handler, Peers};
+use ringwood::peer::{Answer as Answering, CallError, Done, Handler, Peers};
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
@@ -113,7 +113,12 @@ impl Network {
     }
 
     /// Lets an answer come about among the tasks of its node.
-    fn follow(&self, to: NodeId, started: Answering, done: oneshot::Sender<Response>) {
+    fn follow(
+        &self,
+        to: NodeId,
+        later: impl Future<Output = Response> + Send + 'static,
+        done: oneshot::Sender<Response>,
+    ) {
         let mut state = self.state();
         let State { up, panicked, .. } = &mut *state;
         if let Some(endpoint) = up.get_mut(&to) {
@@ -121,27 +126,19 @@ impl Network {
                 *panicked |= ended.is_err_and(|e| e.is_panic());
             }
             endpoint.tasks.spawn(async move {
-                let _ = done.send(started.await);
+                let _ = done.send(later.await);
             });
         }
     }
 
     /// Carries a request over and its answer back.
-    async fn carry(
-        self: Arc<Self>,
-        from: NodeId,
-        to: NodeId,
-        body: Bytes,
-        at: Instant,
-        answer: oneshot::Sender<Answer>,
-    ) {
+    async fn carry(self: Arc<Self>, from: NodeId, to: NodeId, body: Bytes, at: Instant) -> Answer {
         sleep_until(at).await;
         if self.is_cut(from, to) {
             return std::future::pending().await;
         }
         if self.breaks() {
-            let _ = answer.send(Err(CallError::Lost));
-            return;
+            return Err(CallError::Lost);
         }
         let request = Request::decode(&body).expect("what a node encodes another decodes");
         let (done, response) = oneshot::channel();
@@ -151,26 +148,26 @@ impl Network {
             .get(&to)
             .map(|endpoint| Arc::clone(&endpoint.handler));
         let Some(handler) = handler else {
-            let _ = answer.send(Err(CallError::Lost));
-            return;
+            return Err(CallError::Lost);
         };
         // It may ask others before it returns.
-        let started = handler.start(from, request);
-        self.follow(to, started, done);
+        match handler.start(from, request) {
+            Answering::Now(response) => drop(done.send(response)),
+            Answering::Later(later) => self.follow(to, later, done),
+        }
+        handler.all_started();
         let Ok(response) = response.await else {
-            let _ = answer.send(Err(CallError::Lost));
-            return;
+            return Err(CallError::Lost);
         };
         sleep_until(self.arrival(to, from)).await;
         if self.is_cut(to, from) {
             return std::future::pending().await;
         }
-        let broken = self.breaks();
-        let _ = answer.send(if broken {
+        if self.breaks() {
             Err(CallError::Lost)
         } else {
             Ok(response)
-        });
+        }
     }
 }
 
@@ -193,22 +190,27 @@ impl Peers for Port {
         !self.is_up(to)
     }
 
-    fn call(&self, to: NodeId, body: Bytes, within: Duration) -> Call {
+    fn ask(&self, to: NodeId, body: Bytes, within: Duration, done: Done) {
         if self.is_down(to) {
-            return Box::pin(std::future::ready(Err(CallError::Unreachable)));
+            return done(Err(CallError::Unreachable));
         }
         let at = self.network.arrival(self.me, to);
-        let (sender, answer) = oneshot::channel();
-        let carried = Arc::clone(&self.network).carry(self.me, to, body, at, sender);
+        let carried = Arc::clone(&self.network).carry(self.me, to, body, at);
         let mut tasks = self.tasks.lock().expect("no panic");
-        while tasks.try_join_next().is_some() {}
-        tasks.spawn(carried);
-        Box::pin(async move {
-            match tokio::time::timeout(within, answer).await {
+        while let Some(ended) = tasks.try_join_next() {
+            if ended.is_err_and(|e| e.is_panic()) {
+                self.network.note_panic();
+            }
+        }
+        // What is under way arrives though nobody waits for it any more.
+        let (sender, answer) = oneshot::channel();
+        tasks.spawn(async move { drop(sender.send(carried.await)) });
+        tasks.spawn(async move {
+            done(match tokio::time::timeout(within, answer).await {
                 Ok(answer) => answer.unwrap_or(Err(CallError::Lost)),
                 Err(_) => Err(CallError::TimedOut),
-            }
-        })
+            });
+        });
     }
 
     fn call_address<'a>(

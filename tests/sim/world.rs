@@ -11,7 +11,7 @@ use ringwood::command::{
     After, Client, ContextSeal, Ctx, Node, NodeOptions, PeerHandler, Session, execute,
 };
 use ringwood::config::Config;
-use ringwood::coordinator::{Coordinator, Quorum};
+use ringwood::coordinator::{self, Coordinator, Quorum};
 use ringwood::logic::causal::ActorId;
 use ringwood::logic::membership::Member;
 use ringwood::logic::placement::{NodeId, Partitions};
@@ -189,13 +189,17 @@ impl World {
         };
         let reach = |_| port as Arc<dyn Peers>;
         let cluster = Cluster::new(me, place.notes.clone(), options, reach);
-        let quorum = Quorum { r: 2, w: 2 };
         let coordinator = Arc::new(Coordinator::new(
             Arc::clone(&cluster),
             Arc::clone(&replica),
-            quorum,
-            WITHIN,
+            coordinator::Options {
+                quorum: Quorum { r: 2, w: 2 },
+                within: WITHIN,
+                // Here nothing but a read finds stale copies after a crash.
+                read_repair_chance: 100,
+            },
         ));
+        let hedging = Arc::clone(&coordinator);
         let node = Node::new(NodeOptions {
             replica: Arc::clone(&replica),
             coordinator: Some(coordinator),
@@ -218,6 +222,7 @@ impl World {
         let handing =
             ringwood::background::hand_over_hints(Arc::clone(&cluster), Arc::clone(&replica));
         tasks.spawn(handing);
+        tasks.spawn(async move { hedging.hedge_reads().await });
         place.running = Some(Running {
             node,
             replica,
@@ -236,9 +241,6 @@ impl World {
         places[nth].notes = running.cluster.notes();
         self.network.stop(places[nth].id);
         running.cluster.peers().close();
-        if let Some(coordinator) = &running.node.coordinator {
-            coordinator.close();
-        }
         running.died.notify_waiters();
     }
 

@@ -4,9 +4,11 @@
 //! paper's §4.6): where an owner does not answer, the next member of the preference list takes its
 //! place, with a hint.
 
+mod latency;
 mod read;
 mod write;
 
+pub use latency::Slowest;
 pub use read::Read;
 pub use write::Write;
 

@@ -1,5 +1,5 @@
-//! One read: every owner that answers is asked, the client is answered after R replies, the others
-//! are still compared so that stale copies are repaired.
+//! One read: as many replicas are asked as it waits for, the next one whenever one fails or is slow.
+//! Now and then all owners are asked, so that stale copies are found that no read waits for.
 
 use std::collections::VecDeque;
 
@@ -12,33 +12,34 @@ pub struct Read {
     r: usize,
     replies: usize,
     waiting: Vec<NodeId>,
+    /// Owners that answer and were not asked.
+    owners: VecDeque<NodeId>,
     fallbacks: VecDeque<NodeId>,
     decided: bool,
 }
 
 impl Read {
-    /// Starts a read that waits for `r` replies.
+    /// Starts a read that waits for `r` replies; `all` asks every owner that answers.
     pub fn start(
         r: usize,
         targets: &Targets,
         answers: impl Fn(NodeId) -> bool,
+        all: bool,
     ) -> (Self, Vec<Effect>) {
+        let owners = targets.owners.iter().copied().filter(|id| answers(*id));
         let mut read = Self {
             r,
             replies: 1,
             waiting: Vec::new(),
+            owners: owners.collect(),
             fallbacks: targets.fallbacks.iter().copied().collect(),
             decided: false,
         };
         let mut effects = Vec::new();
-        for &owner in targets.owners.iter().filter(|id| answers(**id)) {
-            read.waiting.push(owner);
-            effects.push(Effect::Ask {
-                node: owner,
-                hint_for: None,
-            });
+        while all && let Some(owner) = read.owners.pop_front() {
+            effects.push(read.ask(owner));
         }
-        effects.extend(read.ask_fallbacks());
+        effects.extend(read.ask_as_needed());
         effects.extend(read.decide());
         (read, effects)
     }
@@ -57,9 +58,18 @@ impl Read {
         if !self.stop_waiting(node) {
             return Vec::new();
         }
-        let mut effects = self.ask_fallbacks();
+        let mut effects = self.ask_as_needed();
         effects.extend(self.decide());
         effects
+    }
+
+    /// The replies take long: another owner may be quicker (a hedged read).
+    pub fn on_slow(&mut self) -> Option<Effect> {
+        if self.decided {
+            return None;
+        }
+        let owner = self.owners.pop_front()?;
+        Some(self.ask(owner))
     }
 
     /// Whether nobody is waited for any more.
@@ -73,18 +83,23 @@ impl Read {
         self.waiting.len() < before
     }
 
+    fn ask(&mut self, node: NodeId) -> Effect {
+        self.waiting.push(node);
+        Effect::Ask {
+            node,
+            hint_for: None,
+        }
+    }
+
     /// As many as are needed to come to R with those who may still reply.
-    fn ask_fallbacks(&mut self) -> Vec<Effect> {
+    fn ask_as_needed(&mut self) -> Vec<Effect> {
         let mut effects = Vec::new();
         while self.replies + self.waiting.len() < self.r {
-            let Some(node) = self.fallbacks.pop_front() else {
+            let next = self.owners.pop_front();
+            let Some(node) = next.or_else(|| self.fallbacks.pop_front()) else {
                 break;
             };
-            self.waiting.push(node);
-            effects.push(Effect::Ask {
-                node,
-                hint_for: None,
-            });
+            effects.push(self.ask(node));
         }
         effects
     }
@@ -127,19 +142,33 @@ mod tests {
     }
 
     #[test]
-    fn a_read_asks_all_owners_and_is_answered_by_the_first_r() {
-        let (mut read, effects) = Read::start(2, &targets(&[2, 3], &[4]), |_| true);
-        assert_eq!(effects, [ask(2), ask(3)]);
+    fn a_read_asks_as_many_as_it_waits_for_and_another_when_they_are_slow() {
+        let (mut read, effects) = Read::start(2, &targets(&[2, 3], &[4]), |_| true, false);
+        assert_eq!(effects, [ask(2)]);
+        assert_eq!(read.on_slow(), Some(ask(3)));
+        assert_eq!(read.on_slow(), None);
         assert_eq!(read.on_reply(NodeId(3)), [Effect::Decide(Decision::Met)]);
-        assert_eq!(read.on_reply(NodeId(3)), []);
         assert!(!read.is_over());
         assert_eq!(read.on_reply(NodeId(2)), []);
         assert!(read.is_over());
     }
 
     #[test]
+    fn a_read_of_all_is_answered_by_the_first_r() {
+        let (mut read, effects) = Read::start(2, &targets(&[2, 3], &[4]), |_| true, true);
+        assert_eq!(effects, [ask(2), ask(3)]);
+        assert_eq!(read.on_reply(NodeId(3)), [Effect::Decide(Decision::Met)]);
+        assert_eq!(read.on_reply(NodeId(3)), []);
+        assert!(!read.is_over());
+        assert_eq!(read.on_reply(NodeId(2)), []);
+        assert!(read.is_over());
+        assert_eq!(read.on_slow(), None);
+    }
+
+    #[test]
     fn fallbacks_are_asked_only_where_owners_do_not_suffice() {
-        let (mut read, effects) = Read::start(2, &targets(&[2, 3], &[4]), |id| id == NodeId(2));
+        let one = |id| id == NodeId(2);
+        let (mut read, effects) = Read::start(2, &targets(&[2, 3], &[4]), one, false);
         assert_eq!(effects, [ask(2)]);
         assert_eq!(read.on_failed(NodeId(2)), [ask(4)]);
         let short = Effect::Decide(Decision::Short { answered: 1 });
@@ -147,9 +176,12 @@ mod tests {
     }
 
     #[test]
-    fn a_read_of_one_is_answered_at_once_and_still_compares() {
-        let (read, effects) = Read::start(1, &targets(&[2, 3], &[]), |_| true);
+    fn a_read_of_one_is_answered_at_once_and_may_still_compare() {
+        let (read, effects) = Read::start(1, &targets(&[2, 3], &[]), |_| true, true);
         assert_eq!(effects, [ask(2), ask(3), Effect::Decide(Decision::Met)]);
         assert!(!read.is_over());
+        let (read, effects) = Read::start(1, &targets(&[2, 3], &[]), |_| true, false);
+        assert_eq!(effects, [Effect::Decide(Decision::Met)]);
+        assert!(read.is_over());
     }
 }
