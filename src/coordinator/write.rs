@@ -215,7 +215,10 @@ impl Sending {
             });
             let mut written = updated.ok()?.1?;
             self.coordinator.replica.store().kick(written.shard);
-            Some((written.delta.take()?, written))
+            let mut delta = written.delta.take()?;
+            // Who has refused the first delta must still learn what that one had overwritten.
+            delta.object.join(row::decode(&self.object).ok()?);
+            Some((delta, written))
         });
         let rewrites = &self.coordinator.counters.rewrites;
         rewrites.fetch_add(u64::from(again.is_some()), Ordering::Relaxed);

@@ -417,7 +417,7 @@ impl Replica {
         self.last_tickets[located.shard].fetch_max(ticket, Ordering::AcqRel);
         self.spaces
             .of(located.at.partition, located.key.db)
-            .count(old, &new);
+            .count(located.epoch, old, &new);
         if !gone {
             self.absences.end(located.key);
         }

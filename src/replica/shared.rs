@@ -358,11 +358,15 @@ impl Replica {
         Ok(())
     }
 
-    /// Raises the floor of a database, or of all, in every partition.
+    /// Raises the floor of a database, or of all, in every partition. The caller keeps every other
+    /// write out. Blocks where there is something above the new floor, which has to be counted.
     pub fn raise_floor(&self, db: Option<u8>, floor: &Context) -> Result<Written, ReplicaError> {
         let databases = db.map_or(0..DATABASES, |db| db..db + 1);
+        // The same floor again, from somebody who was away, changes nothing.
+        let higher = |db: &u8| !self.common_floor(*db).covers(floor);
+        let databases: Vec<u8> = databases.filter(higher).collect();
         let mut ops = Vec::new();
-        for db in databases.clone() {
+        for &db in &databases {
             let mut key = FLOOR_PREFIX.to_vec();
             key.extend_from_slice(&ALL_PARTITIONS.to_be_bytes());
             key.push(db);
@@ -375,9 +379,20 @@ impl Replica {
                 value,
             });
         }
-        let ticket = self.store.enqueue(0, ops)?;
+        let ticket = if ops.is_empty() {
+            self.last_tickets[0].load(Ordering::Acquire)
+        } else {
+            self.store.enqueue(0, ops)?
+        };
         self.last_tickets[0].fetch_max(ticket, Ordering::AcqRel);
-        databases.for_each(|db| self.raise_everywhere(db, floor));
+        let all_below = floor.covers(&self.everything());
+        for &db in &databases {
+            self.raise_everywhere(db, floor);
+        }
+        if !all_below && !databases.is_empty() {
+            self.settle();
+            self.count_rows(|db| databases.contains(&db))?;
+        }
         self.note_actors(floor);
         Ok(Written {
             shard: 0,

@@ -29,16 +29,29 @@ impl Space {
         self.live.load(Ordering::Relaxed)
     }
 
-    fn add_live(&self, change: i64) {
-        if change != 0 {
-            self.live.fetch_add(change, Ordering::Relaxed);
+    /// Follows an object from one state to the next, as they were in an epoch: what was flushed
+    /// meanwhile counts no more.
+    pub(super) fn count(&self, epoch: u64, old: &Object, new: &Object) {
+        let floor = self.floor.read();
+        match &*floor {
+            Some(floor) if epoch != self.epoch() => {
+                let sunk = |object: &Object| {
+                    let mut object = object.clone();
+                    object.sink_below(floor);
+                    object
+                };
+                self.add(&sunk(old), &sunk(new));
+            }
+            _ => self.add(old, new),
         }
     }
 
-    /// Follows an object from one state to the next.
-    pub(super) fn count(&self, old: &Object, new: &Object) {
+    fn add(&self, old: &Object, new: &Object) {
         let change = |is: fn(&Object) -> bool| i64::from(is(new)) - i64::from(is(old));
-        self.add_live(change(|object| !object.is_tombstone()));
+        let live = change(|object| !object.is_tombstone());
+        if live != 0 {
+            self.live.fetch_add(live, Ordering::Relaxed);
+        }
         let expiring = change(|object| object.ends_at_ms().is_some());
         if expiring != 0 {
             self.expiring.fetch_add(expiring, Ordering::Relaxed);
@@ -51,7 +64,8 @@ impl Space {
 
     /// Raises the floor and forgets what it covers.
     pub(super) fn raise_floor(&self, floor: Arc<Context>) {
-        *self.floor.write() = Some(floor);
+        let mut here = self.floor.write();
+        *here = Some(floor);
         self.live.store(0, Ordering::Relaxed);
         self.expiring.store(0, Ordering::Relaxed);
         self.epoch.fetch_add(1, Ordering::AcqRel);
@@ -147,4 +161,35 @@ pub(super) fn decode_floor(raw: &[u8]) -> Result<(bool, Context), DecodeError> {
     let mut r = Reader(raw);
     let reclaimed = r.u8()? == 1;
     Ok((reclaimed, row::read_context(&mut r)?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::logic::causal::{ActorId, Element, Payload, Timestamp, Value};
+
+    fn written(seq: u64) -> Object {
+        let mut delta = Object::delta(ActorId(1), 0);
+        let value = Value {
+            payload: Payload::Bytes("v".into()),
+            expires_at_ms: None,
+        };
+        delta.put(seq, Timestamp(seq), &Element::STRING, value);
+        delta.finish()
+    }
+
+    #[test]
+    fn a_write_that_began_before_a_flush_counts_for_what_the_flush_left_of_it() {
+        let (space, empty) = (Space::default(), Object::default());
+        let (before, old) = (space.epoch(), written(1));
+        space.count(before, &empty, &old);
+        assert_eq!(space.live(), 1);
+        space.raise_floor(Arc::new(old.context().clone()));
+        space.count(before, &old, &empty);
+        assert_eq!(space.live(), 0);
+        space.count(before, &empty, &old);
+        assert_eq!(space.live(), 0);
+        space.count(before, &old, &old.joined(written(2)));
+        assert_eq!(space.live(), 1);
+    }
 }

@@ -257,6 +257,11 @@ impl Replica {
         {
             return Ok(0);
         }
+        self.count_rows(|_| true)
+    }
+
+    /// Adds the live keys of some databases to their counts, which start from nothing.
+    pub(super) fn count_rows(&self, of: impl Fn(u8) -> bool) -> Result<u64, ReplicaError> {
         let mut counted = 0;
         for shard in 0..self.store.shards() {
             let mut from = Vec::new();
@@ -267,12 +272,13 @@ impl Replica {
                 let Some((last, _)) = rows.last() else { break };
                 from = [last.as_slice(), &[0]].concat();
                 for (row_key, raw) in rows {
-                    let Some((at, db, _)) = keys::parse(&row_key) else {
+                    let Some((at, db, _)) = keys::parse(&row_key).filter(|row| of(row.1)) else {
                         continue;
                     };
                     let object = self.decode(at.partition, db, &raw)?;
                     self.note_actors(object.context());
-                    self.spaces.of(at.partition, db).count(&self.empty, &object);
+                    let space = self.spaces.of(at.partition, db);
+                    space.count(space.epoch(), &self.empty, &object);
                     counted += u64::from(!object.is_tombstone());
                 }
             }
@@ -280,7 +286,6 @@ impl Replica {
         Ok(counted)
     }
 
-    /// Everything that was ever written here, as a context.
     pub(super) fn everything(&self) -> Context {
         let mut everything = self.actors.lock().clone();
         everything.insert_interval(self.actor, 0, self.seq.load(Ordering::Acquire));

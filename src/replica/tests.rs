@@ -92,6 +92,28 @@ fn a_scan_with_any_count_sees_every_key_of_its_database() {
 }
 
 #[test]
+fn a_floor_that_comes_late_or_twice_leaves_what_was_written_above_it() {
+    let partitions = Partitions::new(64).expect("a power of two");
+    let options = Options {
+        shared: true,
+        ..Options::alone(partitions, 4 << 20)
+    };
+    let store = Arc::new(MemoryStore::new(3)) as Arc<dyn Store>;
+    let (replica, _) = Replica::start(store, options).expect("starts");
+    set(&replica, key("before"), "1", None);
+    let floor = replica.everything_written();
+    set(&replica, key("after"), "2", None);
+    for _ in 0..2 {
+        replica.raise_floor(Some(0), &floor).expect("raised");
+        assert_eq!(replica.live_keys(0), 1);
+        assert_eq!(
+            scan_all(&replica, 0, 10).expect("scan"),
+            BTreeSet::from(["after".to_owned()])
+        );
+    }
+}
+
+#[test]
 fn a_flush_hides_everything_at_once_and_later_writes_live() {
     let store = Arc::new(MemoryStore::new(3));
     let replica = start(&store);
