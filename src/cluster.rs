@@ -14,24 +14,33 @@ use crate::logic::codec::{DecodeError, Reader, put_bytes, put_varint};
 use crate::logic::membership::{
     Detector, Digest, Member, Membership, decode_member, encode_member,
 };
-use crate::logic::placement::{NodeId, Partitions, Placed, Table};
-use crate::logic::quorum::Targets;
+use crate::logic::placement::{NodeId, Partitions, Placed, Table, slot_of};
+use crate::logic::quorum::{Rule, Rules, Targets};
 use crate::peer::{CallError, Identity, Peers};
 
 /// The layout of what is written down.
 const VERSION: u8 = 1;
 
 /// What is agreed when a cluster is made, and how patient this node is.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Options {
     /// The number of partitions (Q).
     pub partitions: Partitions,
-    /// Owners a key (N).
-    pub n: u8,
+    /// Owners a key, and how many of them count.
+    pub rules: Rules,
     /// The suspicion from which a member is skipped.
     pub phi_threshold: f64,
     /// What proves the cluster's secret.
     pub key: [u8; 32],
+}
+
+/// Where a key belongs, and what holds for it.
+#[derive(Clone, Copy, Debug)]
+pub struct Route {
+    /// Its partition.
+    pub partition: u16,
+    /// Its rule.
+    pub rule: Rule,
 }
 
 /// What a node has written down about its cluster.
@@ -51,9 +60,31 @@ pub struct Cluster {
     identity: Arc<RwLock<Identity>>,
     peers: Arc<dyn Peers>,
     state: RwLock<State>,
-    detectors: Mutex<BTreeMap<NodeId, Detector>>,
+    detectors: Mutex<BTreeMap<NodeId, Opinion>>,
     started: Instant,
     changed: Notify,
+}
+
+/// What this node thinks of another.
+struct Opinion {
+    detector: Detector,
+    /// Until then it is worth asking, whatever time passes in silence.
+    trusted_until_ms: u64,
+}
+
+impl Opinion {
+    fn new(now_ms: u64, phi_threshold: f64) -> Self {
+        let detector = Detector::new(now_ms);
+        Self {
+            trusted_until_ms: detector.suspected_from_ms(phi_threshold),
+            detector,
+        }
+    }
+
+    fn change(&mut self, phi_threshold: f64, change: impl FnOnce(&mut Detector)) {
+        change(&mut self.detector);
+        self.trusted_until_ms = self.detector.suspected_from_ms(phi_threshold);
+    }
 }
 
 struct State {
@@ -73,7 +104,11 @@ impl Placement {
     fn of(membership: &Membership, options: &Options) -> Arc<Self> {
         let count = usize::from(options.partitions.count());
         let placed = membership.placed();
-        let table = Table::new(&placed, options.partitions, usize::from(options.n));
+        let table = Table::new(
+            &placed,
+            options.partitions,
+            usize::from(options.rules.default().n),
+        );
         Arc::new(Self {
             events: membership.events(),
             placed,
@@ -84,6 +119,12 @@ impl Placement {
 
     fn preference_list(&self, partition: u16) -> &[NodeId] {
         self.lists[usize::from(partition)].get_or_init(|| self.table.preference_list(partition))
+    }
+
+    /// Where a key is kept, and who comes after.
+    fn split(&self, route: Route) -> (&[NodeId], &[NodeId]) {
+        let list = self.preference_list(route.partition);
+        list.split_at(list.len().min(usize::from(route.rule.n)))
     }
 }
 
@@ -101,7 +142,7 @@ impl Cluster {
             node: me.id,
             cluster: notes.cluster,
             partitions: options.partitions.count(),
-            n: options.n,
+            n: options.rules.default().n,
             key: options.key,
         }));
         let peers = reach(Arc::clone(&identity));
@@ -195,8 +236,10 @@ impl Cluster {
         let now_ms = self.now_ms();
         let mut detectors = self.detectors.lock();
         for id in heard {
-            let detector = detectors.entry(id).or_insert_with(|| Detector::new(now_ms));
-            detector.heard(now_ms);
+            let threshold = self.options.phi_threshold;
+            let opinion = detectors.entry(id);
+            let opinion = opinion.or_insert_with(|| Opinion::new(now_ms, threshold));
+            opinion.change(threshold, |detector| detector.heard(now_ms));
         }
     }
 
@@ -235,7 +278,7 @@ impl Cluster {
         }
         let now_ms = self.now_ms();
         let detectors = self.detectors.lock();
-        let suspected = |d: &Detector| d.is_suspected(now_ms, self.options.phi_threshold);
+        let suspected = |opinion: &Opinion| now_ms >= opinion.trusted_until_ms;
         !self.peers.is_down(id) && !detectors.get(&id).is_some_and(suspected)
     }
 
@@ -243,45 +286,51 @@ impl Cluster {
     pub fn failed(&self, id: NodeId, error: CallError) {
         let now_ms = self.now_ms();
         tracing::debug!(node = %self.name_of(id), %error, "did not answer");
+        let threshold = self.options.phi_threshold;
         let mut detectors = self.detectors.lock();
         detectors
             .entry(id)
-            .or_insert_with(|| Detector::new(now_ms))
-            .failed();
+            .or_insert_with(|| Opinion::new(now_ms, threshold))
+            .change(threshold, Detector::failed);
     }
 
     /// How suspicious a member is, and for how many milliseconds it has been silent.
     pub fn suspicion(&self, id: NodeId) -> (f64, u64) {
         let now_ms = self.now_ms();
         let detectors = self.detectors.lock();
-        let found = detectors.get(&id);
+        let found = detectors.get(&id).map(|opinion| &opinion.detector);
         found.map_or((0.0, 0), |d| (d.phi(now_ms), d.silent_ms(now_ms)))
     }
 
-    /// The owners of a partition, the coordinator first.
+    /// Where a key belongs, and what holds for it.
+    pub fn route(&self, name: &[u8]) -> Route {
+        Route {
+            partition: self.options.partitions.of(slot_of(name)),
+            rule: self.options.rules.of(name),
+        }
+    }
+
+    /// The owners of a partition's keys that have no rule of their own, the coordinator first.
     pub fn owners(&self, partition: u16) -> Vec<NodeId> {
         self.state.read().placement.table.owners(partition).to_vec()
     }
 
-    /// Whether this node owns a partition.
-    pub fn owns(&self, partition: u16) -> bool {
-        let me = self.me();
-        self.state
-            .read()
-            .placement
-            .table
-            .owners(partition)
-            .contains(&me)
+    /// The owners of a key, and who takes their place, in rank order.
+    pub fn owners_and_fallbacks(&self, route: Route) -> (Vec<NodeId>, Vec<NodeId>) {
+        let placement = self.placement();
+        let (owners, fallbacks) = placement.split(route);
+        (owners.to_vec(), fallbacks.to_vec())
+    }
+
+    /// Whether this node owns a key.
+    pub fn owns(&self, route: Route) -> bool {
+        let placement = self.placement();
+        placement.split(route).0.contains(&self.me())
     }
 
     /// How many partitions a member owns.
     pub fn load(&self, id: NodeId) -> usize {
         self.state.read().placement.table.load(id)
-    }
-
-    /// All members in the order in which they are asked.
-    pub fn preference_list(&self, partition: u16) -> Vec<NodeId> {
-        self.placement().preference_list(partition).to_vec()
     }
 
     /// Who runs requests on a partition's keys: the first of the list that answers.
@@ -299,13 +348,16 @@ impl Cluster {
     }
 
     /// Whom this node asks, when it coordinates.
-    pub fn targets(&self, partition: u16) -> Targets {
+    pub fn targets(&self, route: Route) -> Targets {
         let placement = self.placement();
+        let (owners, rest) = placement.split(route);
         let me = self.me();
-        let owners = placement.table.owners(partition);
-        let rest = &placement.preference_list(partition)[owners.len()..];
         let others = |list: &[NodeId]| list.iter().copied().filter(|id| *id != me).collect();
-        let mut fallbacks: Vec<NodeId> = others(rest);
+        let mut fallbacks: Vec<NodeId> = if route.rule.strict {
+            Vec::new()
+        } else {
+            others(rest)
+        };
         fallbacks.retain(|id| self.answers(*id));
         Targets {
             owners: others(owners),
@@ -313,10 +365,14 @@ impl Cluster {
         }
     }
 
-    /// How many members that could hold a key answer.
-    pub fn reachable(&self, partition: u16) -> usize {
-        let list = self.preference_list(partition);
-        list.into_iter().filter(|id| self.answers(*id)).count()
+    /// How many members that could hold a key answer, as far as so many are wanted.
+    pub fn reachable(&self, route: Route, wanted: usize) -> usize {
+        let placement = self.placement();
+        let (owners, fallbacks) = placement.split(route);
+        let fallbacks = if route.rule.strict { &[] } else { fallbacks };
+        let could = owners.iter().chain(fallbacks);
+        let answering = could.filter(|id| self.answers(**id));
+        answering.take(wanted).count()
     }
 
     fn placement(&self) -> Arc<Placement> {

@@ -12,11 +12,12 @@ use crate::background;
 use crate::clock;
 use crate::cluster::{self, Cluster};
 use crate::command::{ContextSeal, Node, NodeOptions, PeerHandler, appendfsync};
-use crate::config::Config;
-use crate::coordinator::{self, Coordinator, Quorum};
+use crate::config::{Config, Prefix};
+use crate::coordinator::{self, Coordinator};
 use crate::logic;
 use crate::logic::causal::ActorId;
 use crate::logic::placement::{NodeId, Partitions};
+use crate::logic::quorum::{Rule, Rules};
 use crate::net;
 use crate::peer::{Identity, Links, PeerListener};
 use crate::replica::{HintLimits, Options as ReplicaOptions, Replica, ReplicaError, random_u64};
@@ -53,6 +54,9 @@ pub enum StartError {
         /// Why not.
         source: std::io::Error,
     },
+    /// Numbers of copies that do not go together.
+    #[error("{0}")]
+    Quorum(String),
     /// The runtime.
     #[error("cannot start: {0}")]
     Runtime(std::io::Error),
@@ -66,10 +70,11 @@ const OWN_FILES: u64 = 2_048;
 
 /// Runs a node until it is asked to stop.
 pub fn run(config: Config) -> Result<(), StartError> {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
-        .map_err(StartError::Runtime)?;
+    let mut runtime = tokio::runtime::Builder::new_multi_thread();
+    if let threads @ 1.. = config.number("io-threads") {
+        runtime.worker_threads(threads as usize);
+    }
+    let runtime = runtime.enable_all().build().map_err(StartError::Runtime)?;
     runtime.block_on(serve(config))
 }
 
@@ -207,13 +212,9 @@ impl Member {
         let seeds = seeds.split_whitespace().map(str::to_owned).collect();
         let options = cluster::Options {
             partitions: replica.partitions(),
-            n: config.number("replicas-per-key") as u8,
+            rules: rules(config)?,
             phi_threshold: config.number("phi-threshold") as f64,
             key: Identity::key_of(secret),
-        };
-        let quorum = Quorum {
-            r: config.number("read-quorum") as u8,
-            w: config.number("write-quorum") as u8,
         };
         let reach =
             |identity: Arc<RwLock<Identity>>| Arc::new(Links::new(move || *identity.read()));
@@ -226,7 +227,6 @@ impl Member {
             .await
             .map_err(|e| StartError::Runtime(e.into()))?;
         let options = coordinator::Options {
-            quorum,
             within: Duration::from_millis(config.number("request-timeout-ms") as u64),
             read_repair_chance: config.number("read-repair-chance") as u8,
         };
@@ -237,6 +237,26 @@ impl Member {
             seeds,
         })
     }
+}
+
+/// How many copies keys have and how many count, for all and by prefix.
+fn rules(config: &Config) -> Result<Rules, StartError> {
+    let rule = |prefix: Option<&Prefix>| -> Result<Rule, StartError> {
+        let number = |name| config.text_for(prefix, name).parse().unwrap_or(0);
+        let rule = Rule {
+            n: number("replicas-per-key"),
+            r: number("read-quorum"),
+            w: number("write-quorum"),
+            strict: config.text_for(prefix, "quorum") == "strict",
+        };
+        let of = prefix.map_or(String::new(), |p| format!("[[prefix]] '{}': ", p.prefix));
+        let checked = rule.check();
+        checked.map_err(|reason| StartError::Quorum(of + &reason))?;
+        Ok(rule)
+    };
+    let of_prefix = |prefix: &Prefix| Ok((prefix.prefix.clone().into_bytes(), rule(Some(prefix))?));
+    let by_prefix: Result<_, StartError> = config.prefixes().iter().map(of_prefix).collect();
+    Ok(Rules::new(rule(None)?, by_prefix?))
 }
 
 /// The workers of a member; a lone node has none.

@@ -198,6 +198,12 @@ fn the_configuration_file_shows_every_directive_with_its_default() {
             directive.help, directive.name
         );
     }
+    text.push_str(
+        "\n# Keys that begin alike may have other numbers of copies: any number of these tables, at the\n\
+         # end and alike on all members; the longest prefix decides.\n\
+         # [[prefix]]\n# prefix = \"session:\"\n# replicas-per-key = 3\n# read-quorum = 1\n\
+         # write-quorum = 1\n# quorum = \"sloppy\"\n",
+    );
     same_as_generated("conf/ringwood.toml", &text);
 }
 

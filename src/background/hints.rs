@@ -10,7 +10,7 @@ use futures_util::future::join_all;
 
 use crate::cluster::Cluster;
 use crate::logic::causal::Object;
-use crate::logic::placement::{NodeId, slot_of};
+use crate::logic::placement::NodeId;
 use crate::logic::row;
 use crate::peer::encode;
 use crate::peer::message::{Request, Response, WireKey};
@@ -88,8 +88,8 @@ async fn hand_over(
                 refused = true;
                 continue;
             };
-            let partition = cluster.options().partitions.of(slot_of(&hint.name));
-            replica.delivered(to, hint, &object, cluster.owns(partition))?;
+            let owned = cluster.owns(cluster.route(&hint.name));
+            replica.delivered(to, hint, &object, owned)?;
             sent += 1;
         }
         if refused {

@@ -7,6 +7,7 @@ use super::error::Error;
 use super::session::{Client, ReplyMode};
 use super::{After, Ctx, Outcome};
 use crate::clock;
+use crate::coordinator::Asked;
 use crate::net::resp::Protocol;
 
 /// The version of Redis whose behaviour clients may count on.
@@ -341,15 +342,15 @@ pub(super) fn client_pause(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
     Ok(())
 }
 
-/// CLIENT QUORUM [R n] [W n]: this connection's; without arguments the node's default again.
+/// CLIENT QUORUM [R n] [W n]: this connection's; without arguments what holds for each key again.
 pub(super) fn client_quorum(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
     let Some(coordinator) = &ctx.node.coordinator else {
         return Err(Error::text(
             "ERR This instance has cluster support disabled",
         ));
     };
-    let mut quorum = coordinator.quorum();
-    let n = i64::from(coordinator.cluster().options().n);
+    let mut quorum = Asked::default();
+    let n = i64::from(coordinator.cluster().options().rules.default().n);
     for nth in (2..args.len()).step_by(2) {
         let count = args.integer(nth + 1)?;
         let count = u8::try_from(count)
@@ -359,12 +360,12 @@ pub(super) fn client_quorum(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
             "ERR a quorum is between 1 and replicas-per-key",
         ))?;
         match () {
-            () if args.is(nth, "R") => quorum.r = count,
-            () if args.is(nth, "W") => quorum.w = count,
+            () if args.is(nth, "R") => quorum.r = Some(count),
+            () if args.is(nth, "W") => quorum.w = Some(count),
             () => return Err(Error::Syntax),
         }
     }
-    ctx.session.quorum = (args.len() > 2).then_some(quorum);
+    ctx.session.quorum = quorum;
     ctx.reply.ok();
     Ok(())
 }

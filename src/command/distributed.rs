@@ -20,7 +20,7 @@ use super::error::Error;
 use super::session::Session;
 use super::table::{self, Flags, Spec};
 use super::{After, Ctx, Node, everywhere};
-use crate::coordinator::{Coordinator, Forwarded, Quorum, QuorumError};
+use crate::coordinator::{Asked, Coordinator, Forwarded, QuorumError};
 use crate::logic::placement::{NodeId, key_hash};
 use crate::net::resp::{Protocol, Reply};
 use crate::peer::message::Command;
@@ -43,16 +43,17 @@ const REPLIES_WHAT_WAS: &[&str] = &["del", "unlink"];
 pub(super) struct Who {
     pub(super) db: u8,
     pub(super) protocol: Protocol,
-    pub(super) quorum: Quorum,
+    /// What the client asked for with CLIENT QUORUM; else what holds for the key.
+    pub(super) quorum: Asked,
     pub(super) hops: u8,
 }
 
 impl Who {
-    pub(super) fn of(ctx: &Ctx<'_>, coordinator: &Coordinator) -> Self {
+    pub(super) fn of(ctx: &Ctx<'_>) -> Self {
         Self {
             db: ctx.session.db,
             protocol: ctx.reply.protocol(),
-            quorum: ctx.session.quorum.unwrap_or(coordinator.quorum()),
+            quorum: ctx.session.quorum,
             hops: MAX_HOPS,
         }
     }
@@ -151,7 +152,7 @@ pub(super) fn start(
     spec: &'static Spec,
     args: Args<'_>,
 ) -> Option<Later> {
-    let who = Who::of(ctx, coordinator);
+    let who = Who::of(ctx);
     let node = Arc::clone(ctx.node);
     match spec.name {
         "explain" if spec.parent == "ringwood" => {
@@ -210,9 +211,9 @@ pub(super) fn begin(node: Arc<Node>, who: Who, spec: &'static Spec, words: Owned
         return at_once(who, Error::CrossSlot);
     }
     if places.len() > 1 && SPLIT.contains(&spec.name) && well_formed(spec, args) {
-        return Box::pin(split(node, who, spec, words, places));
+        return Box::pin(split(node, coordinator, who, spec, words, places));
     }
-    Box::pin(single(node, who, spec, words))
+    single(node, coordinator, who, spec, words)
 }
 
 /// Whether a command runs at one coordinator though others coordinate some of its keys.
@@ -237,17 +238,40 @@ fn well_formed(spec: &Spec, args: Args<'_>) -> bool {
 }
 
 /// Runs a command at the coordinator of its first key.
-async fn single(node: Arc<Node>, who: Who, spec: &'static Spec, words: OwnedArgs) -> BytesMut {
-    let Some(coordinator) = node.coordinator.clone() else {
-        return error_reply(who, &Error::ClusterDown);
-    };
-    let me = coordinator.cluster().me();
-    let first = spec.key_positions(words.as_args().len())[0];
-    for _ in 0..=usize::from(MAX_HOPS) {
-        let to = coordinator.coordinator_of(words.as_args().at(first));
-        if to == me || who.hops == 0 {
-            break;
-        }
+fn single(
+    node: Arc<Node>,
+    coordinator: Arc<Coordinator>,
+    who: Who,
+    spec: &'static Spec,
+    words: OwnedArgs,
+) -> Later {
+    match coordinator_elsewhere(&coordinator, who, spec, words.as_args()) {
+        None => Box::pin(coordinate(node, coordinator, who, spec, words)),
+        Some(to) => Box::pin(hand_on(node, coordinator, who, spec, words, to)),
+    }
+}
+
+fn coordinator_elsewhere(
+    coordinator: &Coordinator,
+    who: Who,
+    spec: &Spec,
+    args: Args<'_>,
+) -> Option<NodeId> {
+    let first = spec.key_positions(args.len())[0];
+    let to = coordinator.coordinator_of(args.at(first));
+    (to != coordinator.cluster().me() && who.hops > 0).then_some(to)
+}
+
+/// Has another node run a command, or this one when it is the one in the end.
+async fn hand_on(
+    node: Arc<Node>,
+    coordinator: Arc<Coordinator>,
+    who: Who,
+    spec: &'static Spec,
+    words: OwnedArgs,
+    mut to: NodeId,
+) -> BytesMut {
+    for _ in 0..=MAX_HOPS {
         let command = Command {
             events: coordinator.cluster().events(),
             hops: who.hops - 1,
@@ -257,20 +281,23 @@ async fn single(node: Arc<Node>, who: Who, spec: &'static Spec, words: OwnedArgs
             } else {
                 2
             },
-            r: who.quorum.r,
-            w: who.quorum.w,
+            r: who.quorum.r.unwrap_or(0),
+            w: who.quorum.w.unwrap_or(0),
             words: words.to_wire(),
         };
-        match coordinator
-            .forward(to, command, may_repeat(spec, words.as_args()))
-            .await
-        {
-            Ok(Forwarded::Reply(reply)) => return BytesMut::from(&reply[..]),
+        let again = may_repeat(spec, words.as_args());
+        match coordinator.forward(to, command, again).await {
+            Ok(Forwarded::Reply(reply)) => return BytesMut::from(reply),
             Ok(Forwarded::Elsewhere) => {}
             Err(error) => return quorum_reply(&node, who, error),
         }
+        match coordinator_elsewhere(&coordinator, who, spec, words.as_args()) {
+            Some(next) => to = next,
+            None => break,
+        }
     }
-    coordinate(node, coordinator, who, spec, words).await
+    let here: Later = Box::pin(coordinate(node, coordinator, who, spec, words));
+    here.await
 }
 
 /// Whether a command that may have run can run again.
@@ -299,12 +326,12 @@ async fn coordinate(
 ) -> BytesMut {
     let args = words.as_args();
     let keys = key_words(spec, args);
-    let Quorum { r, w } = who.quorum;
+    let quorum_of = |key: &[u8]| coordinator.quorum_of(key, who.quorum);
     let writes = spec.has(Flags::WRITE);
     let turns = node.lanes.enter(&keys, writes).await;
     if writes {
         for key in &keys {
-            if let Err(error) = coordinator.check_reachable(key, w) {
+            if let Err(error) = coordinator.check_reachable(key, quorum_of(key).w) {
                 return quorum_reply(&node, who, error);
             }
         }
@@ -315,7 +342,7 @@ async fn coordinate(
         let other = other_database(spec, args).zip(keys.last());
         let looked_at = keys.iter().map(|key| (who.db, key)).chain(other);
         let begun: SmallVec<[_; 2]> = looked_at
-            .map(|(db, key)| coordinator.refresh(db, key, r))
+            .map(|(db, key)| coordinator.refresh(db, key, quorum_of(key).r))
             .collect();
         for refreshed in begun {
             if let Err(error) = refreshed.await {
@@ -326,7 +353,7 @@ async fn coordinate(
     let (reply, mut written) = run_here(&node, who, spec, args);
     let deltas = written.iter().filter_map(|w| w.delta.as_deref());
     let copies: SmallVec<[_; 2]> = deltas
-        .map(|delta| coordinator.replicate(delta, w, blind))
+        .map(|delta| coordinator.replicate(delta, quorum_of(&delta.name).w, blind))
         .collect();
     drop(turns);
     if written.is_empty() {
@@ -414,6 +441,7 @@ pub(super) fn run_here(
 /// Runs each coordinator's part and puts the replies together.
 async fn split(
     node: Arc<Node>,
+    coordinator: Arc<Coordinator>,
     who: Who,
     spec: &'static Spec,
     words: OwnedArgs,
@@ -430,7 +458,8 @@ async fn split(
                 part.push(args.at(position + 1));
             }
         }
-        single(Arc::clone(&node), who, spec, part)
+        let (node, coordinator) = (Arc::clone(&node), Arc::clone(&coordinator));
+        single(node, coordinator, who, spec, part)
     };
     let replies = join_all(parts.iter().map(run)).await;
     let failed = |reply: &&BytesMut| reply.first() == Some(&b'-');
@@ -514,19 +543,18 @@ pub(super) fn forwarded(node: &Arc<Node>, command: Command) -> Later {
     } else {
         Protocol::Resp2
     };
-    let defaults = node
-        .coordinator
-        .as_ref()
-        .map_or(Quorum { r: 1, w: 1 }, |c| c.quorum());
-    let or = |given: u8, default: u8| if given == 0 { default } else { given };
+    let asked = Asked {
+        r: Some(command.r).filter(|r| *r > 0),
+        w: Some(command.w).filter(|w| *w > 0),
+    };
     let who = Who {
         db: command.db.min(crate::replica::DATABASES - 1),
         protocol,
-        quorum: Quorum {
-            r: or(command.r, defaults.r),
-            w: or(command.w, defaults.w),
-        },
+        quorum: asked,
         hops: command.hops.min(MAX_HOPS),
+    };
+    let Some(coordinator) = node.coordinator.clone() else {
+        return at_once(who, Error::ClusterDown);
     };
     let Ok(words) = OwnedArgs::from_wire(command.words) else {
         return at_once(who, Error::Syntax);
@@ -534,7 +562,7 @@ pub(super) fn forwarded(node: &Arc<Node>, command: Command) -> Later {
     let spec = table::find(words.as_args());
     match spec.filter(|spec| spec.keys.0 != 0 && !words.as_args().is_empty()) {
         Some(spec) if super::arity_fits(spec, words.as_args()) => {
-            Box::pin(single(Arc::clone(node), who, spec, words))
+            single(Arc::clone(node), coordinator, who, spec, words)
         }
         _ => at_once(who, Error::Syntax),
     }

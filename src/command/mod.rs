@@ -202,7 +202,7 @@ pub fn execute(ctx: &mut Ctx<'_>, args: Args<'_>) {
 pub fn step(ctx: &mut Ctx<'_>, spec: &'static Spec, args: Args<'_>) {
     let node = Arc::clone(ctx.node);
     if let Some(coordinator) = &node.coordinator {
-        let who = distributed::Who::of(ctx, coordinator);
+        let who = distributed::Who::of(ctx);
         if spec.name == "exec"
             && let Some(exec) = Exec::of(ctx, who)
         {

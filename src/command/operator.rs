@@ -13,6 +13,7 @@ use crate::clock;
 use crate::coordinator::Coordinator;
 use crate::logic::causal::{Object, Payload};
 use crate::logic::placement;
+use crate::logic::quorum::Rule;
 use crate::logic::row;
 use crate::net::resp::Reply;
 use crate::peer::encode;
@@ -31,11 +32,7 @@ pub(super) fn owners(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
         None => vec![ctx.node.name.clone()],
         Some(coordinator) => {
             let cluster = coordinator.cluster();
-            let partition = cluster
-                .options()
-                .partitions
-                .of(placement::slot_of(args.at(2)));
-            let owners = cluster.owners(partition);
+            let (owners, _) = cluster.owners_and_fallbacks(cluster.route(args.at(2)));
             owners.into_iter().map(|id| cluster.name_of(id)).collect()
         }
     };
@@ -78,23 +75,24 @@ pub(super) fn explain_in_cluster(ctx: &Ctx<'_>, who: Who, key: &[u8]) -> Later {
 
 async fn explanation(node: &Arc<Node>, coordinator: &Coordinator, db: u8, key: &[u8]) -> String {
     let cluster = coordinator.cluster();
-    let partition = cluster.options().partitions.of(placement::slot_of(key));
-    let (owners, list) = (
-        cluster.owners(partition),
-        cluster.preference_list(partition),
-    );
+    let route = cluster.route(key);
+    let (owners, fallbacks) = cluster.owners_and_fallbacks(route);
     let names = |ids: &[placement::NodeId]| {
         let names: Vec<String> = ids.iter().map(|id| cluster.name_of(*id)).collect();
         names.join(", ")
     };
     let mut text = place(node, db, key);
+    let Rule { n, r, w, strict } = route.rule;
+    let kind = if strict { "strict" } else { "sloppy" };
+    let _ = writeln!(text, "quorum       N={n} R={r} W={w}, {kind}");
     let _ = writeln!(text, "owners       {}", names(&owners));
-    let _ = writeln!(text, "fallbacks    {}", names(&list[owners.len()..]));
+    let _ = writeln!(text, "fallbacks    {}", names(&fallbacks));
     let _ = writeln!(
         text,
         "coordinator  {}",
-        cluster.name_of(cluster.coordinator(partition))
+        cluster.name_of(cluster.coordinator(route.partition))
     );
+    let list = [owners.as_slice(), &fallbacks].concat();
     let copies = join_all(list.iter().map(|id| async move {
         if *id == cluster.me() {
             return node
@@ -211,7 +209,7 @@ pub(super) fn status(ctx: &mut Ctx<'_>, _: Args<'_>) -> Outcome {
 
 fn members(text: &mut String, node: &Node, coordinator: &Coordinator) {
     let cluster = coordinator.cluster();
-    let quorum = coordinator.quorum();
+    let rule = cluster.options().rules.default();
     let (hint_bytes, refused) = node.replica.hint_usage();
     let hints = node.replica.hint_counts();
     let members = cluster.members();
@@ -219,9 +217,9 @@ fn members(text: &mut String, node: &Node, coordinator: &Coordinator) {
         text,
         "quorum         N={} R={} W={}\nhints          {hint_bytes} bytes, {refused} refused\n\
          members        {}{}",
-        cluster.options().n,
-        quorum.r,
-        quorum.w,
+        rule.n,
+        rule.r,
+        rule.w,
         members.len(),
         if cluster.has_joined() {
             ""

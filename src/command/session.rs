@@ -11,7 +11,7 @@ use tokio::sync::Notify;
 use super::table::Spec;
 use super::transactions::{Transaction, Watch};
 use crate::clock;
-use crate::coordinator::Quorum;
+use crate::coordinator::Asked;
 
 /// Whether the client wants replies.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -42,7 +42,7 @@ pub struct Session {
     /// CLIENT REPLY.
     pub reply_mode: ReplyMode,
     /// CLIENT QUORUM.
-    pub quorum: Option<Quorum>,
+    pub quorum: Asked,
 }
 
 impl Session {
@@ -55,7 +55,7 @@ impl Session {
             transaction: None,
             watches: Vec::new(),
             reply_mode: ReplyMode::On,
-            quorum: None,
+            quorum: Asked::default(),
         }
     }
 

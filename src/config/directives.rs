@@ -112,6 +112,12 @@ pub static DIRECTIVES: &[Directive] = &[
         "Databases of the storage engine, fixed when the data directory is made; 0 for one per core.",
     ),
     fixed(
+        "io-threads",
+        "0",
+        Kind::Number(0, 1_024),
+        "Threads that serve clients and other nodes; 0 for one per core.",
+    ),
+    fixed(
         "partitions",
         "256",
         Kind::Number(1, 16_384),
@@ -206,6 +212,12 @@ pub static DIRECTIVES: &[Directive] = &[
         "2",
         Kind::Number(1, 16),
         "Acknowledgements that a write waits for (W).",
+    ),
+    fixed(
+        "quorum",
+        "sloppy",
+        Kind::Choice(&["sloppy", "strict"]),
+        "Whether others take the place of owners that do not answer (sloppy), or only owners count (strict).",
     ),
     fixed(
         "read-repair-chance",

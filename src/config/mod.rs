@@ -51,9 +51,21 @@ pub enum ConfigError {
 #[derive(Debug)]
 pub struct Config {
     values: RwLock<BTreeMap<&'static str, String>>,
+    prefixes: Vec<Prefix>,
     file: Option<PathBuf>,
     hot: Hot,
 }
+
+/// A `[[prefix]]` table: other values for keys that begin alike.
+#[derive(Clone, Debug, Default)]
+pub struct Prefix {
+    /// How the keys begin.
+    pub prefix: String,
+    values: BTreeMap<&'static str, String>,
+}
+
+/// What a `[[prefix]]` table may say.
+const BY_PREFIX: &[&str] = &["replicas-per-key", "read-quorum", "write-quorum", "quorum"];
 
 /// Directives that every command or read looks at, as plain numbers.
 #[derive(Debug, Default)]
@@ -71,6 +83,7 @@ impl Default for Config {
         let values = DIRECTIVES.iter().map(|d| (d.name, normal(d))).collect();
         let config = Self {
             values: RwLock::new(values),
+            prefixes: Vec::new(),
             file: None,
             hot: Hot::default(),
         };
@@ -85,7 +98,7 @@ impl Config {
         file: Option<&Path>,
         flags: impl Iterator<Item = (&'a str, &'a str)>,
     ) -> Result<Self, ConfigError> {
-        let config = Self {
+        let mut config = Self {
             file: file.map(Path::to_path_buf),
             ..Self::default()
         };
@@ -111,6 +124,17 @@ impl Config {
             Some(text) => text.parse().unwrap_or(0),
             None => 0,
         }
+    }
+
+    /// The `[[prefix]]` tables.
+    pub fn prefixes(&self) -> &[Prefix] {
+        &self.prefixes
+    }
+
+    /// One value for keys with a prefix (or all the others).
+    pub fn text_for(&self, prefix: Option<&Prefix>, name: &str) -> String {
+        let own = prefix.and_then(|prefix| prefix.values.get(name).cloned());
+        own.unwrap_or_else(|| self.text(name))
     }
 
     /// `proto-max-bulk-len`, in bytes.
@@ -188,6 +212,10 @@ impl Config {
         let text = std::fs::read_to_string(path).map_err(|e| fail(e.to_string()))?;
         let before = Self::load(Some(path), std::iter::empty())?;
         let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();
+        // From the first table on, names mean something else.
+        let is_table = |line: &String| line.trim_start().starts_with('[');
+        let tables = lines.iter().position(is_table).unwrap_or(lines.len());
+        let tables = lines.split_off(tables);
         for directive in DIRECTIVES {
             let now = self.text(directive.name);
             if now == before.text(directive.name) {
@@ -203,6 +231,7 @@ impl Config {
                 None => lines.push(line),
             }
         }
+        lines.extend(tables);
         let temporary = path.with_extension("toml.new");
         std::fs::write(&temporary, lines.join("\n") + "\n").map_err(|e| fail(e.to_string()))?;
         std::fs::rename(&temporary, path).map_err(|e| fail(e.to_string()))
@@ -213,7 +242,7 @@ impl Config {
         self.file.as_deref()
     }
 
-    fn load_file(&self, path: &Path) -> Result<(), ConfigError> {
+    fn load_file(&mut self, path: &Path) -> Result<(), ConfigError> {
         let fail = |reason: String| ConfigError::File {
             path: path.to_path_buf(),
             reason,
@@ -223,16 +252,11 @@ impl Config {
             .parse()
             .map_err(|e: toml::de::Error| fail(e.to_string()))?;
         for (name, value) in table {
-            let text = match value {
-                toml::Value::String(text) => text,
-                toml::Value::Integer(number) => number.to_string(),
-                toml::Value::Boolean(on) => if on { "yes" } else { "no" }.to_owned(),
-                toml::Value::Array(items) if items.iter().all(toml::Value::is_str) => {
-                    let words: Vec<&str> = items.iter().filter_map(toml::Value::as_str).collect();
-                    words.join(" ")
-                }
-                other => return Err(fail(format!("'{name}' cannot be a {}", other.type_str()))),
-            };
+            if name == "prefix" {
+                self.prefixes = prefixes(value).map_err(fail)?;
+                continue;
+            }
+            let text = as_text(&name, value).map_err(fail)?;
             self.assign(&name, &text).map_err(|e| fail(e.to_string()))?;
         }
         Ok(())
@@ -245,6 +269,52 @@ impl Config {
         self.refresh_hot();
         Ok(())
     }
+}
+
+/// A value of the file as flags write it.
+fn as_text(name: &str, value: toml::Value) -> Result<String, String> {
+    Ok(match value {
+        toml::Value::String(text) => text,
+        toml::Value::Integer(number) => number.to_string(),
+        toml::Value::Boolean(on) => if on { "yes" } else { "no" }.to_owned(),
+        toml::Value::Array(items) if items.iter().all(toml::Value::is_str) => {
+            let words: Vec<&str> = items.iter().filter_map(toml::Value::as_str).collect();
+            words.join(" ")
+        }
+        other => return Err(format!("'{name}' cannot be a {}", other.type_str())),
+    })
+}
+
+fn prefixes(tables: toml::Value) -> Result<Vec<Prefix>, String> {
+    let toml::Value::Array(tables) = tables else {
+        return Err("a prefix is a table: [[prefix]]".to_owned());
+    };
+    let mut prefixes: Vec<Prefix> = Vec::new();
+    for table in tables {
+        let toml::Value::Table(table) = table else {
+            return Err("a prefix is a table: [[prefix]]".to_owned());
+        };
+        let mut new = Prefix::default();
+        for (name, value) in table {
+            let text = as_text(&name, value)?;
+            if name == "prefix" {
+                new.prefix = text;
+                continue;
+            }
+            if !BY_PREFIX.contains(&name.as_str()) {
+                let known = BY_PREFIX.join(", ");
+                return Err(format!("a prefix has no '{name}', only: {known}"));
+            }
+            let directive = find(&name).map_err(|e| e.to_string())?;
+            let value = directive.normalise(&text).map_err(|e| e.to_string())?;
+            new.values.insert(directive.name, value);
+        }
+        if new.prefix.is_empty() || prefixes.iter().any(|p| p.prefix == new.prefix) {
+            return Err("every [[prefix]] says which, in 'prefix', and none twice".to_owned());
+        }
+        prefixes.push(new);
+    }
+    Ok(prefixes)
 }
 
 fn find(name: &str) -> Result<&'static Directive, ConfigError> {
@@ -273,6 +343,41 @@ mod tests {
         config.rewrite().expect("rewrite");
         let again = Config::load(Some(&path), std::iter::empty()).expect("loads");
         assert_eq!((again.number("timeout"), again.number("port")), (5, 7_001));
+    }
+
+    #[test]
+    fn a_prefix_has_values_of_its_own_and_a_rewrite_leaves_it_alone() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let path = dir.path().join("x.toml");
+        let table = "[[prefix]]\nprefix = \"cart:\"\nread-quorum = 1\nquorum = \"strict\"\n";
+        std::fs::write(&path, format!("port = 7000\n{table}")).expect("write");
+        let config = Config::load(Some(&path), std::iter::empty()).expect("loads");
+        let changes = [
+            ("timeout".into(), "5".into()),
+            ("maxclients".into(), "77".into()),
+        ];
+        config.set(&changes).expect("set");
+        config.rewrite().expect("rewrite");
+        let again = Config::load(Some(&path), std::iter::empty()).expect("loads");
+        assert_eq!(again.number("maxclients"), 77);
+        let cart = again.prefixes().first();
+        assert_eq!(cart.expect("one").prefix, "cart:");
+        let of = |name: &str| (again.text_for(cart, name), again.text_for(None, name));
+        assert_eq!(of("read-quorum"), ("1".into(), "2".into()));
+        assert_eq!(of("quorum"), ("strict".into(), "sloppy".into()));
+        assert_eq!(of("write-quorum"), ("2".into(), "2".into()));
+        for bad in [
+            "[[prefix]]\nread-quorum = 1\n",
+            "[[prefix]]\nprefix = \"a\"\nport = 1\n",
+            "[[prefix]]\nprefix = \"a\"\nread-quorum = 0\n",
+            "[prefix]\nprefix = \"a\"\n",
+        ] {
+            std::fs::write(&path, bad).expect("write");
+            assert!(
+                Config::load(Some(&path), std::iter::empty()).is_err(),
+                "{bad}"
+            );
+        }
     }
 
     #[test]

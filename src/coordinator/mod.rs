@@ -17,7 +17,8 @@ use bytes::Bytes;
 use thiserror::Error;
 
 use crate::cluster::Cluster;
-use crate::logic::placement::{NodeId, Partitions, slot_of};
+use crate::logic::placement::NodeId;
+use crate::logic::quorum::Rule;
 use crate::peer::CallError;
 use crate::peer::message::Response;
 use crate::replica::Replica;
@@ -68,11 +69,18 @@ pub struct Quorum {
     pub w: u8,
 }
 
+/// What a client asks for instead of what holds for the key.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Asked {
+    /// Replies that a read waits for.
+    pub r: Option<u8>,
+    /// Acknowledgements that a write waits for.
+    pub w: Option<u8>,
+}
+
 /// How a coordinator does its work, where nothing else is asked for.
 #[derive(Clone, Copy, Debug)]
 pub struct Options {
-    /// How many copies count.
-    pub quorum: Quorum,
     /// The deadline of one request.
     pub within: Duration,
     /// Of a hundred reads so many compare the copies of all owners, not only those they wait for.
@@ -123,9 +131,13 @@ impl Coordinator {
         &self.cluster
     }
 
-    /// The default quorum.
-    pub fn quorum(&self) -> Quorum {
-        self.options.quorum
+    /// How many copies of a key count; a client cannot ask for more than there are.
+    pub fn quorum_of(&self, name: &[u8], asked: Asked) -> Quorum {
+        let Rule { n, r, w, .. } = self.cluster.options().rules.of(name);
+        Quorum {
+            r: asked.r.unwrap_or(r).min(n),
+            w: asked.w.unwrap_or(w).min(n),
+        }
     }
 
     /// The deadline of one request.
@@ -135,7 +147,7 @@ impl Coordinator {
 
     /// The node that runs requests on a key.
     pub fn coordinator_of(&self, name: &[u8]) -> NodeId {
-        self.cluster.coordinator(self.partition(name))
+        self.cluster.coordinator(self.cluster.route(name).partition)
     }
 
     /// Whether so many members that could hold a key answer.
@@ -143,20 +155,13 @@ impl Coordinator {
     /// # Errors
     /// [`QuorumError::Unreachable`] when not.
     pub fn check_reachable(&self, name: &[u8], wanted: u8) -> Result<(), QuorumError> {
-        let (reachable, wanted) = (self.cluster.reachable(self.partition(name)), wanted.into());
+        let wanted = wanted.into();
+        let reachable = self.cluster.reachable(self.cluster.route(name), wanted);
         if reachable < wanted {
             Err(QuorumError::Unreachable { reachable, wanted })
         } else {
             Ok(())
         }
-    }
-
-    fn partitions(&self) -> Partitions {
-        self.cluster.options().partitions
-    }
-
-    fn partition(&self, name: &[u8]) -> u16 {
-        self.partitions().of(slot_of(name))
     }
 
     /// Asks another node within the deadline.

@@ -83,11 +83,11 @@ impl Coordinator {
         if r <= 1 && !all {
             return None;
         }
-        let partition = self.partition(name);
-        let targets = self.cluster.targets(partition);
+        let route = self.cluster.route(name);
+        let targets = self.cluster.targets(route);
         let answers = |id| self.cluster.answers(id);
         let (read, effects) = Read::start(r.into(), &targets, answers, all);
-        let stray_for = (!self.cluster.owns(partition)).then(|| targets.owners.first().copied());
+        let stray_for = (!self.cluster.owns(route)).then(|| targets.owners.first().copied());
         let ours = self.replica.read(Key { db, name });
         let (decided, decision) = oneshot::channel();
         let name = Bytes::copy_from_slice(name);

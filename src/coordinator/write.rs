@@ -51,12 +51,12 @@ impl Coordinator {
         decided: Decided,
         again: Option<Written>,
     ) {
-        let partition = self.partition(&delta.name);
-        let targets = self.cluster.targets(partition);
+        let route = self.cluster.route(&delta.name);
+        let targets = self.cluster.targets(route);
         let answers = |id| self.cluster.answers(id);
         let (mut write, mut effects) = Write::start(w.into(), &targets, answers);
         effects.extend(write.on_stored_here());
-        if !self.cluster.owns(partition) {
+        if !self.cluster.owns(route) {
             // A copy that is not ours goes when an owner has it.
             effects.extend(targets.owners.first().copied().map(Effect::KeepHint));
         }

@@ -22,6 +22,12 @@ fn copies_agree(cluster: &Cluster, key: &str) -> bool {
     (1..cluster.members.len()).all(|member| local(cluster, member, key) == first)
 }
 
+fn config(dir: &tempfile::TempDir, text: &str) -> String {
+    let path = dir.path().join("ringwood.toml");
+    std::fs::write(&path, text).expect("written");
+    path.display().to_string()
+}
+
 fn no_hints(cluster: &Cluster) -> bool {
     let members = 0..cluster.members.len();
     members
@@ -186,7 +192,12 @@ fn a_paused_node_is_skipped_and_taken_back() {
 
 #[test]
 fn with_two_of_three_dead_only_quorums_of_one_are_met() {
-    let mut cluster = Cluster::start(3, &[]);
+    let dir = tempfile::tempdir().expect("a folder");
+    let file = config(
+        &dir,
+        "[[prefix]]\nprefix = \"one:\"\nread-quorum = 1\nwrite-quorum = 1\n",
+    );
+    let mut cluster = Cluster::start(3, &["--config", &file]);
     assert_eq!(call(&cluster, 0, &["SET", "a", "1"]), "+OK\r\n");
     cluster.members[1].kill();
     cluster.members[2].kill();
@@ -197,6 +208,8 @@ fn with_two_of_three_dead_only_quorums_of_one_are_met() {
             .starts_with("-NOREPLICAS")
     });
     assert!(connection.call(&["GET", "a"]).starts_with("-NO"));
+    assert_eq!(connection.call(&["INCR", "one:a"]), ":1\r\n");
+    assert_eq!(connection.call(&["GET", "one:a"]), "$1\r\n1\r\n");
     assert_eq!(
         connection.call(&["CLIENT", "QUORUM", "R", "1", "W", "1"]),
         "+OK\r\n"
@@ -204,6 +217,43 @@ fn with_two_of_three_dead_only_quorums_of_one_are_met() {
     assert_eq!(connection.call(&["GET", "a"]), "$1\r\n1\r\n");
     assert_eq!(connection.call(&["SET", "a", "3"]), "+OK\r\n");
     assert_eq!(connection.call(&["GET", "a"]), "$1\r\n3\r\n");
+}
+
+#[test]
+fn a_prefix_has_its_own_number_of_owners_and_may_accept_nobody_in_their_place() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let file = config(
+        &dir,
+        "[[prefix]]\nprefix = \"two:\"\nreplicas-per-key = 2\n\
+         [[prefix]]\nprefix = \"strict:\"\nquorum = \"strict\"\nwrite-quorum = 3\n",
+    );
+    let mut cluster = Cluster::start(4, &["--config", &file]);
+    for n in 0..20 {
+        let (two, strict) = (format!("two:{n}"), format!("strict:{n}"));
+        assert_eq!(call(&cluster, n % 4, &["SET", &two, "1"]), "+OK\r\n");
+        assert_eq!(call(&cluster, n % 4, &["SET", &strict, "1"]), "+OK\r\n");
+        let owners = call(&cluster, 0, &["RINGWOOD", "OWNERS", &two]);
+        assert!(owners.starts_with("*2\r\n"), "{owners}");
+        for member in 0..4 {
+            let is_owner = owners.contains(&cluster.members[member].name);
+            let has = || local(&cluster, member, &two) != b"$-1\r\n";
+            eventually("two owners hold it", || has() == is_owner);
+        }
+    }
+    cluster.members[3].kill();
+    let mut connection = cluster.members[0].connect();
+    for n in 0..20 {
+        let (two, strict) = (format!("two:{n}"), format!("strict:{n}"));
+        let owned = |key: &str| {
+            let owners = call(&cluster, 0, &["RINGWOOD", "OWNERS", key]);
+            owners.contains(&cluster.members[3].name)
+        };
+        eventually("a fallback stands in, or must not", || {
+            let sloppy = connection.call(&["SET", &two, "2"]) == "+OK\r\n";
+            let reply = connection.call(&["SET", &strict, "2"]);
+            sloppy && owned(&strict) == reply.starts_with("-NOREPLICAS")
+        });
+    }
 }
 
 #[test]

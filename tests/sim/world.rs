@@ -11,10 +11,11 @@ use ringwood::command::{
     After, Client, ContextSeal, Ctx, Node, NodeOptions, PeerHandler, Session, execute,
 };
 use ringwood::config::Config;
-use ringwood::coordinator::{self, Coordinator, Quorum};
+use ringwood::coordinator::{self, Coordinator};
 use ringwood::logic::causal::ActorId;
 use ringwood::logic::membership::Member;
 use ringwood::logic::placement::{NodeId, Partitions};
+use ringwood::logic::quorum::{Rule, Rules};
 use ringwood::logic::row;
 use ringwood::net::resp::Reply;
 use ringwood::peer::{Identity, Peers};
@@ -183,7 +184,15 @@ impl World {
         let key = Identity::key_of(b"simulated");
         let options = cluster::Options {
             partitions,
-            n: 3,
+            rules: Rules::new(
+                Rule {
+                    n: 3,
+                    r: 2,
+                    w: 2,
+                    strict: false,
+                },
+                Vec::new(),
+            ),
             phi_threshold: 8.0,
             key,
         };
@@ -193,7 +202,6 @@ impl World {
             Arc::clone(&cluster),
             Arc::clone(&replica),
             coordinator::Options {
-                quorum: Quorum { r: 2, w: 2 },
                 within: WITHIN,
                 // Here nothing but a read finds stale copies after a crash.
                 read_repair_chance: 100,
@@ -420,12 +428,8 @@ impl World {
         let mut copies: BTreeMap<Vec<u8>, Vec<String>> = BTreeMap::new();
         for place in places.iter() {
             let running = place.running.as_ref().expect("all run");
-            let partition = running
-                .cluster
-                .options()
-                .partitions
-                .of(ringwood::logic::placement::slot_of(key.as_bytes()));
-            if !running.cluster.owns(partition) {
+            let route = running.cluster.route(key.as_bytes());
+            if !running.cluster.owns(route) {
                 continue;
             }
             let at = Key {

@@ -55,6 +55,26 @@ impl Detector {
         self.failed || self.phi(now_ms) > threshold
     }
 
+    /// The time from which it is to be skipped, if nothing is heard until then: [`Self::is_suspected`]
+    /// for those who ask often.
+    pub fn suspected_from_ms(&self, threshold: f64) -> u64 {
+        if self.failed {
+            return 0;
+        }
+        // Phi only grows, and does not grow beyond this time's.
+        let (mean, deviation) = self.usual();
+        let (mut trusted, mut suspected) = (0, (mean + 100.0 * deviation) as u64);
+        while suspected - trusted > 1 {
+            let between = u64::midpoint(trusted, suspected);
+            if self.is_suspected(self.last_ms + between, threshold) {
+                suspected = between;
+            } else {
+                trusted = between;
+            }
+        }
+        self.last_ms + suspected
+    }
+
     /// How unlikely the present silence is: 3 stands for one in a thousand.
     pub fn phi(&self, now_ms: u64) -> f64 {
         let silent_ms = now_ms.saturating_sub(self.last_ms) as f64;
@@ -94,6 +114,21 @@ mod tests {
         let mut detector = Detector::new(0);
         (1..=20).for_each(|n| detector.heard(n * 1_000));
         detector
+    }
+
+    #[test]
+    fn the_time_of_suspicion_is_when_phi_crosses_the_threshold() {
+        let mut detector = Detector::new(0);
+        for now_ms in [1_000, 2_100, 2_900, 4_000, 5_050] {
+            detector.heard(now_ms);
+            for threshold in [1.0, 8.0, 100.0] {
+                let from_ms = detector.suspected_from_ms(threshold);
+                assert!(!detector.is_suspected(from_ms - 1, threshold));
+                assert!(detector.is_suspected(from_ms, threshold));
+            }
+        }
+        detector.failed();
+        assert_eq!(detector.suspected_from_ms(8.0), 0);
     }
 
     #[test]

@@ -6,10 +6,12 @@
 
 mod latency;
 mod read;
+mod rules;
 mod write;
 
 pub use latency::Slowest;
 pub use read::Read;
+pub use rules::{Rule, Rules};
 pub use write::Write;
 
 use super::placement::NodeId;

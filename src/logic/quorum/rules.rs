@@ -1,0 +1,89 @@
+//! How many copies a key has and how many of them count, by the beginning of its name.
+
+/// What holds for one key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rule {
+    /// Owners (N).
+    pub n: u8,
+    /// Replies that a read waits for (R).
+    pub r: u8,
+    /// Acknowledgements that a write waits for (W).
+    pub w: u8,
+    /// Whether only owners count: no fallback takes the place of one that does not answer.
+    pub strict: bool,
+}
+
+impl Rule {
+    /// Whether the numbers make sense: the reason when they do not.
+    pub fn check(&self) -> Result<(), String> {
+        let Self { n, r, w, .. } = *self;
+        for (name, count) in [("read-quorum", r), ("write-quorum", w)] {
+            if !(1..=n).contains(&count) {
+                return Err(format!(
+                    "{name} is {count}, which must be between 1 and replicas-per-key, which is {n}"
+                ));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The rules of all keys.
+#[derive(Clone, Debug)]
+pub struct Rules {
+    default: Rule,
+    /// The longest prefixes first.
+    by_prefix: Vec<(Vec<u8>, Rule)>,
+}
+
+impl Rules {
+    /// A rule for all keys, and others for those that begin with a prefix.
+    pub fn new(default: Rule, mut by_prefix: Vec<(Vec<u8>, Rule)>) -> Self {
+        by_prefix.sort_by_key(|(prefix, _)| std::cmp::Reverse(prefix.len()));
+        Self { default, by_prefix }
+    }
+
+    /// The rule of keys without one of their own.
+    pub fn default(&self) -> Rule {
+        self.default
+    }
+
+    /// The rule of the longest prefix that a key has.
+    pub fn of(&self, key: &[u8]) -> Rule {
+        let own = self.by_prefix.iter().find(|(p, _)| key.starts_with(p));
+        own.map_or(self.default, |(_, rule)| *rule)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rule(n: u8, r: u8, w: u8) -> Rule {
+        Rule {
+            n,
+            r,
+            w,
+            strict: false,
+        }
+    }
+
+    #[test]
+    fn the_longest_prefix_decides() {
+        let prefixes = vec![
+            (b"cart:".to_vec(), rule(3, 1, 1)),
+            (b"cart:vip:".to_vec(), rule(3, 3, 3)),
+        ];
+        let rules = Rules::new(rule(3, 2, 2), prefixes);
+        assert_eq!(rules.of(b"cart:7"), rule(3, 1, 1));
+        assert_eq!(rules.of(b"cart:vip:7"), rule(3, 3, 3));
+        assert_eq!(rules.of(b"car"), rule(3, 2, 2));
+    }
+
+    #[test]
+    fn a_quorum_is_at_most_all_owners() {
+        assert!(rule(3, 3, 1).check().is_ok());
+        assert!(rule(2, 3, 1).check().is_err());
+        assert!(rule(3, 1, 0).check().is_err());
+    }
+}
