@@ -4,7 +4,7 @@
 //! handler that a lone node runs, between the two halves that `coordinator` adds: a read quorum
 //! before it, the replication of what it wrote after it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -56,6 +56,22 @@ impl Who {
             quorum: ctx.session.quorum,
             hops: MAX_HOPS,
         }
+    }
+}
+
+/// The keys of a connection's commands that have begun, as far as these do not take turns in the
+/// lanes of one node: an owner reads by itself what another coordinates.
+#[derive(Debug, Default)]
+pub struct UnderWay {
+    read_here: HashSet<u64>,
+    written_elsewhere: HashSet<u64>,
+}
+
+impl UnderWay {
+    /// All replies are there.
+    pub fn clear(&mut self) {
+        self.read_here.clear();
+        self.written_elsewhere.clear();
     }
 }
 
@@ -167,6 +183,28 @@ pub(super) fn start(
     if !coordinator.cluster().has_joined() {
         return Some(at_once(who, Error::ClusterDown));
     }
+    let under_way = &mut ctx.session.under_way;
+    if spec.has(Flags::WRITE) {
+        for position in spec.key_positions(args.len()) {
+            let elsewhere = |key: &&[u8]| !coordinator.coordinates(key);
+            if let Some(key) = args.get(position).filter(elsewhere) {
+                under_way.written_elsewhere.insert(key_hash(key));
+            }
+        }
+    } else if spec.reads_one_key() {
+        let (key, hash) = (
+            args.at(spec.keys.0 as usize),
+            key_hash(args.at(spec.keys.0 as usize)),
+        );
+        if !under_way.written_elsewhere.contains(&hash)
+            && !coordinator.coordinates(key)
+            && coordinator.may_read(key, who.quorum)
+        {
+            under_way.read_here.insert(hash);
+            let (coordinator, words) = (Arc::clone(coordinator), args.to_owned());
+            return Some(Box::pin(coordinate(node, coordinator, who, spec, words)));
+        }
+    }
     Some(begin(node, who, spec, args.to_owned()))
 }
 
@@ -197,6 +235,9 @@ pub(super) fn begin(node: Arc<Node>, who: Who, spec: &'static Spec, words: Owned
         return at_once(who, Error::ClusterDown);
     };
     let args = words.as_args();
+    if spec.keys.0 == spec.keys.1 {
+        return single(node, coordinator, who, spec, words);
+    }
     let mut places: BTreeMap<NodeId, Vec<usize>> = BTreeMap::new();
     for position in spec.key_positions(args.len()) {
         let Some(key) = args.get(position) else {
@@ -216,21 +257,31 @@ pub(super) fn begin(node: Arc<Node>, who: Who, spec: &'static Spec, words: Owned
     single(node, coordinator, who, spec, words)
 }
 
-/// Whether a command runs at one coordinator though others coordinate some of its keys.
-pub(super) fn reaches_over(node: &Node, spec: &Spec, args: Args<'_>) -> bool {
+/// Whether a command must not begin before the others have ended: it runs at one coordinator though
+/// others coordinate some of its keys, or it writes what this node is reading by itself.
+pub(super) fn waits_for_others(
+    node: &Node,
+    session: &Session,
+    spec: &Spec,
+    args: Args<'_>,
+) -> bool {
     let Some(coordinator) = &node.coordinator else {
         return false;
     };
+    let positions = spec.key_positions(args.len());
+    let mut keys = positions.iter().filter_map(|at| args.get(*at));
+    let read_here = &session.under_way.read_here;
+    if spec.has(Flags::WRITE)
+        && !read_here.is_empty()
+        && keys.clone().any(|key| read_here.contains(&key_hash(key)))
+    {
+        return true;
+    }
     if spec.keys.1 == 1 || SPLIT.contains(&spec.name) {
         return false;
     }
-    let keys = spec
-        .key_positions(args.len())
-        .into_iter()
-        .filter_map(|position| args.get(position));
-    let mut places = keys.map(|key| coordinator.coordinator_of(key));
-    let first = places.next();
-    places.any(|place| Some(place) != first)
+    let first = keys.next().map(|key| coordinator.coordinator_of(key));
+    keys.any(|key| Some(coordinator.coordinator_of(key)) != first)
 }
 
 fn well_formed(spec: &Spec, args: Args<'_>) -> bool {

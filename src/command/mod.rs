@@ -33,7 +33,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 
 pub use causal::ContextSeal;
-pub use distributed::Later;
+pub use distributed::{Later, UnderWay};
 pub use node::{Node, NodeOptions, Pause};
 pub use peer::PeerHandler;
 pub use server::appendfsync;
@@ -219,15 +219,16 @@ pub fn step(ctx: &mut Ctx<'_>, spec: &'static Spec, args: Args<'_>) {
 }
 
 /// Whether a command has to wait for the replies of those before it, and those after it for it: it
-/// looks at more than its own keys, or at keys of several coordinators from one place.
-pub fn is_barrier(node: &Node, args: Args<'_>) -> bool {
+/// looks at more than its own keys, at keys of several coordinators from one place, or it writes what
+/// is being read.
+pub fn is_barrier(node: &Node, session: &Session, args: Args<'_>) -> bool {
     let Some(spec) = table::find(args) else {
         return true;
     };
     spec.keys.0 == 0
         || spec.parent == "ringwood"
         || spec.name == "watch"
-        || distributed::reaches_over(node, spec, args)
+        || distributed::waits_for_others(node, session, spec, args)
 }
 
 /// Runs an admitted command here, with the others kept out as far as it needs.

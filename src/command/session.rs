@@ -8,6 +8,7 @@ use dashmap::DashMap;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
+use super::distributed::UnderWay;
 use super::table::Spec;
 use super::transactions::{Transaction, Watch};
 use crate::clock;
@@ -43,6 +44,8 @@ pub struct Session {
     pub reply_mode: ReplyMode,
     /// CLIENT QUORUM.
     pub quorum: Asked,
+    /// Commands whose replies are still to come.
+    pub under_way: UnderWay,
 }
 
 impl Session {
@@ -56,6 +59,7 @@ impl Session {
             watches: Vec::new(),
             reply_mode: ReplyMode::On,
             quorum: Asked::default(),
+            under_way: UnderWay::default(),
         }
     }
 

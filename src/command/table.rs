@@ -1,6 +1,7 @@
 //! THE table: every command with its arity, flags and keys. It feeds dispatch, COMMAND, the docs
 //! and the tests. A container's row is followed by the rows of its subcommands.
 
+use smallvec::SmallVec;
 use std::collections::HashMap;
 use std::sync::LazyLock;
 
@@ -114,11 +115,16 @@ impl Spec {
         self.parent.is_empty() && COMMANDS.iter().any(|s| s.parent == self.name)
     }
 
+    /// Whether it does nothing but look at one key.
+    pub fn reads_one_key(&self) -> bool {
+        self.keys.0 == 1 && self.keys.1 == 1 && self.has(Flags::READ) && !self.has(Flags::WRITE)
+    }
+
     /// Where the keys are in `args`.
-    pub fn key_positions(&self, len: usize) -> Vec<usize> {
+    pub fn key_positions(&self, len: usize) -> SmallVec<[usize; 4]> {
         let (first, last, step) = self.keys;
         if first == 0 {
-            return Vec::new();
+            return SmallVec::new();
         }
         let last = if last < 0 {
             len as i64 + i64::from(last)

@@ -150,6 +150,19 @@ impl Coordinator {
         self.cluster.coordinator(self.cluster.route(name).partition)
     }
 
+    /// Whether this node runs requests on a key.
+    pub fn coordinates(&self, name: &[u8]) -> bool {
+        self.coordinator_of(name) == self.cluster.me()
+    }
+
+    /// Whether this node may read a key by itself though another coordinates it: it is an owner, and
+    /// any R owners include one that has acknowledged the last write.
+    pub fn may_read(&self, name: &[u8], asked: Asked) -> bool {
+        let route = self.cluster.route(name);
+        let Quorum { r, w } = self.quorum_of(name, asked);
+        r + w > route.rule.n && self.cluster.owns(route)
+    }
+
     /// Whether so many members that could hold a key answer.
     ///
     /// # Errors

@@ -117,7 +117,7 @@ impl Connection {
             }
             let barrier = {
                 let args = Args::new(self.parser.source(&self.input), self.parser.args());
-                command::is_barrier(&self.node, args)
+                command::is_barrier(&self.node, &self.session, args)
             };
             if barrier || self.later.len() >= MAX_LATER {
                 self.finish_later().await;
@@ -278,6 +278,7 @@ impl Connection {
 
     /// Waits for the replies that are still to come and puts them in their places.
     async fn finish_later(&mut self) {
+        self.session.under_way.clear();
         if self.later.is_empty() {
             return;
         }

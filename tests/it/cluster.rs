@@ -204,7 +204,7 @@ fn with_two_of_three_dead_only_quorums_of_one_are_met() {
     let mut connection = cluster.members[0].connect();
     eventually("writes are refused, and nothing is stored", || {
         connection
-            .call(&["SET", "a", "2"])
+            .call(&["SET", "b", "2"])
             .starts_with("-NOREPLICAS")
     });
     assert!(connection.call(&["GET", "a"]).starts_with("-NO"));

@@ -15,7 +15,7 @@ use world::{Kind, run};
 
 const SEEDS: u64 = 2_000;
 /// Worlds in which a planted fault has to be found.
-const FAULT_SEEDS: u64 = 40;
+const FAULT_SEEDS: u64 = 400;
 
 /// A small generator of pseudo-random numbers: the same seed, the same numbers.
 struct Random(u64);
