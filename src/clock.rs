@@ -4,7 +4,12 @@
     reason = "this is the clock that everything else uses"
 )]
 
+use std::cell::Cell;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+thread_local! {
+    static SIMULATED: Cell<Option<Duration>> = const { Cell::new(None) };
+}
 
 /// Milliseconds since the epoch.
 pub fn now_ms() -> u64 {
@@ -21,7 +26,16 @@ pub fn monotonic() -> Instant {
     Instant::now()
 }
 
+/// Sets this thread's time of day until the next call, for simulations: nodes in one process each
+/// have a clock of their own. Returns what it was before; `None` is the operating system's.
+pub fn simulate(since_epoch: Option<Duration>) -> Option<Duration> {
+    SIMULATED.replace(since_epoch)
+}
+
 fn since_epoch() -> Duration {
+    if let Some(simulated) = SIMULATED.get() {
+        return simulated;
+    }
     SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .unwrap_or_default()

@@ -1,7 +1,8 @@
-//! A store that lies, to see whether the checker notices.
+//! One run's way to its store, which ends with the run; and a store that lies, to see whether the
+//! checker notices.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use ringwood::storage::{Op, Progress, Refused, Row, Store, StoreError, Table, Ticket, Usage};
 
@@ -23,6 +24,8 @@ pub struct Faulty {
     pub inner: Arc<dyn Store>,
     pub fault: Fault,
     pub writes: AtomicU64,
+    /// Whether the run has ended: nothing of it reaches the disk any more.
+    pub ended: AtomicBool,
 }
 
 impl Store for Faulty {
@@ -31,6 +34,9 @@ impl Store for Faulty {
     }
 
     fn enqueue(&self, shard: usize, mut ops: Vec<Op>) -> Result<Ticket, Refused> {
+        if self.ended.load(Ordering::Relaxed) {
+            return Err(Refused::Closing);
+        }
         match self.fault {
             Fault::SkipHints => ops.retain(|op| op.table != Table::Hint || op.value.is_none()),
             Fault::AcknowledgeBeforeStoring => {

@@ -10,21 +10,127 @@ pub struct Write {
     pub acknowledged: bool,
 }
 
+/// A write or a delete by a client that had not looked, with its beginning and end in the order of
+/// everything that was noted.
+#[derive(Clone, Debug)]
+pub struct Blind {
+    /// `None` for a delete.
+    pub value: Option<String>,
+    pub began: usize,
+    /// When it was acknowledged.
+    pub ended: Option<usize>,
+}
+
 /// The writes of every key.
 #[derive(Debug, Default)]
 pub struct History {
     pub writes: BTreeMap<String, Vec<Write>>,
+    pub blind: BTreeMap<String, Vec<Blind>>,
+    /// Increments that were begun, and those that were acknowledged.
+    pub counted: (u64, u64),
+    noted: usize,
 }
 
 impl History {
+    pub fn begin(&mut self, key: &str, value: &str, observed: Vec<String>) -> usize {
+        let writes = self.writes.entry(key.to_owned()).or_default();
+        writes.push(Write {
+            value: value.to_owned(),
+            observed,
+            acknowledged: false,
+        });
+        writes.len() - 1
+    }
+
+    pub fn acknowledge(&mut self, key: &str, nth: usize) {
+        self.writes.get_mut(key).expect("it was begun")[nth].acknowledged = true;
+    }
+
+    pub fn begin_blind(&mut self, key: &str, value: Option<&str>) -> usize {
+        self.noted += 1;
+        let writes = self.blind.entry(key.to_owned()).or_default();
+        writes.push(Blind {
+            value: value.map(str::to_owned),
+            began: self.noted,
+            ended: None,
+        });
+        writes.len() - 1
+    }
+
+    pub fn acknowledge_blind(&mut self, key: &str, nth: usize) {
+        self.noted += 1;
+        self.blind.get_mut(key).expect("it was begun")[nth].ended = Some(self.noted);
+    }
+
     pub fn acknowledged(&self) -> u64 {
         let writes = self.writes.values().flatten();
-        writes.filter(|write| write.acknowledged).count() as u64
+        let resolved = writes.filter(|write| write.acknowledged).count();
+        let blind = self.blind.values().flatten();
+        let blind = blind.filter(|write| write.ended.is_some()).count();
+        (resolved + blind) as u64 + self.counted.1
+    }
+
+    /// What is visible of a key in the end is what its writes have left; `strict`: every two quorums
+    /// had a member in common.
+    pub fn check(&self, key: &str, visible: &[String], strict: bool) -> Result<(), String> {
+        match key.split('-').next() {
+            Some("key") => self.check_resolved(key, visible),
+            Some("blind") => self.check_blind(key, visible, strict),
+            Some("counter") => self.check_counter(visible),
+            _ => Ok(()),
+        }
+    }
+
+    /// Whatever was acknowledged is there, or something that did not end before it began has taken
+    /// its place. Where quorums meet, nothing is there that had ended before something else began.
+    fn check_blind(&self, key: &str, visible: &[String], strict: bool) -> Result<(), String> {
+        let writes = self.blind.get(key).map_or(&[][..], Vec::as_slice);
+        let fail = |what: &str, write: &Blind| {
+            let history: Vec<String> = writes.iter().map(|w| format!("  {w:?}")).collect();
+            Err(format!(
+                "{key}: {what}: {write:?}\nvisible: {visible:?}\n{}",
+                history.join("\n")
+            ))
+        };
+        let is_visible = |write: &Blind| write.value.as_ref().is_some_and(|v| visible.contains(v));
+        for write in writes {
+            let may_replace = |other: &&Blind| {
+                other.began != write.began && other.ended.is_none_or(|end| end > write.began)
+            };
+            let replaced = writes.iter().any(|other| may_replace(&other));
+            if write.value.is_some() && write.ended.is_some() && !is_visible(write) && !replaced {
+                return fail("an acknowledged write is lost", write);
+            }
+            let later = |other: &&Blind| {
+                other.ended.is_some() && write.ended.is_some_and(|end| end < other.began)
+            };
+            if strict && is_visible(write) && writes.iter().any(|other| later(&other)) {
+                return fail("what was overwritten is still visible", write);
+            }
+        }
+        Ok(())
+    }
+
+    /// Every acknowledged increment counts, and none twice.
+    fn check_counter(&self, visible: &[String]) -> Result<(), String> {
+        let (begun, acknowledged) = self.counted;
+        let shown = match visible {
+            [] => 0,
+            [one] => one.parse().map_err(|_| format!("counter: {one}"))?,
+            several => return Err(format!("counter: {several:?}")),
+        };
+        if (acknowledged..=begun).contains(&shown) {
+            Ok(())
+        } else {
+            Err(format!(
+                "counter: {acknowledged} of {begun} increments were acknowledged, {shown} is shown"
+            ))
+        }
     }
 
     /// Every acknowledged write is visible or was observed by a write of which the same holds, and
     /// nothing is visible beside what observed it.
-    pub fn check(&self, key: &str, visible: &[String]) -> Result<(), String> {
+    fn check_resolved(&self, key: &str, visible: &[String]) -> Result<(), String> {
         let writes = self.writes.get(key).map_or(&[][..], Vec::as_slice);
         let fail = |what: &str, value: &str| {
             let history: Vec<String> = writes.iter().map(|w| format!("  {w:?}")).collect();
@@ -67,16 +173,48 @@ fn the_checker_bites() {
     };
     let history = History {
         writes: BTreeMap::from([(
-            "k".into(),
+            "key-1".into(),
             vec![write("a", &[]), write("b", &["a"]), write("c", &[])],
         )]),
+        ..History::default()
     };
     let check = |visible: &[&str]| {
         let visible: Vec<String> = visible.iter().map(|v| (*v).to_owned()).collect();
-        history.check("k", &visible)
+        history.check("key-1", &visible, true)
     };
     assert!(check(&["b", "c"]).is_ok());
     assert!(check(&["a", "c"]).expect_err("b").contains("lost"));
     assert!(check(&["a", "b", "c"]).expect_err("a").contains("beside"));
     assert!(check(&["b", "c", "x"]).expect_err("x").contains("nobody"));
+}
+
+#[test]
+fn the_checker_bites_blind_writes() {
+    let mut history = History::default();
+    let a = history.begin_blind("blind-1", Some("a"));
+    history.acknowledge_blind("blind-1", a);
+    let b = history.begin_blind("blind-1", Some("b"));
+    history.acknowledge_blind("blind-1", b);
+    let c = history.begin_blind("blind-1", None);
+    let check = |history: &History, visible: &[&str], strict| {
+        let visible: Vec<String> = visible.iter().map(|v| (*v).to_owned()).collect();
+        history.check("blind-1", &visible, strict)
+    };
+    assert!(check(&history, &["b"], true).is_ok());
+    assert!(
+        check(&history, &[], true).is_ok(),
+        "the delete may have run"
+    );
+    assert!(check(&history, &["a", "b"], false).is_ok());
+    let still = check(&history, &["a", "b"], true).expect_err("a");
+    assert!(still.contains("still visible"));
+    history.acknowledge_blind("blind-1", c);
+    let d = history.begin_blind("blind-1", Some("d"));
+    history.acknowledge_blind("blind-1", d);
+    let lost = check(&history, &[], false).expect_err("d");
+    assert!(lost.contains("lost"));
+    history.counted = (3, 2);
+    assert!(history.check("counter", &["3".into()], true).is_ok());
+    assert!(history.check("counter", &["1".into()], true).is_err());
+    assert!(history.check("counter", &["4".into()], true).is_err());
 }

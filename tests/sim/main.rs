@@ -8,6 +8,7 @@
 mod faulty;
 mod history;
 mod network;
+mod time;
 mod world;
 
 use faulty::Fault;
@@ -45,7 +46,7 @@ fn worlds(kind: Kind) {
     let mut acknowledged = 0;
     for seed in seeds {
         match run(seed, kind, Fault::None) {
-            Ok(count) => acknowledged += count,
+            Ok(lived) => acknowledged += lived.acknowledged,
             Err(violation) => {
                 panic!(
                     "{violation}\nreplay: RINGWOOD_SEED={seed} cargo nextest run --test sim {kind:?}"
@@ -55,6 +56,17 @@ fn worlds(kind: Kind) {
     }
     println!("{acknowledged} writes were acknowledged");
     assert!(acknowledged > 0);
+}
+
+#[test]
+fn the_same_seed_makes_the_same_world() {
+    for seed in 1..=20 {
+        for kind in [Kind::Cut, Kind::Crash] {
+            let once = run(seed, kind, Fault::None).expect("no violation");
+            let again = run(seed, kind, Fault::None).expect("no violation");
+            assert_eq!(once, again, "world {seed}");
+        }
+    }
 }
 
 #[test]

@@ -1,5 +1,6 @@
-//! The network in memory, under virtual time: seeded delay, loss of connections, duplication of
-//! nothing (TCP does not), order per link, and cuts in one direction or both.
+//! The network in memory, under virtual time: seeded delay, loss of connections, order per link, cuts
+//! in one direction or both, and nodes that pause. Now and then a request that needs no order comes
+//! twice or before others, as happens when a connection breaks and is made again.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -16,6 +17,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
 
 use super::Random;
+use super::time::Clock;
 
 type Answer = Result<Response, CallError>;
 
@@ -27,15 +29,21 @@ struct State {
     /// Who is up, with what his messages run in.
     up: BTreeMap<NodeId, Endpoint>,
     cut: BTreeSet<(NodeId, NodeId)>,
+    /// Nodes that do nothing until then.
+    paused: BTreeMap<NodeId, Instant>,
     /// When the last message of a link arrives: the next one comes later.
     last: BTreeMap<(NodeId, NodeId), Instant>,
     /// Of a hundred requests so many break their connection.
     breaks_percent: usize,
     panicked: bool,
+    /// A hash of everything that was sent, and when.
+    trace: u64,
+    began: Option<Instant>,
 }
 
 struct Endpoint {
     handler: Arc<dyn Handler>,
+    clock: Clock,
     tasks: JoinSet<()>,
 }
 
@@ -45,9 +53,12 @@ impl Network {
             random: Random::new(seed),
             up: BTreeMap::new(),
             cut: BTreeSet::new(),
+            paused: BTreeMap::new(),
             last: BTreeMap::new(),
             breaks_percent: 2,
             panicked: false,
+            trace: 0,
+            began: None,
         })))
     }
 
@@ -55,9 +66,13 @@ impl Network {
         self.0.lock().expect("no test panics while it holds this")
     }
 
-    pub fn start(&self, node: NodeId, handler: Arc<dyn Handler>) {
-        let tasks = JoinSet::new();
-        self.state().up.insert(node, Endpoint { handler, tasks });
+    pub fn start(&self, node: NodeId, handler: Arc<dyn Handler>, clock: Clock) {
+        let endpoint = Endpoint {
+            handler,
+            clock,
+            tasks: JoinSet::new(),
+        };
+        self.state().up.insert(node, endpoint);
     }
 
     /// The node is gone, and whatever it was doing for others.
@@ -70,14 +85,41 @@ impl Network {
         self.state().cut.insert((from, to));
     }
 
-    /// All cuts are mended.
+    /// All cuts are mended, and who paused goes on.
     pub fn heal(&self) {
-        self.state().cut.clear();
+        let mut state = self.state();
+        state.cut.clear();
+        state.paused.clear();
+    }
+
+    /// A node stands still for a while.
+    pub fn pause(&self, node: NodeId, duration: Duration) {
+        self.state().paused.insert(node, Instant::now() + duration);
+    }
+
+    /// Waits until a node does not stand still.
+    pub async fn awake(&self, node: NodeId) {
+        loop {
+            let until = self.state().paused.get(&node).copied();
+            match until.filter(|until| *until > Instant::now()) {
+                Some(until) => {
+                    // It may be woken earlier.
+                    let look = Instant::now() + Duration::from_millis(20);
+                    sleep_until(until.min(look)).await;
+                }
+                None => return,
+            }
+        }
     }
 
     /// From now on connections hold and no message is slow.
     pub fn be_reliable(&self) {
         self.state().breaks_percent = 0;
+    }
+
+    /// A hash of everything that was sent, and when.
+    pub fn trace(&self) -> u64 {
+        self.state().trace
     }
 
     /// A task of a node has panicked.
@@ -89,14 +131,22 @@ impl Network {
         self.state().panicked
     }
 
-    /// When a message that is sent now arrives.
-    fn arrival(&self, from: NodeId, to: NodeId) -> Instant {
+    /// When a message that is sent now arrives; one that needs no order may overtake others.
+    fn arrival(&self, from: NodeId, to: NodeId, ordered: bool) -> Instant {
         let mut state = self.state();
         let ms = match state.random.below(100) {
             0 if state.breaks_percent > 0 => 50 + state.random.below(800),
             _ => 1 + state.random.below(15),
         };
         let at = Instant::now() + Duration::from_millis(ms as u64);
+        let began = *state.began.get_or_insert_with(Instant::now);
+        let sent =
+            (from.0 ^ to.0.rotate_left(7)).wrapping_add(at.duration_since(began).as_nanos() as u64);
+        state.trace = (state.trace ^ sent).wrapping_mul(0x0100_0000_01b3);
+        let overtakes = state.breaks_percent > 0 && state.random.below(20) == 0;
+        if !ordered && overtakes {
+            return at;
+        }
         let last = state.last.entry((from, to)).or_insert(at);
         *last = at.max(*last + Duration::from_micros(1));
         *last
@@ -112,6 +162,11 @@ impl Network {
         state.random.below(100) < percent
     }
 
+    fn repeats(&self) -> bool {
+        let mut state = self.state();
+        state.breaks_percent > 0 && state.random.below(50) == 0
+    }
+
     /// Lets an answer come about among the tasks of its node.
     fn follow(
         &self,
@@ -122,18 +177,20 @@ impl Network {
         let mut state = self.state();
         let State { up, panicked, .. } = &mut *state;
         if let Some(endpoint) = up.get_mut(&to) {
+            let clock = endpoint.clock;
             while let Some(ended) = endpoint.tasks.try_join_next() {
                 *panicked |= ended.is_err_and(|e| e.is_panic());
             }
-            endpoint.tasks.spawn(async move {
+            endpoint.tasks.spawn(clock.rule(async move {
                 let _ = done.send(later.await);
-            });
+            }));
         }
     }
 
     /// Carries a request over and its answer back.
     async fn carry(self: Arc<Self>, from: NodeId, to: NodeId, body: Bytes, at: Instant) -> Answer {
         sleep_until(at).await;
+        self.awake(to).await;
         if self.is_cut(from, to) {
             return std::future::pending().await;
         }
@@ -142,24 +199,28 @@ impl Network {
         }
         let request = Request::decode(&body).expect("what a node encodes another decodes");
         let (done, response) = oneshot::channel();
-        let handler = self
+        let endpoint = self
             .state()
             .up
             .get(&to)
-            .map(|endpoint| Arc::clone(&endpoint.handler));
-        let Some(handler) = handler else {
+            .map(|endpoint| (Arc::clone(&endpoint.handler), endpoint.clock));
+        let Some((handler, clock)) = endpoint else {
             return Err(CallError::Lost);
         };
         // It may ask others before it returns.
-        match handler.start(from, request) {
-            Answering::Now(response) => drop(done.send(response)),
-            Answering::Later(later) => self.follow(to, later, done),
-        }
-        handler.all_started();
+        clock.during(|| {
+            match handler.start(from, request) {
+                Answering::Now(response) => drop(done.send(response)),
+                Answering::Later(later) => self.follow(to, later, done),
+            }
+            handler.all_started();
+        });
         let Ok(response) = response.await else {
             return Err(CallError::Lost);
         };
-        sleep_until(self.arrival(to, from)).await;
+        self.awake(to).await;
+        sleep_until(self.arrival(to, from, true)).await;
+        self.awake(from).await;
         if self.is_cut(to, from) {
             return std::future::pending().await;
         }
@@ -175,6 +236,7 @@ impl Network {
 pub struct Port {
     pub network: Arc<Network>,
     pub me: NodeId,
+    pub clock: Clock,
     /// Requests under way; they end with the node.
     pub tasks: Mutex<JoinSet<()>>,
 }
@@ -194,7 +256,15 @@ impl Peers for Port {
         if self.is_down(to) {
             return done(Err(CallError::Unreachable));
         }
-        let at = self.network.arrival(self.me, to);
+        let is_command = Request::decode(&body).is_ok_and(|r| matches!(r, Request::Forward(_)));
+        let at = self.network.arrival(self.me, to, is_command);
+        if !is_command && self.network.repeats() {
+            let again = self.network.arrival(self.me, to, false);
+            let network = Arc::clone(&self.network);
+            let repeated = network.carry(self.me, to, body.clone(), again);
+            let mut tasks = self.tasks.lock().expect("no panic");
+            tasks.spawn(async move { drop(repeated.await) });
+        }
         let carried = Arc::clone(&self.network).carry(self.me, to, body, at);
         let mut tasks = self.tasks.lock().expect("no panic");
         while let Some(ended) = tasks.try_join_next() {
@@ -205,12 +275,12 @@ impl Peers for Port {
         // What is under way arrives though nobody waits for it any more.
         let (sender, answer) = oneshot::channel();
         tasks.spawn(async move { drop(sender.send(carried.await)) });
-        tasks.spawn(async move {
+        tasks.spawn(self.clock.rule(async move {
             done(match tokio::time::timeout(within, answer).await {
                 Ok(answer) => answer.unwrap_or(Err(CallError::Lost)),
                 Err(_) => Err(CallError::TimedOut),
             });
-        });
+        }));
     }
 
     fn call_address<'a>(
