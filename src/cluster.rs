@@ -358,9 +358,11 @@ impl Cluster {
         } else {
             others(rest)
         };
+        let all = fallbacks.len();
         fallbacks.retain(|id| self.answers(*id));
         Targets {
             owners: others(owners),
+            others: fallbacks.len() < all,
             fallbacks,
         }
     }

@@ -10,21 +10,23 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::Poll;
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use futures_util::future::join_all;
 use smallvec::{SmallVec, smallvec};
 use tokio::sync::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use super::args::{Args, OwnedArgs};
 use super::error::Error;
+use super::own::Own;
 use super::session::Session;
 use super::table::{self, Flags, Spec};
 use super::{After, Ctx, Node, everywhere};
 use crate::coordinator::{Asked, Coordinator, Forwarded, QuorumError};
+use crate::logic::causal::Dot;
 use crate::logic::placement::{NodeId, key_hash};
 use crate::net::resp::{Protocol, Reply};
-use crate::peer::message::Command;
-use crate::replica::Written;
+use crate::peer::message::{Command, Wrote};
+use crate::replica::{Key, Written};
 
 /// A command's reply, when it is there.
 pub type Later = Pin<Box<dyn Future<Output = BytesMut> + Send>>;
@@ -39,13 +41,15 @@ const SPLIT: &[&str] = &["del", "exists", "mget", "mset", "touch", "unlink"];
 const REPLIES_WHAT_WAS: &[&str] = &["del", "unlink"];
 
 /// For whom a command runs.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Who {
     pub(super) db: u8,
     pub(super) protocol: Protocol,
     /// What the client asked for with CLIENT QUORUM; else what holds for the key.
     pub(super) quorum: Asked,
     pub(super) hops: u8,
+    /// What his connection has written lately.
+    pub(super) own: Arc<Own>,
 }
 
 impl Who {
@@ -55,6 +59,7 @@ impl Who {
             protocol: ctx.reply.protocol(),
             quorum: ctx.session.quorum,
             hops: MAX_HOPS,
+            own: Arc::clone(&ctx.session.own),
         }
     }
 }
@@ -172,7 +177,7 @@ pub(super) fn start(
     let node = Arc::clone(ctx.node);
     match spec.name {
         "explain" if spec.parent == "ringwood" => {
-            return Some(super::operator::explain_in_cluster(ctx, who, args.at(2)));
+            return Some(super::operator::explain_in_cluster(ctx, &who, args.at(2)));
         }
         "watch" => return Some(super::transactions::watch_in_cluster(ctx, who, args)),
         _ => {}
@@ -217,7 +222,7 @@ pub(super) fn needs_cluster(spec: &Spec) -> bool {
 }
 
 fn at_once(who: Who, error: Error) -> Later {
-    Box::pin(async move { error_reply(who, &error) })
+    Box::pin(async move { error_reply(&who, &error) })
 }
 
 /// Runs a command wherever it belongs.
@@ -296,7 +301,7 @@ fn single(
     spec: &'static Spec,
     words: OwnedArgs,
 ) -> Later {
-    match coordinator_elsewhere(&coordinator, who, spec, words.as_args()) {
+    match coordinator_elsewhere(&coordinator, &who, spec, words.as_args()) {
         None => Box::pin(coordinate(node, coordinator, who, spec, words)),
         Some(to) => Box::pin(hand_on(node, coordinator, who, spec, words, to)),
     }
@@ -304,7 +309,7 @@ fn single(
 
 fn coordinator_elsewhere(
     coordinator: &Coordinator,
-    who: Who,
+    who: &Who,
     spec: &Spec,
     args: Args<'_>,
 ) -> Option<NodeId> {
@@ -335,20 +340,41 @@ async fn hand_on(
             r: who.quorum.r.unwrap_or(0),
             w: who.quorum.w.unwrap_or(0),
             words: words.to_wire(),
+            own: own_writes(&who, spec, words.as_args()),
         };
         let again = may_repeat(spec, words.as_args());
         match coordinator.forward(to, command, again).await {
-            Ok(Forwarded::Reply(reply)) => return BytesMut::from(reply),
+            Ok(Forwarded::Reply { reply, wrote }) => {
+                for write in wrote {
+                    who.own.note(write);
+                }
+                return BytesMut::from(reply);
+            }
             Ok(Forwarded::Elsewhere) => {}
-            Err(error) => return quorum_reply(&node, who, error),
+            Err(error) => return quorum_reply(&node, &who, error),
         }
-        match coordinator_elsewhere(&coordinator, who, spec, words.as_args()) {
+        match coordinator_elsewhere(&coordinator, &who, spec, words.as_args()) {
             Some(next) => to = next,
             None => break,
         }
     }
     let here: Later = Box::pin(coordinate(node, coordinator, who, spec, words));
     here.await
+}
+
+/// What a command must not miss: its connection's own writes of the same keys.
+fn own_writes(who: &Who, spec: &Spec, args: Args<'_>) -> Vec<Wrote> {
+    let mut own = Vec::new();
+    for key in key_words(spec, args) {
+        let writes = who.own.of(who.db, key);
+        own.extend(writes.into_iter().map(|(dot, at)| Wrote {
+            db: who.db,
+            name: Bytes::copy_from_slice(key),
+            dot,
+            at,
+        }));
+    }
+    own
 }
 
 /// Whether a command that may have run can run again.
@@ -383,46 +409,81 @@ async fn coordinate(
     if writes {
         for key in &keys {
             if let Err(error) = coordinator.check_reachable(key, quorum_of(key).w) {
-                return quorum_reply(&node, who, error);
+                return quorum_reply(&node, &who, error);
             }
         }
     }
-    // A write that need not look finds out afterwards whether there was something to see.
-    let blind = says_what_shall_be(spec, args) && !REPLIES_WHAT_WAS.contains(&spec.name);
+    // A write that need not look finds out afterwards whether there was something to see; but the
+    // client's own writes it has to see before.
+    let mut blind = says_what_shall_be(spec, args) && !REPLIES_WHAT_WAS.contains(&spec.name);
+    let other = other_database(spec, args).zip(keys.last());
+    let looked_at = keys.iter().map(|key| (who.db, key)).chain(other);
+    let mut begun: SmallVec<[_; 2]> = SmallVec::new();
+    for (db, name) in looked_at {
+        let writes = who.own.of(db, name);
+        if let Some(newest) = writes.iter().map(|(_, at)| *at).max() {
+            node.replica.observe(newest);
+        }
+        let own: SmallVec<[Dot; 2]> = writes.into_iter().map(|(dot, _)| dot).collect();
+        blind &= own.is_empty() || node.replica.has_seen(Key { db, name }, &own);
+        begun.push((db, *name, own));
+    }
     if !blind {
-        let other = other_database(spec, args).zip(keys.last());
-        let looked_at = keys.iter().map(|key| (who.db, key)).chain(other);
-        let begun: SmallVec<[_; 2]> = looked_at
-            .map(|(db, key)| coordinator.refresh(db, key, quorum_of(key).r))
+        let begun: SmallVec<[_; 2]> = begun
+            .iter()
+            .map(|(db, key, own)| coordinator.refresh(*db, key, quorum_of(key).r, own))
             .collect();
         for refreshed in begun {
-            if let Err(error) = refreshed.await {
-                return quorum_reply(&node, who, error);
+            match refreshed.await {
+                // Better a sibling of the client's own last write than no write.
+                Err(QuorumError::Behind) if writes => {}
+                Err(error) => return quorum_reply(&node, &who, error),
+                Ok(()) => {}
             }
         }
     }
-    let (reply, mut written) = run_here(&node, who, spec, args);
+    let (reply, mut written) = run_here(&node, &who, spec, args);
     let deltas = written.iter().filter_map(|w| w.delta.as_deref());
     let copies: SmallVec<[_; 2]> = deltas
-        .map(|delta| coordinator.replicate(delta, quorum_of(&delta.name).w, blind))
+        .map(|delta| {
+            let w = quorum_of(&delta.name).w;
+            // Of a key that another coordinates he has to know at once.
+            let hoped = if coordinator.coordinates(&delta.name) {
+                w
+            } else {
+                w.max(coordinator.answering_owners(&delta.name))
+            };
+            (w, coordinator.replicate(delta, hoped, blind))
+        })
         .collect();
     drop(turns);
+    for delta in written.iter().filter_map(|w| w.delta.as_deref()) {
+        let actor = node.replica.actor();
+        let seq = delta.object.context().last(actor);
+        who.own.note(Wrote {
+            db: delta.db,
+            name: delta.name.clone(),
+            dot: Dot { actor, seq },
+            at: node.replica.time(),
+        });
+    }
     if written.is_empty() {
         return reply;
     }
     if let Err(error) = commit(&node, &written).await {
-        return error_reply(who, &error);
+        return error_reply(&who, &error);
     }
     written.clear();
-    for copy in copies {
+    for (w, copy) in copies {
         match copy.await {
             Ok(again) => written.extend(again),
-            Err(error) => return quorum_reply(&node, who, error),
+            Err(QuorumError::WriteShort { stored, .. }) if stored >= usize::from(w) => {}
+            Err(error) => return quorum_reply(&node, &who, error),
         }
     }
     match commit(&node, &written).await {
         Ok(()) => reply,
-        Err(error) => error_reply(who, &error),
+        Err(error) => error_reply(&who, &error),
     }
 }
 
@@ -469,7 +530,7 @@ pub(super) async fn commit(node: &Node, written: &[Written]) -> Result<(), Error
 /// Runs a handler against this node's copies.
 pub(super) fn run_here(
     node: &Arc<Node>,
-    who: Who,
+    who: &Who,
     spec: &'static Spec,
     args: Args<'_>,
 ) -> (BytesMut, Vec<Written>) {
@@ -510,7 +571,7 @@ async fn split(
             }
         }
         let (node, coordinator) = (Arc::clone(&node), Arc::clone(&coordinator));
-        single(node, coordinator, who, spec, part)
+        single(node, coordinator, who.clone(), spec, part)
     };
     let replies = join_all(parts.iter().map(run)).await;
     let failed = |reply: &&BytesMut| reply.first() == Some(&b'-');
@@ -519,7 +580,7 @@ async fn split(
         if none_done || !spec.has(Flags::WRITE) {
             return error.clone();
         }
-        return quorum_reply(&node, who, QuorumError::Partly);
+        return quorum_reply(&node, &who, QuorumError::Partly);
     }
     let mut out = Reply::default();
     out.set_protocol(who.protocol);
@@ -574,40 +635,48 @@ fn after_line(reply: &[u8]) -> (&[u8], &[u8]) {
     reply.split_at(end)
 }
 
-pub(super) fn error_reply(who: Who, error: &Error) -> BytesMut {
+pub(super) fn error_reply(who: &Who, error: &Error) -> BytesMut {
     let mut reply = Reply::default();
     reply.set_protocol(who.protocol);
     reply.error(&error.to_string());
     std::mem::take(reply.buffer())
 }
 
-fn quorum_reply(node: &Node, who: Who, error: QuorumError) -> BytesMut {
+fn quorum_reply(node: &Node, who: &Who, error: QuorumError) -> BytesMut {
     let error = Error::from(error);
     node.stats.count_error(&error);
     error_reply(who, &error)
 }
 
-/// Runs a command that another node has sent.
-pub(super) fn forwarded(node: &Arc<Node>, command: Command) -> Later {
+/// Runs a command that another node has sent, and says what it has written.
+pub(super) fn forwarded(node: &Arc<Node>, command: Command) -> (Later, Arc<Own>) {
     let protocol = if command.protocol == 3 {
         Protocol::Resp3
     } else {
         Protocol::Resp2
     };
-    let asked = Asked {
-        r: Some(command.r).filter(|r| *r > 0),
-        w: Some(command.w).filter(|w| *w > 0),
-    };
+    let own = Arc::new(Own::default());
+    for write in command.own {
+        own.note(write);
+    }
     let who = Who {
         db: command.db.min(crate::replica::DATABASES - 1),
         protocol,
-        quorum: asked,
+        quorum: Asked {
+            r: Some(command.r).filter(|r| *r > 0),
+            w: Some(command.w).filter(|w| *w > 0),
+        },
         hops: command.hops.min(MAX_HOPS),
+        own: Arc::clone(&own),
     };
+    (run_forwarded(node, who, command.words), own)
+}
+
+fn run_forwarded(node: &Arc<Node>, who: Who, words: Bytes) -> Later {
     let Some(coordinator) = node.coordinator.clone() else {
         return at_once(who, Error::ClusterDown);
     };
-    let Ok(words) = OwnedArgs::from_wire(command.words) else {
+    let Ok(words) = OwnedArgs::from_wire(words) else {
         return at_once(who, Error::Syntax);
     };
     let spec = table::find(words.as_args());

@@ -45,11 +45,11 @@ pub(super) fn begin(node: Arc<Node>, who: Who, spec: &'static Spec, words: Owned
     Box::pin(async move {
         let mut reply = Reply::default();
         reply.set_protocol(who.protocol);
-        match run(&node, who, spec, &words, &mut reply).await {
+        match run(&node, &who, spec, &words, &mut reply).await {
             Ok(()) => std::mem::take(reply.buffer()),
             Err(error) => {
                 node.stats.count_error(&error);
-                error_reply(who, &error)
+                error_reply(&who, &error)
             }
         }
     })
@@ -57,7 +57,7 @@ pub(super) fn begin(node: Arc<Node>, who: Who, spec: &'static Spec, words: Owned
 
 async fn run(
     node: &Arc<Node>,
-    who: Who,
+    who: &Who,
     spec: &'static Spec,
     words: &OwnedArgs,
     reply: &mut Reply,

@@ -19,12 +19,14 @@ mod keys;
 mod latency;
 mod node;
 mod operator;
+pub mod own;
 mod peer;
 mod server;
 mod session;
 mod strings;
 mod table;
 mod transactions;
+mod wait;
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;

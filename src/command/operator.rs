@@ -60,13 +60,14 @@ pub(super) fn explain(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
 }
 
 /// RINGWOOD EXPLAIN in a cluster: asks every owner, and every fallback for what it keeps.
-pub(super) fn explain_in_cluster(ctx: &Ctx<'_>, who: Who, key: &[u8]) -> Later {
+pub(super) fn explain_in_cluster(ctx: &Ctx<'_>, who: &Who, key: &[u8]) -> Later {
     let (node, key) = (Arc::clone(ctx.node), key.to_vec());
+    let (db, protocol) = (who.db, who.protocol);
     Box::pin(async move {
         let mut reply = Reply::default();
-        reply.set_protocol(who.protocol);
+        reply.set_protocol(protocol);
         if let Some(coordinator) = node.coordinator.clone() {
-            let text = explanation(&node, &coordinator, who.db, &key).await;
+            let text = explanation(&node, &coordinator, db, &key).await;
             reply.verbatim(&text);
         }
         std::mem::take(reply.buffer()) as BytesMut

@@ -3,13 +3,13 @@
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 
 use super::{Node, distributed, everywhere};
 use crate::logic::membership::Member;
 use crate::logic::placement::NodeId;
 use crate::logic::row;
-use crate::peer::message::{Request, Response, WireKey};
+use crate::peer::message::{Request, Response, WireKey, Wrote};
 use crate::peer::{Answer, Handler, Identity};
 use crate::replica::{DATABASES, Join, Key, ReplicaError, Written, digest};
 use crate::storage::keys::MAX_KEY_LEN;
@@ -58,14 +58,17 @@ impl Handler for PeerHandler {
             Request::Fetch { key, digest } => Answer::Now(fetch(&node, &key, digest)),
             Request::Forward(command) => {
                 // The first poll puts it into the lanes of its keys, in the order of arrival.
-                let mut later = distributed::forwarded(&node, command);
+                let known = command.own.clone();
+                let (mut later, own) = distributed::forwarded(&node, command);
+                let said = move |reply: BytesMut| {
+                    let mut wrote = own.all();
+                    wrote.retain(|write| !known.contains(write));
+                    let reply = reply.freeze();
+                    Response::Reply { reply, wrote }
+                };
                 match later.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
-                    Poll::Ready(reply) => Answer::Now(Response::Reply(reply.freeze())),
-                    Poll::Pending => {
-                        Answer::Later(Box::pin(
-                            async move { Response::Reply(later.await.freeze()) },
-                        ))
-                    }
+                    Poll::Ready(reply) => Answer::Now(said(reply)),
+                    Poll::Pending => Answer::Later(Box::pin(async move { said(later.await) })),
                 }
             }
             request => Answer::Later(Box::pin(answer(node, request))),
@@ -152,6 +155,13 @@ pub(super) async fn answer(node: Arc<Node>, request: Request) -> Response {
                 Err(error) => Response::Refused(error.to_string()),
             }
         }
+        Request::Holds { writes, synced } => {
+            // With appendfsync = no it might never be.
+            let within = node.coordinator.as_ref().map(|c| c.within());
+            let held = holds(&node, &writes, synced);
+            let held = tokio::time::timeout(within.unwrap_or_default(), held).await;
+            held.unwrap_or(Response::Counts(Vec::new()))
+        }
         Request::Counts { db } => {
             Response::Counts(node.replica.live_by_partition(db.min(DATABASES - 1)))
         }
@@ -202,6 +212,24 @@ fn fetch(node: &Node, key: &WireKey, theirs: u64) -> Response {
         Ok(object) => Response::Object(row::encode(&object).into()),
         Err(error) => Response::Refused(error.to_string()),
     }
+}
+
+/// For each write 1 if this node holds it (on the disk, if that is asked), else 0.
+pub(super) async fn holds(node: &Node, writes: &[Wrote], synced: bool) -> Response {
+    let replica = &node.replica;
+    let held = |Wrote { db, name, dot, .. }: &Wrote| {
+        let key = Key { db: *db, name };
+        *db < DATABASES && name.len() <= MAX_KEY_LEN && replica.has_seen(key, &[*dot])
+    };
+    let held: Vec<bool> = writes.iter().map(held).collect();
+    // What was seen is at least queued by now.
+    let stored = if synced {
+        replica.synced().await
+    } else {
+        replica.committed().await
+    };
+    let count = |held: bool| u64::from(held && stored.is_ok());
+    Response::Counts(held.into_iter().map(count).collect())
 }
 
 fn join(node: &Node, member: Member) -> Response {

@@ -1,10 +1,13 @@
 //! The node as operators and tools see it: directives, durability, logs, stopping.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::args::Args;
+use super::distributed::Who;
 use super::error::Error;
+use super::wait::{self, Wanted};
 use super::{After, Ctx, Outcome};
 use crate::clock;
 use crate::config::ConfigError;
@@ -151,29 +154,59 @@ pub(super) fn shutdown(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
 
 /// A lone node has no replicas: the number of others that have the write is 0, at once.
 pub(super) fn wait(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
-    args.integer(1)?;
-    timeout(args, 2)?;
-    ctx.reply.integer(0);
+    let wanted = wait_wanted(args)?;
+    if !wait_in_cluster(ctx, wanted) {
+        ctx.reply.integer(0);
+    }
     Ok(())
 }
 
 pub(super) fn waitaof(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
+    let wanted = waitaof_wanted(args)?;
+    if wait_in_cluster(ctx, wanted) {
+        return Ok(());
+    }
+    if wanted.on_disk == Some(0) {
+        ctx.reply.array(2);
+        ctx.reply.integer(0);
+        ctx.reply.integer(0);
+    } else {
+        ctx.after = After::AwaitSync(wanted.timeout);
+    }
+    Ok(())
+}
+
+fn wait_in_cluster(ctx: &mut Ctx<'_>, wanted: Wanted) -> bool {
+    if ctx.node.coordinator.is_none() {
+        return false;
+    }
+    let client = Arc::clone(&ctx.session.client);
+    ctx.after = After::Later(wait::begin(ctx.node, Who::of(ctx), client, wanted));
+    true
+}
+
+fn wait_wanted(args: Args<'_>) -> Result<Wanted, Error> {
+    Ok(Wanted {
+        replicas: args.integer(1)?.max(0) as u64,
+        on_disk: None,
+        timeout: timeout(args, 2)?,
+    })
+}
+
+fn waitaof_wanted(args: Args<'_>) -> Result<Wanted, Error> {
     let local = args.integer(1)?;
-    args.integer(2)?;
+    let replicas = args.integer(2)?.max(0) as u64;
     let timeout = timeout(args, 3)?;
     if !(0..=1).contains(&local) {
         return Err(Error::text(
             "ERR value is out of range, must be between 0 and 1",
         ));
     }
-    if local == 0 {
-        ctx.reply.array(2);
-        ctx.reply.integer(0);
-        ctx.reply.integer(0);
-        return Ok(());
-    }
-    ctx.after = After::AwaitSync(timeout);
-    Ok(())
+    Ok(Wanted {
+        replicas,
+        on_disk: Some(local as u64),
+        timeout,
+    })
 }
 
 fn timeout(args: Args<'_>, nth: usize) -> Result<Option<Duration>, Error> {

@@ -9,6 +9,7 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use super::distributed::UnderWay;
+use super::own::Own;
 use super::table::Spec;
 use super::transactions::{Transaction, Watch};
 use crate::clock;
@@ -44,6 +45,8 @@ pub struct Session {
     pub reply_mode: ReplyMode,
     /// CLIENT QUORUM.
     pub quorum: Asked,
+    /// What it has written lately, in a cluster.
+    pub own: Arc<Own>,
     /// Commands whose replies are still to come.
     pub under_way: UnderWay,
 }
@@ -59,6 +62,7 @@ impl Session {
             watches: Vec::new(),
             reply_mode: ReplyMode::On,
             quorum: Asked::default(),
+            own: Arc::default(),
             under_way: UnderWay::default(),
         }
     }

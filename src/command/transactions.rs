@@ -137,7 +137,7 @@ pub(super) fn watch_in_cluster(ctx: &mut Ctx<'_>, who: Who, args: Args<'_>) -> L
     let node = Arc::clone(ctx.node);
     if ctx.session.transaction.is_some() {
         let error = Error::text("ERR WATCH inside MULTI is not allowed");
-        return Box::pin(async move { distributed::error_reply(who, &error) });
+        return Box::pin(async move { distributed::error_reply(&who, &error) });
     }
     let mut asked = Vec::new();
     for key in args.from(1) {
@@ -147,7 +147,12 @@ pub(super) fn watch_in_cluster(ctx: &mut Ctx<'_>, who: Who, args: Args<'_>) -> L
             key: key.to_vec(),
             seen: Seen::InCluster(Arc::clone(&seen)),
         });
-        let later = distributed::begin(Arc::clone(&node), who, siblings_spec(), ask_for(key));
+        let later = distributed::begin(
+            Arc::clone(&node),
+            who.clone(),
+            siblings_spec(),
+            ask_for(key),
+        );
         asked.push((seen, later));
     }
     Box::pin(async move {
@@ -186,7 +191,7 @@ impl Exec {
     /// Whether no watched key has changed.
     pub async fn may_run(&mut self, node: &Arc<Node>) -> bool {
         for watch in std::mem::take(&mut self.watches) {
-            if !watch.still_holds(node, self.who).await {
+            if !watch.still_holds(node, self.who.clone()).await {
                 return false;
             }
         }

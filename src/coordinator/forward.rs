@@ -4,14 +4,19 @@ use bytes::Bytes;
 
 use super::{Coordinator, QuorumError};
 use crate::logic::placement::NodeId;
-use crate::peer::message::{Command, Request, Response};
+use crate::peer::message::{Command, Request, Response, Wrote};
 use crate::peer::{CallError, encode};
 
 /// What became of a forwarded command.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Forwarded {
-    /// The reply, in the client's protocol.
-    Reply(Bytes),
+    /// It ran.
+    Reply {
+        /// The reply, in the client's protocol.
+        reply: Bytes,
+        /// What it has written.
+        wrote: Vec<Wrote>,
+    },
     /// The other node is not there, and did nothing or nothing that matters: somebody else may.
     Elsewhere,
 }
@@ -31,7 +36,7 @@ impl Coordinator {
         let cluster = std::sync::Arc::clone(&self.cluster);
         async move {
             match call.await {
-                Ok(Response::Reply(reply)) => Ok(Forwarded::Reply(reply)),
+                Ok(Response::Reply { reply, wrote }) => Ok(Forwarded::Reply { reply, wrote }),
                 Ok(_) => Ok(Forwarded::Elsewhere),
                 Err(error) => {
                     cluster.failed(to, error);

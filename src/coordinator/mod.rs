@@ -52,6 +52,10 @@ pub enum QuorumError {
         /// How many are wanted.
         wanted: usize,
     },
+    /// Enough replied, but nobody who answers has what this connection has written. Nothing was
+    /// changed.
+    #[error("no replica that answers has this connection's own last write")]
+    Behind,
     /// A command over several coordinators was done by some of them.
     #[error("one part of the command failed, others have taken effect")]
     Partly,
@@ -153,6 +157,13 @@ impl Coordinator {
     /// Whether this node runs requests on a key.
     pub fn coordinates(&self, name: &[u8]) -> bool {
         self.coordinator_of(name) == self.cluster.me()
+    }
+
+    /// How many owners of a key answer.
+    pub fn answering_owners(&self, name: &[u8]) -> u8 {
+        let (owners, _) = self.cluster.owners_and_fallbacks(self.cluster.route(name));
+        let answering = owners.into_iter().filter(|id| self.cluster.answers(*id));
+        answering.count() as u8
     }
 
     /// Whether this node may read a key by itself though another coordinates it: it is an owner, and

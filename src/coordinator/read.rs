@@ -12,6 +12,7 @@ use tokio::sync::{Notify, oneshot};
 use tokio::time::Instant;
 
 use super::{Coordinator, QuorumError};
+use crate::logic::causal::Dot;
 use crate::logic::placement::NodeId;
 use crate::logic::quorum::{Decision, Effect, Read, Slowest};
 use crate::logic::row;
@@ -44,8 +45,9 @@ impl Default for Watched {
 }
 
 impl Coordinator {
-    /// Joins the copies of `r` replicas, this node's among them, into this node's. Who turns out to
-    /// be behind is sent the result (read repair).
+    /// Joins the copies of `r` replicas, this node's among them, into this node's, and more until it
+    /// has the `own` dots that the client has written. Who turns out to be behind is sent the result
+    /// (read repair).
     ///
     /// # Errors
     /// When fewer reply.
@@ -54,8 +56,9 @@ impl Coordinator {
         db: u8,
         name: &[u8],
         r: u8,
+        own: &[Dot],
     ) -> impl Future<Output = Result<(), QuorumError>> + Send + use<> {
-        let waiting = self.start_reading(db, name, r);
+        let waiting = self.start_reading(Key { db, name }, r, own);
         async move {
             let Some(waiting) = waiting else {
                 return Ok(());
@@ -67,6 +70,7 @@ impl Coordinator {
             match waiting.await {
                 Ok(Decision::Met) => Ok(()),
                 Ok(Decision::Short { answered }) => Err(short(answered)),
+                Ok(Decision::Behind) => Err(QuorumError::Behind),
                 Err(_) => Err(short(1)),
             }
         }
@@ -75,20 +79,22 @@ impl Coordinator {
     /// `None`: this node's own copy is enough.
     fn start_reading(
         self: &Arc<Self>,
-        db: u8,
-        name: &[u8],
+        key: Key<'_>,
         r: u8,
+        own: &[Dot],
     ) -> Option<oneshot::Receiver<Decision>> {
         let all = self.compares_all();
-        if r <= 1 && !all {
+        let covers = own.is_empty() || self.replica.has_seen(key, own);
+        if r <= 1 && !all && covers {
             return None;
         }
+        let Key { db, name } = key;
         let route = self.cluster.route(name);
         let targets = self.cluster.targets(route);
         let answers = |id| self.cluster.answers(id);
-        let (read, effects) = Read::start(r.into(), &targets, answers, all);
+        let (read, effects) = Read::start(r.into(), &targets, answers, all, covers);
         let stray_for = (!self.cluster.owns(route)).then(|| targets.owners.first().copied());
-        let ours = self.replica.read(Key { db, name });
+        let ours = self.replica.read(key);
         let (decided, decision) = oneshot::channel();
         let name = Bytes::copy_from_slice(name);
         let reading = Arc::new(Reading {
@@ -96,6 +102,7 @@ impl Coordinator {
             key: WireKey { db, name },
             ours: ours.map_or(0, |object| digest(&object)),
             stray_for: stray_for.flatten(),
+            own: SmallVec::from_slice(own),
             begun: Instant::now(),
             state: Mutex::new(State {
                 read,
@@ -170,6 +177,8 @@ struct Reading {
     ours: u64,
     /// An owner for whom a copy that is not ours is kept.
     stray_for: Option<NodeId>,
+    /// What the client has written himself.
+    own: SmallVec<[Dot; 2]>,
     begun: Instant,
     state: Mutex<State>,
 }
@@ -221,12 +230,17 @@ impl Reading {
             let took_us = self.begun.elapsed().as_micros() as u64;
             self.coordinator.watched.slowest.note(took_us);
         }
+        let key = Key {
+            db: self.key.db,
+            name: &self.key.name,
+        };
+        let covers = self.own.is_empty() || self.coordinator.replica.has_seen(key, &self.own);
         let (effects, is_over) = {
             let mut state = self.state.lock();
             let effects = match seen {
                 Some(digest) => {
                     state.seen.push((node, digest));
-                    state.read.on_reply(node)
+                    state.read.on_reply(node, covers)
                 }
                 None => state.read.on_failed(node),
             };

@@ -38,7 +38,7 @@ impl Coordinator {
             match decision.await {
                 Ok((Decision::Met, again)) => Ok(again),
                 Ok((Decision::Short { answered }, _)) => Err(short(answered)),
-                Err(_) => Err(short(1)),
+                Ok((Decision::Behind, _)) | Err(_) => Err(short(1)),
             }
         }
     }

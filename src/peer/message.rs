@@ -9,6 +9,7 @@ use std::ops::Range;
 
 use bytes::Bytes;
 
+use crate::logic::causal::{ActorId, Dot, Timestamp};
 use crate::logic::codec::{DecodeError, Reader, put_bytes, put_varint};
 use crate::logic::membership::{Digest, Member, Reply, decode_member, encode_member};
 use crate::logic::placement::NodeId;
@@ -72,6 +73,13 @@ pub enum Request {
         /// Only keys with siblings.
         conflicts: bool,
     },
+    /// Asks which writes the receiver holds.
+    Holds {
+        /// The writes, by database.
+        writes: Vec<Wrote>,
+        /// Whether only what is on the disk counts: the answer waits for that.
+        synced: bool,
+    },
 }
 
 /// A key of a database.
@@ -81,6 +89,19 @@ pub struct WireKey {
     pub db: u8,
     /// The key.
     pub name: Bytes,
+}
+
+/// One write of one key, for those who must not miss it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Wrote {
+    /// The database.
+    pub db: u8,
+    /// The key.
+    pub name: Bytes,
+    /// The event.
+    pub dot: Dot,
+    /// When: what the same client writes next is later.
+    pub at: Timestamp,
 }
 
 /// A forwarded command.
@@ -100,6 +121,8 @@ pub struct Command {
     pub w: u8,
     /// Its words, as [`put_words`] writes them.
     pub words: Bytes,
+    /// What the client has written of its keys, by database: what the command must not miss.
+    pub own: Vec<Wrote>,
 }
 
 /// What the other node answers.
@@ -120,8 +143,13 @@ pub enum Response {
     Same,
     /// The copy, as a row.
     Object(Bytes),
-    /// A forwarded command's reply, in the client's protocol.
-    Reply(Bytes),
+    /// A forwarded command has run.
+    Reply {
+        /// The reply, in the client's protocol.
+        reply: Bytes,
+        /// What it has written, by database.
+        wrote: Vec<Wrote>,
+    },
     /// A context.
     Context(Bytes),
     /// Numbers by partition.
@@ -185,6 +213,7 @@ impl Request {
                 } = *command;
                 out.extend_from_slice(&[hops, db, protocol, r, w]);
                 put_bytes(out, &command.words);
+                put_wrote(out, &command.own);
             }
             Request::Everything => out.push(7),
             Request::Floor { db, context } => {
@@ -205,6 +234,11 @@ impl Request {
                 put_varint(out, *count);
                 put_bytes(out, partitions);
                 out.push(u8::from(*conflicts));
+            }
+            Request::Holds { writes, synced } => {
+                out.push(11);
+                put_wrote(out, writes);
+                out.push(u8::from(*synced));
             }
         }
     }
@@ -240,6 +274,10 @@ impl Request {
                 partitions: read_bytes(&mut r)?,
                 conflicts: r.u8()? != 0,
             },
+            11 => Request::Holds {
+                writes: read_wrote(&mut r)?,
+                synced: r.u8()? != 0,
+            },
             _ => return Err(DecodeError::Malformed),
         };
         finish(&r, request)
@@ -270,9 +308,10 @@ impl Response {
                 out.push(5);
                 put_bytes(out, object);
             }
-            Response::Reply(reply) => {
+            Response::Reply { reply, wrote } => {
                 out.push(6);
                 put_bytes(out, reply);
+                put_wrote(out, wrote);
             }
             Response::Context(context) => {
                 out.push(7);
@@ -321,7 +360,10 @@ impl Response {
             },
             4 => Response::Same,
             5 => Response::Object(read_bytes(&mut r)?),
-            6 => Response::Reply(read_bytes(&mut r)?),
+            6 => Response::Reply {
+                reply: read_bytes(&mut r)?,
+                wrote: read_wrote(&mut r)?,
+            },
             7 => Response::Context(read_bytes(&mut r)?),
             8 => {
                 let count = r.count(1)?;
@@ -382,6 +424,32 @@ fn read_key(r: &mut Reader<'_>) -> Result<WireKey, DecodeError> {
     })
 }
 
+fn put_wrote(out: &mut Vec<u8>, dots: &[Wrote]) {
+    put_varint(out, dots.len() as u64);
+    for Wrote { db, name, dot, at } in dots {
+        out.push(*db);
+        put_bytes(out, name);
+        out.extend_from_slice(&dot.actor.0.to_le_bytes());
+        put_varint(out, dot.seq);
+        out.extend_from_slice(&at.0.to_le_bytes());
+    }
+}
+
+fn read_wrote(r: &mut Reader<'_>) -> Result<Vec<Wrote>, DecodeError> {
+    let count = r.count(19)?;
+    let one = |_| {
+        let (db, name) = (r.u8()?, read_bytes(r)?);
+        let (actor, seq) = (ActorId(r.u64_le()?), r.varint()?);
+        Ok(Wrote {
+            db,
+            name,
+            dot: Dot { actor, seq },
+            at: Timestamp(r.u64_le()?),
+        })
+    };
+    (0..count).map(one).collect()
+}
+
 /// Copied: a message's buffer must not be kept alive by one of its parts.
 fn read_bytes(r: &mut Reader<'_>) -> Result<Bytes, DecodeError> {
     Ok(Bytes::copy_from_slice(r.bytes()?))
@@ -419,6 +487,7 @@ fn read_command(r: &mut Reader<'_>) -> Result<Command, DecodeError> {
         r: read,
         w: write,
         words: read_bytes(r)?,
+        own: read_wrote(r)?,
     })
 }
 

@@ -8,8 +8,9 @@ use proptest::prelude::*;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use super::message::{Command, Request, Response, WireKey};
+use super::message::{Command, Request, Response, WireKey, Wrote};
 use super::{Answer, CallError, Handler, Identity, Links, PeerListener, Peers, encode};
+use crate::logic::causal::{ActorId, Dot, Timestamp};
 use crate::logic::placement::NodeId;
 
 const SECOND: Duration = Duration::from_secs(5);
@@ -181,6 +182,19 @@ async fn strangers_bytes_end_the_connection_and_nothing_else() {
     assert!(links.call(NodeId(2), fetch("a"), SECOND).await.is_ok());
 }
 
+fn wrote() -> Vec<Wrote> {
+    let one = |db, name: &'static str, actor, seq| Wrote {
+        db,
+        name: name.into(),
+        dot: Dot {
+            actor: ActorId(actor),
+            seq,
+        },
+        at: Timestamp(seq << 16),
+    };
+    vec![one(0, "a", 1, 1), one(15, "b", u64::MAX, 1 << 40)]
+}
+
 fn requests() -> Vec<Request> {
     let key = WireKey {
         db: 3,
@@ -202,6 +216,7 @@ fn requests() -> Vec<Request> {
             r: 0,
             w: 2,
             words: Bytes::from_static(b"\x02\x03GET\x01k"),
+            own: wrote(),
         }),
         Request::Everything,
         Request::Floor {
@@ -215,6 +230,10 @@ fn requests() -> Vec<Request> {
             count: 10,
             partitions: "\u{1}".into(),
             conflicts: true,
+        },
+        Request::Holds {
+            writes: wrote(),
+            synced: true,
         },
     ]
 }
@@ -233,6 +252,11 @@ fn messages_round_trip_and_every_truncation_is_an_error() {
         Response::Counts(vec![1, 0, 300]),
         Response::Keys { next: 3, keys },
         Response::Refused("why".into()),
+        Response::Unseen("row".into()),
+        Response::Reply {
+            reply: "+OK".into(),
+            wrote: wrote(),
+        },
     ] {
         let mut raw = Vec::new();
         response.encode(&mut raw);

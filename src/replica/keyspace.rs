@@ -3,13 +3,15 @@
 //! A cursor is a place in the order of rows, `slot << 38 | hash >> 26`, so it needs no state on the
 //! server, stays below 2^53, and a key that is there throughout is never skipped.
 
+use std::sync::atomic::Ordering;
+
 use super::start::random_u64;
 use super::{Replica, ReplicaError};
 use crate::clock;
 use crate::logic::placement::{SLOTS, Slot};
 use crate::logic::types::string;
 use crate::storage::keys::{self, Position};
-use crate::storage::{Row, Table};
+use crate::storage::{Row, Table, WriteFailed};
 
 const HASH_BITS: u32 = 38;
 const HASH_SHIFT: u32 = 64 - HASH_BITS;
@@ -41,19 +43,43 @@ impl Replica {
             self.store.kick(shard);
         }
         for (shard, last) in self.last_tickets.iter().enumerate() {
-            let ticket = last.load(std::sync::atomic::Ordering::Acquire);
+            let ticket = last.load(Ordering::Acquire);
             self.store.progress(shard).block_until_committed(ticket);
         }
     }
 
     /// Waits, without blocking, until every write ordered so far is in the store.
     pub async fn settled(&self) {
+        // A write that failed is none that a scan could miss.
+        let _ = self.committed().await;
+    }
+
+    /// Waits until every write ordered so far is in the store.
+    ///
+    /// # Errors
+    /// When one of them was not stored.
+    pub async fn committed(&self) -> Result<(), WriteFailed> {
+        let mut all = Ok(());
         for (shard, last) in self.last_tickets.iter().enumerate() {
             self.store.kick(shard);
-            let ticket = last.load(std::sync::atomic::Ordering::Acquire);
-            // A write that failed is none that a scan could miss.
-            let _ = self.store.progress(shard).wait_committed(ticket).await;
+            let ticket = last.load(Ordering::Acquire);
+            let one = self.store.progress(shard).wait_committed(ticket).await;
+            all = all.and(one);
         }
+        all
+    }
+
+    /// Waits until every write ordered so far is on the disk.
+    ///
+    /// # Errors
+    /// When one of them was not stored.
+    pub async fn synced(&self) -> Result<(), WriteFailed> {
+        self.committed().await?;
+        for (shard, last) in self.last_tickets.iter().enumerate() {
+            let ticket = last.load(Ordering::Acquire);
+            self.store.progress(shard).wait_synced(ticket).await?;
+        }
+        Ok(())
     }
 
     /// The live keys from `cursor` on, after looking at about `count` rows. Blocks.

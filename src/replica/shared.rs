@@ -9,7 +9,7 @@ use super::space::{DATABASES, encode_floor};
 use super::start::FLOOR_PREFIX;
 use super::{Key, Replica, ReplicaError, Written};
 use crate::clock;
-use crate::logic::causal::{Context, Object, Observed, Timestamp};
+use crate::logic::causal::{Context, Dot, Object, Observed, Timestamp};
 use crate::logic::codec::DecodeError;
 use crate::logic::placement::{NodeId, key_hash};
 use crate::logic::row;
@@ -206,6 +206,18 @@ impl Replica {
         Ok(written)
     }
 
+    /// Whether this node's copy of a key has seen some writes of it, or a flush has covered them.
+    pub fn has_seen(&self, key: Key<'_>, dots: &[Dot]) -> bool {
+        let at = Position::of(key.name, self.partitions);
+        let floor = self.spaces.of(at.partition, key.db).floor();
+        let flushed = |dot: Dot| floor.as_ref().is_some_and(|floor| floor.contains(dot));
+        let Ok(object) = self.read(key) else {
+            return false;
+        };
+        let seen = |dot: &Dot| object.context().contains(*dot) || flushed(*dot);
+        dots.iter().all(seen)
+    }
+
     /// Notes that a key, whose object is here, belongs to a node that is not there.
     ///
     /// # Errors
@@ -246,12 +258,13 @@ impl Replica {
         Ok(HintRow { op, bytes, is_new })
     }
 
-    /// For whom hints are kept here, and how many.
+    /// For whom hints are kept here, and about how many: never none while there may be one. The exact
+    /// number is known when a pass has found no more.
     pub fn hint_counts(&self) -> Vec<(NodeId, u64)> {
         let counts = self.hints.by_node.iter();
         let mut counts: Vec<_> = counts
             .map(|entry| (*entry.key(), entry.value().count.load(Ordering::Relaxed)))
-            .filter(|(_, count)| *count > 0)
+            .map(|(node, count)| (node, count.max(1)))
             .collect();
         counts.sort_unstable();
         counts
@@ -440,7 +453,13 @@ impl Replica {
         self.everything()
     }
 
-    fn observe(&self, theirs: Timestamp) {
+    /// The latest time that this node has given out or heard of.
+    pub fn time(&self) -> Timestamp {
+        Timestamp(self.time.load(Ordering::Acquire))
+    }
+
+    /// Has every later write here be later than a timestamp, as far as that is believable.
+    pub fn observe(&self, theirs: Timestamp) {
         let now_ms = clock::now_ms();
         let drift_ms = self.max_clock_drift_ms;
         let next = |last| match Timestamp(last).observe(theirs, now_ms, drift_ms) {

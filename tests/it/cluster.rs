@@ -257,6 +257,27 @@ fn a_prefix_has_its_own_number_of_owners_and_may_accept_nobody_in_their_place() 
 }
 
 #[test]
+fn wait_counts_the_owners_that_have_this_connections_writes() {
+    let mut cluster = Cluster::start(3, &[]);
+    let mut connection = cluster.members[0].connect();
+    assert_eq!(connection.call(&["WAIT", "2", "1000"]), ":2\r\n");
+    for n in 0..20 {
+        assert_eq!(connection.call(&["SET", &format!("w{n}"), "1"]), "+OK\r\n");
+    }
+    assert_eq!(connection.call(&["WAIT", "2", "5000"]), ":2\r\n");
+    let on_disk = connection.call(&["WAITAOF", "1", "2", "10000"]);
+    assert_eq!(on_disk, "*2\r\n:1\r\n:2\r\n");
+    cluster.members[2].kill();
+    eventually("the others take it", || {
+        (0..20).all(|n| connection.call(&["SET", &format!("w{n}"), "2"]) == "+OK\r\n")
+    });
+    assert_eq!(connection.call(&["WAIT", "2", "200"]), ":1\r\n");
+    cluster.members[2].start(None);
+    assert_eq!(connection.call(&["WAIT", "2", "20000"]), ":2\r\n");
+    assert!(connection.call(&["WAIT", "x", "1"]).starts_with("-ERR"));
+}
+
+#[test]
 fn a_cluster_that_was_stopped_as_a_whole_comes_back_with_everything() {
     let mut cluster = Cluster::start(3, &[]);
     for n in 0..50 {

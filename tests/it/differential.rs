@@ -465,7 +465,7 @@ fn compare_over(
     };
     // Several nodes do not offer these: docs/compat.md says why.
     let without: &[&str] = if is_cluster {
-        &["SWAPDB", "MSETNX"]
+        &["SWAPDB", "MSETNX", "WAIT"]
     } else {
         &[]
     };

@@ -13,7 +13,7 @@ pub enum Fault {
     None,
     /// Hints are acknowledged and not kept.
     SkipHints,
-    /// Some objects are acknowledged and not stored.
+    /// Most objects are acknowledged and not stored.
     AcknowledgeBeforeStoring,
     /// Every run of a node is the same actor.
     ReuseDots,
@@ -40,10 +40,8 @@ impl Store for Faulty {
         match self.fault {
             Fault::SkipHints => ops.retain(|op| op.table != Table::Hint || op.value.is_none()),
             Fault::AcknowledgeBeforeStoring => {
-                let lies = self
-                    .writes
-                    .fetch_add(1, Ordering::Relaxed)
-                    .is_multiple_of(3);
+                let nth = self.writes.fetch_add(1, Ordering::Relaxed);
+                let lies = !nth.is_multiple_of(3);
                 ops.retain(|op| !(lies && op.table == Table::Data));
             }
             Fault::None | Fault::ReuseDots => {}

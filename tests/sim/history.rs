@@ -21,6 +21,15 @@ pub struct Blind {
     pub ended: Option<usize>,
 }
 
+/// A key that one connection alone writes.
+#[derive(Clone, Debug, Default)]
+struct Mine {
+    /// The last value that was acknowledged.
+    last: Option<String>,
+    /// Values that were not, and may take effect at any time.
+    uncertain: Vec<String>,
+}
+
 /// The writes of every key.
 #[derive(Debug, Default)]
 pub struct History {
@@ -28,6 +37,12 @@ pub struct History {
     pub blind: BTreeMap<String, Vec<Blind>>,
     /// Increments that were begun, and those that were acknowledged.
     pub counted: (u64, u64),
+    /// Whether no clock is so far ahead of another that it is not believed: then what is newest is
+    /// what was written last by one client.
+    pub clocks_are_believed: bool,
+    /// What a connection may read of a key that it alone writes.
+    mine: BTreeMap<String, Mine>,
+    too_old: Option<String>,
     noted: usize,
 }
 
@@ -62,6 +77,26 @@ impl History {
         self.blind.get_mut(key).expect("it was begun")[nth].ended = Some(self.noted);
     }
 
+    pub fn wrote_own(&mut self, key: &str, value: &str, acknowledged: bool) {
+        let mine = self.mine.entry(key.to_owned()).or_default();
+        if acknowledged {
+            mine.last = Some(value.to_owned());
+        } else {
+            mine.uncertain.push(value.to_owned());
+        }
+    }
+
+    pub fn read_own(&mut self, key: &str, shown: Option<&str>) {
+        let mine = &self.mine[key];
+        let fits = |value: &String| Some(value.as_str()) == shown;
+        if self.clocks_are_believed
+            && mine.last.is_some()
+            && !mine.last.iter().chain(&mine.uncertain).any(fits)
+        {
+            self.too_old = Some(format!("{key}: read {shown:?}, wrote {mine:?}"));
+        }
+    }
+
     pub fn acknowledged(&self) -> u64 {
         let writes = self.writes.values().flatten();
         let resolved = writes.filter(|write| write.acknowledged).count();
@@ -77,6 +112,7 @@ impl History {
             Some("key") => self.check_resolved(key, visible),
             Some("blind") => self.check_blind(key, visible, strict),
             Some("counter") => self.check_counter(visible),
+            Some("mine") => self.too_old.clone().map_or(Ok(()), Err),
             _ => Ok(()),
         }
     }

@@ -23,6 +23,8 @@ pub struct Targets {
     pub owners: Vec<NodeId>,
     /// Members after the owners, which answer now.
     pub fallbacks: Vec<NodeId>,
+    /// Whether there are others, which do not.
+    pub others: bool,
 }
 
 /// What the shell is to do.
@@ -51,4 +53,6 @@ pub enum Decision {
         /// How many.
         answered: usize,
     },
+    /// Enough answered, but none had seen what the client himself has written.
+    Behind,
 }

@@ -15,16 +15,25 @@ pub struct Read {
     /// Owners that answer and were not asked.
     owners: VecDeque<NodeId>,
     fallbacks: VecDeque<NodeId>,
+    /// Whether the replies show all that the client has written himself.
+    covers: bool,
+    /// Members that have not replied.
+    silent: Vec<NodeId>,
+    /// Whether there are more of them, who cannot be asked.
+    others: bool,
     decided: bool,
 }
 
 impl Read {
-    /// Starts a read that waits for `r` replies; `all` asks every owner that answers.
+    /// Starts a read that waits for `r` replies; `all` asks every owner that answers. `covers` says
+    /// whether this node's copy shows all that the client has written himself: until the replies do,
+    /// more are asked.
     pub fn start(
         r: usize,
         targets: &Targets,
         answers: impl Fn(NodeId) -> bool,
         all: bool,
+        covers: bool,
     ) -> (Self, Vec<Effect>) {
         let owners = targets.owners.iter().copied().filter(|id| answers(*id));
         let mut read = Self {
@@ -33,24 +42,28 @@ impl Read {
             waiting: Vec::new(),
             owners: owners.collect(),
             fallbacks: targets.fallbacks.iter().copied().collect(),
+            covers,
+            silent: [targets.owners.as_slice(), &targets.fallbacks].concat(),
+            others: targets.others,
             decided: false,
         };
         let mut effects = Vec::new();
         while all && let Some(owner) = read.owners.pop_front() {
             effects.push(read.ask(owner));
         }
-        effects.extend(read.ask_as_needed());
-        effects.extend(read.decide());
+        effects.extend(read.go_on());
         (read, effects)
     }
 
-    /// A node replied.
-    pub fn on_reply(&mut self, node: NodeId) -> Vec<Effect> {
+    /// A node replied; `covers` as in [`Self::start`], now.
+    pub fn on_reply(&mut self, node: NodeId, covers: bool) -> Vec<Effect> {
         if !self.stop_waiting(node) {
             return Vec::new();
         }
         self.replies += 1;
-        self.decide()
+        self.silent.retain(|owner| *owner != node);
+        self.covers |= covers;
+        self.go_on()
     }
 
     /// A node did not reply.
@@ -58,9 +71,7 @@ impl Read {
         if !self.stop_waiting(node) {
             return Vec::new();
         }
-        let mut effects = self.ask_as_needed();
-        effects.extend(self.decide());
-        effects
+        self.go_on()
     }
 
     /// The replies take long: another owner may be quicker (a hedged read).
@@ -91,34 +102,44 @@ impl Read {
         }
     }
 
-    /// As many as are needed to come to R with those who may still reply.
-    fn ask_as_needed(&mut self) -> Vec<Effect> {
+    fn next(&mut self) -> Option<NodeId> {
+        let owner = self.owners.pop_front();
+        owner.or_else(|| self.fallbacks.pop_front())
+    }
+
+    /// Asks as many as are needed to come to R with those who may still reply, and decides.
+    fn go_on(&mut self) -> Vec<Effect> {
         let mut effects = Vec::new();
-        while self.replies + self.waiting.len() < self.r {
-            let next = self.owners.pop_front();
-            let Some(node) = next.or_else(|| self.fallbacks.pop_front()) else {
+        while !self.decided
+            && (self.replies + self.waiting.len() < self.r
+                || !self.covers && self.waiting.is_empty())
+        {
+            let Some(node) = self.next() else {
                 break;
             };
             effects.push(self.ask(node));
         }
+        effects.extend(self.decide().map(Effect::Decide));
         effects
     }
 
-    fn decide(&mut self) -> Vec<Effect> {
+    fn decide(&mut self) -> Option<Decision> {
         if self.decided {
-            return Vec::new();
+            return None;
         }
-        let decision = if self.replies >= self.r {
-            Decision::Met
-        } else if self.waiting.is_empty() {
-            Decision::Short {
+        let enough = self.replies >= self.r;
+        // What nobody knows any more is gone for good: a flush, or an expired key.
+        let gone = self.silent.is_empty() && !self.others;
+        let decision = match () {
+            () if enough && (self.covers || gone) => Decision::Met,
+            () if !self.waiting.is_empty() => return None,
+            () if enough => Decision::Behind,
+            () => Decision::Short {
                 answered: self.replies,
-            }
-        } else {
-            return Vec::new();
+            },
         };
         self.decided = true;
-        vec![Effect::Decide(decision)]
+        Some(decision)
     }
 }
 
@@ -131,6 +152,7 @@ mod tests {
         Targets {
             owners: ids(owners),
             fallbacks: ids(fallbacks),
+            others: false,
         }
     }
 
@@ -143,24 +165,30 @@ mod tests {
 
     #[test]
     fn a_read_asks_as_many_as_it_waits_for_and_another_when_they_are_slow() {
-        let (mut read, effects) = Read::start(2, &targets(&[2, 3], &[4]), |_| true, false);
+        let (mut read, effects) = Read::start(2, &targets(&[2, 3], &[4]), |_| true, false, true);
         assert_eq!(effects, [ask(2)]);
         assert_eq!(read.on_slow(), Some(ask(3)));
         assert_eq!(read.on_slow(), None);
-        assert_eq!(read.on_reply(NodeId(3)), [Effect::Decide(Decision::Met)]);
+        assert_eq!(
+            read.on_reply(NodeId(3), false),
+            [Effect::Decide(Decision::Met)]
+        );
         assert!(!read.is_over());
-        assert_eq!(read.on_reply(NodeId(2)), []);
+        assert_eq!(read.on_reply(NodeId(2), false), []);
         assert!(read.is_over());
     }
 
     #[test]
     fn a_read_of_all_is_answered_by_the_first_r() {
-        let (mut read, effects) = Read::start(2, &targets(&[2, 3], &[4]), |_| true, true);
+        let (mut read, effects) = Read::start(2, &targets(&[2, 3], &[4]), |_| true, true, true);
         assert_eq!(effects, [ask(2), ask(3)]);
-        assert_eq!(read.on_reply(NodeId(3)), [Effect::Decide(Decision::Met)]);
-        assert_eq!(read.on_reply(NodeId(3)), []);
+        assert_eq!(
+            read.on_reply(NodeId(3), false),
+            [Effect::Decide(Decision::Met)]
+        );
+        assert_eq!(read.on_reply(NodeId(3), false), []);
         assert!(!read.is_over());
-        assert_eq!(read.on_reply(NodeId(2)), []);
+        assert_eq!(read.on_reply(NodeId(2), false), []);
         assert!(read.is_over());
         assert_eq!(read.on_slow(), None);
     }
@@ -168,7 +196,7 @@ mod tests {
     #[test]
     fn fallbacks_are_asked_only_where_owners_do_not_suffice() {
         let one = |id| id == NodeId(2);
-        let (mut read, effects) = Read::start(2, &targets(&[2, 3], &[4]), one, false);
+        let (mut read, effects) = Read::start(2, &targets(&[2, 3], &[4]), one, false, true);
         assert_eq!(effects, [ask(2)]);
         assert_eq!(read.on_failed(NodeId(2)), [ask(4)]);
         let short = Effect::Decide(Decision::Short { answered: 1 });
@@ -177,11 +205,38 @@ mod tests {
 
     #[test]
     fn a_read_of_one_is_answered_at_once_and_may_still_compare() {
-        let (read, effects) = Read::start(1, &targets(&[2, 3], &[]), |_| true, true);
+        let (read, effects) = Read::start(1, &targets(&[2, 3], &[]), |_| true, true, true);
         assert_eq!(effects, [ask(2), ask(3), Effect::Decide(Decision::Met)]);
         assert!(!read.is_over());
-        let (read, effects) = Read::start(1, &targets(&[2, 3], &[]), |_| true, false);
+        let (read, effects) = Read::start(1, &targets(&[2, 3], &[]), |_| true, false, true);
         assert_eq!(effects, [Effect::Decide(Decision::Met)]);
         assert!(read.is_over());
+    }
+
+    #[test]
+    fn a_read_goes_on_until_somebody_has_what_the_client_has_written() {
+        let all = |_| true;
+        let (mut read, effects) = Read::start(1, &targets(&[2, 3], &[4]), all, false, false);
+        assert_eq!(effects, [ask(2)]);
+        assert_eq!(read.on_reply(NodeId(2), false), [ask(3)]);
+        assert_eq!(
+            read.on_reply(NodeId(3), true),
+            [Effect::Decide(Decision::Met)]
+        );
+        let one = |id| id == NodeId(2);
+        let (mut read, effects) = Read::start(2, &targets(&[2, 3], &[4]), one, false, false);
+        assert_eq!(effects, [ask(2)]);
+        assert_eq!(read.on_reply(NodeId(2), false), [ask(4)]);
+        let behind = Effect::Decide(Decision::Behind);
+        assert_eq!(read.on_reply(NodeId(4), false), [behind]);
+    }
+
+    #[test]
+    fn what_nobody_knows_is_gone() {
+        let (mut read, effects) = Read::start(1, &targets(&[2], &[4]), |_| true, false, false);
+        assert_eq!(effects, [ask(2)]);
+        assert_eq!(read.on_reply(NodeId(2), false), [ask(4)]);
+        let met = Effect::Decide(Decision::Met);
+        assert_eq!(read.on_reply(NodeId(4), false), [met]);
     }
 }

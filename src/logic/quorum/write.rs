@@ -121,6 +121,7 @@ mod tests {
         Targets {
             owners: ids(owners),
             fallbacks: ids(fallbacks),
+            others: false,
         }
     }
 

@@ -1,0 +1,166 @@
+//! What one connection has written lately: its reads must not show less, and WAIT asks who has it.
+
+use std::collections::{HashMap, VecDeque};
+use std::time::Duration;
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+use smallvec::SmallVec;
+use tokio::time::Instant;
+
+use crate::logic::causal::{Dot, Timestamp};
+use crate::logic::placement::key_hash;
+use crate::peer::message::Wrote;
+
+/// Keys that are remembered; the oldest are forgotten beyond.
+const MAX_KEYS: usize = 1_024;
+/// What was written longer ago is taken for known to everybody who answers.
+const REMEMBERED: Duration = Duration::from_mins(1);
+
+/// The writes of one key, the last that each node has coordinated.
+pub type OwnWrites = SmallVec<[(Dot, Timestamp); 1]>;
+
+/// The latest writes of one connection.
+#[derive(Debug, Default)]
+pub struct Own(Mutex<Latest>);
+
+#[derive(Debug, Default)]
+struct Latest {
+    by_key: HashMap<u64, Key>,
+    /// The keys in the order in which they were first written.
+    order: VecDeque<u64>,
+}
+
+#[derive(Debug)]
+struct Key {
+    db: u8,
+    name: Bytes,
+    noted: Instant,
+    writes: OwnWrites,
+}
+
+impl Key {
+    fn is(&self, db: u8, name: &[u8]) -> bool {
+        self.db == db && self.name == name
+    }
+}
+
+fn hash(db: u8, name: &[u8]) -> u64 {
+    key_hash(name) ^ u64::from(db)
+}
+
+impl Own {
+    /// A write was acknowledged, or may yet take effect.
+    pub fn note(&self, wrote: Wrote) {
+        let Wrote { db, name, dot, at } = wrote;
+        let mut latest = self.0.lock();
+        let noted = Instant::now();
+        let hash = hash(db, &name);
+        if let Some(key) = latest.by_key.get_mut(&hash).filter(|key| key.is(db, &name)) {
+            key.noted = noted;
+            let known = key.writes.iter_mut();
+            match known
+                .into_iter()
+                .find(|(known, _)| known.actor == dot.actor)
+            {
+                Some(known) if known.0.seq >= dot.seq => {}
+                Some(known) => *known = (dot, at),
+                None => key.writes.push((dot, at)),
+            }
+            return;
+        }
+        if latest.order.len() == MAX_KEYS
+            && let Some(oldest) = latest.order.pop_front()
+        {
+            latest.by_key.remove(&oldest);
+        }
+        latest.order.push_back(hash);
+        let key = Key {
+            db,
+            name,
+            noted,
+            writes: SmallVec::from_elem((dot, at), 1),
+        };
+        latest.by_key.insert(hash, key);
+    }
+
+    /// The writes that whoever looks at a key must not miss.
+    pub fn of(&self, db: u8, name: &[u8]) -> OwnWrites {
+        let latest = self.0.lock();
+        if latest.by_key.is_empty() {
+            return OwnWrites::new();
+        }
+        let key = latest.by_key.get(&hash(db, name));
+        match key.filter(|key| key.is(db, name) && key.noted.elapsed() < REMEMBERED) {
+            Some(key) => key.writes.clone(),
+            None => OwnWrites::new(),
+        }
+    }
+
+    /// Everything that is remembered.
+    pub fn all(&self) -> Vec<Wrote> {
+        let latest = self.0.lock();
+        let mut all = Vec::new();
+        for key in latest.by_key.values() {
+            all.extend(key.writes.iter().map(|(dot, at)| Wrote {
+                db: key.db,
+                name: key.name.clone(),
+                dot: *dot,
+                at: *at,
+            }));
+        }
+        all
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::logic::causal::ActorId;
+
+    fn dot(actor: u64, seq: u64) -> Dot {
+        Dot {
+            actor: ActorId(actor),
+            seq,
+        }
+    }
+
+    fn write(db: u8, name: impl Into<Bytes>, dot: Dot) -> Wrote {
+        Wrote {
+            db,
+            name: name.into(),
+            dot,
+            at: Timestamp(dot.seq),
+        }
+    }
+
+    fn dots(own: &Own, name: &str) -> Vec<Dot> {
+        let writes = own.of(0, name.as_bytes());
+        writes.into_iter().map(|(dot, _)| dot).collect()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_latest_dot_of_every_coordinator_is_remembered_for_a_while() {
+        let own = Own::default();
+        assert!(dots(&own, "k").is_empty());
+        own.note(write(0, "k", dot(1, 5)));
+        own.note(write(0, "k", dot(2, 1)));
+        own.note(write(0, "k", dot(1, 7)));
+        own.note(write(1, "k", dot(1, 9)));
+        assert_eq!(dots(&own, "k"), [dot(1, 7), dot(2, 1)]);
+        assert_eq!(own.all().len(), 3);
+        tokio::time::advance(REMEMBERED).await;
+        assert!(dots(&own, "k").is_empty());
+    }
+
+    #[tokio::test]
+    async fn the_oldest_keys_are_forgotten_beyond_the_limit() {
+        let own = Own::default();
+        for n in 0..=MAX_KEYS as u64 {
+            own.note(write(0, n.to_string(), dot(1, n + 1)));
+        }
+        assert!(dots(&own, "0").is_empty());
+        assert_eq!(dots(&own, "1"), [dot(1, 2)]);
+        assert_eq!(own.all().len(), MAX_KEYS);
+    }
+}
