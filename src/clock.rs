@@ -5,6 +5,7 @@
 )]
 
 use std::cell::Cell;
+use std::sync::LazyLock;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 thread_local! {
@@ -24,6 +25,12 @@ pub fn now_us() -> u64 {
 /// A monotonic moment, for measuring durations.
 pub fn monotonic() -> Instant {
     Instant::now()
+}
+
+/// Milliseconds since the process began to count them, modulo 2^32.
+pub fn uptime_ms() -> u32 {
+    static BEGAN: LazyLock<Instant> = LazyLock::new(Instant::now);
+    BEGAN.elapsed().as_millis() as u32
 }
 
 /// Sets this thread's time of day until the next call, for simulations: nodes in one process each

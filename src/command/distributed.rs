@@ -9,11 +9,13 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::Poll;
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use futures_util::future::join_all;
 use smallvec::{SmallVec, smallvec};
 use tokio::sync::{RwLock, RwLockReadGuard, RwLockWriteGuard};
+use tokio::time::Instant;
 
 use super::args::{Args, OwnedArgs};
 use super::error::Error;
@@ -50,6 +52,8 @@ pub(super) struct Who {
     pub(super) hops: u8,
     /// What his connection has written lately.
     pub(super) own: Arc<Own>,
+    /// When the node that sent his command gives up: then it must not run any more.
+    pub(super) until: Option<Instant>,
 }
 
 impl Who {
@@ -60,7 +64,16 @@ impl Who {
             quorum: ctx.session.quorum,
             hops: MAX_HOPS,
             own: Arc::clone(&ctx.session.own),
+            until: None,
         }
+    }
+}
+
+impl Who {
+    /// How long he still waits, at most so long.
+    fn patience(&self, most: Duration) -> Duration {
+        let left = |until: Instant| until.saturating_duration_since(Instant::now());
+        self.until.map_or(most, |until| left(until).min(most))
     }
 }
 
@@ -328,6 +341,11 @@ async fn hand_on(
     mut to: NodeId,
 ) -> BytesMut {
     for _ in 0..=MAX_HOPS {
+        // The other node waits for its own quorum first.
+        let patience = who.patience(coordinator.within() * 2);
+        if patience.is_zero() {
+            return quorum_reply(&node, &who, QuorumError::TooLate);
+        }
         let command = Command {
             events: coordinator.cluster().events(),
             hops: who.hops - 1,
@@ -339,6 +357,7 @@ async fn hand_on(
             },
             r: who.quorum.r.unwrap_or(0),
             w: who.quorum.w.unwrap_or(0),
+            patience_ms: patience.as_millis() as u64,
             words: words.to_wire(),
             own: own_writes(&who, spec, words.as_args()),
         };
@@ -441,6 +460,9 @@ async fn coordinate(
                 Ok(()) => {}
             }
         }
+    }
+    if who.patience(coordinator.within()).is_zero() {
+        return quorum_reply(&node, &who, QuorumError::TooLate);
     }
     let (reply, mut written) = run_here(&node, &who, spec, args);
     let deltas = written.iter().filter_map(|w| w.delta.as_deref());
@@ -649,7 +671,7 @@ fn quorum_reply(node: &Node, who: &Who, error: QuorumError) -> BytesMut {
 }
 
 /// Runs a command that another node has sent, and says what it has written.
-pub(super) fn forwarded(node: &Arc<Node>, command: Command) -> (Later, Arc<Own>) {
+pub(super) fn forwarded(node: &Arc<Node>, command: Command, age: Duration) -> (Later, Arc<Own>) {
     let protocol = if command.protocol == 3 {
         Protocol::Resp3
     } else {
@@ -668,6 +690,9 @@ pub(super) fn forwarded(node: &Arc<Node>, command: Command) -> (Later, Arc<Own>)
         },
         hops: command.hops.min(MAX_HOPS),
         own: Arc::clone(&own),
+        until: Some(
+            Instant::now() + Duration::from_millis(command.patience_ms).saturating_sub(age),
+        ),
     };
     (run_forwarded(node, who, command.words), own)
 }

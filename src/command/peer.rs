@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 
@@ -29,7 +30,7 @@ impl Handler for PeerHandler {
             .identity()
     }
 
-    fn start(&self, from: NodeId, request: Request) -> Answer {
+    fn start(&self, from: NodeId, request: Request, age: Duration) -> Answer {
         let node = Arc::clone(&self.0);
         if let Some(coordinator) = &node.coordinator {
             let members = coordinator.cluster();
@@ -59,7 +60,7 @@ impl Handler for PeerHandler {
             Request::Forward(command) => {
                 // The first poll puts it into the lanes of its keys, in the order of arrival.
                 let known = command.own.clone();
-                let (mut later, own) = distributed::forwarded(&node, command);
+                let (mut later, own) = distributed::forwarded(&node, command, age);
                 let said = move |reply: BytesMut| {
                     let mut wrote = own.all();
                     wrote.retain(|write| !known.contains(write));

@@ -1,5 +1,7 @@
 //! Sending a command to the node that coordinates its key.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 
 use super::{Coordinator, QuorumError};
@@ -30,9 +32,9 @@ impl Coordinator {
         command: Command,
         again: bool,
     ) -> impl Future<Output = Result<Forwarded, QuorumError>> + Send + use<> {
+        let patience = Duration::from_millis(command.patience_ms);
         let body = encode(&Request::Forward(command));
-        // The other node waits for its own quorum first.
-        let call = self.cluster.peers().call(to, body, self.within() * 2);
+        let call = self.cluster.peers().call(to, body, patience);
         let cluster = std::sync::Arc::clone(&self.cluster);
         async move {
             match call.await {

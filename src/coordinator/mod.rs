@@ -59,6 +59,9 @@ pub enum QuorumError {
     /// A command over several coordinators was done by some of them.
     #[error("one part of the command failed, others have taken effect")]
     Partly,
+    /// The command came to its coordinator when nobody waited for it any more. Nothing was done.
+    #[error("the command took too long to come here, nothing was done")]
+    TooLate,
     /// The coordinator went away while it had the write.
     #[error("the coordinator did not answer: the write may have taken effect")]
     CoordinatorLost,

@@ -204,8 +204,8 @@ async fn refuse<W: AsyncWrite + Unpin>(writer: &mut W, reason: &str) -> io::Resu
 
 async fn receive<R: tokio::io::AsyncRead + Unpin>(frames: &mut Frames<R>) -> io::Result<Vec<u8>> {
     let frame = frames.next().await?;
-    let (_, body) = frame.ok_or_else(|| io::Error::from(io::ErrorKind::UnexpectedEof))?;
-    Ok(body.to_vec())
+    let frame = frame.ok_or_else(|| io::Error::from(io::ErrorKind::UnexpectedEof))?;
+    Ok(frame.body.to_vec())
 }
 
 fn accepted(raw: &[u8]) -> io::Result<&[u8]> {

@@ -23,7 +23,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use super::frame::{self, Frames};
+use super::frame::{self, Arrived, Frames};
 use super::handshake::{self, Identity};
 use super::message::{Request, Response};
 use super::{Done, Peers};
@@ -163,8 +163,8 @@ impl Peers for Links {
             let mut out = Vec::new();
             frame::put(&mut out, 1, |out| request.encode(out));
             writer.write_all(&out).await?;
-            let (_, body) = frames.next().await?.ok_or(io::ErrorKind::UnexpectedEof)?;
-            let response = Response::decode(&body).map_err(|_| io::ErrorKind::InvalidData)?;
+            let frame = frames.next().await?.ok_or(io::ErrorKind::UnexpectedEof)?;
+            let response = Response::decode(&frame.body).map_err(|_| io::ErrorKind::InvalidData)?;
             Ok((node, response))
         };
         Box::pin(async move { tokio::time::timeout(within, asked).await? })
@@ -303,7 +303,7 @@ impl Link {
             Ok(())
         };
         let read = async {
-            while let Some((id, body)) = frames.next().await? {
+            while let Some(Arrived { id, body, .. }) = frames.next().await? {
                 let response = Response::decode(&body).map_err(|_| io::ErrorKind::InvalidData)?;
                 if let Some(done) = self.forget(id) {
                     done(Ok(response));

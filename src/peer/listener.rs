@@ -10,7 +10,7 @@ use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 
-use super::frame::{self, Frames};
+use super::frame::{self, Arrived, Frames};
 use super::link::set_options;
 use super::message::{Request, Response};
 use super::{Answer, Handler, handshake};
@@ -110,10 +110,10 @@ async fn answer_all(
         }
         let some_arrived = frame.is_some();
         // What else is there already goes along: one write for all.
-        while let Some((id, body)) = frame {
+        while let Some(Arrived { id, age, body }) = frame {
             let request = Request::decode(&body)
                 .map_err(|e| io::Error::new(io::ErrorKind::InvalidData, e.to_string()))?;
-            match handler.start(from, request) {
+            match handler.start(from, request, age) {
                 Answer::Now(response) => put(&mut out, id, &response),
                 Answer::Later(later) => coming.push(later.map(move |response| (id, response))),
             }

@@ -119,6 +119,8 @@ pub struct Command {
     pub r: u8,
     /// Acknowledgements that a write waits for; 0 for the receiver's default.
     pub w: u8,
+    /// How long the sender waits, in milliseconds: a command that comes later must not run.
+    pub patience_ms: u64,
     /// Its words, as [`put_words`] writes them.
     pub words: Bytes,
     /// What the client has written of its keys, by database: what the command must not miss.
@@ -212,6 +214,7 @@ impl Request {
                     ..
                 } = *command;
                 out.extend_from_slice(&[hops, db, protocol, r, w]);
+                put_varint(out, command.patience_ms);
                 put_bytes(out, &command.words);
                 put_wrote(out, &command.own);
             }
@@ -486,6 +489,7 @@ fn read_command(r: &mut Reader<'_>) -> Result<Command, DecodeError> {
         protocol,
         r: read,
         w: write,
+        patience_ms: r.varint()?,
         words: read_bytes(r)?,
         own: read_wrote(r)?,
     })

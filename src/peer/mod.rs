@@ -89,8 +89,9 @@ pub trait Handler: Send + Sync + 'static {
     /// Who this node is, as of now: joining a cluster changes it.
     fn identity(&self) -> Identity;
 
-    /// Begins to answer: what must happen in the order of arrival happens before this returns.
-    fn start(&self, from: NodeId, request: Request) -> Answer;
+    /// Begins to answer: what must happen in the order of arrival happens before this returns. `age`
+    /// says how long the request was under way: its sender may have given up.
+    fn start(&self, from: NodeId, request: Request, age: Duration) -> Answer;
 
     /// All requests that had arrived have been started.
     fn all_started(&self);

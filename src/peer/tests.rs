@@ -33,7 +33,7 @@ impl Handler for Echo {
         self.0
     }
 
-    fn start(&self, _: NodeId, request: Request) -> Answer {
+    fn start(&self, _: NodeId, request: Request, _: Duration) -> Answer {
         match request {
             Request::Fetch { key, .. } => Answer::Now(Response::Object(key.name)),
             Request::Counts { .. } => Answer::Later(Box::pin(std::future::pending())),
@@ -215,6 +215,7 @@ fn requests() -> Vec<Request> {
             protocol: 3,
             r: 0,
             w: 2,
+            patience_ms: 2_000,
             words: Bytes::from_static(b"\x02\x03GET\x01k"),
             own: wrote(),
         }),

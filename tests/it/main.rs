@@ -5,4 +5,6 @@ mod crash;
 mod differential;
 mod harness;
 mod hostile;
+mod namespaces;
+mod partition;
 mod server;

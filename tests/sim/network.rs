@@ -199,6 +199,7 @@ impl Network {
 
     /// Carries a request over and its answer back.
     async fn carry(self: Arc<Self>, from: NodeId, to: NodeId, body: Bytes, at: Instant) -> Answer {
+        let sent = Instant::now();
         sleep_until(at).await;
         self.awake(to).await;
         if self.is_cut(from, to) {
@@ -219,7 +220,7 @@ impl Network {
         };
         // It may ask others before it returns.
         clock.during(|| {
-            match handler.start(from, request) {
+            match handler.start(from, request, sent.elapsed()) {
                 Answering::Now(response) => drop(done.send(response)),
                 Answering::Later(later) => self.follow(to, later, done),
             }

@@ -1,0 +1,137 @@
+//! The network is cut between real processes, and clients write on both sides.
+
+use super::harness::{Connection, Server, eventually};
+use super::namespaces::Machines;
+
+const NODES: usize = 3;
+const KEYS: usize = 1_000;
+
+struct Divided {
+    servers: Vec<Server>,
+    _dir: tempfile::TempDir,
+    machines: Machines,
+}
+
+impl Divided {
+    fn start() -> Option<Self> {
+        let machines = Machines::new(NODES)?;
+        let dir = tempfile::tempdir().expect("a folder");
+        let seed = format!("{}:7000", Machines::address(0));
+        let start = |nth: usize| {
+            let (host, name) = (Machines::address(nth), format!("node-{nth}"));
+            let flags = [
+                ("--node-name", name.as_str()),
+                ("--cluster-enabled", "yes"),
+                ("--cluster-secret", "a test"),
+                ("--peer-bind", &host),
+                ("--peer-port", "7000"),
+                ("--seeds", &seed),
+                ("--request-timeout-ms", "200"),
+            ];
+            let flags: Vec<&str> = flags.iter().flat_map(|(f, v)| [*f, *v]).collect();
+            machines.on(nth, || {
+                Server::ringwood(&dir.path().join(nth.to_string()), &flags)
+            })
+        };
+        let servers = (0..NODES).map(start).collect();
+        let divided = Self {
+            servers,
+            _dir: dir,
+            machines,
+        };
+        divided.wait_until_each_sees(NODES);
+        Some(divided)
+    }
+
+    fn connect(&self, nth: usize) -> Connection {
+        let server = &self.servers[nth];
+        self.machines.on(nth, || server.connect())
+    }
+
+    fn wait_until_each_sees(&self, count: usize) {
+        let wanted = format!("cluster_answering_nodes:{count}\r\n");
+        for nth in 0..NODES {
+            let mut connection = self.connect(nth);
+            eventually("all members answer each other", || {
+                connection.call(&["CLUSTER", "INFO"]).contains(&wanted)
+            });
+        }
+    }
+}
+
+/// Writes every key until it is acknowledged.
+fn write_all(connection: &mut Connection, side: &str) {
+    let quorum = connection.call(&["CLIENT", "QUORUM", "R", "1", "W", "1"]);
+    assert_eq!(quorum, "+OK\r\n");
+    for n in 0..KEYS {
+        let (key, value) = (format!("cart:{n}"), format!("{side}-{n}"));
+        eventually("the write is taken", || {
+            connection.call(&["SET", &key, &value]) == "+OK\r\n"
+        });
+    }
+}
+
+/// The context, and the values in order of their text.
+fn siblings(connection: &mut Connection, key: &str) -> Option<(String, Vec<String>)> {
+    let reply = connection.call(&["SIBLINGS", key]);
+    if reply.starts_with('-') {
+        return None;
+    }
+    let mut bulks = reply
+        .split("\r\n")
+        .filter(|line| !line.starts_with(['*', '$']) && !line.is_empty())
+        .map(str::to_owned);
+    let context = bulks.next()?;
+    let mut values: Vec<String> = bulks.collect();
+    values.sort();
+    Some((context, values))
+}
+
+#[test]
+fn both_sides_of_a_cut_keep_their_writes_and_resolve_settles_them() {
+    let Some(divided) = Divided::start() else {
+        return;
+    };
+    divided.machines.unplug(2);
+    let mut left = divided.connect(0);
+    let mut right = divided.connect(2);
+    std::thread::scope(|scope| {
+        scope.spawn(|| write_all(&mut left, "left"));
+        scope.spawn(|| write_all(&mut right, "right"));
+    });
+    divided.machines.plug_in(2);
+    divided.wait_until_each_sees(NODES);
+    let mut connections: Vec<Connection> = (0..NODES).map(|nth| divided.connect(nth)).collect();
+    for connection in &mut connections {
+        eventually("no hint is left", || {
+            connection.call(&["RINGWOOD", "HINTS"]) == ":0\r\n"
+        });
+    }
+    for n in 0..KEYS {
+        let key = format!("cart:{n}");
+        let both = vec![format!("left-{n}"), format!("right-{n}")];
+        for connection in &mut connections {
+            // A link may still be coming back.
+            eventually("both writes are there", || {
+                siblings(connection, &key).is_some_and(|(_, values)| values == both)
+            });
+        }
+    }
+    for n in 0..KEYS {
+        let (key, asked) = (format!("cart:{n}"), n % NODES);
+        let (context, values) = siblings(&mut connections[asked], &key).expect("an answer");
+        let merged = values.join("+");
+        let settled = connections[asked].call(&["RESOLVE", &key, &context, &merged]);
+        assert!(settled.ends_with(":1\r\n"), "{settled}");
+        for connection in &mut connections {
+            let want = format!("${}\r\n{merged}\r\n", merged.len());
+            assert_eq!(connection.call(&["GET", &key]), want);
+        }
+    }
+    for connection in &mut connections {
+        assert_eq!(
+            connection.call(&["CONFLICTS", "0", "COUNT", "100000"]),
+            "*2\r\n$1\r\n0\r\n*0\r\n"
+        );
+    }
+}
