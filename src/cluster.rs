@@ -249,6 +249,12 @@ impl Cluster {
         self.change(|membership| membership.describe(|me| me.joined = 1));
     }
 
+    /// Gives up the cluster that this node alone has made.
+    pub fn leave_own(&self) {
+        self.identity.write().cluster = 0;
+        self.change(|membership| membership.describe(|me| me.joined = 0));
+    }
+
     /// Becomes a member of a cluster that has taken this node in.
     pub fn belong(&self, cluster: u64, members: Vec<Member>) {
         self.identity.write().cluster = cluster;

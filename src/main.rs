@@ -22,6 +22,7 @@ fn main() -> ExitCode {
         Some(("cluster", cluster)) => match cluster.subcommand() {
             Some(("status", flags)) => ask(flags, &["RINGWOOD", "STATUS"]),
             Some(("ring", flags)) => ask(flags, &["RINGWOOD", "RING"]),
+            Some(("join", flags)) => join(flags),
             _ => ExitCode::FAILURE,
         },
         _ => ExitCode::FAILURE,
@@ -62,10 +63,28 @@ fn command_line() -> Command {
         )
         .subcommand(
             Command::new("cluster")
-                .about("Look at a cluster through one of its nodes")
+                .about("Look at a cluster through one of its nodes, or join one")
                 .subcommand_required(true)
                 .subcommand(asking("status", "The members as the node sees them"))
-                .subcommand(asking("ring", "The owners of every partition")),
+                .subcommand(asking("ring", "The owners of every partition"))
+                .subcommand(
+                    asking(
+                        "join",
+                        "Makes a node that is alone and empty a member of another's cluster",
+                    )
+                    .arg(
+                        Arg::new("member")
+                            .required(true)
+                            .value_name("HOST:PORT")
+                            .help("A member of the cluster, as clients reach it"),
+                    )
+                    .arg(
+                        Arg::new("peer-port")
+                            .long("peer-port")
+                            .value_name("PORT")
+                            .help("The member's port for other nodes, where it is not its port plus 10000"),
+                    ),
+                ),
         )
 }
 
@@ -85,6 +104,20 @@ fn asking(name: &'static str, about: &'static str) -> Command {
         )
         .arg(option("password", "TEXT", "").help("For AUTH; none when empty"))
         .arg(option("db", "N", "0").help("The database"))
+}
+
+fn join(flags: &ArgMatches) -> ExitCode {
+    let text = |name: &str| flags.get_one::<String>(name).cloned().unwrap_or_default();
+    let (member, peer_port) = (text("member"), text("peer-port"));
+    let Some((host, port)) = member.rsplit_once(':') else {
+        eprintln!("ringwood: '{member}' is not HOST:PORT");
+        return ExitCode::from(2);
+    };
+    let mut words = vec!["CLUSTER", "MEET", host, port];
+    if !peer_port.is_empty() {
+        words.push(&peer_port);
+    }
+    ask(flags, &words)
 }
 
 fn ask(flags: &ArgMatches, words: &[&str]) -> ExitCode {

@@ -234,7 +234,7 @@ pub(super) fn needs_cluster(spec: &Spec) -> bool {
         || everywhere::is(spec)
 }
 
-fn at_once(who: Who, error: Error) -> Later {
+pub(super) fn at_once(who: Who, error: Error) -> Later {
     Box::pin(async move { error_reply(&who, &error) })
 }
 

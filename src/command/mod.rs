@@ -17,6 +17,7 @@ mod float;
 mod info;
 mod keys;
 mod latency;
+mod meet;
 mod node;
 mod operator;
 pub mod own;

@@ -37,7 +37,7 @@ impl Handler for PeerHandler {
             let known = members.with_membership(|m| m.member(from).is_some_and(Member::is_present));
             let stranger = matches!(
                 request,
-                Request::Join(_) | Request::Gossip(_) | Request::Push(_)
+                Request::Join(_) | Request::Gossip(_) | Request::Push(_) | Request::Invite { .. }
             );
             if !known && !stranger {
                 return refuse("the asker is not a member");
@@ -141,6 +141,7 @@ pub(super) async fn answer(node: Arc<Node>, request: Request) -> Response {
             Response::Done
         }
         Request::Join(member) => join(&node, member),
+        Request::Invite { address } => super::meet::invited(&node, &address).await,
         Request::Fetch { key, digest } => fetch(&node, &key, digest),
         Request::Everything => {
             let mut raw = Vec::new();

@@ -7,8 +7,8 @@ use std::sync::LazyLock;
 
 use super::args::Args;
 use super::{
-    Ctx, Outcome, causal, cluster, connection, docs, expiry, info, keys, latency, operator, server,
-    strings, transactions,
+    Ctx, Outcome, causal, cluster, connection, docs, expiry, info, keys, latency, meet, operator,
+    server, strings, transactions,
 };
 
 /// Properties of a command, with Redis's names where COMMAND shows them.
@@ -910,6 +910,14 @@ static COMMANDS: &[Spec] = &[
         NL,
         cluster::links,
         "The links to other nodes.",
+    ),
+    sub(
+        "cluster",
+        "meet",
+        -4,
+        NL,
+        meet::meet,
+        "Joins the cluster of another node, or has that one join: CLUSTER MEET host port [peer-port].",
     ),
     sub(
         "cluster",

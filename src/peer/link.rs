@@ -159,7 +159,11 @@ impl Peers for Links {
         within: Duration,
     ) -> Pin<Box<dyn Future<Output = io::Result<(NodeId, Response)>> + Send + 'a>> {
         let asked = async move {
-            let (mut frames, mut writer, node) = connect(address, (self.who_am_i)()).await?;
+            let me = Identity {
+                cluster: 0,
+                ..(self.who_am_i)()
+            };
+            let (mut frames, mut writer, node) = connect(address, me).await?;
             let mut out = Vec::new();
             frame::put(&mut out, 1, |out| request.encode(out));
             writer.write_all(&out).await?;
@@ -319,7 +323,7 @@ impl Link {
     }
 }
 
-async fn connect(
+pub(super) async fn connect(
     address: &str,
     me: Identity,
 ) -> io::Result<(Frames<OwnedReadHalf>, OwnedWriteHalf, NodeId)> {

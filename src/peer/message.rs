@@ -73,6 +73,11 @@ pub enum Request {
         /// Only keys with siblings.
         conflicts: bool,
     },
+    /// Asks a node that is alone to join the sender's cluster.
+    Invite {
+        /// The sender, as other nodes reach it.
+        address: String,
+    },
     /// Asks which writes the receiver holds.
     Holds {
         /// The writes, by database.
@@ -238,6 +243,10 @@ impl Request {
                 put_bytes(out, partitions);
                 out.push(u8::from(*conflicts));
             }
+            Request::Invite { address } => {
+                out.push(12);
+                put_bytes(out, address.as_bytes());
+            }
             Request::Holds { writes, synced } => {
                 out.push(11);
                 put_wrote(out, writes);
@@ -280,6 +289,9 @@ impl Request {
             11 => Request::Holds {
                 writes: read_wrote(&mut r)?,
                 synced: r.u8()? != 0,
+            },
+            12 => Request::Invite {
+                address: String::from_utf8_lossy(r.bytes()?).into_owned(),
             },
             _ => return Err(DecodeError::Malformed),
         };

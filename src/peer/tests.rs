@@ -121,13 +121,11 @@ async fn a_node_that_is_gone_is_unreachable_at_once_and_found_again() {
 #[tokio::test]
 async fn a_node_with_another_secret_partitioning_or_cluster_is_refused() {
     let (address, _tasks) = served(identity(2, b"s")).await;
-    let gossip = Request::Gossip(Vec::new());
     let refused = |me: Identity| {
-        let (address, gossip) = (address.clone(), gossip.clone());
+        let address = address.clone();
         async move {
-            let links = Links::new(move || me);
-            let answer = links.call_address(&address, &gossip, SECOND).await;
-            answer.expect_err("refused").to_string()
+            let connected = super::link::connect(&address, me).await;
+            connected.map(|_| ()).expect_err("refused").to_string()
         }
     };
     let me = identity(1, b"s");
@@ -151,9 +149,9 @@ async fn a_node_with_another_secret_partitioning_or_cluster_is_refused() {
         .contains("partitions")
     );
     assert!(refused(identity(2, b"s")).await.contains("id"));
-    let newcomer = Links::new(move || Identity { cluster: 0, ..me });
+    let newcomer = Links::new(move || Identity { cluster: 8, ..me });
     let answer = newcomer
-        .call_address(&address, &gossip, SECOND)
+        .call_address(&address, &Request::Gossip(Vec::new()), SECOND)
         .await
         .expect("an answer");
     assert_eq!(answer, (NodeId(2), Response::Refused("no".into())));
@@ -235,6 +233,9 @@ fn requests() -> Vec<Request> {
         Request::Holds {
             writes: wrote(),
             synced: true,
+        },
+        Request::Invite {
+            address: "10.0.0.1:7000".into(),
         },
     ]
 }

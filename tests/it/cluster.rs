@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use super::harness::{Cluster, Connection, Random, encode, eventually};
+use super::harness::{Cluster, Connection, Random, Server, encode, eventually, free_port};
 
 fn call(cluster: &Cluster, member: usize, args: &[&str]) -> String {
     cluster.members[member].connect().call(args)
@@ -329,6 +329,78 @@ fn five_nodes_keep_three_copies_and_a_fallback_hands_over_what_it_kept() {
         assert_eq!(call(&cluster, 4, &["GET", &key]), "$1\r\n1\r\n");
     }
     assert_eq!(held, 300);
+}
+
+#[test]
+fn nodes_meet_and_clusters_do_not_merge() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let alone = |name: &str| {
+        let peer_port = free_port().to_string();
+        let flags = [
+            "--cluster-enabled",
+            "yes",
+            "--cluster-secret",
+            "a test",
+            "--node-name",
+            name,
+            "--peer-port",
+            &peer_port,
+        ];
+        let server = Server::ringwood(&dir.path().join(name), &flags);
+        (server, peer_port)
+    };
+    let (a, a_peer) = alone("a");
+    let (b, b_peer) = alone("b");
+    let (c, c_peer) = alone("c");
+    let (d, _) = alone("d");
+    assert_eq!(
+        a.connect().call(&["SET", "k", "1"]),
+        "-NOREPLICAS only 1 of 2 replicas are reachable, nothing was stored\r\n"
+    );
+    let mut one = a.connect();
+    assert_eq!(
+        one.call(&["CLIENT", "QUORUM", "R", "1", "W", "1"]),
+        "+OK\r\n"
+    );
+    assert_eq!(one.call(&["SET", "k", "1"]), "+OK\r\n");
+    // The empty one joins whichever is asked.
+    let port = |server: &Server| server.address.port().to_string();
+    let met = b
+        .connect()
+        .call(&["CLUSTER", "MEET", "127.0.0.1", &port(&a), &a_peer]);
+    assert_eq!(met, "+OK\r\n");
+    let met = one.call(&["CLUSTER", "MEET", "127.0.0.1", &port(&c), &c_peer]);
+    assert_eq!(met, "+OK\r\n");
+    for server in [&a, &b, &c] {
+        eventually("all three know each other", || {
+            let info = server.connect().call(&["CLUSTER", "INFO"]);
+            info.contains("cluster_known_nodes:3\r\ncluster_answering_nodes:3\r\n")
+        });
+    }
+    assert_eq!(c.connect().call(&["GET", "k"]), "$1\r\n1\r\n");
+    // Who has keys of his own stays alone.
+    let mut other = d.connect();
+    other.call(&["CLIENT", "QUORUM", "R", "1", "W", "1"]);
+    assert_eq!(other.call(&["SET", "mine", "1"]), "+OK\r\n");
+    let joined = std::process::Command::new(env!("CARGO_BIN_EXE_ringwood"))
+        .args([
+            "cluster",
+            "join",
+            &b.address.to_string(),
+            "--peer-port",
+            &b_peer,
+        ])
+        .args(["--address", &d.address.to_string()])
+        .output()
+        .expect("it runs");
+    let said = String::from_utf8_lossy(&joined.stderr).into_owned();
+    assert!(said.contains("other members"), "{said}");
+    let wrong = other.call(&["CLUSTER", "MEET", "127.0.0.1", "99999"]);
+    assert_eq!(
+        wrong,
+        "-ERR Invalid node address specified: 127.0.0.1:99999\r\n"
+    );
+    assert_eq!(other.call(&["GET", "mine"]), "$1\r\n1\r\n");
 }
 
 #[test]

@@ -306,7 +306,7 @@ impl Drop for Server {
     }
 }
 
-fn free_port() -> u16 {
+pub fn free_port() -> u16 {
     free_port_of(IpAddr::from([127, 0, 0, 1]))
 }
 

@@ -1,0 +1,132 @@
+//! CLUSTER MEET: a node that is alone and empty becomes a member of another's cluster.
+//!
+//! Two clusters never merge: whoever has other members or keys stays what it is.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::args::Args;
+use super::distributed::{Later, Who, at_once};
+use super::error::Error;
+use super::{After, Ctx, Node, Outcome};
+use crate::cluster::Cluster;
+use crate::net::resp::Reply;
+use crate::peer::message::{Request, Response};
+use crate::replica::DATABASES;
+
+const WITHIN: Duration = Duration::from_secs(5);
+/// Between a node's port for clients and the one for other nodes, where nothing else is said.
+const PEER_PORT_OFFSET: u16 = 10_000;
+
+/// CLUSTER MEET host port [peer-port].
+pub(super) fn meet(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
+    let Some(coordinator) = &ctx.node.coordinator else {
+        return Err(Error::text(
+            "ERR This instance has cluster support disabled",
+        ));
+    };
+    let (host, port) = (args.text(2), args.text(3));
+    let invalid = || {
+        let text = format!("ERR Invalid node address specified: {host}:{port}");
+        Error::Text(text.into())
+    };
+    let client_port: u16 = port.parse().map_err(|_| invalid())?;
+    let peer_port = match args.get(4) {
+        Some(_) => args.text(4).parse().ok(),
+        None => client_port.checked_add(PEER_PORT_OFFSET),
+    };
+    let address = format!("{host}:{}", peer_port.ok_or_else(invalid)?);
+    let (node, cluster) = (Arc::clone(ctx.node), Arc::clone(coordinator.cluster()));
+    let who = Who::of(ctx);
+    ctx.after = After::Later(begin(node, cluster, who, address));
+    Ok(())
+}
+
+fn begin(node: Arc<Node>, cluster: Arc<Cluster>, who: Who, address: String) -> Later {
+    Box::pin(async move {
+        let met = if may_join(&node, &cluster).is_ok() {
+            join_through(&cluster, &address).await
+        } else {
+            invite(&cluster, &address).await
+        };
+        match met {
+            Ok(()) => {
+                let mut reply = Reply::default();
+                reply.ok();
+                std::mem::take(reply.buffer())
+            }
+            Err(reason) => at_once(who, Error::Text(format!("ERR {reason}").into())).await,
+        }
+    })
+}
+
+/// Whether this node may become a member of another cluster.
+fn may_join(node: &Node, cluster: &Cluster) -> Result<(), String> {
+    let others = cluster.members().len().saturating_sub(1);
+    let keys: u64 = (0..DATABASES).map(|db| node.replica.live_keys(db)).sum();
+    match (others, keys) {
+        (0, 0) => Ok(()),
+        (0, _) => Err(format!("the node holds {keys} keys of its own")),
+        _ => Err(format!("the node's cluster has {others} other members")),
+    }
+}
+
+async fn join_through(cluster: &Cluster, address: &str) -> Result<(), String> {
+    let before = cluster.identity().cluster;
+    cluster.leave_own();
+    let me = cluster.with_membership(|membership| membership.me().clone());
+    let join = Request::Join(me);
+    let asked = cluster.peers().call_address(address, &join, WITHIN);
+    let reason = match asked.await {
+        Ok((
+            _,
+            Response::Welcome {
+                cluster: id,
+                members,
+            },
+        )) => {
+            tracing::info!(%address, members = members.len(), "joined the cluster");
+            cluster.belong(id, members);
+            return Ok(());
+        }
+        Ok((_, Response::Refused(reason))) => reason,
+        Ok(_) => "the other node sent something that was not asked for".to_owned(),
+        Err(error) => format!("{address}: {error}"),
+    };
+    if before != 0 {
+        cluster.found(before);
+    }
+    Err(reason)
+}
+
+/// Asks a node that is alone to join this one's cluster.
+async fn invite(cluster: &Cluster, address: &str) -> Result<(), String> {
+    let to = cluster.with_membership(|membership| membership.me().peer_address.clone());
+    let asked = Request::Invite { address: to };
+    match cluster
+        .peers()
+        .call_address(address, &asked, WITHIN * 2)
+        .await
+    {
+        Ok((_, Response::Done)) => Ok(()),
+        Ok((_, Response::Refused(reason))) => Err(reason),
+        Ok(_) => Err("the other node sent something that was not asked for".to_owned()),
+        Err(error) => Err(format!("{address}: {error}")),
+    }
+}
+
+/// Another node asks this one to join its cluster.
+pub(super) async fn invited(node: &Node, address: &str) -> Response {
+    let Some(coordinator) = &node.coordinator else {
+        return Response::Refused("not in a cluster".into());
+    };
+    let cluster = coordinator.cluster();
+    let joined = match may_join(node, cluster) {
+        Ok(()) => join_through(cluster, address).await,
+        Err(reason) => Err(reason),
+    };
+    match joined {
+        Ok(()) => Response::Done,
+        Err(reason) => Response::Refused(reason),
+    }
+}
