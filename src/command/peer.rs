@@ -209,6 +209,7 @@ fn fetch(node: &Node, key: &WireKey, theirs: u64) -> Response {
         Ok(key) => key,
         Err(refused) => return refused,
     };
+    let _shared = node.gate.read();
     match node.replica.read(key) {
         Ok(object) if digest(&object) == theirs => Response::Same,
         Ok(object) => Response::Object(row::encode(&object).into()),

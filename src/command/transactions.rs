@@ -5,7 +5,7 @@
 
 use std::sync::{Arc, OnceLock};
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 
 use super::args::{Args, OwnedArgs};
 use super::distributed::{self, Later, Who};
@@ -120,6 +120,11 @@ pub(super) fn unwatch(ctx: &mut Ctx<'_>, _: Args<'_>) -> Outcome {
     Ok(())
 }
 
+/// The command that says what a watched key is compared by.
+pub(super) fn what_is_seen(key: &[u8]) -> (&'static Spec, OwnedArgs) {
+    (siblings_spec(), ask_for(key))
+}
+
 /// What a watched key is compared by: SIBLINGS says the context, and whether there is a value.
 fn ask_for(key: &[u8]) -> OwnedArgs {
     let mut words = OwnedArgs::default();
@@ -186,6 +191,20 @@ impl Exec {
             steps: ctx.session.transaction.take()?.queue,
             watches: std::mem::take(&mut ctx.session.watches),
         })
+    }
+
+    /// Its commands in one go, where that is possible: nothing comes between them, nor between them and
+    /// the look at the watched keys.
+    pub fn as_one(&self, node: &Arc<Node>) -> Option<Later> {
+        let seen = |watch: &Watch| match &watch.seen {
+            Seen::InCluster(seen) if watch.db == self.who.db => {
+                let seen = Bytes::copy_from_slice(seen.get()?);
+                Some((Bytes::copy_from_slice(&watch.key), seen))
+            }
+            _ => None,
+        };
+        let watches: Option<Vec<_>> = self.watches.iter().map(seen).collect();
+        distributed::as_one(node, &self.who, &self.steps, watches?)
     }
 
     /// Whether no watched key has changed.

@@ -215,9 +215,12 @@ impl Connection {
         }
     }
 
-    /// Runs a transaction's commands in order, each at its coordinator.
+    /// Runs a transaction's commands: in one go, or in order, each at its coordinator.
     async fn run_transaction(&mut self, mut exec: Exec) {
         let node = Arc::clone(&self.node);
+        if let Some(later) = exec.as_one(&node) {
+            return self.begin_later(later).await;
+        }
         if !exec.may_run(&node).await {
             if !self.silent {
                 self.reply.null_array();

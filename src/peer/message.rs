@@ -8,6 +8,7 @@
 use std::ops::Range;
 
 use bytes::Bytes;
+use smallvec::SmallVec;
 
 use crate::logic::causal::{ActorId, Dot, Timestamp};
 use crate::logic::codec::{DecodeError, Reader, put_bytes, put_varint};
@@ -126,8 +127,10 @@ pub struct Command {
     pub w: u8,
     /// How long the sender waits, in milliseconds: a command that comes later must not run.
     pub patience_ms: u64,
-    /// Its words, as [`put_words`] writes them.
-    pub words: Bytes,
+    /// Its words, as [`put_words`] writes them; of a transaction, each command's.
+    pub steps: SmallVec<[Bytes; 1]>,
+    /// For a transaction: its watched keys, with what its client has seen of them.
+    pub transaction: Option<Vec<(Bytes, Bytes)>>,
     /// What the client has written of its keys, by database: what the command must not miss.
     pub own: Vec<Wrote>,
 }
@@ -220,7 +223,18 @@ impl Request {
                 } = *command;
                 out.extend_from_slice(&[hops, db, protocol, r, w]);
                 put_varint(out, command.patience_ms);
-                put_bytes(out, &command.words);
+                put_varint(out, command.steps.len() as u64);
+                for words in &command.steps {
+                    put_bytes(out, words);
+                }
+                out.push(u8::from(command.transaction.is_some()));
+                if let Some(watches) = &command.transaction {
+                    put_varint(out, watches.len() as u64);
+                    for (key, seen) in watches {
+                        put_bytes(out, key);
+                        put_bytes(out, seen);
+                    }
+                }
                 put_wrote(out, &command.own);
             }
             Request::Everything => out.push(7),
@@ -502,9 +516,26 @@ fn read_command(r: &mut Reader<'_>) -> Result<Command, DecodeError> {
         r: read,
         w: write,
         patience_ms: r.varint()?,
-        words: read_bytes(r)?,
+        steps: read_steps(r)?,
+        transaction: read_watches(r)?,
         own: read_wrote(r)?,
     })
+}
+
+fn read_steps(r: &mut Reader<'_>) -> Result<SmallVec<[Bytes; 1]>, DecodeError> {
+    let count = r.count(1)?;
+    (0..count).map(|_| read_bytes(r)).collect()
+}
+
+fn read_watches(r: &mut Reader<'_>) -> Result<Option<Vec<(Bytes, Bytes)>>, DecodeError> {
+    if r.u8()? == 0 {
+        return Ok(None);
+    }
+    let count = r.count(2)?;
+    let watches: Result<_, _> = (0..count)
+        .map(|_| Ok((read_bytes(r)?, read_bytes(r)?)))
+        .collect();
+    watches.map(Some)
 }
 
 fn put_digest(out: &mut Vec<u8>, digest: &[Digest]) {

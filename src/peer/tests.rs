@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use proptest::prelude::*;
+use smallvec::smallvec;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -214,7 +215,8 @@ fn requests() -> Vec<Request> {
             r: 0,
             w: 2,
             patience_ms: 2_000,
-            words: Bytes::from_static(b"\x02\x03GET\x01k"),
+            steps: smallvec![Bytes::from_static(b"\x02\x03GET\x01k")],
+            transaction: Some(vec![("k".into(), "seen".into())]),
             own: wrote(),
         }),
         Request::Everything,

@@ -332,6 +332,83 @@ fn five_nodes_keep_three_copies_and_a_fallback_hands_over_what_it_kept() {
 }
 
 #[test]
+fn a_transaction_over_one_slot_is_one_step_for_everybody() {
+    const ROUNDS: usize = 300;
+    let cluster = Cluster::start(3, &[]);
+    let (done, torn) = (AtomicBool::new(false), AtomicBool::new(false));
+    std::thread::scope(|scope| {
+        for member in 0..3 {
+            let (cluster, done, torn) = (&cluster, &done, &torn);
+            scope.spawn(move || {
+                let mut connection = cluster.members[member].connect();
+                while !done.load(Ordering::Relaxed) {
+                    connection.call(&["MULTI"]);
+                    connection.call(&["GET", "{t}a"]);
+                    connection.call(&["GET", "{t}b"]);
+                    let reply = connection.call(&["EXEC"]);
+                    let values: Vec<&str> = reply.split("\r\n").collect();
+                    // Array, length, value, length, value.
+                    if values.len() == 6 && values[2] != values[4] {
+                        torn.store(true, Ordering::Relaxed);
+                    }
+                }
+            });
+        }
+        let writers: Vec<_> = (0..3)
+            .map(|member| {
+                let cluster = &cluster;
+                scope.spawn(move || {
+                    let mut connection = cluster.members[member].connect();
+                    for n in 0..ROUNDS {
+                        let value = format!("{member}-{n}");
+                        connection.call(&["MULTI"]);
+                        connection.call(&["SET", "{t}a", &value]);
+                        connection.call(&["INCR", "{t}count"]);
+                        connection.call(&["SET", "{t}b", &value]);
+                        let reply = connection.call(&["EXEC"]);
+                        assert!(reply.starts_with("*3\r\n+OK\r\n:"), "{reply}");
+                    }
+                })
+            })
+            .collect();
+        for writer in writers {
+            writer.join().expect("a writer");
+        }
+        done.store(true, Ordering::Relaxed);
+    });
+    assert!(!torn.load(Ordering::Relaxed), "a reader saw half of it");
+    let count = call(&cluster, 0, &["GET", "{t}count"]);
+    assert_eq!(count, format!("$3\r\n{}\r\n", 3 * ROUNDS));
+}
+
+#[test]
+fn watched_keys_of_one_slot_are_compared_in_the_transaction() {
+    let cluster = Cluster::start(3, &[]);
+    // Many clients count by reading, adding one and writing: no increment may be lost.
+    std::thread::scope(|scope| {
+        for member in 0..3 {
+            let cluster = &cluster;
+            scope.spawn(move || {
+                let mut connection = cluster.members[member].connect();
+                let mut added = 0;
+                while added < 50 {
+                    connection.call(&["WATCH", "{w}n"]);
+                    let now = connection.call(&["GET", "{w}n"]);
+                    let now: u64 = now
+                        .split("\r\n")
+                        .nth(1)
+                        .map_or(0, |n| n.parse().unwrap_or(0));
+                    connection.call(&["MULTI"]);
+                    connection.call(&["SET", "{w}n", &(now + 1).to_string()]);
+                    added += u64::from(connection.call(&["EXEC"]).starts_with("*1"));
+                }
+            });
+        }
+    });
+    assert_eq!(call(&cluster, 0, &["GET", "{w}n"]), "$3\r\n150\r\n");
+}
+
+#[test]
 fn nodes_meet_and_clusters_do_not_merge() {
     let dir = tempfile::tempdir().expect("a folder");
     let alone = |name: &str| {

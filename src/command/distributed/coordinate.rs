@@ -1,0 +1,301 @@
+//! One command, or one transaction, at the coordinator of its keys: in its turn it looks, runs, and
+//! sends what it wrote to the other owners.
+
+use std::sync::Arc;
+
+use bytes::{Bytes, BytesMut};
+use smallvec::{SmallVec, smallvec};
+
+use super::{Who, error_reply, quorum_reply};
+use crate::command::args::{Args, OwnedArgs};
+use crate::command::error::Error;
+use crate::command::session::Session;
+use crate::command::table::{Flags, Spec};
+use crate::command::{self, After, Ctx, Node, transactions};
+use crate::coordinator::{Coordinator, QuorumError};
+use crate::logic::causal::Dot;
+use crate::net::resp::Reply;
+use crate::peer::message::Wrote;
+use crate::replica::{Key, Written};
+
+/// Of the writes that depend on nothing, those whose reply does.
+const REPLIES_WHAT_WAS: &[&str] = &["del", "unlink"];
+
+/// What runs at one coordinator in one go.
+pub(super) struct Work {
+    /// Commands with their words; one, or those of a transaction.
+    pub(super) steps: SmallVec<[(&'static Spec, OwnedArgs); 1]>,
+    /// For a transaction: its watched keys, with what was seen of them.
+    pub(super) transaction: Option<Vec<(Bytes, Bytes)>>,
+}
+
+impl Work {
+    /// One command.
+    pub(super) fn of(spec: &'static Spec, words: OwnedArgs) -> Self {
+        Self {
+            steps: smallvec![(spec, words)],
+            transaction: None,
+        }
+    }
+
+    /// The keys of all commands.
+    pub(super) fn keys(&self) -> SmallVec<[&[u8]; 4]> {
+        let mut keys = SmallVec::new();
+        for (spec, words) in &self.steps {
+            let args = words.as_args();
+            let positions = spec.key_positions(args.len());
+            keys.extend(positions.into_iter().map(|position| args.at(position)));
+        }
+        keys
+    }
+
+    fn writes(&self) -> bool {
+        self.steps.iter().any(|(spec, _)| spec.has(Flags::WRITE))
+    }
+
+    /// Whether it depends on nothing that was there before.
+    fn says_what_shall_be(&self) -> bool {
+        match self.steps.as_slice() {
+            [(spec, words)] if self.transaction.is_none() => {
+                says_what_shall_be(spec, words.as_args())
+            }
+            _ => false,
+        }
+    }
+
+    /// Whether it needs not even look, for its reply.
+    fn is_blind(&self) -> bool {
+        let name = self.steps.first().map_or("", |(spec, _)| spec.name);
+        self.says_what_shall_be() && !REPLIES_WHAT_WAS.contains(&name)
+    }
+
+    /// Whether it can run again when it may have run.
+    pub(super) fn may_repeat(&self) -> bool {
+        !self.writes() || self.says_what_shall_be()
+    }
+
+    /// What it must not miss: its connection's own writes of the same keys.
+    pub(super) fn own_writes(&self, who: &Who) -> Vec<Wrote> {
+        let mut own = Vec::new();
+        for key in self.keys() {
+            let writes = who.own.of(who.db, key);
+            own.extend(writes.into_iter().map(|(dot, at)| Wrote {
+                db: who.db,
+                name: Bytes::copy_from_slice(key),
+                dot,
+                at,
+            }));
+        }
+        own
+    }
+}
+
+/// Whether a write depends on nothing that was there before.
+fn says_what_shall_be(spec: &Spec, args: Args<'_>) -> bool {
+    const ALWAYS: &[&str] = &["setex", "psetex", "mset", "del", "unlink"];
+    let depends = |nth: usize| {
+        ["NX", "XX", "GET", "KEEPTTL"]
+            .iter()
+            .any(|word| args.is(nth, word))
+    };
+    ALWAYS.contains(&spec.name) || spec.name == "set" && !(3..args.len()).any(depends)
+}
+
+/// Runs work here: this node coordinates its keys.
+pub(super) async fn coordinate(
+    node: Arc<Node>,
+    coordinator: Arc<Coordinator>,
+    who: Who,
+    work: Work,
+) -> BytesMut {
+    let keys = work.keys();
+    let quorum_of = |key: &[u8]| coordinator.quorum_of(key, who.quorum);
+    let writes = work.writes();
+    let turns = node.lanes.enter(&keys, writes).await;
+    if writes {
+        for key in &keys {
+            if let Err(error) = coordinator.check_reachable(key, quorum_of(key).w) {
+                return quorum_reply(&node, &who, error);
+            }
+        }
+    }
+    let blind = match look(&node, &coordinator, &who, &work, &keys).await {
+        Ok(blind) => blind,
+        Err(error) => return quorum_reply(&node, &who, error),
+    };
+    if who.patience(coordinator.within()).is_zero() {
+        return quorum_reply(&node, &who, QuorumError::TooLate);
+    }
+    let (reply, mut written) = run_all(&node, &who, &work);
+    let deltas = written.iter().filter_map(|w| w.delta.as_deref());
+    let copies: SmallVec<[_; 2]> = deltas
+        .map(|delta| {
+            let w = quorum_of(&delta.name).w;
+            // Of a key that another coordinates he has to know at once.
+            let hoped = if coordinator.coordinates(&delta.name) {
+                w
+            } else {
+                w.max(coordinator.answering_owners(&delta.name))
+            };
+            (w, coordinator.replicate(delta, hoped, blind))
+        })
+        .collect();
+    drop(turns);
+    for delta in written.iter().filter_map(|w| w.delta.as_deref()) {
+        let actor = node.replica.actor();
+        let seq = delta.object.context().last(actor);
+        who.own.note(Wrote {
+            db: delta.db,
+            name: delta.name.clone(),
+            dot: Dot { actor, seq },
+            at: node.replica.time(),
+        });
+    }
+    if written.is_empty() {
+        return reply;
+    }
+    if let Err(error) = commit(&node, &written).await {
+        return error_reply(&who, &error);
+    }
+    written.clear();
+    for (w, copy) in copies {
+        match copy.await {
+            Ok(again) => written.extend(again),
+            Err(QuorumError::WriteShort { stored, .. }) if stored >= usize::from(w) => {}
+            Err(error) => return quorum_reply(&node, &who, error),
+        }
+    }
+    match commit(&node, &written).await {
+        Ok(()) => reply,
+        Err(error) => error_reply(&who, &error),
+    }
+}
+
+/// Sees to it that this node has seen what the work has to see. Whether it need not look: then it
+/// finds out afterwards whether there was something to see.
+async fn look(
+    node: &Arc<Node>,
+    coordinator: &Arc<Coordinator>,
+    who: &Who,
+    work: &Work,
+    keys: &[&[u8]],
+) -> Result<bool, QuorumError> {
+    let mut blind = work.is_blind();
+    let mut looked_at: SmallVec<[_; 2]> = keys.iter().map(|key| (who.db, *key)).collect();
+    for (spec, words) in &work.steps {
+        let other = other_database(spec, words.as_args());
+        looked_at.extend(other.zip(keys.last().copied()));
+    }
+    let watched = work.transaction.iter().flatten();
+    looked_at.extend(watched.map(|(key, _)| (who.db, &key[..])));
+    let mut begun: SmallVec<[_; 2]> = SmallVec::new();
+    for (db, name) in looked_at {
+        let writes = who.own.of(db, name);
+        if let Some(newest) = writes.iter().map(|(_, at)| *at).max() {
+            node.replica.observe(newest);
+        }
+        let own: SmallVec<[Dot; 2]> = writes.into_iter().map(|(dot, _)| dot).collect();
+        // The client's own writes have to be seen before.
+        blind &= own.is_empty() || node.replica.has_seen(Key { db, name }, &own);
+        begun.push((db, name, own));
+    }
+    if blind {
+        return Ok(true);
+    }
+    let begun: SmallVec<[_; 2]> = begun
+        .iter()
+        .map(|(db, key, own)| {
+            let r = coordinator.quorum_of(key, who.quorum).r;
+            coordinator.refresh(*db, key, r, own)
+        })
+        .collect();
+    for refreshed in begun {
+        match refreshed.await {
+            // Better a sibling of the client's own last write than no write.
+            Err(QuorumError::Behind) if work.writes() => {}
+            refreshed => refreshed?,
+        }
+    }
+    Ok(false)
+}
+
+/// Runs the handlers against this node's copies.
+fn run_all(node: &Arc<Node>, who: &Who, work: &Work) -> (BytesMut, Vec<Written>) {
+    let Some(watches) = &work.transaction else {
+        return run_here(node, who, &work.steps[0], command::run_gated);
+    };
+    // Nobody who reads sees a part of it.
+    let _alone = node.gate.write();
+    let mut reply = Reply::default();
+    reply.set_protocol(who.protocol);
+    for (key, seen) in watches {
+        let look = transactions::what_is_seen(key);
+        if run_here(node, who, &look, command::run).0 != seen {
+            reply.null_array();
+            return (std::mem::take(reply.buffer()), Vec::new());
+        }
+    }
+    reply.array(work.steps.len());
+    let mut written = Vec::new();
+    for step in &work.steps {
+        let (said, wrote) = run_here(node, who, step, command::run);
+        reply.buffer().extend_from_slice(&said);
+        written.extend(wrote);
+    }
+    (std::mem::take(reply.buffer()), written)
+}
+
+/// The database in which MOVE and COPY look for their target.
+fn other_database(spec: &Spec, args: Args<'_>) -> Option<u8> {
+    match spec.name {
+        "move" => args.database(2).ok(),
+        "copy" => (3..args.len())
+            .find(|nth| args.is(*nth, "DB"))
+            .and_then(|nth| args.database(nth + 1).ok()),
+        _ => None,
+    }
+}
+
+/// Waits until this node's part of a write is committed.
+pub(in crate::command) async fn commit(node: &Node, written: &[Written]) -> Result<(), Error> {
+    if written.is_empty() {
+        return Ok(());
+    }
+    let store = node.replica.store();
+    // Others with writes for the same batch queue theirs first.
+    tokio::task::yield_now().await;
+    for write in written {
+        store.kick(write.shard);
+    }
+    for write in written {
+        let committed = store
+            .progress(write.shard)
+            .wait_committed(write.ticket)
+            .await;
+        committed.map_err(|_| Error::MisConf)?;
+    }
+    Ok(())
+}
+
+/// Runs a handler against this node's copies: with `run` by itself, or as one of several.
+fn run_here(
+    node: &Arc<Node>,
+    who: &Who,
+    (spec, words): &(&'static Spec, OwnedArgs),
+    run: fn(&mut Ctx<'_>, &'static Spec, Args<'_>),
+) -> (BytesMut, Vec<Written>) {
+    let mut session = Session::new(Arc::clone(&node.inner_client), true);
+    session.db = who.db;
+    let mut reply = Reply::default();
+    reply.set_protocol(who.protocol);
+    let mut written = Vec::new();
+    let mut ctx = Ctx {
+        node,
+        session: &mut session,
+        reply: &mut reply,
+        written: &mut written,
+        after: After::Nothing,
+    };
+    run(&mut ctx, spec, words.as_args());
+    (std::mem::take(reply.buffer()), written)
+}

@@ -1,0 +1,391 @@
+//! Commands in a cluster: each runs at the coordinator of its keys.
+//!
+//! This file decides where a command runs and brings its reply back. What runs there is the same
+//! handler that a lone node runs, between the two halves that `coordinator` adds: a read quorum
+//! before it, the replication of what it wrote after it.
+
+mod coordinate;
+mod lanes;
+mod split;
+
+use std::collections::{BTreeMap, HashSet};
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use smallvec::SmallVec;
+use tokio::time::Instant;
+
+use super::args::{Args, OwnedArgs};
+use super::error::Error;
+use super::own::Own;
+use super::session::Session;
+use super::table::{self, Flags, Spec};
+use super::{Ctx, Node, everywhere};
+use crate::coordinator::{Asked, Coordinator, Forwarded, QuorumError};
+use crate::logic::placement::{NodeId, key_hash, slot_of};
+use crate::net::resp::{Protocol, Reply};
+use crate::peer::message::Command;
+
+pub(super) use coordinate::commit;
+pub use lanes::Lanes;
+
+use coordinate::{Work, coordinate};
+use split::split;
+
+/// A command's reply, when it is there.
+pub type Later = Pin<Box<dyn Future<Output = BytesMut> + Send>>;
+
+/// How often a command is handed on before somebody has to run it.
+pub(super) const MAX_HOPS: u8 = 3;
+/// Commands that are taken apart by coordinator and put together again.
+const SPLIT: &[&str] = &["del", "exists", "mget", "mset", "touch", "unlink"];
+
+/// For whom a command runs.
+#[derive(Clone, Debug)]
+pub(super) struct Who {
+    pub(super) db: u8,
+    pub(super) protocol: Protocol,
+    /// What the client asked for with CLIENT QUORUM; else what holds for the key.
+    pub(super) quorum: Asked,
+    pub(super) hops: u8,
+    /// What his connection has written lately.
+    pub(super) own: Arc<Own>,
+    /// When the node that sent his command gives up: then it must not run any more.
+    pub(super) until: Option<Instant>,
+}
+
+impl Who {
+    pub(super) fn of(ctx: &Ctx<'_>) -> Self {
+        Self {
+            db: ctx.session.db,
+            protocol: ctx.reply.protocol(),
+            quorum: ctx.session.quorum,
+            hops: MAX_HOPS,
+            own: Arc::clone(&ctx.session.own),
+            until: None,
+        }
+    }
+}
+
+impl Who {
+    /// How long he still waits, at most so long.
+    fn patience(&self, most: Duration) -> Duration {
+        let left = |until: Instant| until.saturating_duration_since(Instant::now());
+        self.until.map_or(most, |until| left(until).min(most))
+    }
+}
+
+/// The keys of a connection's commands that have begun, as far as these do not take turns in the
+/// lanes of one node: an owner reads by itself what another coordinates.
+#[derive(Debug, Default)]
+pub struct UnderWay {
+    read_here: HashSet<u64>,
+    written_elsewhere: HashSet<u64>,
+}
+
+impl UnderWay {
+    /// All replies are there.
+    pub fn clear(&mut self) {
+        self.read_here.clear();
+        self.written_elsewhere.clear();
+    }
+}
+
+/// Begins a command that does not run here and at once. `None`: it does.
+pub(super) fn start(
+    ctx: &mut Ctx<'_>,
+    coordinator: &Arc<Coordinator>,
+    spec: &'static Spec,
+    args: Args<'_>,
+) -> Option<Later> {
+    let who = Who::of(ctx);
+    let node = Arc::clone(ctx.node);
+    match spec.name {
+        "explain" if spec.parent == "ringwood" => {
+            return Some(super::operator::explain_in_cluster(ctx, &who, args.at(2)));
+        }
+        "watch" => return Some(super::transactions::watch_in_cluster(ctx, who, args)),
+        _ => {}
+    }
+    if !needs_cluster(spec) {
+        return None;
+    }
+    if !coordinator.cluster().has_joined() {
+        return Some(at_once(who, Error::ClusterDown));
+    }
+    let under_way = &mut ctx.session.under_way;
+    if spec.has(Flags::WRITE) {
+        for position in spec.key_positions(args.len()) {
+            let elsewhere = |key: &&[u8]| !coordinator.coordinates(key);
+            if let Some(key) = args.get(position).filter(elsewhere) {
+                under_way.written_elsewhere.insert(key_hash(key));
+            }
+        }
+    } else if spec.reads_one_key() {
+        let (key, hash) = (
+            args.at(spec.keys.0 as usize),
+            key_hash(args.at(spec.keys.0 as usize)),
+        );
+        if !under_way.written_elsewhere.contains(&hash)
+            && !coordinator.coordinates(key)
+            && coordinator.may_read(key, who.quorum)
+        {
+            under_way.read_here.insert(hash);
+            let (coordinator, work) = (Arc::clone(coordinator), Work::of(spec, args.to_owned()));
+            return Some(Box::pin(coordinate(node, coordinator, who, work)));
+        }
+    }
+    Some(begin(node, who, spec, args.to_owned()))
+}
+
+/// Whether a command is more than this node's own business.
+pub(super) fn needs_cluster(spec: &Spec) -> bool {
+    let on_keys = spec.has(Flags::READ) || spec.has(Flags::WRITE);
+    on_keys && (spec.keys.0 != 0 || everywhere::is(spec)) && spec.parent != "ringwood"
+        || spec.name == "swapdb"
+        || everywhere::is(spec)
+}
+
+pub(super) fn at_once(who: Who, error: Error) -> Later {
+    Box::pin(async move { error_reply(&who, &error) })
+}
+
+/// Runs a command wherever it belongs.
+pub(super) fn begin(node: Arc<Node>, who: Who, spec: &'static Spec, words: OwnedArgs) -> Later {
+    if spec.name == "swapdb" {
+        return at_once(
+            who,
+            Error::text("ERR SWAPDB is not allowed in cluster mode"),
+        );
+    }
+    if everywhere::is(spec) {
+        return everywhere::begin(node, who, spec, words);
+    }
+    let Some(coordinator) = node.coordinator.clone() else {
+        return at_once(who, Error::ClusterDown);
+    };
+    let args = words.as_args();
+    if spec.keys.0 == spec.keys.1 {
+        return single(node, coordinator, who, Work::of(spec, words));
+    }
+    let mut places: BTreeMap<NodeId, Vec<usize>> = BTreeMap::new();
+    for position in spec.key_positions(args.len()) {
+        let Some(key) = args.get(position) else {
+            return at_once(who, Error::Arity(spec.full_name().into()));
+        };
+        places
+            .entry(coordinator.coordinator_of(key))
+            .or_default()
+            .push(position);
+    }
+    if places.len() > 1 && spec.name == "msetnx" {
+        return at_once(who, Error::CrossSlot);
+    }
+    if places.len() > 1 && SPLIT.contains(&spec.name) && well_formed(spec, args) {
+        return Box::pin(split(node, coordinator, who, spec, words, places));
+    }
+    single(node, coordinator, who, Work::of(spec, words))
+}
+
+/// Whether a command must not begin before the others have ended: it runs at one coordinator though
+/// others coordinate some of its keys, or it writes what this node is reading by itself.
+pub(super) fn waits_for_others(
+    node: &Node,
+    session: &Session,
+    spec: &Spec,
+    args: Args<'_>,
+) -> bool {
+    let Some(coordinator) = &node.coordinator else {
+        return false;
+    };
+    let positions = spec.key_positions(args.len());
+    let mut keys = positions.iter().filter_map(|at| args.get(*at));
+    let read_here = &session.under_way.read_here;
+    if spec.has(Flags::WRITE)
+        && !read_here.is_empty()
+        && keys.clone().any(|key| read_here.contains(&key_hash(key)))
+    {
+        return true;
+    }
+    if spec.keys.1 == 1 || SPLIT.contains(&spec.name) {
+        return false;
+    }
+    let first = keys.next().map(|key| coordinator.coordinator_of(key));
+    keys.any(|key| Some(coordinator.coordinator_of(key)) != first)
+}
+
+fn well_formed(spec: &Spec, args: Args<'_>) -> bool {
+    spec.name != "mset" || args.len() % 2 == 1
+}
+
+/// Runs a transaction's commands in one go, where all its keys are in one slot and nothing but keys is
+/// concerned.
+pub(super) fn as_one(
+    node: &Arc<Node>,
+    who: &Who,
+    steps: &[(&'static Spec, OwnedArgs)],
+    watches: Vec<(Bytes, Bytes)>,
+) -> Option<Later> {
+    let coordinator = node.coordinator.clone()?;
+    let on_keys = |(spec, _): &(&Spec, OwnedArgs)| {
+        spec.keys.0 != 0 && needs_cluster(spec) && spec.name != "msetnx"
+    };
+    if steps.is_empty() || !steps.iter().all(on_keys) || !coordinator.cluster().has_joined() {
+        return None;
+    }
+    let work = Work {
+        steps: steps.iter().cloned().collect(),
+        transaction: Some(watches),
+    };
+    let watched = work.transaction.iter().flatten().map(|(key, _)| &key[..]);
+    let mut slots = work.keys().into_iter().chain(watched).map(slot_of);
+    let first = slots.next();
+    let together = slots.all(|slot| Some(slot) == first);
+    drop(slots);
+    together.then(|| single(Arc::clone(node), coordinator, who.clone(), work))
+}
+
+/// Runs work at the coordinator of its first key.
+fn single(node: Arc<Node>, coordinator: Arc<Coordinator>, who: Who, work: Work) -> Later {
+    match coordinator_elsewhere(&coordinator, &who, &work) {
+        None => Box::pin(coordinate(node, coordinator, who, work)),
+        Some(to) => Box::pin(hand_on(node, coordinator, who, work, to)),
+    }
+}
+
+fn coordinator_elsewhere(coordinator: &Coordinator, who: &Who, work: &Work) -> Option<NodeId> {
+    let (spec, words) = &work.steps[0];
+    let args = words.as_args();
+    let first = spec.key_positions(args.len())[0];
+    let to = coordinator.coordinator_of(args.at(first));
+    (to != coordinator.cluster().me() && who.hops > 0).then_some(to)
+}
+
+/// Has another node do the work, or this one when it is the one in the end.
+async fn hand_on(
+    node: Arc<Node>,
+    coordinator: Arc<Coordinator>,
+    who: Who,
+    work: Work,
+    mut to: NodeId,
+) -> BytesMut {
+    for _ in 0..=MAX_HOPS {
+        // The other node waits for its own quorum first.
+        let patience = who.patience(coordinator.within() * 2);
+        if patience.is_zero() {
+            return quorum_reply(&node, &who, QuorumError::TooLate);
+        }
+        let command = Command {
+            events: coordinator.cluster().events(),
+            hops: who.hops - 1,
+            db: who.db,
+            protocol: if who.protocol == Protocol::Resp3 {
+                3
+            } else {
+                2
+            },
+            r: who.quorum.r.unwrap_or(0),
+            w: who.quorum.w.unwrap_or(0),
+            patience_ms: patience.as_millis() as u64,
+            steps: work
+                .steps
+                .iter()
+                .map(|(_, words)| words.to_wire())
+                .collect(),
+            transaction: work.transaction.clone(),
+            own: work.own_writes(&who),
+        };
+        match coordinator.forward(to, command, work.may_repeat()).await {
+            Ok(Forwarded::Reply { reply, wrote }) => {
+                for write in wrote {
+                    who.own.note(write);
+                }
+                return BytesMut::from(reply);
+            }
+            Ok(Forwarded::Elsewhere) => {}
+            Err(error) => return quorum_reply(&node, &who, error),
+        }
+        match coordinator_elsewhere(&coordinator, &who, &work) {
+            Some(next) => to = next,
+            None => break,
+        }
+    }
+    let here: Later = Box::pin(coordinate(node, coordinator, who, work));
+    here.await
+}
+
+pub(super) fn error_reply(who: &Who, error: &Error) -> BytesMut {
+    let mut reply = Reply::default();
+    reply.set_protocol(who.protocol);
+    reply.error(&error.to_string());
+    std::mem::take(reply.buffer())
+}
+
+fn quorum_reply(node: &Node, who: &Who, error: QuorumError) -> BytesMut {
+    let error = Error::from(error);
+    node.stats.count_error(&error);
+    error_reply(who, &error)
+}
+
+/// Runs a command that another node has sent, and says what it has written.
+pub(super) fn forwarded(
+    node: &Arc<Node>,
+    mut command: Command,
+    age: Duration,
+) -> (Later, Arc<Own>) {
+    let protocol = if command.protocol == 3 {
+        Protocol::Resp3
+    } else {
+        Protocol::Resp2
+    };
+    let own = Arc::new(Own::default());
+    for write in std::mem::take(&mut command.own) {
+        own.note(write);
+    }
+    let who = Who {
+        db: command.db.min(crate::replica::DATABASES - 1),
+        protocol,
+        quorum: Asked {
+            r: Some(command.r).filter(|r| *r > 0),
+            w: Some(command.w).filter(|w| *w > 0),
+        },
+        hops: command.hops.min(MAX_HOPS),
+        own: Arc::clone(&own),
+        until: Some(
+            Instant::now() + Duration::from_millis(command.patience_ms).saturating_sub(age),
+        ),
+    };
+    let Command {
+        steps, transaction, ..
+    } = command;
+    (run_forwarded(node, who, steps, transaction), own)
+}
+
+fn run_forwarded(
+    node: &Arc<Node>,
+    who: Who,
+    steps: SmallVec<[Bytes; 1]>,
+    transaction: Option<Vec<(Bytes, Bytes)>>,
+) -> Later {
+    let Some(coordinator) = node.coordinator.clone() else {
+        return at_once(who, Error::ClusterDown);
+    };
+    let step = |raw: Bytes| {
+        let words = OwnedArgs::from_wire(raw).ok()?;
+        let args = words.as_args();
+        let spec = table::find(args)?;
+        let fits = spec.keys.0 != 0 && super::arity_fits(spec, args);
+        fits.then_some((spec, words))
+    };
+    let known: Option<SmallVec<_>> = steps.into_iter().map(step).collect();
+    match known.filter(|steps| steps.len() == 1 || !steps.is_empty() && transaction.is_some()) {
+        Some(steps) => {
+            let work = Work { steps, transaction };
+            single(Arc::clone(node), coordinator, who, work)
+        }
+        None => at_once(who, Error::Syntax),
+    }
+}
