@@ -22,14 +22,16 @@ fn long_id(id: NodeId) -> String {
     format!("{:040x}", id.0)
 }
 
-/// Slots with the same owners: first, last, and the owners in rank order.
+/// Slots with the same owners: first, last, and the owners in rank order, those that answer before
+/// the others: the first coordinates.
 fn ranges(cluster: &Cluster) -> Vec<(u16, u16, Vec<NodeId>)> {
     let count = cluster.options().partitions.count();
     let width = SLOTS / count;
     let mut ranges: Vec<(u16, u16, Vec<NodeId>)> = Vec::new();
     for partition in 0..count {
         let (first, last) = (partition * width, partition * width + width - 1);
-        let owners = cluster.owners(partition);
+        let mut owners = cluster.owners(partition);
+        owners.sort_by_key(|owner| !cluster.answers(*owner));
         match ranges.last_mut() {
             Some((_, end, same)) if *same == owners => *end = last,
             _ => ranges.push((first, last, owners)),

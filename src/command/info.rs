@@ -319,4 +319,16 @@ fn ringwood(ctx: &Ctx<'_>, out: &mut String) {
         "disk_full",
         u8::from(replica.store().usage().disk_full),
     );
+    if let Some(coordinator) = &ctx.node.coordinator {
+        let counters = coordinator.counters();
+        let load = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
+        let (hint_bytes, hints_refused) = replica.hint_usage();
+        line(out, "forwarded_commands", load(&counters.forwarded));
+        line(out, "quorum_reads", load(&counters.reads));
+        line(out, "hedged_reads", load(&counters.hedged_reads));
+        line(out, "read_repairs", load(&counters.read_repairs));
+        line(out, "rewrites", load(&counters.rewrites));
+        line(out, "hint_bytes", hint_bytes);
+        line(out, "hints_refused", hints_refused);
+    }
 }

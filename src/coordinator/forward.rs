@@ -1,5 +1,6 @@
 //! Sending a command to the node that coordinates its key.
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -32,6 +33,7 @@ impl Coordinator {
         command: Command,
         again: bool,
     ) -> impl Future<Output = Result<Forwarded, QuorumError>> + Send + use<> {
+        self.counters.forwarded.fetch_add(1, Ordering::Relaxed);
         let patience = Duration::from_millis(command.patience_ms);
         let body = encode(&Request::Forward(command));
         let call = self.cluster.peers().call(to, body, patience);

@@ -106,6 +106,8 @@ pub struct Coordinator {
 /// Counters for INFO.
 #[derive(Debug, Default)]
 pub struct Counters {
+    /// Commands that were sent to the node that coordinates them.
+    pub forwarded: AtomicU64,
     /// Reads that looked at other nodes' copies, or might have.
     pub reads: AtomicU64,
     /// Reads that asked one more owner because the first were slow.

@@ -1,12 +1,14 @@
 #!/bin/sh
-# Runs the client scripts against a server: run.sh HOST PORT [--ringwood]
+# Runs the client scripts against a server: run.sh HOST PORT [--ringwood | --cluster]
 #
+# With --cluster the server is one of three nodes on 127.0.0.1 to 127.0.0.3 with the same port, and the
+# cluster-aware clients are run.
 # All databases of that server are emptied. The pinned libraries go into $CLIENTS_CACHE (default:
 # target/clients of the repository) once. CLIENTS_RUST=1 also builds and runs redis_rs.
 set -eu
 
 if [ $# -lt 2 ]; then
-    echo "usage: $0 HOST PORT [--ringwood]" >&2
+    echo "usage: $0 HOST PORT [--ringwood | --cluster]" >&2
     exit 2
 fi
 here=$(CDPATH='' cd -- "$(dirname -- "$0")" && pwd)
@@ -44,14 +46,25 @@ run() {
     failed=$((failed + ${counts#* }))
 }
 
-run redis_py "$cache/venv/bin/python" "$here/redis_py.py" "$@"
-run django_cache "$cache/venv/bin/python" "$here/django_cache.py" "$@"
-run ioredis node "$cache/node/ioredis.mjs" "$@"
-run node_redis node "$cache/node/node_redis.mjs" "$@"
-run connect_redis node "$cache/node/connect_redis.mjs" "$@"
-if [ "${CLIENTS_RUST:-0}" = 1 ]; then
-    run redis_rs env CARGO_TARGET_DIR="$cache/rust" \
-        cargo run --quiet --release --manifest-path "$here/redis_rs/Cargo.toml" -- "$@"
+rust() {
+    name=$1
+    shift
+    if [ "${CLIENTS_RUST:-0}" = 1 ]; then
+        run "$name" env CARGO_TARGET_DIR="$cache/rust" cargo run --quiet --release \
+            --manifest-path "$here/redis_rs/Cargo.toml" --bin "$name" -- "$@"
+    fi
+}
+if [ "${3:-}" = --cluster ]; then
+    run redis_py_cluster "$cache/venv/bin/python" "$here/redis_py_cluster.py" "$1" "$2"
+    run ioredis_cluster node "$cache/node/ioredis_cluster.mjs" "$1" "$2"
+    rust redis_rs_cluster "$1" "$2"
+else
+    run redis_py "$cache/venv/bin/python" "$here/redis_py.py" "$@"
+    run django_cache "$cache/venv/bin/python" "$here/django_cache.py" "$@"
+    run ioredis node "$cache/node/ioredis.mjs" "$@"
+    run node_redis node "$cache/node/node_redis.mjs" "$@"
+    run connect_redis node "$cache/node/connect_redis.mjs" "$@"
+    rust redis_rs "$@"
 fi
 
 echo "clients: $passed passed, $failed failed"
