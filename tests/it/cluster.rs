@@ -440,21 +440,24 @@ fn nodes_meet_and_clusters_do_not_merge() {
         "+OK\r\n"
     );
     assert_eq!(one.call(&["SET", "k", "1"]), "+OK\r\n");
-    // The empty one joins whichever is asked.
-    let port = |server: &Server| server.address.port().to_string();
-    let met = b
-        .connect()
-        .call(&["CLUSTER", "MEET", "127.0.0.1", &port(&a), &a_peer]);
-    assert_eq!(met, "+OK\r\n");
-    let met = one.call(&["CLUSTER", "MEET", "127.0.0.1", &port(&c), &c_peer]);
-    assert_eq!(met, "+OK\r\n");
+    // The empty one joins whichever is asked; a node that is only just starting refuses connections.
+    let meet = |asked: &Server, other: &Server, peer_port: &str| {
+        let port = other.address.port().to_string();
+        eventually("they meet", || {
+            let words = ["CLUSTER", "MEET", "127.0.0.1", &port, peer_port];
+            asked.connect().call(&words) == "+OK\r\n"
+        });
+    };
+    meet(&b, &a, &a_peer);
+    meet(&a, &c, &c_peer);
     for server in [&a, &b, &c] {
         eventually("all three know each other", || {
             let info = server.connect().call(&["CLUSTER", "INFO"]);
             info.contains("cluster_known_nodes:3\r\ncluster_answering_nodes:3\r\n")
         });
     }
-    assert_eq!(c.connect().call(&["GET", "k"]), "$1\r\n1\r\n");
+    assert_eq!(b.connect().call(&["SET", "k", "2"]), "+OK\r\n");
+    assert_eq!(c.connect().call(&["GET", "k"]), "$1\r\n2\r\n");
     // Who has keys of his own stays alone.
     let mut other = d.connect();
     other.call(&["CLIENT", "QUORUM", "R", "1", "W", "1"]);
@@ -521,12 +524,10 @@ fn cluster_aware_clients_learn_who_coordinates() {
         ":5474\r\n"
     );
     assert_eq!(call(&cluster, 0, &["SET", "{user}x", "1"]), "+OK\r\n");
-    assert_eq!(
-        call(&cluster, 1, &["CLUSTER", "COUNTKEYSINSLOT", "5474"]),
-        ":1\r\n"
-    );
-    assert_eq!(
-        call(&cluster, 2, &["CLUSTER", "GETKEYSINSLOT", "5474", "10"]),
-        "*1\r\n$7\r\n{user}x\r\n"
-    );
+    eventually("the second owner counts it", || {
+        call(&cluster, 1, &["CLUSTER", "COUNTKEYSINSLOT", "5474"]) == ":1\r\n"
+    });
+    eventually("the third owner has it too", || {
+        call(&cluster, 2, &["CLUSTER", "GETKEYSINSLOT", "5474", "10"]) == "*1\r\n$7\r\n{user}x\r\n"
+    });
 }
