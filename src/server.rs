@@ -270,12 +270,17 @@ async fn be_member(node: &Arc<Node>, member: Option<Member>) {
         return std::future::pending().await;
     };
     let cluster = coordinator.cluster();
+    let hints_a_second = node.config.number("hint-rate") as u32;
     tracing::info!(id = %cluster.me(), peer_port = listener.port(), "a member of a cluster");
     tokio::join!(
         listener.serve(Arc::new(PeerHandler(Arc::clone(node)))),
         background::gossip(Arc::clone(cluster), seeds, random_u64),
         coordinator.hedge_reads(),
-        background::hand_over_hints(Arc::clone(cluster), Arc::clone(&node.replica)),
+        background::hand_over_hints(
+            Arc::clone(cluster),
+            Arc::clone(&node.replica),
+            hints_a_second
+        ),
         write_notes(Arc::clone(cluster), Arc::clone(&node.replica)),
     );
 }

@@ -244,6 +244,12 @@ pub static DIRECTIVES: &[Directive] = &[
         "Bytes kept for members that do not answer; beyond it nothing more is.",
     ),
     fixed(
+        "hint-rate",
+        "20000",
+        Kind::Number(1, 1_000_000_000),
+        "Hints a second that are handed to a member that is back.",
+    ),
+    fixed(
         "hint-max-age",
         "43200",
         Kind::Number(1, MAX),

@@ -276,8 +276,11 @@ impl World {
                 disk.commit();
             }
         });
-        let handing =
-            ringwood::background::hand_over_hints(Arc::clone(&cluster), Arc::clone(&replica));
+        let handing = ringwood::background::hand_over_hints(
+            Arc::clone(&cluster),
+            Arc::clone(&replica),
+            1_000,
+        );
         tasks.spawn(clock.rule(handing));
         tasks.spawn(clock.rule(async move { hedging.hedge_reads().await }));
         place.running = Some(Running {
