@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
 
 use parking_lot::{Mutex, RwLock};
-use tokio::sync::Notify;
+use tokio::sync::{Mutex as AsyncMutex, MutexGuard, Notify};
 use tokio::time::Instant;
 
 use crate::logic::codec::{DecodeError, Reader, put_bytes, put_varint};
@@ -63,6 +63,31 @@ pub struct Cluster {
     detectors: Mutex<BTreeMap<NodeId, Opinion>>,
     started: Instant,
     changed: Notify,
+    joining: AsyncMutex<()>,
+}
+
+/// An attempt to join a cluster; what was before is restored when it is given up.
+pub struct Joining<'a> {
+    cluster: &'a Cluster,
+    before: u64,
+    _alone: MutexGuard<'a, ()>,
+}
+
+impl Joining<'_> {
+    /// The cluster has taken this node in.
+    pub fn succeed(mut self, cluster: u64, members: Vec<Member>) {
+        self.before = 0;
+        self.cluster.identity.write().cluster = cluster;
+        self.cluster.change(|membership| membership.learn(members));
+    }
+}
+
+impl Drop for Joining<'_> {
+    fn drop(&mut self) {
+        if self.before != 0 {
+            self.cluster.found(self.before);
+        }
+    }
 }
 
 /// What this node thinks of another.
@@ -158,6 +183,7 @@ impl Cluster {
             detectors: Mutex::default(),
             started: Instant::now(),
             changed: Notify::new(),
+            joining: AsyncMutex::default(),
         };
         cluster.connect();
         Arc::new(cluster)
@@ -249,16 +275,22 @@ impl Cluster {
         self.change(|membership| membership.describe(|me| me.joined = 1));
     }
 
-    /// Gives up the cluster that this node alone has made.
-    pub fn leave_own(&self) {
-        self.identity.write().cluster = 0;
-        self.change(|membership| membership.describe(|me| me.joined = 0));
-    }
-
-    /// Becomes a member of a cluster that has taken this node in.
-    pub fn belong(&self, cluster: u64, members: Vec<Member>) {
-        self.identity.write().cluster = cluster;
-        self.change(|membership| membership.learn(members));
+    /// Begins to join another cluster: gives up the one that this node alone has made, where that is
+    /// `allowed`. `None` where it is not, and while another attempt is under way.
+    pub fn begin_joining(&self, allowed: bool) -> Option<Joining<'_>> {
+        let alone = self.joining.try_lock().ok()?;
+        if self.has_joined() && !allowed {
+            return None;
+        }
+        let before = std::mem::take(&mut self.identity.write().cluster);
+        if before != 0 {
+            self.change(|membership| membership.describe(|me| me.joined = 0));
+        }
+        Some(Joining {
+            cluster: self,
+            before,
+            _alone: alone,
+        })
     }
 
     /// Waits until there is something new to write down.
@@ -292,6 +324,10 @@ impl Cluster {
     pub fn failed(&self, id: NodeId, error: CallError) {
         let now_ms = self.now_ms();
         tracing::debug!(node = %self.name_of(id), %error, "did not answer");
+        if error == CallError::TooMuch {
+            // That is no fault of its own.
+            return;
+        }
         let threshold = self.options.phi_threshold;
         let mut detectors = self.detectors.lock();
         detectors

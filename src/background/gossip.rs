@@ -72,6 +72,10 @@ async fn join(cluster: &Cluster, seeds: &[String], chance: u64) {
     let mut complained = false;
     while !cluster.has_joined() {
         for seed in seeds.iter().filter(|seed| **seed != me.peer_address) {
+            // It may be joining another way at the same time.
+            let Some(joining) = cluster.begin_joining(false) else {
+                break;
+            };
             let request = Request::Join(me.clone());
             match cluster.peers().call_address(seed, &request, WITHIN).await {
                 Ok((
@@ -82,7 +86,7 @@ async fn join(cluster: &Cluster, seeds: &[String], chance: u64) {
                     },
                 )) => {
                     tracing::info!(%seed, members = members.len(), "joined the cluster");
-                    cluster.belong(id, members);
+                    joining.succeed(id, members);
                     return;
                 }
                 Ok((_, Response::Refused(reason))) if !complained => {

@@ -15,7 +15,7 @@ use crate::logic::placement::NodeId;
 use crate::logic::row;
 use crate::peer::encode;
 use crate::peer::message::{Request, Response, WireKey};
-use crate::replica::{DATABASES, Hint, Key, Replica, ReplicaError};
+use crate::replica::{DATABASES, Hint, HintPass, Key, Replica, ReplicaError};
 
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 /// A node that did not take what it was sent is left alone for twice as long every time.
@@ -29,56 +29,79 @@ const BATCH: usize = 256;
 struct Progress {
     /// Whether it has every floor since it answers.
     has_floors: bool,
+    /// How far the pass over its hints has come.
+    pass: Option<HintPass>,
+    /// How many it took in this pass.
+    sent: usize,
     /// Not before.
     next: Instant,
     pause: Duration,
+}
+
+impl Progress {
+    fn new() -> Self {
+        Self {
+            has_floors: false,
+            pass: None,
+            sent: 0,
+            next: Instant::now(),
+            pause: LOOK_EVERY,
+        }
+    }
 }
 
 /// Hands hints over, at most so many a second to each node, until it is dropped.
 pub async fn hand_over_hints(cluster: Arc<Cluster>, replica: Arc<Replica>, a_second: u32) {
     let mut by_node: BTreeMap<NodeId, Progress> = BTreeMap::new();
     loop {
-        tokio::time::sleep(LOOK_EVERY).await;
+        let next = by_node.values().filter(|progress| progress.pass.is_some());
+        let next = next.map(|progress| progress.next).min();
+        let look = Instant::now() + LOOK_EVERY;
+        tokio::time::sleep_until(next.map_or(look, |next| next.min(look))).await;
         let me = cluster.me();
-        for member in cluster.members().into_iter().filter(|m| m.id != me) {
-            if !cluster.answers(member.id) {
-                by_node.remove(&member.id);
-                continue;
-            }
-            let now = Instant::now();
-            let progress = by_node.entry(member.id).or_insert(Progress {
-                has_floors: false,
-                next: now,
-                pause: LOOK_EVERY,
-            });
-            if progress.next > now {
-                continue;
-            }
+        let others = cluster.members().into_iter().filter(|m| m.id != me);
+        let (there, gone): (Vec<_>, Vec<_>) = others.partition(|m| cluster.answers(m.id));
+        for member in gone {
+            by_node.remove(&member.id);
+        }
+        // Floors first: what was flushed must not come back with the hints of somebody else.
+        for member in &there {
+            let progress = by_node.entry(member.id).or_insert_with(Progress::new);
             if !progress.has_floors {
                 progress.has_floors = send_floors(&cluster, &replica, member.id).await;
             }
-            let all_taken = match hand_over(&cluster, &replica, member.id, a_second).await {
-                Ok((sent, all_taken)) => {
-                    if sent > 0 {
-                        tracing::info!(to = %member.name, sent, "hints handed over");
-                    }
-                    all_taken
+        }
+        // Then a batch to each, so that one who missed much does not hold up the others.
+        for member in &there {
+            let progress = by_node.entry(member.id).or_insert_with(Progress::new);
+            if progress.next > Instant::now() {
+                continue;
+            }
+            let begun = Instant::now();
+            match hand_over(&cluster, &replica, member.id, progress).await {
+                Ok(true) => {
+                    progress.pause = LOOK_EVERY;
+                    let least = Duration::from_secs(1) * BATCH as u32 / a_second.max(1);
+                    progress.next = begun + least;
                 }
+                Ok(false) => wait_longer(progress),
                 Err(error) => {
                     tracing::warn!(to = %member.name, %error, "handing hints over waits");
-                    false
+                    wait_longer(progress);
                 }
-            };
-            progress.pause = if all_taken {
-                LOOK_EVERY
-            } else {
-                (progress.pause * 2).min(LONGEST_PAUSE)
-            };
-            if !all_taken {
-                progress.next = Instant::now() + progress.pause;
+            }
+            if progress.pass.is_none() && progress.sent > 0 {
+                tracing::info!(to = %member.name, sent = progress.sent, "hints handed over");
+                progress.sent = 0;
             }
         }
     }
+}
+
+fn wait_longer(progress: &mut Progress) {
+    progress.pass = None;
+    progress.pause = (progress.pause * 2).min(LONGEST_PAUSE);
+    progress.next = Instant::now() + progress.pause;
 }
 
 /// A node that was away may have missed a flush; whether it has all floors now.
@@ -101,42 +124,39 @@ async fn send_floors(cluster: &Cluster, replica: &Replica, to: NodeId) -> bool {
     true
 }
 
-/// Sends what is kept for a node; returns how much it took, and whether that was all it was sent.
+/// Sends a batch of what is kept for a node; whether it took all of it. At the end the pass is over.
 async fn hand_over(
     cluster: &Cluster,
     replica: &Replica,
     to: NodeId,
-    a_second: u32,
-) -> Result<(usize, bool), ReplicaError> {
-    let mut sent = 0;
+    progress: &mut Progress,
+) -> Result<bool, ReplicaError> {
     if !replica.hint_counts().iter().any(|(node, _)| *node == to) {
-        return Ok((sent, true));
+        progress.pass = None;
+        return Ok(true);
     }
-    let mut pass = replica.begin_hints(to);
-    loop {
-        replica.settled().await;
-        let hints = replica.next_hints(to, &mut pass, BATCH)?;
-        if hints.is_empty() {
-            return Ok((sent, true));
-        }
-        let begun = Instant::now();
-        let taken = join_all(hints.iter().map(|hint| send(cluster, replica, to, hint))).await;
-        let mut refused = false;
-        for (hint, object) in hints.iter().zip(taken) {
-            let Some(object) = object? else {
-                refused = true;
-                continue;
-            };
-            let owned = cluster.owns(cluster.route(&hint.name));
-            replica.delivered(to, hint, &object, owned)?;
-            sent += 1;
-        }
-        if refused {
-            return Ok((sent, false));
-        }
-        let least = Duration::from_secs(1) * hints.len() as u32 / a_second.max(1);
-        tokio::time::sleep_until(begun + least).await;
+    let mut pass = match progress.pass.take() {
+        Some(pass) => pass,
+        None => replica.begin_hints(to),
+    };
+    replica.settled().await;
+    let hints = replica.next_hints(to, &mut pass, BATCH)?;
+    if hints.is_empty() {
+        return Ok(true);
     }
+    let taken = join_all(hints.iter().map(|hint| send(cluster, replica, to, hint))).await;
+    let mut all_taken = true;
+    for (hint, object) in hints.iter().zip(taken) {
+        let Some(object) = object? else {
+            all_taken = false;
+            continue;
+        };
+        let owned = cluster.owns(cluster.route(&hint.name));
+        replica.delivered(to, hint, &object, owned)?;
+        progress.sent += 1;
+    }
+    progress.pass = Some(pass);
+    Ok(all_taken)
 }
 
 /// Sends one object; `None` when it was not taken.

@@ -72,12 +72,13 @@ fn may_join(node: &Node, cluster: &Cluster) -> Result<(), String> {
 }
 
 async fn join_through(cluster: &Cluster, address: &str) -> Result<(), String> {
-    let before = cluster.identity().cluster;
-    cluster.leave_own();
+    let Some(joining) = cluster.begin_joining(true) else {
+        return Err("the node is joining a cluster already".to_owned());
+    };
     let me = cluster.with_membership(|membership| membership.me().clone());
     let join = Request::Join(me);
     let asked = cluster.peers().call_address(address, &join, WITHIN);
-    let reason = match asked.await {
+    match asked.await {
         Ok((
             _,
             Response::Welcome {
@@ -86,17 +87,13 @@ async fn join_through(cluster: &Cluster, address: &str) -> Result<(), String> {
             },
         )) => {
             tracing::info!(%address, members = members.len(), "joined the cluster");
-            cluster.belong(id, members);
-            return Ok(());
+            joining.succeed(id, members);
+            Ok(())
         }
-        Ok((_, Response::Refused(reason))) => reason,
-        Ok(_) => "the other node sent something that was not asked for".to_owned(),
-        Err(error) => format!("{address}: {error}"),
-    };
-    if before != 0 {
-        cluster.found(before);
+        Ok((_, Response::Refused(reason))) => Err(reason),
+        Ok(_) => Err("the other node sent something that was not asked for".to_owned()),
+        Err(error) => Err(format!("{address}: {error}")),
     }
-    Err(reason)
 }
 
 /// Asks a node that is alone to join this one's cluster.

@@ -46,20 +46,30 @@ pub(super) struct Arrived {
     pub(super) body: BytesMut,
 }
 
-/// How long frames take, by two clocks of which nothing is known but that they run.
+/// How long frames take, by two clocks of which nothing is known but that they run, about as fast.
 #[derive(Debug, Default)]
 struct Ages {
     first: Option<u32>,
-    /// The quickest, relative to the first, in milliseconds.
-    quickest: i32,
+    /// The quickest in this stretch of time and in the one before, relative to the first, in
+    /// milliseconds: clocks drift apart.
+    quickest: [i32; 2],
+    stretch_began_ms: u32,
 }
+
+/// The stretch of time in which clocks do not drift apart by anything that matters.
+const STRETCH_MS: u32 = 30_000;
 
 impl Ages {
     fn of(&mut self, sent_ms: u32, now_ms: u32) -> Duration {
         let took = now_ms.wrapping_sub(sent_ms);
         let relative = took.wrapping_sub(*self.first.get_or_insert(took)) as i32;
-        self.quickest = self.quickest.min(relative);
-        Duration::from_millis(u64::from(relative.abs_diff(self.quickest)))
+        if now_ms.wrapping_sub(self.stretch_began_ms) > STRETCH_MS {
+            self.stretch_began_ms = now_ms;
+            self.quickest = [relative, self.quickest[0]];
+        }
+        self.quickest[0] = self.quickest[0].min(relative);
+        let quickest = self.quickest[0].min(self.quickest[1]);
+        Duration::from_millis(u64::from(relative.abs_diff(quickest)))
     }
 }
 
@@ -147,5 +157,10 @@ mod tests {
         assert_eq!(age(20, 1_020), 0, "quicker than the first");
         assert_eq!(age(30, 4_030), 3_000);
         assert_eq!(age(40, 1_046), 6);
+        // Clocks that drift apart by a millisecond in ten seconds, for a day.
+        for n in 1..8_640 {
+            let sent_ms = n * 10_000;
+            assert!(age(sent_ms, sent_ms + 1_000 + n) <= 10, "{n}");
+        }
     }
 }

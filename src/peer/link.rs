@@ -46,9 +46,12 @@ const USER_TIMEOUT: Duration = Duration::from_secs(10);
 /// Why there is no answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum CallError {
-    /// There is no connection, or its queue is full. Nothing was sent.
+    /// There is no connection. Nothing was sent.
     #[error("the node is unreachable")]
     Unreachable,
+    /// The request is too long for a frame, or too much waits for the node. Nothing was sent.
+    #[error("too much is to be sent")]
+    TooMuch,
     /// The connection broke. The request may have been done.
     #[error("the connection broke")]
     Lost,
@@ -60,7 +63,7 @@ pub enum CallError {
 impl CallError {
     /// Whether the other node certainly did nothing.
     pub fn nothing_done(self) -> bool {
-        self == CallError::Unreachable
+        matches!(self, CallError::Unreachable | CallError::TooMuch)
     }
 }
 
@@ -143,12 +146,9 @@ impl Peers for Links {
 
     fn ask(&self, to: NodeId, body: Bytes, within: Duration, done: Done) {
         let link = self.by_node.get(&to).map(|link| Arc::clone(&link));
-        let refused = match link {
+        match link {
             Some(link) => link.begin(body, within, done),
-            None => Some(done),
-        };
-        if let Some(done) = refused {
-            done(Err(CallError::Unreachable));
+            None => done(Err(CallError::Unreachable)),
         }
     }
 
@@ -183,13 +183,15 @@ impl Peers for Links {
 }
 
 impl Link {
-    /// Queues a request; `done` comes back when the node is unreachable or too much waits for it.
-    fn begin(&self, body: Bytes, within: Duration, done: Done) -> Option<Done> {
-        if self.state.load(Ordering::Acquire) == DOWN
-            || body.len() > frame::MAX_BODY
+    /// Queues a request.
+    fn begin(&self, body: Bytes, within: Duration, done: Done) {
+        if self.state.load(Ordering::Acquire) == DOWN {
+            return done(Err(CallError::Unreachable));
+        }
+        if body.len() > frame::MAX_BODY
             || self.queued_bytes.load(Ordering::Relaxed) > MAX_QUEUED_BYTES
         {
-            return Some(done);
+            return done(Err(CallError::TooMuch));
         }
         let id = self.next_id.fetch_add(1, Ordering::Relaxed);
         let len = body.len();
@@ -199,13 +201,18 @@ impl Link {
         self.queued_bytes.fetch_add(len, Ordering::Relaxed);
         if self.queue.try_send(Outgoing { id, body }).is_err() {
             self.queued_bytes.fetch_sub(len, Ordering::Relaxed);
-            return self.forget(id);
+            if let Some(done) = self.forget(id) {
+                done(Err(CallError::TooMuch));
+            }
+            return;
         }
-        // Between the look at the state and the insertion the link may have gone down.
-        if self.state.load(Ordering::Acquire) == DOWN {
-            return self.forget(id);
+        // Between the look at the state and the insertion the link may have gone down, and may have
+        // sent it before.
+        if self.state.load(Ordering::Acquire) == DOWN
+            && let Some(done) = self.forget(id)
+        {
+            done(Err(CallError::Lost));
         }
-        None
     }
 
     fn forget(&self, id: u64) -> Option<Done> {

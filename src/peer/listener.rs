@@ -21,6 +21,8 @@ const MAX_CONNECTIONS: usize = 4_096;
 /// Requests of one node that are being answered at a time; beyond it nothing more is read from it.
 const MAX_IN_FLIGHT: usize = 4_096;
 const WRITE_BYTES: usize = 256 << 10;
+/// Answers that gather while one write goes on; beyond it nothing more is answered.
+const MAX_UNSENT_BYTES: usize = 64 << 20;
 
 /// The socket on which other nodes ask.
 #[derive(Debug)]
@@ -134,11 +136,25 @@ async fn answer_all(
                 None
             };
         }
-        if !out.is_empty() {
-            writer.write_all(&out).await?;
-            out.clear();
-            out.shrink_to(WRITE_BYTES);
+        // What comes meanwhile goes on: somebody may wait for what it holds.
+        while !out.is_empty() {
+            let (mut sent, mut next) = (0, Vec::new());
+            while sent < out.len() {
+                let room = next.len() < MAX_UNSENT_BYTES && !coming.is_empty();
+                tokio::select! {
+                    biased;
+                    written = writer.write(&out[sent..]) => match written? {
+                        0 => return Err(io::ErrorKind::WriteZero.into()),
+                        written => sent += written,
+                    },
+                    Some((id, response)) = coming.next(), if room => {
+                        put(&mut next, id, &response);
+                    }
+                }
+            }
+            out = next;
         }
+        out.shrink_to(WRITE_BYTES);
     }
 }
 
