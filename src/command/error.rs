@@ -152,7 +152,7 @@ impl From<ReplicaError> for Error {
 impl From<QuorumError> for Error {
     fn from(error: QuorumError) -> Self {
         match error {
-            QuorumError::Unreachable { .. } => Error::NoReplicas(error),
+            QuorumError::Unreachable { .. } | QuorumError::TooMuch => Error::NoReplicas(error),
             _ => Error::NoQuorum(error),
         }
     }

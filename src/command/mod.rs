@@ -73,6 +73,8 @@ pub enum After {
     Monitor,
     /// The reply is the future's; later commands may begin before it is there.
     Later(Later),
+    /// The reply is the future's, which may take long: not longer than the client is there.
+    Waiting(Later),
     /// Runs a transaction's commands with [`step`], each to its end.
     Exec(Exec),
 }

@@ -43,6 +43,10 @@ impl Key {
     fn is(&self, db: u8, name: &[u8]) -> bool {
         self.db == db && self.name == name
     }
+
+    fn is_recent(&self) -> bool {
+        self.noted.elapsed() < REMEMBERED
+    }
 }
 
 fn hash(db: u8, name: &[u8]) -> u64 {
@@ -91,7 +95,7 @@ impl Own {
             return OwnWrites::new();
         }
         let key = latest.by_key.get(&hash(db, name));
-        match key.filter(|key| key.is(db, name) && key.noted.elapsed() < REMEMBERED) {
+        match key.filter(|key| key.is(db, name) && key.is_recent()) {
             Some(key) => key.writes.clone(),
             None => OwnWrites::new(),
         }
@@ -101,7 +105,8 @@ impl Own {
     pub fn all(&self) -> Vec<Wrote> {
         let latest = self.0.lock();
         let mut all = Vec::new();
-        for key in latest.by_key.values() {
+        let recent = latest.by_key.values().filter(|key| key.is_recent());
+        for key in recent {
             all.extend(key.writes.iter().map(|(dot, at)| Wrote {
                 db: key.db,
                 name: key.name.clone(),
@@ -151,6 +156,7 @@ mod tests {
         assert_eq!(own.all().len(), 3);
         tokio::time::advance(REMEMBERED).await;
         assert!(dots(&own, "k").is_empty());
+        assert!(own.all().is_empty());
     }
 
     #[tokio::test]

@@ -181,7 +181,7 @@ fn wait_in_cluster(ctx: &mut Ctx<'_>, wanted: Wanted) -> bool {
         return false;
     }
     let client = Arc::clone(&ctx.session.client);
-    ctx.after = After::Later(wait::begin(ctx.node, Who::of(ctx), client, wanted));
+    ctx.after = After::Waiting(wait::begin(ctx.node, Who::of(ctx), client, wanted));
     true
 }
 

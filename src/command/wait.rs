@@ -16,9 +16,10 @@ use crate::net::resp::Reply;
 use crate::peer::encode;
 use crate::peer::message::{Request, Response, Wrote};
 
-/// How often the owners are asked again.
-const ASK_EVERY: Duration = Duration::from_millis(10);
-/// A timeout of 0 waits no longer: the client may be gone.
+/// The owners are asked again after so long, then after twice as long, and so on.
+const FIRST_PAUSE: Duration = Duration::from_millis(5);
+const LONGEST_PAUSE: Duration = Duration::from_millis(500);
+/// A timeout of 0 waits no longer.
 const LONGEST: Duration = Duration::from_hours(1);
 
 /// What a client waits for.
@@ -35,6 +36,7 @@ pub(super) fn begin(node: &Arc<Node>, who: Who, client: Arc<Client>, wanted: Wan
     let node = Arc::clone(node);
     Box::pin(async move {
         let until = Instant::now() + wanted.timeout.unwrap_or(LONGEST);
+        let mut pause = FIRST_PAUSE;
         let holders = loop {
             let holders = holders(&node, &who, wanted.on_disk.is_some()).await;
             let (first, others) = (holders.min(1), holders.saturating_sub(1));
@@ -42,7 +44,8 @@ pub(super) fn begin(node: &Arc<Node>, who: Who, client: Arc<Client>, wanted: Wan
             if enough || Instant::now() >= until || client.is_killed() {
                 break holders;
             }
-            tokio::time::sleep_until(until.min(Instant::now() + ASK_EVERY)).await;
+            tokio::time::sleep_until(until.min(Instant::now() + pause)).await;
+            pause = (pause * 2).min(LONGEST_PAUSE);
         };
         let mut reply = Reply::default();
         reply.set_protocol(who.protocol);

@@ -27,12 +27,12 @@ pub enum Forwarded {
 impl Coordinator {
     /// Has another node run a command. It is on its way before this returns. `again` says whether it
     /// may run twice.
-    pub fn forward(
+    pub fn forward<F: Fn() -> bool + Send>(
         &self,
         to: NodeId,
         command: Command,
-        again: bool,
-    ) -> impl Future<Output = Result<Forwarded, QuorumError>> + Send + use<> {
+        again: F,
+    ) -> impl Future<Output = Result<Forwarded, QuorumError>> + Send + use<F> {
         self.counters.forwarded.fetch_add(1, Ordering::Relaxed);
         let patience = Duration::from_millis(command.patience_ms);
         let body = encode(&Request::Forward(command));
@@ -45,7 +45,10 @@ impl Coordinator {
                 Err(error) => {
                     cluster.failed(to, error);
                     // A request that only timed out may still run, later than what comes next.
-                    let gone = again && error == CallError::Lost;
+                    if error == CallError::TooMuch {
+                        return Err(QuorumError::TooMuch);
+                    }
+                    let gone = error == CallError::Lost && again();
                     if gone || error.nothing_done() {
                         Ok(Forwarded::Elsewhere)
                     } else {

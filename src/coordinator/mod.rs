@@ -62,6 +62,11 @@ pub enum QuorumError {
     /// The command came to its coordinator when nobody waited for it any more. Nothing was done.
     #[error("the command took too long to come here, nothing was done")]
     TooLate,
+    /// The command is too long for another node, or too much waits for it. Nothing was stored.
+    #[error(
+        "the command cannot be sent to its coordinator: too much is to be sent, nothing was stored"
+    )]
+    TooMuch,
     /// The coordinator went away while it had the write.
     #[error("the coordinator did not answer: the write may have taken effect")]
     CoordinatorLost,
@@ -176,7 +181,18 @@ impl Coordinator {
     pub fn may_read(&self, name: &[u8], asked: Asked) -> bool {
         let route = self.cluster.route(name);
         let Quorum { r, w } = self.quorum_of(name, asked);
-        r + w > route.rule.n && self.cluster.owns(route)
+        r + w.min(route.rule.w) > route.rule.n && self.cluster.owns(route)
+    }
+
+    /// Whether any two writes of a key have an owner in common: the later one meets the earlier.
+    pub fn writes_meet(&self, name: &[u8], asked: Asked) -> bool {
+        let Rule { n, w, .. } = self.cluster.options().rules.of(name);
+        2 * self.quorum_of(name, asked).w.min(w) > n
+    }
+
+    /// Whether only owners count for a key.
+    pub fn is_strict(&self, name: &[u8]) -> bool {
+        self.cluster.options().rules.of(name).strict
     }
 
     /// Whether so many members that could hold a key answer.

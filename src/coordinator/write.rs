@@ -169,6 +169,7 @@ impl Sending {
             Ok(Response::Unseen(theirs)) => {
                 if !self.write_again(&theirs) {
                     // Nobody waits for it, or it was overwritten: as it is.
+                    self.spread(&theirs);
                     return self.ask(node, hint_for, self.body(hint_for, false));
                 }
                 true
@@ -206,20 +207,29 @@ impl Sending {
             db: self.key.db,
             name: &self.key.name,
         };
-        let taken = self.coordinator.take(&self.key, theirs, None);
-        let again = taken.and_then(|_| {
-            let updated = self.coordinator.replica.update(key, |object, _| {
-                let ours = object.all_versions().find(|version| version.dot == dot);
-                let change = ours.map(|version| Change::Put(version.value.clone()));
-                (change.unwrap_or(Change::Keep), ())
+        let again = self
+            .coordinator
+            .take(&self.key, theirs, None)
+            .and_then(|_| {
+                let first = row::decode(&self.object).ok()?;
+                // What came to this node's copy since then is later, and stays.
+                let mut seen = first.context().clone();
+                seen.join(row::decode(theirs).ok()?.context());
+                let updated = self.coordinator.replica.update(key, |object, _| {
+                    let ours = object.all_versions().find(|version| version.dot == dot);
+                    let change = ours.map(|version| Change::Resolve {
+                        seen,
+                        value: Some(version.value.clone()),
+                    });
+                    (change.unwrap_or(Change::Keep), ())
+                });
+                let mut written = updated.ok()?.1?;
+                self.coordinator.replica.store().kick(written.shard);
+                let mut delta = written.delta.take()?;
+                // Who has refused the first delta must still learn what that one had overwritten.
+                delta.object.join(first);
+                Some((delta, written))
             });
-            let mut written = updated.ok()?.1?;
-            self.coordinator.replica.store().kick(written.shard);
-            let mut delta = written.delta.take()?;
-            // Who has refused the first delta must still learn what that one had overwritten.
-            delta.object.join(row::decode(&self.object).ok()?);
-            Some((delta, written))
-        });
         let rewrites = &self.coordinator.counters.rewrites;
         rewrites.fetch_add(u64::from(again.is_some()), Ordering::Relaxed);
         let Some((delta, written)) = again else {
@@ -230,6 +240,27 @@ impl Sending {
         self.coordinator
             .send(&delta, self.w, false, decided, Some(written));
         true
+    }
+
+    /// Takes in what one owner alone may have, and sends it to all: the remains of a write whose
+    /// coordinator went away.
+    fn spread(&self, theirs: &[u8]) {
+        let key = Key {
+            db: self.key.db,
+            name: &self.key.name,
+        };
+        if self.coordinator.take(&self.key, theirs, None).is_none() {
+            return;
+        }
+        if let Ok(object) = self.coordinator.replica.read(key) {
+            let all = Delta {
+                db: self.key.db,
+                name: self.key.name.clone(),
+                object: (*object).clone(),
+            };
+            let (nobody, _) = oneshot::channel();
+            self.coordinator.send(&all, 1, false, nobody, None);
+        }
     }
 
     fn keep_hint(&self, owner: NodeId) {

@@ -204,6 +204,19 @@ impl Connection {
             After::Close => self.closing = true,
             After::Sleep(duration) => tokio::time::sleep(duration).await,
             After::Later(later) => self.begin_later(later).await,
+            After::Waiting(later) => {
+                let reply = tokio::select! {
+                    biased;
+                    reply = later => Some(reply),
+                    () = gone(&self.stream) => None,
+                    () = self.session.client.over() => None,
+                };
+                match reply {
+                    Some(_) if self.silent => {}
+                    Some(reply) => self.reply.buffer().extend_from_slice(&reply),
+                    None => self.closing = true,
+                }
+            }
             After::Exec(exec) => self.run_transaction(exec).await,
             After::Monitor => self.monitor = Some(self.node.add_monitor()),
             After::AwaitSync(timeout) => {
@@ -241,7 +254,7 @@ impl Connection {
             };
             command::step(&mut ctx, spec, words.as_args());
             match ctx.after {
-                After::Later(later) => {
+                After::Later(later) | After::Waiting(later) => {
                     let said = later.await;
                     self.reply.buffer().extend_from_slice(&said);
                 }
@@ -424,6 +437,14 @@ impl Connection {
             }
             () = sleep_or_never(idle) => Ok(false),
         }
+    }
+}
+
+/// Waits until the client has closed its side; who sends more is there.
+async fn gone(stream: &TcpStream) {
+    match stream.peek(&mut [0]).await {
+        Ok(0) | Err(_) => {}
+        Ok(_) => std::future::pending().await,
     }
 }
 

@@ -170,11 +170,15 @@ impl Replica {
         self.observe(newest.unwrap_or_default());
         let _order = self.lock(located.at);
         let current = self.load(&located, false)?;
+        let is_new = object
+            .all_versions()
+            .any(|version| !current.context().contains(version.dot));
         let mut joined = current.joined(object);
         self.spaces
             .of(located.at.partition, key.db)
             .sink(&mut joined);
-        if how.only_over_seen && super::has_siblings(&joined) {
+        if how.only_over_seen && is_new && joined.all_versions().count() > 1 {
+            // Siblings, and increments beside a base that has not seen them.
             return Err(ReplicaError::Unseen(current));
         }
         let hint = match how.hint_for {

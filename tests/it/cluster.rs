@@ -164,7 +164,13 @@ fn a_killed_node_costs_no_write_and_gets_what_it_missed() {
         for (key, values) in known {
             let want = format!("${}\r\n{}\r\n", values[0].len(), values[0]);
             assert_eq!(call(&cluster, 2, &["GET", &key]), want, "{key}");
-            eventually("copies agree", || copies_agree(&cluster, &key));
+            // What the dead node had sent to nobody yet, a read brings to all, one in ten.
+            eventually("copies agree", || {
+                copies_agree(&cluster, &key) || {
+                    call(&cluster, 0, &["GET", &key]);
+                    false
+                }
+            });
         }
     }
 }

@@ -12,7 +12,7 @@ use crate::command::error::Error;
 use crate::command::session::Session;
 use crate::command::table::{Flags, Spec};
 use crate::command::{self, After, Ctx, Node, transactions};
-use crate::coordinator::{Coordinator, QuorumError};
+use crate::coordinator::{Coordinator, Quorum, QuorumError};
 use crate::logic::causal::Dot;
 use crate::net::resp::Reply;
 use crate::peer::message::Wrote;
@@ -112,11 +112,14 @@ pub(super) async fn coordinate(
     let quorum_of = |key: &[u8]| coordinator.quorum_of(key, who.quorum);
     let writes = work.writes();
     let turns = node.lanes.enter(&keys, writes).await;
-    if writes {
-        for key in &keys {
-            if let Err(error) = coordinator.check_reachable(key, quorum_of(key).w) {
-                return quorum_reply(&node, &who, error);
-            }
+    for key in &keys {
+        let wanted = match quorum_of(key) {
+            Quorum { w, .. } if writes => w,
+            Quorum { r, .. } if coordinator.is_strict(key) => r,
+            _ => continue,
+        };
+        if let Err(error) = coordinator.check_reachable(key, wanted) {
+            return quorum_reply(&node, &who, error);
         }
     }
     let blind = match look(&node, &coordinator, &who, &work, &keys).await {
@@ -180,11 +183,14 @@ async fn look(
     work: &Work,
     keys: &[&[u8]],
 ) -> Result<bool, QuorumError> {
-    let mut blind = work.is_blind();
+    // A write that two others could have missed has to look.
+    let meets_all = |key: &&[u8]| coordinator.writes_meet(key, who.quorum);
+    let mut blind = work.is_blind() && keys.iter().all(meets_all);
     let mut looked_at: SmallVec<[_; 2]> = keys.iter().map(|key| (who.db, *key)).collect();
     for (spec, words) in &work.steps {
-        let other = other_database(spec, words.as_args());
-        looked_at.extend(other.zip(keys.last().copied()));
+        let args = words.as_args();
+        let last = spec.key_positions(args.len()).last().map(|at| args.at(*at));
+        looked_at.extend(other_database(spec, args).zip(last));
     }
     let watched = work.transaction.iter().flatten();
     looked_at.extend(watched.map(|(key, _)| (who.db, &key[..])));

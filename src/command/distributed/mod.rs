@@ -8,10 +8,11 @@ mod coordinate;
 mod lanes;
 mod split;
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -55,6 +56,7 @@ pub(super) struct Who {
     pub(super) own: Arc<Own>,
     /// When the node that sent his command gives up: then it must not run any more.
     pub(super) until: Option<Instant>,
+    pub(super) place: Place,
 }
 
 impl Who {
@@ -66,6 +68,7 @@ impl Who {
             hops: MAX_HOPS,
             own: Arc::clone(&ctx.session.own),
             until: None,
+            place: Place::default(),
         }
     }
 }
@@ -79,18 +82,64 @@ impl Who {
 }
 
 /// The keys of a connection's commands that have begun, as far as these do not take turns in the
-/// lanes of one node: an owner reads by itself what another coordinates.
+/// lanes of this node.
 #[derive(Debug, Default)]
 pub struct UnderWay {
+    /// Keys that this node reads by itself though another coordinates them.
     read_here: HashSet<u64>,
-    written_elsewhere: HashSet<u64>,
+    /// Keys whose commands went to another node.
+    elsewhere: HashMap<u64, Elsewhere>,
+    begun: u64,
+}
+
+#[derive(Debug)]
+struct Elsewhere {
+    node: NodeId,
+    written: bool,
+    /// The latest of these commands: an earlier one must not be repeated.
+    latest: Arc<AtomicU64>,
+}
+
+/// A command's place among those of its connection on the same keys.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Place {
+    nth: u64,
+    latest: SmallVec<[Arc<AtomicU64>; 1]>,
+}
+
+impl Place {
+    /// Whether no later command on one of the keys has begun.
+    fn is_last(&self) -> bool {
+        let latest = |of: &Arc<AtomicU64>| of.load(Ordering::Relaxed);
+        self.latest.iter().all(|of| latest(of) == self.nth)
+    }
 }
 
 impl UnderWay {
     /// All replies are there.
     pub fn clear(&mut self) {
         self.read_here.clear();
-        self.written_elsewhere.clear();
+        self.elsewhere.clear();
+    }
+
+    /// A command begins of which others than this node coordinate some keys.
+    fn begin(&mut self, keys: impl Iterator<Item = (u64, NodeId)>, written: bool) -> Place {
+        self.begun += 1;
+        let mut place = Place {
+            nth: self.begun,
+            latest: SmallVec::new(),
+        };
+        for (hash, node) in keys {
+            let elsewhere = self.elsewhere.entry(hash).or_insert_with(|| Elsewhere {
+                node,
+                written,
+                latest: Arc::default(),
+            });
+            elsewhere.written |= written;
+            elsewhere.latest.store(self.begun, Ordering::Relaxed);
+            place.latest.push(Arc::clone(&elsewhere.latest));
+        }
+        place
     }
 }
 
@@ -117,19 +166,13 @@ pub(super) fn start(
         return Some(at_once(who, Error::ClusterDown));
     }
     let under_way = &mut ctx.session.under_way;
-    if spec.has(Flags::WRITE) {
-        for position in spec.key_positions(args.len()) {
-            let elsewhere = |key: &&[u8]| !coordinator.coordinates(key);
-            if let Some(key) = args.get(position).filter(elsewhere) {
-                under_way.written_elsewhere.insert(key_hash(key));
-            }
-        }
-    } else if spec.reads_one_key() {
+    if spec.reads_one_key() {
         let (key, hash) = (
             args.at(spec.keys.0 as usize),
             key_hash(args.at(spec.keys.0 as usize)),
         );
-        if !under_way.written_elsewhere.contains(&hash)
+        let written = |elsewhere: &Elsewhere| elsewhere.written;
+        if !under_way.elsewhere.get(&hash).is_some_and(written)
             && !coordinator.coordinates(key)
             && coordinator.may_read(key, who.quorum)
         {
@@ -138,6 +181,15 @@ pub(super) fn start(
             return Some(Box::pin(coordinate(node, coordinator, who, work)));
         }
     }
+    let me = coordinator.cluster().me();
+    let positions = spec.key_positions(args.len());
+    let keys = positions.into_iter().filter_map(|at| args.get(at));
+    let placed = keys.map(|key| (key_hash(key), coordinator.coordinator_of(key)));
+    let place = under_way.begin(
+        placed.filter(|(_, node)| *node != me),
+        spec.has(Flags::WRITE),
+    );
+    let who = Who { place, ..who };
     Some(begin(node, who, spec, args.to_owned()))
 }
 
@@ -208,6 +260,15 @@ pub(super) fn waits_for_others(
         && !read_here.is_empty()
         && keys.clone().any(|key| read_here.contains(&key_hash(key)))
     {
+        return true;
+    }
+    // Where a key's commands went, the next one goes too, or it waits for them.
+    let elsewhere = &session.under_way.elsewhere;
+    let moved = |key: &[u8]| {
+        let before = elsewhere.get(&key_hash(key));
+        before.is_some_and(|before| before.node != coordinator.coordinator_of(key))
+    };
+    if !elsewhere.is_empty() && keys.clone().any(moved) {
         return true;
     }
     if spec.keys.1 == 1 || SPLIT.contains(&spec.name) {
@@ -298,7 +359,10 @@ async fn hand_on(
             transaction: work.transaction.clone(),
             own: work.own_writes(&who),
         };
-        match coordinator.forward(to, command, work.may_repeat()).await {
+        // Nor when a later command of the connection may have run already.
+        let (repeatable, place) = (work.may_repeat(), who.place.clone());
+        let again = move || repeatable && place.is_last();
+        match coordinator.forward(to, command, again).await {
             Ok(Forwarded::Reply { reply, wrote }) => {
                 for write in wrote {
                     who.own.note(write);
@@ -354,6 +418,7 @@ pub(super) fn forwarded(
         },
         hops: command.hops.min(MAX_HOPS),
         own: Arc::clone(&own),
+        place: Place::default(),
         until: Some(
             Instant::now() + Duration::from_millis(command.patience_ms).saturating_sub(age),
         ),
