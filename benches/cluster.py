@@ -35,21 +35,27 @@ def ask(host, port, line):
 
 
 def after_a_kill(port, nodes):
-    """Requests a second through the first node, one at a time, while the third is killed."""
-    seconds, errors, began = {}, 0, time.time()
+    """Requests through the first node, one at a time, while the third is killed."""
+    seconds, latencies, errors, began, killed_at = {}, [], 0, time.time(), None
     with socket.create_connection((HOSTS[0], int(port)), 5) as s:
-        replies, n, killed = s.makefile("rb"), 0, False
+        replies, n = s.makefile("rb"), 0
         while time.time() - began < 6:
-            if not killed and time.time() - began > 2:
+            if killed_at is None and time.time() - began > 2:
                 nodes[2].kill()
-                killed = True
+                killed_at = time.time()
+            sent = time.time()
             s.sendall(b"SET kill:%d 1\r\n" % (n % 1000))
             ok = replies.readline() == b"+OK\r\n"
+            latencies.append((sent, time.time() - sent))
             errors += not ok
-            second = int(time.time() - began)
+            second = int(sent - began)
             seconds[second] = seconds.get(second, 0) + ok
             n += 1
-    print(f"SET one at a time, a node killed after two seconds: by second {list(seconds.values())}, {errors} errors")
+    p99 = lambda of: 1000 * sorted(took for _, took in of)[len(of) * 99 // 100]
+    before = p99([l for l in latencies if l[0] < killed_at])
+    after = p99([l for l in latencies if l[0] > killed_at + 1])
+    print(f"SET one at a time, a node killed after two seconds: by second {list(seconds.values())}, {errors} errors, "
+          f"longest {1000 * max(took for _, took in latencies):.0f} ms, p99 {before:.2f} ms before and {after:.2f} ms from one second after")
 
 
 def main():
