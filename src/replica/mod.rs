@@ -297,21 +297,19 @@ impl Replica {
         }
         self.counters.cache_misses.fetch_add(1, Ordering::Relaxed);
         let failures = self.store.progress(located.shard).failures();
-        let Some(raw) = self
+        let raw = self
             .store
-            .load(located.shard, Table::Data, &located.row_key)?
-        else {
-            return Ok(Arc::clone(&self.empty));
+            .load(located.shard, Table::Data, &located.row_key)?;
+        let object = match raw {
+            Some(raw) => Some(self.decode(located.at.partition, located.key.db, &raw)?),
+            None => None,
         };
-        let object = self.decode(located.at.partition, located.key.db, &raw)?;
-        if self.forgets(&object) {
-            return Ok(Arc::clone(&self.empty));
-        }
-        let object = Arc::new(object);
+        let object = object.filter(|object| !self.forgets(object)).map(Arc::new);
         if keep {
-            self.remember(located, Some(Arc::clone(&object)), 0, failures);
+            // An absent key, too, is asked for more than once.
+            self.remember(located, object.clone(), 0, failures);
         }
-        Ok(object)
+        Ok(object.unwrap_or_else(|| Arc::clone(&self.empty)))
     }
 
     fn decode(&self, partition: u16, db: u8, raw: &[u8]) -> Result<Object, ReplicaError> {

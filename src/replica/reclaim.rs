@@ -189,7 +189,8 @@ impl Replica {
         }
         let _order = self.lock(at);
         // A write since the flush is above the floor; while it is on its way, the cache has it.
-        if self.cached(Key { db, name }, at).is_some() {
+        let cached = self.cached(Key { db, name }, at);
+        if cached.is_some_and(|object| !object.is_unknown()) {
             return Ok(());
         }
         let Some(raw) = self.store.load(shard, Table::Data, row_key)? else {
