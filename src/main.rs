@@ -1,5 +1,6 @@
 //! The command line; nothing else.
 
+use std::io::Write as _;
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -129,7 +130,8 @@ fn ask(flags: &ArgMatches, words: &[&str]) -> ExitCode {
     };
     match target.ask(words) {
         Ok(answer) => {
-            println!("{}", answer.trim_end());
+            // Whoever reads may have read enough.
+            let _ = writeln!(std::io::stdout(), "{}", answer.trim_end());
             ExitCode::SUCCESS
         }
         Err(error) => {
