@@ -176,9 +176,12 @@ pub(super) fn waitaof(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
     Ok(())
 }
 
-fn wait_in_cluster(ctx: &mut Ctx<'_>, wanted: Wanted) -> bool {
+fn wait_in_cluster(ctx: &mut Ctx<'_>, mut wanted: Wanted) -> bool {
     if ctx.node.coordinator.is_none() {
         return false;
+    }
+    if ctx.session.executing {
+        wanted.timeout = Some(Duration::ZERO);
     }
     let client = Arc::clone(&ctx.session.client);
     ctx.after = After::Waiting(wait::begin(ctx.node, Who::of(ctx), client, wanted));

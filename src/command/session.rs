@@ -47,6 +47,8 @@ pub struct Session {
     pub quorum: Asked,
     /// What it has written lately, in a cluster.
     pub own: Arc<Own>,
+    /// Whether EXEC is running: nothing blocks in it.
+    pub executing: bool,
     /// Commands whose replies are still to come.
     pub under_way: UnderWay,
 }
@@ -63,6 +65,7 @@ impl Session {
             reply_mode: ReplyMode::On,
             quorum: Asked::default(),
             own: Arc::default(),
+            executing: false,
             under_way: UnderWay::default(),
         }
     }

@@ -244,6 +244,7 @@ impl Connection {
         let mut gathered = std::mem::take(&mut self.reply);
         gathered.array(exec.steps.len());
         self.reply.set_protocol(gathered.protocol());
+        self.session.executing = true;
         for (spec, words) in std::mem::take(&mut exec.steps) {
             let mut ctx = Ctx {
                 node: &node,
@@ -264,6 +265,7 @@ impl Connection {
             let said = self.reply.buffer().split();
             gathered.buffer().extend_from_slice(&said);
         }
+        self.session.executing = false;
         gathered.set_protocol(self.reply.protocol());
         self.reply = gathered;
         if self.silent {

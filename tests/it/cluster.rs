@@ -281,6 +281,10 @@ fn wait_counts_the_owners_that_have_this_connections_writes() {
     cluster.members[2].start(None);
     assert_eq!(connection.call(&["WAIT", "2", "20000"]), ":2\r\n");
     assert!(connection.call(&["WAIT", "x", "1"]).starts_with("-ERR"));
+    // Nothing blocks in a transaction.
+    connection.call(&["MULTI"]);
+    connection.call(&["WAIT", "9", "0"]);
+    assert_eq!(connection.call(&["EXEC"]), "*1\r\n:2\r\n");
 }
 
 #[test]
