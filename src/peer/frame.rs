@@ -1,9 +1,9 @@
-//! Frames: `length u32 | crc32 u32 | id u64 | sent u32 | body`, little endian; the length counts what follows
-//! the checksum, the checksum covers it.
+//! Frames: `length u32 | crc32 u32 | id u64 | sent u32 | body`, little endian; the length counts
+//! what follows the checksum, the checksum covers it.
 //!
 //! A request's id is the asker's; its response carries the same. `sent` is the sender's own time in
-//! milliseconds, by which the receiver tells what was under way too long. A frame that is too long or whose
-//! checksum does not match ends the connection: there is no way to find the next one.
+//! milliseconds, by which the receiver tells what was under way too long. A frame that is too long
+//! or whose checksum does not match ends the connection: there is no way to find the next one.
 
 use std::io;
 use std::time::Duration;
