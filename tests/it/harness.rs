@@ -10,6 +10,7 @@ use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
@@ -310,9 +311,21 @@ pub fn free_port() -> u16 {
     free_port_of(IpAddr::from([127, 0, 0, 1]))
 }
 
+/// Below the ports that the system gives to outgoing connections: nobody takes it before the server
+/// does. Tests that run at the same time begin at different places.
 fn free_port_of(host: IpAddr) -> u16 {
-    let socket = TcpListener::bind((host, 0)).expect("a port");
-    socket.local_addr().expect("an address").port()
+    static ASKED: AtomicU32 = AtomicU32::new(0);
+    const FIRST: u32 = 10_000;
+    const COUNT: u32 = 22_000;
+    let begin = std::process::id().wrapping_mul(2_654_435_761);
+    for _ in 0..COUNT {
+        let nth = begin.wrapping_add(ASKED.fetch_add(1, Ordering::Relaxed));
+        let port = (FIRST + nth % COUNT) as u16;
+        if TcpListener::bind((host, port)).is_ok() {
+            return port;
+        }
+    }
+    panic!("no port is free on {host}");
 }
 
 /// A client connection that sees replies as raw bytes.
