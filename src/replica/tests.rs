@@ -3,9 +3,9 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use super::{Key, Options, Replica, ReplicaError};
+use super::{Join, Key, Options, Replica, ReplicaError};
 use crate::clock;
-use crate::logic::causal::{Payload, Value};
+use crate::logic::causal::{ActorId, Payload, Value};
 use crate::logic::placement::Partitions;
 use crate::logic::types::string::{self, Change};
 use crate::storage::{MemoryStore, Store};
@@ -110,6 +110,42 @@ fn a_floor_that_comes_late_or_twice_leaves_what_was_written_above_it() {
             scan_all(&replica, 0, 10).expect("scan"),
             BTreeSet::from(["after".to_owned()])
         );
+    }
+}
+
+#[test]
+fn what_a_blind_write_has_not_seen_is_not_stored_beside_it_increments_neither() {
+    let partitions = Partitions::new(64).expect("a power of two");
+    let node = |actor| {
+        let options = Options {
+            actor: ActorId(actor),
+            shared: true,
+            ..Options::alone(partitions, 4 << 20)
+        };
+        let store = Arc::new(MemoryStore::new(1)) as Arc<dyn Store>;
+        Replica::start(store, options).expect("starts").0
+    };
+    let (writer, other) = (node(1), node(2));
+    let count = Change::Count {
+        amount: 5,
+        expires_at_ms: None,
+    };
+    let counted = other.update(key("n"), |_, _| (count, ()));
+    counted.expect("counted");
+    set(&writer, key("n"), "0", None);
+    let blind = writer.read(key("n")).expect("read");
+    let how = Join {
+        only_over_seen: true,
+        ..Join::default()
+    };
+    let refused = other.join(key("n"), (*blind).clone(), how);
+    assert!(matches!(refused, Err(ReplicaError::Unseen(_))));
+    assert_eq!(get(&other, key("n")).as_deref(), Some("5"));
+    // Where there is nothing that it has not seen, it is stored, and again, too.
+    let third = node(3);
+    for _ in 0..2 {
+        let stored = third.join(key("n"), (*blind).clone(), how);
+        stored.expect("stored");
     }
 }
 
