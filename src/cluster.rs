@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::{Mutex as AsyncMutex, MutexGuard, Notify};
@@ -16,6 +17,7 @@ use crate::logic::membership::{
 };
 use crate::logic::placement::{NodeId, Partitions, Placed, Table, slot_of};
 use crate::logic::quorum::{Rule, Rules, Targets};
+use crate::peer::message::{Request, Response};
 use crate::peer::{CallError, Identity, Peers};
 
 /// The layout of what is written down.
@@ -67,7 +69,7 @@ pub struct Cluster {
 }
 
 /// An attempt to join a cluster; what was before is restored when it is given up.
-pub struct Joining<'a> {
+struct Joining<'a> {
     cluster: &'a Cluster,
     before: u64,
     _alone: MutexGuard<'a, ()>,
@@ -75,7 +77,7 @@ pub struct Joining<'a> {
 
 impl Joining<'_> {
     /// The cluster has taken this node in.
-    pub fn succeed(mut self, cluster: u64, members: Vec<Member>) {
+    fn succeed(mut self, cluster: u64, members: Vec<Member>) {
         self.before = 0;
         self.cluster.identity.write().cluster = cluster;
         self.cluster.change(|membership| membership.learn(members));
@@ -269,6 +271,29 @@ impl Cluster {
         }
     }
 
+    /// Asks the node at an address to take this one into its cluster, and becomes a member. `allowed`
+    /// says whether it may give up a cluster that it alone has made.
+    ///
+    /// # Errors
+    /// Why it is no member of that cluster; it is then what it was.
+    pub async fn join(&self, address: &str, within: Duration, allowed: bool) -> Result<(), String> {
+        let Some(joining) = self.begin_joining(allowed) else {
+            return Err("the node is joining a cluster already".to_owned());
+        };
+        let me = self.with_membership(|membership| membership.me().clone());
+        let join = Request::Join(me);
+        match self.peers.call_address(address, &join, within).await {
+            Ok((_, Response::Welcome { cluster, members })) => {
+                tracing::info!(%address, members = members.len(), "joined the cluster");
+                joining.succeed(cluster, members);
+                Ok(())
+            }
+            Ok((_, Response::Refused(reason))) => Err(reason),
+            Ok(_) => Err("the other node sent something that was not asked for".to_owned()),
+            Err(error) => Err(format!("{address}: {error}")),
+        }
+    }
+
     /// Becomes the first member of a new cluster.
     pub fn found(&self, cluster: u64) {
         self.identity.write().cluster = cluster;
@@ -277,7 +302,7 @@ impl Cluster {
 
     /// Begins to join another cluster: gives up the one that this node alone has made, where that is
     /// `allowed`. `None` where it is not, and while another attempt is under way.
-    pub fn begin_joining(&self, allowed: bool) -> Option<Joining<'_>> {
+    fn begin_joining(&self, allowed: bool) -> Option<Joining<'_>> {
         let alone = self.joining.try_lock().ok()?;
         if self.has_joined() && !allowed {
             return None;

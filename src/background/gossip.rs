@@ -72,30 +72,12 @@ async fn join(cluster: &Cluster, seeds: &[String], chance: u64) {
     let mut complained = false;
     while !cluster.has_joined() {
         for seed in seeds.iter().filter(|seed| **seed != me.peer_address) {
-            // It may be joining another way at the same time.
-            let Some(joining) = cluster.begin_joining(false) else {
-                break;
-            };
-            let request = Request::Join(me.clone());
-            match cluster.peers().call_address(seed, &request, WITHIN).await {
-                Ok((
-                    _,
-                    Response::Welcome {
-                        cluster: id,
-                        members,
-                    },
-                )) => {
-                    tracing::info!(%seed, members = members.len(), "joined the cluster");
-                    joining.succeed(id, members);
-                    return;
-                }
-                Ok((_, Response::Refused(reason))) if !complained => {
+            match cluster.join(seed, WITHIN, false).await {
+                Ok(()) => return,
+                Err(reason) if !complained => {
                     tracing::warn!(%seed, %reason, "a seed did not take this node in, trying again");
                 }
-                Err(error) if !complained => {
-                    tracing::warn!(%seed, %error, "a seed does not answer, trying again");
-                }
-                _ => {}
+                Err(_) => {}
             }
         }
         complained = true;

@@ -45,7 +45,7 @@ pub(super) fn meet(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
 fn begin(node: Arc<Node>, cluster: Arc<Cluster>, who: Who, address: String) -> Later {
     Box::pin(async move {
         let met = if may_join(&node, &cluster).is_ok() {
-            join_through(&cluster, &address).await
+            cluster.join(&address, WITHIN, true).await
         } else {
             invite(&cluster, &address).await
         };
@@ -68,31 +68,6 @@ fn may_join(node: &Node, cluster: &Cluster) -> Result<(), String> {
         (0, 0) => Ok(()),
         (0, _) => Err(format!("the node holds {keys} keys of its own")),
         _ => Err(format!("the node's cluster has {others} other members")),
-    }
-}
-
-async fn join_through(cluster: &Cluster, address: &str) -> Result<(), String> {
-    let Some(joining) = cluster.begin_joining(true) else {
-        return Err("the node is joining a cluster already".to_owned());
-    };
-    let me = cluster.with_membership(|membership| membership.me().clone());
-    let join = Request::Join(me);
-    let asked = cluster.peers().call_address(address, &join, WITHIN);
-    match asked.await {
-        Ok((
-            _,
-            Response::Welcome {
-                cluster: id,
-                members,
-            },
-        )) => {
-            tracing::info!(%address, members = members.len(), "joined the cluster");
-            joining.succeed(id, members);
-            Ok(())
-        }
-        Ok((_, Response::Refused(reason))) => Err(reason),
-        Ok(_) => Err("the other node sent something that was not asked for".to_owned()),
-        Err(error) => Err(format!("{address}: {error}")),
     }
 }
 
@@ -119,7 +94,7 @@ pub(super) async fn invited(node: &Node, address: &str) -> Response {
     };
     let cluster = coordinator.cluster();
     let joined = match may_join(node, cluster) {
-        Ok(()) => join_through(cluster, address).await,
+        Ok(()) => cluster.join(address, WITHIN, true).await,
         Err(reason) => Err(reason),
     };
     match joined {

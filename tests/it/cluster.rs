@@ -345,10 +345,14 @@ fn five_nodes_keep_three_copies_and_a_fallback_hands_over_what_it_kept() {
 fn a_transaction_over_one_slot_is_one_step_for_everybody() {
     const ROUNDS: usize = 300;
     let cluster = Cluster::start(3, &[]);
-    let (done, torn) = (AtomicBool::new(false), AtomicBool::new(false));
+    let (done, torn, seen) = (
+        AtomicBool::new(false),
+        AtomicBool::new(false),
+        AtomicBool::new(false),
+    );
     std::thread::scope(|scope| {
         for member in 0..3 {
-            let (cluster, done, torn) = (&cluster, &done, &torn);
+            let (cluster, done, torn, seen) = (&cluster, &done, &torn, &seen);
             scope.spawn(move || {
                 let mut connection = cluster.members[member].connect();
                 while !done.load(Ordering::Relaxed) {
@@ -358,8 +362,9 @@ fn a_transaction_over_one_slot_is_one_step_for_everybody() {
                     let reply = connection.call(&["EXEC"]);
                     let values: Vec<&str> = reply.split("\r\n").collect();
                     // Array, length, value, length, value.
-                    if values.len() == 6 && values[2] != values[4] {
-                        torn.store(true, Ordering::Relaxed);
+                    if values.len() == 6 {
+                        seen.store(true, Ordering::Relaxed);
+                        torn.fetch_or(values[2] != values[4], Ordering::Relaxed);
                     }
                 }
             });
@@ -386,6 +391,7 @@ fn a_transaction_over_one_slot_is_one_step_for_everybody() {
         }
         done.store(true, Ordering::Relaxed);
     });
+    assert!(seen.load(Ordering::Relaxed), "the readers saw both keys");
     assert!(!torn.load(Ordering::Relaxed), "a reader saw half of it");
     let count = call(&cluster, 0, &["GET", "{t}count"]);
     assert_eq!(count, format!("$3\r\n{}\r\n", 3 * ROUNDS));

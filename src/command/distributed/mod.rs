@@ -71,9 +71,7 @@ impl Who {
             place: Place::default(),
         }
     }
-}
 
-impl Who {
     /// How long he still waits, at most so long.
     fn patience(&self, most: Duration) -> Duration {
         let left = |until: Instant| until.saturating_duration_since(Instant::now());
@@ -359,7 +357,7 @@ async fn hand_on(
             transaction: work.transaction.clone(),
             own: work.own_writes(&who),
         };
-        // Nor when a later command of the connection may have run already.
+        // Not behind a later command of the connection on the same keys, which may have run already.
         let (repeatable, place) = (work.may_repeat(), who.place.clone());
         let again = move || repeatable && place.is_last();
         match coordinator.forward(to, command, again).await {
@@ -405,6 +403,8 @@ pub(super) fn forwarded(
     } else {
         Protocol::Resp2
     };
+    let mine = node.coordinator.as_ref().map(|c| c.cluster().events());
+    let knows_more = mine.is_some_and(|mine| command.events > mine);
     let own = Arc::new(Own::default());
     for write in std::mem::take(&mut command.own) {
         own.note(write);
@@ -416,7 +416,12 @@ pub(super) fn forwarded(
             r: Some(command.r).filter(|r| *r > 0),
             w: Some(command.w).filter(|w| *w > 0),
         },
-        hops: command.hops.min(MAX_HOPS),
+        // Who knows more joins and leaves decides where the key lives.
+        hops: if knows_more {
+            0
+        } else {
+            command.hops.min(MAX_HOPS)
+        },
         own: Arc::clone(&own),
         place: Place::default(),
         until: Some(
