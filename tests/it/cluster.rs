@@ -179,8 +179,19 @@ fn a_killed_node_costs_no_write_and_gets_what_it_missed() {
 fn a_paused_node_is_skipped_and_taken_back() {
     let cluster = Cluster::start(3, &["--request-timeout-ms", "200"]);
     let paused = cluster.members[2].server.as_ref().expect("it runs");
-    paused.signal("STOP");
     let mut connection = cluster.members[0].connect();
+    for n in 0..30 {
+        let set = connection.call(&["SET", &format!("h{n}"), "1"]);
+        assert_eq!(set, "+OK\r\n");
+    }
+    assert_eq!(connection.call(&["WAIT", "2", "10000"]), ":2\r\n");
+    paused.signal("STOP");
+    // Reads that ask the paused owner first ask another before they would time out.
+    for n in 0..30 {
+        assert_eq!(connection.call(&["GET", &format!("h{n}")]), "$1\r\n1\r\n");
+    }
+    let info = connection.call(&["INFO", "ringwood"]);
+    assert!(!info.contains("hedged_reads:0\r\n"), "{info}");
     // Until it is noticed a command that the paused node coordinates may be answered with an error.
     eventually("the paused node is skipped", || {
         (0..30).all(|n| connection.call(&["SET", &format!("p{n}"), "1"]) == "+OK\r\n")

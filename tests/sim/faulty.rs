@@ -17,6 +17,8 @@ pub enum Fault {
     AcknowledgeBeforeStoring,
     /// Every run of a node is the same actor.
     ReuseDots,
+    /// Blind writes are stored beside what they have not seen.
+    StoreUnseen,
 }
 
 /// A store with a fault.
@@ -44,7 +46,7 @@ impl Store for Faulty {
                 let lies = !nth.is_multiple_of(3);
                 ops.retain(|op| !(lies && op.table == Table::Data));
             }
-            Fault::None | Fault::ReuseDots => {}
+            Fault::None | Fault::ReuseDots | Fault::StoreUnseen => {}
         }
         self.inner.enqueue(shard, ops)
     }

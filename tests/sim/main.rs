@@ -99,6 +99,11 @@ fn a_reused_dot_is_found() {
 }
 
 #[test]
+fn a_blind_write_beside_what_it_has_not_seen_is_found() {
+    is_found(Kind::Cut, Fault::StoreUnseen);
+}
+
+#[test]
 fn an_acknowledgement_before_storing_is_found() {
     is_found(Kind::Crash, Fault::AcknowledgeBeforeStoring);
 }

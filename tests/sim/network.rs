@@ -11,12 +11,13 @@ use std::time::Duration;
 use bytes::Bytes;
 use ringwood::logic::placement::NodeId;
 use ringwood::peer::message::{Request, Response};
-use ringwood::peer::{Answer as Answering, CallError, Done, Handler, Peers};
+use ringwood::peer::{Answer as Answering, CallError, Done, Handler, Peers, encode};
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
 
 use super::Random;
+use super::faulty::Fault;
 use super::time::Clock;
 
 type Answer = Result<Response, CallError>;
@@ -248,6 +249,7 @@ pub struct Port {
     pub network: Arc<Network>,
     pub me: NodeId,
     pub clock: Clock,
+    pub fault: Fault,
     /// Requests under way; they end with the node.
     pub tasks: Mutex<JoinSet<()>>,
 }
@@ -267,6 +269,20 @@ impl Peers for Port {
         if self.is_down(to) {
             return done(Err(CallError::Unreachable));
         }
+        let body = match Request::decode(&body) {
+            Ok(Request::Apply {
+                key,
+                object,
+                hint_for,
+                ..
+            }) if self.fault == Fault::StoreUnseen => encode(&Request::Apply {
+                key,
+                object,
+                hint_for,
+                only_over_seen: false,
+            }),
+            _ => body,
+        };
         let is_command = Request::decode(&body).is_ok_and(|r| matches!(r, Request::Forward(_)));
         let at = self.network.arrival(self.me, to, is_command);
         if !is_command && self.network.repeats() {

@@ -216,6 +216,7 @@ impl World {
             network,
             me: place.id,
             clock,
+            fault: self.fault,
             tasks: Mutex::default(),
         });
         let key = Identity::key_of(b"simulated");
