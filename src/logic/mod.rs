@@ -4,12 +4,14 @@
 //! --no-default-features` builds this module and nothing else, so the compiler keeps the boundary.
 //!
 //! Reading order: [`causal`] (what a key is), [`types`] (how a Redis type looks at it),
-//! [`placement`] (where a key lives), [`membership`] (who is there), [`row`] (how it is written down).
+//! [`placement`] (where a key lives), [`membership`] (who is there), [`merkle`] (what differs), [`row`]
+//! (how it is written down).
 
 pub mod causal;
 pub mod codec;
 pub mod glob;
 pub mod membership;
+pub mod merkle;
 pub mod placement;
 pub mod quorum;
 pub mod row;
