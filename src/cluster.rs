@@ -4,6 +4,7 @@
 //! opinion. Not here: gossip's rounds (`background`), and what is done with the view (`coordinator`).
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -66,6 +67,9 @@ pub struct Cluster {
     started: Instant,
     changed: Notify,
     joining: AsyncMutex<()>,
+    /// Whether this node's disk was lost: until its copies were compared with the other owners', what
+    /// is not here says nothing.
+    is_empty: AtomicBool,
 }
 
 /// An attempt to join a cluster; what was before is restored when it is given up.
@@ -80,6 +84,25 @@ impl Joining<'_> {
     fn succeed(mut self, cluster: u64, members: Vec<Member>) {
         self.before = 0;
         self.cluster.identity.write().cluster = cluster;
+        let mine = self.cluster.with_membership(|m| m.me().clone());
+        // Whoever has this node's address is this node before it lost its disk.
+        let earlier = members.iter().find(|member| {
+            member.is_present() && member.id != mine.id && member.peer_address == mine.peer_address
+        });
+        if let Some(earlier) = earlier {
+            let me = Member {
+                id: earlier.id,
+                joined: earlier.joined,
+                incarnation: earlier.incarnation + 1,
+                version: 0,
+                ..mine
+            };
+            tracing::warn!(id = %me.id, "this node was a member before and has lost its disk");
+            self.cluster.be_empty(true);
+            self.cluster.identity.write().node = me.id;
+            self.cluster
+                .change(|membership| *membership = Membership::new(me, Vec::new()));
+        }
         self.cluster.change(|membership| membership.learn(members));
     }
 }
@@ -186,6 +209,7 @@ impl Cluster {
             started: Instant::now(),
             changed: Notify::new(),
             joining: AsyncMutex::default(),
+            is_empty: AtomicBool::new(false),
         };
         cluster.connect();
         Arc::new(cluster)
@@ -318,6 +342,19 @@ impl Cluster {
         })
     }
 
+    /// Whether this node has lost its disk and has not been filled again: it answers for what it has,
+    /// and not for what it lacks.
+    pub fn is_empty(&self) -> bool {
+        self.is_empty.load(Ordering::Acquire)
+    }
+
+    /// Notes whether this node's disk was lost and not filled again.
+    pub fn be_empty(&self, is_empty: bool) {
+        if self.is_empty.swap(is_empty, Ordering::AcqRel) && !is_empty {
+            tracing::info!("filled again: every copy has been compared with the other owners'");
+        }
+    }
+
     /// Waits until there is something new to write down.
     pub async fn changed(&self) {
         self.changed.notified().await;
@@ -380,6 +417,13 @@ impl Cluster {
     /// The owners of a partition's keys that have no rule of their own, the coordinator first.
     pub fn owners(&self, partition: u16) -> Vec<NodeId> {
         self.state.read().placement.table.owners(partition).to_vec()
+    }
+
+    /// The owners of a partition's keys that have so many, the coordinator first.
+    pub fn first_of(&self, partition: u16, owners: u8) -> Vec<NodeId> {
+        let placement = self.placement();
+        let list = placement.preference_list(partition);
+        list[..list.len().min(usize::from(owners))].to_vec()
     }
 
     /// The owners of a key, and who takes their place, in rank order.

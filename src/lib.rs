@@ -8,7 +8,8 @@
 //! | `net` | listener, connection, RESP |
 //! | `command` | the command table and its handlers |
 //! | `admin` | the command line's questions to a running node |
-//! | `background` | gossip and hinted handoff |
+//! | `background` | gossip, hinted handoff, and when anti-entropy runs |
+//! | `convergence` | Merkle anti-entropy between two owners |
 //! | `coordinator` | quorums, forwarding, read repair |
 //! | `cluster` | this node's view: members, owners, who answers |
 //! | `peer` | nodes among themselves: messages over raw TCP |
@@ -31,7 +32,11 @@ pub mod command;
 #[cfg(feature = "server")]
 pub mod config;
 #[cfg(feature = "server")]
+pub mod convergence;
+#[cfg(feature = "server")]
 pub mod coordinator;
+#[cfg(feature = "server")]
+pub mod governor;
 #[cfg(feature = "server")]
 pub mod metrics;
 #[cfg(feature = "server")]

@@ -39,10 +39,25 @@ impl Histogram {
         }
     }
 
+    /// How many durations were recorded.
+    pub fn count(&self) -> u64 {
+        self.counts().sum()
+    }
+
     /// The duration that this share of all stay within (0.99: the 99th percentile), or zero when
     /// nothing was recorded.
     pub fn percentile(&self, share: f64) -> Duration {
-        let counts: Vec<u64> = self.counts().collect();
+        Self::percentile_of(std::slice::from_ref(self), share)
+    }
+
+    /// The same over several histograms together.
+    pub fn percentile_of(parts: &[Histogram], share: f64) -> Duration {
+        let mut counts = vec![0; BUCKETS];
+        for part in parts {
+            for (sum, count) in counts.iter_mut().zip(part.counts()) {
+                *sum += count;
+            }
+        }
         let total: u64 = counts.iter().sum();
         let wanted = ((total as f64 * share).ceil() as u64).max(1);
         let mut seen = 0;

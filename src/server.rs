@@ -13,7 +13,9 @@ use crate::clock;
 use crate::cluster::{self, Cluster};
 use crate::command::{ContextSeal, Node, NodeOptions, PeerHandler, appendfsync};
 use crate::config::{Config, Prefix};
+use crate::convergence::Convergence;
 use crate::coordinator::{self, Coordinator};
+use crate::governor::{self, Governor};
 use crate::logic;
 use crate::logic::causal::ActorId;
 use crate::logic::placement::{NodeId, Partitions};
@@ -102,7 +104,7 @@ async fn serve(config: Config) -> Result<(), StartError> {
     };
     let (replica, recovery) = Replica::start(
         Arc::clone(&store) as Arc<dyn Store>,
-        replica_options(&config, partitions),
+        replica_options(&config, partitions, rules(&config)?),
     )?;
     let replica = Arc::new(replica);
     tracing::info!(
@@ -118,10 +120,24 @@ async fn serve(config: Config) -> Result<(), StartError> {
     } else {
         None
     };
+    let governor = Arc::new(Governor::new(governor::Limits {
+        fixed: Duration::from_micros(config.number("background-p99-us") as u64),
+        percent: config.number("background-slowdown") as u64,
+    }));
+    let convergence = member.as_ref().map(|member| {
+        Arc::new(Convergence::new(
+            Arc::clone(member.coordinator.cluster()),
+            Arc::clone(&replica),
+            Arc::clone(&governor),
+            expired_grace_ms(&config),
+        ))
+    });
     let set_appendfsync = Box::new(move |mode| store.set_appendfsync(mode));
     let node = Node::new(NodeOptions {
         replica,
         coordinator: member.as_ref().map(|m| Arc::clone(&m.coordinator)),
+        convergence,
+        governor,
         config,
         seal: ContextSeal::new(&secret),
         set_appendfsync,
@@ -143,6 +159,7 @@ async fn run_parts(node: Arc<Node>, listener: net::Listener, member: Option<Memb
         () = listener.serve(Arc::clone(&node)) => {}
         () = stop_on_signal(&node) => {}
         () = take_stock(&node) => {}
+        () = node.governor.govern() => {}
         () = be_member(&node, member) => {}
     }
     if let Some(coordinator) = coordinator {
@@ -271,6 +288,10 @@ async fn be_member(node: &Arc<Node>, member: Option<Member>) {
     };
     let cluster = coordinator.cluster();
     let hints_a_second = node.config.number("hint-rate") as u32;
+    let every = Duration::from_secs(node.config.number("anti-entropy-interval") as u64);
+    let Some(convergence) = node.convergence.clone() else {
+        return std::future::pending().await;
+    };
     tracing::info!(id = %cluster.me(), peer_port = listener.port(), "a member of a cluster");
     tokio::join!(
         listener.serve(Arc::new(PeerHandler(Arc::clone(node)))),
@@ -279,8 +300,10 @@ async fn be_member(node: &Arc<Node>, member: Option<Member>) {
         background::hand_over_hints(
             Arc::clone(cluster),
             Arc::clone(&node.replica),
+            Arc::clone(&node.governor),
             hints_a_second
         ),
+        background::anti_entropy(convergence, every, random_u64),
         write_notes(Arc::clone(cluster), Arc::clone(&node.replica)),
     );
 }
@@ -295,13 +318,19 @@ async fn write_notes(cluster: Arc<Cluster>, replica: Arc<Replica>) {
     }
 }
 
-fn replica_options(config: &Config, partitions: Partitions) -> ReplicaOptions {
+fn expired_grace_ms(config: &Config) -> u64 {
+    (config.number("expired-grace") as u64).saturating_mul(1_000)
+}
+
+fn replica_options(config: &Config, partitions: Partitions, rules: Rules) -> ReplicaOptions {
     ReplicaOptions {
+        rules: Arc::new(rules),
         actor: ActorId(random_u64()),
         partitions,
         cache_bytes: cache_bytes(config),
         shared: config.is_on("cluster-enabled"),
-        grace_ms: (config.number("expired-grace") as u64).saturating_mul(1_000),
+        grace_ms: expired_grace_ms(config),
+        tombstone_grace_ms: (config.number("tombstone-grace") as u64).saturating_mul(1_000),
         hints: HintLimits {
             bytes: config.number("hint-limit") as u64,
             age_ms: (config.number("hint-max-age") as u64).saturating_mul(1_000),
@@ -358,7 +387,7 @@ async fn stop_on_signal(node: &Node) {
     std::future::pending::<()>().await;
 }
 
-/// Reclaims in slices until told to stop, and rests three times as long as it works.
+/// Reclaims in slices until told to stop, and rests after each as long as the governor says.
 fn sweep(node: &Node, sweeping: &AtomicBool) {
     while sweeping.load(Ordering::Acquire) {
         let started = clock::monotonic();
@@ -370,7 +399,7 @@ fn sweep(node: &Node, sweeping: &AtomicBool) {
         let more = slice.and_then(|more| Ok(node.replica.reclaim_flushed()? || more));
         let took = clock::monotonic().duration_since(started);
         match more {
-            Ok(true) => std::thread::sleep((took * 3).min(RECLAIM_EVERY)),
+            Ok(true) => std::thread::sleep(node.governor.rest_after(took).min(RECLAIM_EVERY)),
             Ok(false) => std::thread::sleep(RECLAIM_EVERY),
             Err(error) => {
                 tracing::debug!(%error, "reclaiming waits");

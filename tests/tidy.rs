@@ -20,10 +20,25 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("replica", &["logic", "clock", "storage"]),
     ("peer", &["logic", "clock"]),
     ("cluster", &["logic", "clock", "peer"]),
+    ("governor", &["metrics"]),
     ("coordinator", &["logic", "cluster", "peer", "replica"]),
     (
+        "convergence",
+        &[
+            "logic", "clock", "storage", "replica", "peer", "cluster", "governor",
+        ],
+    ),
+    (
         "background",
-        &["logic", "clock", "cluster", "peer", "replica"],
+        &[
+            "logic",
+            "clock",
+            "cluster",
+            "peer",
+            "replica",
+            "governor",
+            "convergence",
+        ],
     ),
     // The command layer writes replies and parses nothing: it names `net::resp` and no more of net.
     (
@@ -38,6 +53,8 @@ const LAYERS: &[(&str, &[&str])] = &[
             "peer",
             "cluster",
             "coordinator",
+            "governor",
+            "convergence",
             "net::resp",
         ],
     ),
@@ -53,6 +70,8 @@ const LAYERS: &[(&str, &[&str])] = &[
             "peer",
             "cluster",
             "coordinator",
+            "governor",
+            "convergence",
             "background",
             "command",
             "net",

@@ -10,6 +10,7 @@ use futures_util::future::join_all;
 use tokio::time::Instant;
 
 use crate::cluster::Cluster;
+use crate::governor::Governor;
 use crate::logic::causal::Object;
 use crate::logic::placement::NodeId;
 use crate::logic::row;
@@ -51,7 +52,12 @@ impl Progress {
 }
 
 /// Hands hints over, at most so many a second to each node, until it is dropped.
-pub async fn hand_over_hints(cluster: Arc<Cluster>, replica: Arc<Replica>, a_second: u32) {
+pub async fn hand_over_hints(
+    cluster: Arc<Cluster>,
+    replica: Arc<Replica>,
+    governor: Arc<Governor>,
+    a_second: u32,
+) {
     let mut by_node: BTreeMap<NodeId, Progress> = BTreeMap::new();
     loop {
         let next = by_node.values().filter(|progress| progress.pass.is_some());
@@ -78,7 +84,11 @@ pub async fn hand_over_hints(cluster: Arc<Cluster>, replica: Arc<Replica>, a_sec
                 continue;
             }
             let begun = Instant::now();
-            match hand_over(&cluster, &replica, member.id, progress).await {
+            let handed = hand_over(&cluster, &replica, member.id, progress).await;
+            if progress.pass.is_some() {
+                governor.rest(begun.elapsed()).await;
+            }
+            match handed {
                 Ok(true) => {
                     progress.pause = LOOK_EVERY;
                     let least = Duration::from_secs(1) * BATCH as u32 / a_second.max(1);
@@ -139,6 +149,7 @@ async fn hand_over(
         Some(pass) => pass,
         None => replica.begin_hints(to),
     };
+    replica.before_settled(&mut pass);
     replica.settled().await;
     let hints = replica.next_hints(to, &mut pass, BATCH)?;
     if hints.is_empty() {

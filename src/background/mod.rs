@@ -1,7 +1,9 @@
-//! What a member does by itself, one worker a file: gossip, and handing hints over.
+//! What a member does by itself, one worker a file: gossip, handing hints over, anti-entropy.
 
+mod anti_entropy;
 mod gossip;
 mod hints;
 
+pub use anti_entropy::anti_entropy;
 pub use gossip::gossip;
 pub use hints::hand_over_hints;

@@ -216,11 +216,24 @@ pub fn step(ctx: &mut Ctx<'_>, spec: &'static Spec, args: Args<'_>) {
         }
         if let Some(later) = distributed::start(ctx, coordinator, spec, args) {
             ctx.session.client.touch(spec);
-            ctx.after = After::Later(later);
+            ctx.after = After::Later(observed(&node, spec, later));
             return;
         }
     }
     run_gated(ctx, spec, args);
+}
+
+/// Has the governor see how long some of the reads take.
+fn observed(node: &Arc<Node>, spec: &Spec, later: distributed::Later) -> distributed::Later {
+    if !spec.reads_one_key() || !node.governor.looks() {
+        return later;
+    }
+    let (begun, governor) = (clock::monotonic(), Arc::clone(&node.governor));
+    Box::pin(async move {
+        let reply = later.await;
+        governor.read(clock::monotonic().duration_since(begun));
+        reply
+    })
 }
 
 /// Whether a command has to wait for the replies of those before it, and those after it for it: it
@@ -266,6 +279,9 @@ fn record(ctx: &mut Ctx<'_>, spec: &'static Spec, args: Args<'_>, started: Insta
     let took = clock::monotonic().duration_since(started);
     ctx.node.stats.commands[spec.id()].record(took, failed);
     ctx.node.latency.note(spec, took);
+    if ctx.node.coordinator.is_none() && spec.reads_one_key() {
+        ctx.node.governor.read(took);
+    }
     ctx.session.client.touch(spec);
     let threshold_us = ctx.node.slowlog.threshold_us();
     if threshold_us >= 0 && took.as_micros() as i64 >= threshold_us {

@@ -17,7 +17,9 @@ use super::session::{Client, Clients, Session};
 use super::{info, latency, table};
 use crate::clock;
 use crate::config::Config;
+use crate::convergence::Convergence;
 use crate::coordinator::Coordinator;
+use crate::governor::Governor;
 use crate::logic::causal::ActorId;
 use crate::metrics::Histogram;
 use crate::replica::Replica;
@@ -36,6 +38,10 @@ pub struct NodeOptions {
     pub replica: Arc<Replica>,
     /// What makes it a member of a cluster.
     pub coordinator: Option<Arc<Coordinator>>,
+    /// How its copies converge with the other owners'.
+    pub convergence: Option<Arc<Convergence>>,
+    /// Who shares the machine between clients and background work.
+    pub governor: Arc<Governor>,
     /// The directives.
     pub config: Config,
     /// What authenticates contexts.
@@ -52,6 +58,10 @@ pub struct Node {
     pub replica: Arc<Replica>,
     /// What makes it a member of a cluster.
     pub coordinator: Option<Arc<Coordinator>>,
+    /// How its copies converge with the other owners'.
+    pub convergence: Option<Arc<Convergence>>,
+    /// Who shares the machine between clients and background work.
+    pub governor: Arc<Governor>,
     /// Commands on one key take turns.
     pub lanes: Lanes,
     /// Stands for the client of a command that runs for another node's client.
@@ -95,6 +105,8 @@ impl Node {
         let NodeOptions {
             replica,
             coordinator,
+            convergence,
+            governor,
             config,
             seal,
             set_appendfsync,
@@ -110,6 +122,8 @@ impl Node {
             run_id: format!("{}{:024x}", replica.actor(), clock::now_us()),
             replica,
             coordinator,
+            convergence,
+            governor,
             lanes: Lanes::default(),
             inner_client: Arc::new(Client::new(0, nowhere, nowhere)),
             config,

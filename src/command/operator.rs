@@ -12,6 +12,7 @@ use super::{Ctx, Node, Outcome};
 use crate::clock;
 use crate::coordinator::Coordinator;
 use crate::logic::causal::{Object, Payload};
+use crate::logic::merkle;
 use crate::logic::placement;
 use crate::logic::quorum::Rule;
 use crate::logic::row;
@@ -22,7 +23,8 @@ use crate::replica::{DATABASES, Key, digest};
 
 pub(super) fn local(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
     let object = ctx.object(args.at(2))?;
-    let bytes = (!object.is_unknown()).then(|| row::encode(&object));
+    // What lives: having seen more or less of what is gone is no difference between copies.
+    let bytes = (!object.is_tombstone()).then(|| row::encode(&object.bare()));
     ctx.reply.bulk_or_null(bytes.as_deref());
     Ok(())
 }
@@ -109,6 +111,7 @@ async fn explanation(node: &Arc<Node>, coordinator: &Coordinator, db: u8, key: &
             },
             // No object has this digest but by chance: an unknown one has 0.
             digest: u64::MAX,
+            dots: Vec::new(),
         });
         match cluster.peers().call(*id, body, coordinator.within()).await {
             Ok(Response::Object(raw)) => row::decode(&raw).ok(),
@@ -116,11 +119,8 @@ async fn explanation(node: &Arc<Node>, coordinator: &Coordinator, db: u8, key: &
         }
     }))
     .await;
-    let of_owners: Vec<u64> = copies[..owners.len()]
-        .iter()
-        .flatten()
-        .map(digest)
-        .collect();
+    let lives = |object: &Object| merkle::digest(key, object);
+    let of_owners: Vec<u64> = copies[..owners.len()].iter().flatten().map(lives).collect();
     let agree = of_owners.len() == owners.len() && of_owners.windows(2).all(|w| w[0] == w[1]);
     let _ = writeln!(text, "copies agree {}", if agree { "yes" } else { "no" });
     for (nth, (id, object)) in list.iter().zip(&copies).enumerate() {

@@ -7,12 +7,13 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 
 use super::{Node, distributed, everywhere};
+use crate::logic::causal::Dot;
 use crate::logic::membership::Member;
 use crate::logic::placement::NodeId;
 use crate::logic::row;
 use crate::peer::message::{Request, Response, WireKey, Wrote};
 use crate::peer::{Answer, Handler, Identity};
-use crate::replica::{DATABASES, Join, Key, ReplicaError, Written, digest};
+use crate::replica::{DATABASES, Join, Key, ReplicaError, Written};
 use crate::storage::keys::MAX_KEY_LEN;
 
 /// Rows that one request looks at, at most.
@@ -56,7 +57,7 @@ impl Handler for PeerHandler {
                 };
                 apply(node, &key, &object, how)
             }
-            Request::Fetch { key, digest } => Answer::Now(fetch(&node, &key, digest)),
+            Request::Fetch { key, digest, dots } => Answer::Now(fetch(&node, &key, digest, &dots)),
             Request::Forward(command) => {
                 // The first poll puts it into the lanes of its keys, in the order of arrival.
                 let known = command.own.clone();
@@ -71,6 +72,20 @@ impl Handler for PeerHandler {
                     Poll::Ready(reply) => Answer::Now(said(reply)),
                     Poll::Pending => Answer::Later(Box::pin(async move { said(later.await) })),
                 }
+            }
+            Request::Written
+            | Request::Roots { .. }
+            | Request::Sums { .. }
+            | Request::List { .. }
+            | Request::Objects(_)
+            | Request::Merge(_)
+            | Request::Repair { .. } => {
+                let Some(convergence) = node.convergence.clone() else {
+                    return refuse("not in a cluster");
+                };
+                Answer::Later(Box::pin(
+                    async move { convergence.answer(from, request).await },
+                ))
             }
             request => Answer::Later(Box::pin(answer(node, request))),
         }
@@ -142,7 +157,7 @@ pub(super) async fn answer(node: Arc<Node>, request: Request) -> Response {
         }
         Request::Join(member) => join(&node, member),
         Request::Invite { address } => super::meet::invited(&node, &address).await,
-        Request::Fetch { key, digest } => fetch(&node, &key, digest),
+        Request::Fetch { key, digest, dots } => fetch(&node, &key, digest, &dots),
         Request::Everything => {
             let mut raw = Vec::new();
             row::put_context(&mut raw, &node.replica.everything_written());
@@ -198,23 +213,37 @@ pub(super) async fn answer(node: Arc<Node>, request: Request) -> Response {
                 Err(error) => Response::Refused(error.to_string()),
             }
         }
-        Request::Apply { .. } | Request::Forward(_) => {
-            Response::Refused("this request has an order to keep".into())
-        }
+        _ => Response::Refused("this request is answered elsewhere".into()),
     }
 }
 
-fn fetch(node: &Node, key: &WireKey, theirs: u64) -> Response {
+fn fetch(node: &Node, key: &WireKey, theirs: u64, dots: &[Dot]) -> Response {
     let key = match checked(key) {
         Ok(key) => key,
         Err(refused) => return refused,
     };
     let _shared = node.gate.read();
-    match node.replica.read(key) {
-        Ok(object) if digest(&object) == theirs => Response::Same,
-        Ok(object) => Response::Object(row::encode(&object).into()),
-        Err(error) => Response::Refused(error.to_string()),
-    }
+    let fetched = node.replica.read(key).and_then(|object| {
+        if node.replica.digest(key, &object) == theirs {
+            return Ok(Response::Same);
+        }
+        let is_empty = node
+            .coordinator
+            .as_ref()
+            .is_some_and(|c| c.cluster().is_empty());
+        if is_empty && object.is_unknown() {
+            return Ok(Response::Refused("this node is being filled again".into()));
+        }
+        // What the other still has and everybody has seen overwritten must not come back.
+        let dead = node.replica.dead_of(key, dots)?;
+        if dead.is_empty() {
+            return Ok(Response::Object(row::encode(&object).into()));
+        }
+        let mut object = (*object).clone();
+        object.observe(dead);
+        Ok(Response::Object(row::encode(&object).into()))
+    });
+    fetched.unwrap_or_else(|error| Response::Refused(error.to_string()))
 }
 
 /// For each write 1 if this node holds it (on the disk, if that is asked), else 0.
@@ -252,6 +281,10 @@ fn join(node: &Node, member: Member) -> Response {
     }
     tracing::info!(node = %member.name, address = %member.peer_address, "a node joins");
     cluster.change(|membership| match known {
+        // It was a member before it lost its disk, and finds itself among them.
+        None if membership
+            .present()
+            .any(|m| m.peer_address == member.peer_address) => {}
         None => membership.admit(member),
         Some(known) => {
             let joined = known.joined;

@@ -181,7 +181,9 @@ impl Coordinator {
     pub fn may_read(&self, name: &[u8], asked: Asked) -> bool {
         let route = self.cluster.route(name);
         let Quorum { r, w } = self.quorum_of(name, asked);
-        r + w.min(route.rule.w) > route.rule.n && self.cluster.owns(route)
+        r + w.min(route.rule.w) > route.rule.n
+            && self.cluster.owns(route)
+            && !self.cluster.is_empty()
     }
 
     /// Whether any two writes of a key have an owner in common: the later one meets the earlier.

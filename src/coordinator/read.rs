@@ -13,12 +13,13 @@ use tokio::time::Instant;
 
 use super::{Coordinator, QuorumError};
 use crate::logic::causal::Dot;
+use crate::logic::merkle;
 use crate::logic::placement::NodeId;
 use crate::logic::quorum::{Decision, Effect, Read, Slowest};
 use crate::logic::row;
 use crate::peer::message::{Request, Response, WireKey};
 use crate::peer::{CallError, encode};
-use crate::replica::{Join, Key, digest};
+use crate::replica::{Join, Key};
 
 /// What a read is expected to take before any was seen, in microseconds.
 const FIRST_GUESS_US: u64 = 20_000;
@@ -92,15 +93,27 @@ impl Coordinator {
         let route = self.cluster.route(name);
         let targets = self.cluster.targets(route);
         let answers = |id| self.cluster.answers(id);
+        // A copy that was lost does not count.
+        let r = if self.cluster.is_empty() {
+            r.max(1) + 1
+        } else {
+            r
+        };
+        let r = r.min(route.rule.n.max(1));
         let (read, effects) = Read::start(r.into(), &targets, answers, all, covers);
         let stray_for = (!self.cluster.owns(route)).then(|| targets.owners.first().copied());
-        let ours = self.replica.read(key);
+        let ours = self.replica.read(key).ok();
+        let ours = ours.as_deref();
         let (decided, decision) = oneshot::channel();
         let name = Bytes::copy_from_slice(name);
         let reading = Arc::new(Reading {
             coordinator: Arc::clone(self),
             key: WireKey { db, name },
-            ours: ours.map_or(0, |object| digest(&object)),
+            ours: ours.map_or(0, |object| self.replica.digest(key, object)),
+            lives: ours.map_or(0, |object| merkle::digest(key.name, object)),
+            dots: ours.map_or(Vec::new(), |object| {
+                object.all_versions().map(|v| v.dot).collect()
+            }),
             stray_for: stray_for.flatten(),
             own: SmallVec::from_slice(own),
             begun: Instant::now(),
@@ -173,8 +186,10 @@ impl Watched {
 struct Reading {
     coordinator: Arc<Coordinator>,
     key: WireKey,
-    /// The digest of this node's copy before.
+    /// The digest of this node's copy before, of what lives in it, and the dots of that.
     ours: u64,
+    lives: u64,
+    dots: Vec<Dot>,
     /// An owner for whom a copy that is not ours is kept.
     stray_for: Option<NodeId>,
     /// What the client has written himself.
@@ -185,7 +200,7 @@ struct Reading {
 
 struct State {
     read: Read,
-    /// The digests of the others' copies.
+    /// The digests of what lives in the others' copies.
     seen: SmallVec<[(NodeId, u64); 4]>,
     decided: Option<oneshot::Sender<Decision>>,
 }
@@ -210,6 +225,7 @@ impl Reading {
         let body = encode(&Request::Fetch {
             key: self.key.clone(),
             digest: self.ours,
+            dots: self.dots.clone(),
         });
         let reading = Arc::clone(self);
         let done = move |outcome| reading.on_outcome(node, outcome);
@@ -218,7 +234,7 @@ impl Reading {
 
     fn on_outcome(self: &Arc<Self>, node: NodeId, outcome: Result<Response, CallError>) {
         let seen = match outcome {
-            Ok(Response::Same) => Some(self.ours),
+            Ok(Response::Same) => Some(self.lives),
             Ok(Response::Object(raw)) => self.coordinator.take(&self.key, &raw, self.stray_for),
             Ok(_) => None,
             Err(error) => {
@@ -259,13 +275,13 @@ impl Reading {
             db: self.key.db,
             name: &self.key.name,
         };
-        if seen.iter().all(|(_, seen)| *seen == self.ours) {
+        if seen.iter().all(|(_, seen)| *seen == self.lives) {
             return;
         }
         let Ok(object) = self.coordinator.replica.read(key) else {
             return;
         };
-        let now = digest(&object);
+        let now = merkle::digest(&self.key.name, &object);
         if object.is_unknown() {
             return;
         }
@@ -288,14 +304,14 @@ impl Reading {
 }
 
 impl Coordinator {
-    /// Joins another node's object into this node's copy; the digest of that object, or `None` when
+    /// Joins another node's object into this node's copy; the digest of what lives in that object, or `None` when
     /// it was not taken in.
     pub(super) fn take(&self, key: &WireKey, raw: &[u8], stray_for: Option<NodeId>) -> Option<u64> {
         let Ok(object) = row::decode(raw) else {
             tracing::warn!("a replica's object cannot be read");
             return None;
         };
-        let seen = digest(&object);
+        let seen = merkle::digest(&key.name, &object);
         let key = Key {
             db: key.db,
             name: &key.name,

@@ -13,6 +13,7 @@ use smallvec::SmallVec;
 use crate::logic::causal::{ActorId, Dot, Timestamp};
 use crate::logic::codec::{DecodeError, Reader, put_bytes, put_varint};
 use crate::logic::membership::{Digest, Member, Reply, decode_member, encode_member};
+use crate::logic::merkle::{FANOUT, Leaves, Node, Sums};
 use crate::logic::placement::NodeId;
 
 /// Members or digests in one message.
@@ -44,6 +45,8 @@ pub enum Request {
         key: WireKey,
         /// The digest of what the sender has: an equal copy need not be sent.
         digest: u64,
+        /// What lives at the sender: it must hear what of that was overwritten.
+        dots: Vec<Dot>,
     },
     /// A client's command, for its coordinator.
     Forward(Command),
@@ -79,6 +82,50 @@ pub enum Request {
         /// The sender, as other nodes reach it.
         address: String,
     },
+    /// Asks what the receiver's run has written, and what it still has to hand on.
+    Written,
+    /// Asks for the sums of partitions' trees: the first step of an exchange.
+    Roots {
+        /// What has ended before does not count, in milliseconds since the epoch.
+        as_of_ms: u64,
+        /// The tree of keys with so many owners.
+        owners: u8,
+        /// Bit `p` of byte `p / 8`: whether partition `p` is asked for.
+        partitions: Bytes,
+        /// Whether the sender means to mend what differs: two nodes do not mend each other at once.
+        mends: bool,
+    },
+    /// Asks for the sums of the children of nodes of trees.
+    Sums {
+        /// The tree of keys with so many owners.
+        owners: u8,
+        /// Partitions with nodes.
+        nodes: Vec<(u16, Node)>,
+    },
+    /// Asks for a page of keys below some leaves.
+    List {
+        /// Of keys with so many owners.
+        owners: u8,
+        /// The partition.
+        partition: u16,
+        /// The leaves.
+        leaves: Leaves,
+        /// The first row.
+        from: Bytes,
+        /// How many keys.
+        limit: u64,
+        /// What has ended before does not count.
+        as_of_ms: u64,
+    },
+    /// Asks for several keys' objects.
+    Objects(Vec<WireKey>),
+    /// Joins several objects into the receiver's copies.
+    Merge(Vec<(WireKey, Bytes)>),
+    /// Asks an owner to mend a partition.
+    Repair {
+        /// Which.
+        partition: u16,
+    },
     /// Asks which writes the receiver holds.
     Holds {
         /// The writes, by database.
@@ -95,6 +142,17 @@ pub struct WireKey {
     pub db: u8,
     /// The key.
     pub name: Bytes,
+}
+
+/// A key with what lives there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WireListed {
+    /// The key.
+    pub key: WireKey,
+    /// The digest of its object.
+    pub digest: u64,
+    /// The dots of its versions.
+    pub dots: Vec<Dot>,
 }
 
 /// One write of one key, for those who must not miss it.
@@ -171,6 +229,45 @@ pub enum Response {
         /// Keys with their place in the order of cursors.
         keys: Vec<(u64, Bytes)>,
     },
+    /// What a run has written.
+    Written {
+        /// The run.
+        actor: ActorId,
+        /// Its last write.
+        seq: u64,
+        /// How many joins and leaves it knows.
+        events: u64,
+        /// By the number of owners of keys: the partitions of which it may hold something that an owner
+        /// lacks, as in `Roots`.
+        partitions: Vec<(u8, Bytes)>,
+    },
+    /// The sums of trees.
+    Roots {
+        /// What has ended before does not count; not earlier than what was asked for.
+        as_of_ms: u64,
+        /// In the order of partitions.
+        roots: Vec<u64>,
+    },
+    /// The sums of nodes' children.
+    Sums(Vec<Sums>),
+    /// A page of keys, in the order of rows.
+    Listing {
+        /// The keys.
+        keys: Vec<WireListed>,
+        /// The row to go on at; empty when that was all.
+        next: Bytes,
+        /// Rows that could not be read.
+        damaged: u64,
+    },
+    /// Keys with their objects, as far as they fit; what was not there is left out.
+    Objects(Vec<(WireKey, Bytes)>),
+    /// How many objects were mended.
+    Repaired {
+        /// Received by the owner that was asked.
+        received: u64,
+        /// Sent by it.
+        sent: u64,
+    },
     /// Not done, and nothing was stored.
     Refused(String),
     /// Not stored: this copy, as a row, holds what the writer has not seen.
@@ -205,10 +302,11 @@ impl Request {
                 put_node(out, *hint_for);
                 out.push(u8::from(*only_over_seen));
             }
-            Request::Fetch { key, digest } => {
+            Request::Fetch { key, digest, dots } => {
                 out.push(5);
                 put_key(out, key);
                 out.extend_from_slice(&digest.to_le_bytes());
+                put_dots(out, dots);
             }
             Request::Forward(command) => {
                 out.push(6);
@@ -257,6 +355,58 @@ impl Request {
                 put_bytes(out, partitions);
                 out.push(u8::from(*conflicts));
             }
+            Request::Written => out.push(13),
+            Request::Roots {
+                as_of_ms,
+                owners,
+                partitions,
+                mends,
+            } => {
+                out.extend_from_slice(&[14, *owners]);
+                put_varint(out, *as_of_ms);
+                put_bytes(out, partitions);
+                out.push(u8::from(*mends));
+            }
+            Request::Sums { owners, nodes } => {
+                out.extend_from_slice(&[15, *owners]);
+                put_varint(out, nodes.len() as u64);
+                for (partition, node) in nodes {
+                    put_varint(out, u64::from(*partition));
+                    put_varint(out, u64::from(node.depth));
+                    put_varint(out, u64::from(node.index));
+                }
+            }
+            Request::List {
+                owners,
+                partition,
+                leaves,
+                from,
+                limit,
+                as_of_ms,
+            } => {
+                out.extend_from_slice(&[16, *owners]);
+                put_varint(out, u64::from(*partition));
+                put_varint(out, u64::from(leaves.start));
+                put_varint(out, u64::from(leaves.end));
+                put_bytes(out, from);
+                put_varint(out, *limit);
+                put_varint(out, *as_of_ms);
+            }
+            Request::Objects(keys) => {
+                out.push(17);
+                put_varint(out, keys.len() as u64);
+                for key in keys {
+                    put_key(out, key);
+                }
+            }
+            Request::Merge(objects) => {
+                out.push(18);
+                put_objects(out, objects);
+            }
+            Request::Repair { partition } => {
+                out.push(19);
+                put_varint(out, u64::from(*partition));
+            }
             Request::Invite { address } => {
                 out.push(12);
                 put_bytes(out, address.as_bytes());
@@ -285,6 +435,7 @@ impl Request {
             5 => Request::Fetch {
                 key: read_key(&mut r)?,
                 digest: r.u64_le()?,
+                dots: read_dots(&mut r)?,
             },
             6 => Request::Forward(read_command(&mut r)?),
             7 => Request::Everything,
@@ -306,6 +457,43 @@ impl Request {
             },
             12 => Request::Invite {
                 address: String::from_utf8_lossy(r.bytes()?).into_owned(),
+            },
+            13 => Request::Written,
+            14 => Request::Roots {
+                owners: r.u8()?,
+                as_of_ms: r.varint()?,
+                partitions: read_bytes(&mut r)?,
+                mends: r.u8()? != 0,
+            },
+            15 => {
+                let (owners, count) = (r.u8()?, r.count(3)?);
+                let node = |_| {
+                    let partition = read_u16(&mut r)?;
+                    let (depth, index) = (read_u32(&mut r)?, read_u32(&mut r)?);
+                    Ok((partition, Node { depth, index }))
+                };
+                let nodes: Result<_, DecodeError> = (0..count).map(node).collect();
+                Request::Sums {
+                    owners,
+                    nodes: nodes?,
+                }
+            }
+            16 => Request::List {
+                owners: r.u8()?,
+                partition: read_u16(&mut r)?,
+                leaves: read_u32(&mut r)?..read_u32(&mut r)?,
+                from: read_bytes(&mut r)?,
+                limit: r.varint()?,
+                as_of_ms: r.varint()?,
+            },
+            17 => {
+                let count = r.count(2)?;
+                let keys: Result<_, _> = (0..count).map(|_| read_key(&mut r)).collect();
+                Request::Objects(keys?)
+            }
+            18 => Request::Merge(read_objects(&mut r)?),
+            19 => Request::Repair {
+                partition: read_u16(&mut r)?,
             },
             _ => return Err(DecodeError::Malformed),
         };
@@ -370,6 +558,61 @@ impl Response {
                 out.push(11);
                 put_bytes(out, object);
             }
+            Response::Written {
+                actor,
+                seq,
+                events,
+                partitions,
+            } => {
+                out.push(12);
+                out.extend_from_slice(&actor.0.to_le_bytes());
+                put_varint(out, *seq);
+                put_varint(out, *events);
+                put_varint(out, partitions.len() as u64);
+                for (owners, partitions) in partitions {
+                    out.push(*owners);
+                    put_bytes(out, partitions);
+                }
+            }
+            Response::Roots { as_of_ms, roots } => {
+                out.push(13);
+                put_varint(out, *as_of_ms);
+                put_varint(out, roots.len() as u64);
+                for root in roots {
+                    out.extend_from_slice(&root.to_le_bytes());
+                }
+            }
+            Response::Sums(nodes) => {
+                out.push(14);
+                put_varint(out, nodes.len() as u64);
+                for sum in nodes.iter().flatten() {
+                    out.extend_from_slice(&sum.to_le_bytes());
+                }
+            }
+            Response::Listing {
+                keys,
+                next,
+                damaged,
+            } => {
+                out.push(15);
+                put_varint(out, keys.len() as u64);
+                for WireListed { key, digest, dots } in keys {
+                    put_key(out, key);
+                    out.extend_from_slice(&digest.to_le_bytes());
+                    put_dots(out, dots);
+                }
+                put_bytes(out, next);
+                put_varint(out, *damaged);
+            }
+            Response::Objects(objects) => {
+                out.push(16);
+                put_objects(out, objects);
+            }
+            Response::Repaired { received, sent } => {
+                out.push(17);
+                put_varint(out, *received);
+                put_varint(out, *sent);
+            }
         }
     }
 
@@ -408,6 +651,58 @@ impl Response {
             }
             10 => Response::Refused(String::from_utf8_lossy(r.bytes()?).into_owned()),
             11 => Response::Unseen(read_bytes(&mut r)?),
+            12 => Response::Written {
+                actor: ActorId(r.u64_le()?),
+                seq: r.varint()?,
+                events: r.varint()?,
+                partitions: {
+                    let count = r.count(2)?;
+                    let one = |_| Ok((r.u8()?, read_bytes(&mut r)?));
+                    let all: Result<_, DecodeError> = (0..count).map(one).collect();
+                    all?
+                },
+            },
+            13 => {
+                let (as_of_ms, count) = (r.varint()?, r.count(8)?);
+                let roots: Result<_, _> = (0..count).map(|_| r.u64_le()).collect();
+                Response::Roots {
+                    as_of_ms,
+                    roots: roots?,
+                }
+            }
+            14 => {
+                let count = r.count(8 * FANOUT)?;
+                let mut nodes = Vec::with_capacity(count);
+                for _ in 0..count {
+                    let mut sums = Sums::default();
+                    for sum in &mut sums {
+                        *sum = r.u64_le()?;
+                    }
+                    nodes.push(sums);
+                }
+                Response::Sums(nodes)
+            }
+            15 => {
+                let count = r.count(11)?;
+                let listed = |_| {
+                    Ok(WireListed {
+                        key: read_key(&mut r)?,
+                        digest: r.u64_le()?,
+                        dots: read_dots(&mut r)?,
+                    })
+                };
+                let keys: Result<_, DecodeError> = (0..count).map(listed).collect();
+                Response::Listing {
+                    keys: keys?,
+                    next: read_bytes(&mut r)?,
+                    damaged: r.varint()?,
+                }
+            }
+            16 => Response::Objects(read_objects(&mut r)?),
+            17 => Response::Repaired {
+                received: r.varint()?,
+                sent: r.varint()?,
+            },
             _ => return Err(DecodeError::Malformed),
         };
         finish(&r, response)
@@ -451,6 +746,48 @@ fn read_key(r: &mut Reader<'_>) -> Result<WireKey, DecodeError> {
         db: r.u8()?,
         name: read_bytes(r)?,
     })
+}
+
+fn put_dots(out: &mut Vec<u8>, dots: &[Dot]) {
+    put_varint(out, dots.len() as u64);
+    for dot in dots {
+        out.extend_from_slice(&dot.actor.0.to_le_bytes());
+        put_varint(out, dot.seq);
+    }
+}
+
+fn read_dots(r: &mut Reader<'_>) -> Result<Vec<Dot>, DecodeError> {
+    let count = r.count(9)?;
+    let dot = |_| {
+        Ok(Dot {
+            actor: ActorId(r.u64_le()?),
+            seq: r.varint()?,
+        })
+    };
+    (0..count).map(dot).collect()
+}
+
+fn put_objects(out: &mut Vec<u8>, objects: &[(WireKey, Bytes)]) {
+    put_varint(out, objects.len() as u64);
+    for (key, object) in objects {
+        put_key(out, key);
+        put_bytes(out, object);
+    }
+}
+
+fn read_objects(r: &mut Reader<'_>) -> Result<Vec<(WireKey, Bytes)>, DecodeError> {
+    let count = r.count(3)?;
+    (0..count)
+        .map(|_| Ok((read_key(r)?, read_bytes(r)?)))
+        .collect()
+}
+
+fn read_u16(r: &mut Reader<'_>) -> Result<u16, DecodeError> {
+    u16::try_from(r.varint()?).map_err(|_| DecodeError::Malformed)
+}
+
+fn read_u32(r: &mut Reader<'_>) -> Result<u32, DecodeError> {
+    u32::try_from(r.varint()?).map_err(|_| DecodeError::Malformed)
 }
 
 fn put_wrote(out: &mut Vec<u8>, dots: &[Wrote]) {

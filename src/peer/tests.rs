@@ -58,7 +58,11 @@ fn fetch(name: &str) -> Bytes {
         db: 0,
         name: Bytes::copy_from_slice(name.as_bytes()),
     };
-    encode(&Request::Fetch { key, digest: 0 })
+    encode(&Request::Fetch {
+        key,
+        digest: 0,
+        dots: Vec::new(),
+    })
 }
 
 #[tokio::test]
@@ -206,7 +210,14 @@ fn requests() -> Vec<Request> {
             hint_for: Some(NodeId(9)),
             only_over_seen: true,
         },
-        Request::Fetch { key, digest: 77 },
+        Request::Fetch {
+            key,
+            digest: 77,
+            dots: vec![Dot {
+                actor: ActorId(5),
+                seq: 9,
+            }],
+        },
         Request::Forward(Command {
             events: 5,
             hops: 2,

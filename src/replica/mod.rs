@@ -6,13 +6,16 @@
 
 mod absence;
 mod cache;
+mod compare;
 mod keyspace;
 mod reclaim;
+mod seen;
 mod shared;
 mod space;
 mod start;
 #[cfg(test)]
 mod tests;
+mod tree;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -24,21 +27,28 @@ use thiserror::Error;
 use crate::clock;
 use crate::logic::causal::{ActorId, Context, Object, Payload, Timestamp};
 use crate::logic::codec::DecodeError;
+use crate::logic::merkle::Shape;
 use crate::logic::placement::Partitions;
+use crate::logic::quorum::Rules;
 use crate::logic::row;
 use crate::logic::types::string::{self, Change, Stamp};
 use crate::storage::keys::{self, Position};
 use crate::storage::{Op, Refused, Store, StoreError, Table, Ticket};
 
 pub use absence::Absence;
+pub use compare::{Listed, Page};
 pub use keyspace::Found;
+pub use seen::Tombstones;
 pub use shared::{Hint, HintLimits, HintPass, Join, digest};
 pub use space::DATABASES;
 pub use start::{Options, Recovery, random_u64};
+pub use tree::ENDING_MS;
 
 use absence::Absences;
 use cache::{CacheKey, Cached, KeyRef, ObjectCache};
-use space::Spaces;
+use seen::Seen;
+use space::{Space, Spaces, Step};
+use tree::Spot;
 
 /// Key locks; two keys share one now and then, which costs time and nothing else.
 const STRIPES: usize = 4_096;
@@ -107,6 +117,8 @@ pub struct Counters {
     pub cache_misses: AtomicU64,
     /// Timestamps of other nodes that were too far ahead.
     pub clamped_clocks: AtomicU64,
+    /// Rows that could not be read while trees were compared.
+    pub damaged_rows: AtomicU64,
 }
 
 /// The node's part of every request.
@@ -132,8 +144,15 @@ pub struct Replica {
     shared: bool,
     /// How long expired keys are kept, in milliseconds.
     grace_ms: u64,
+    /// How long tombstones are kept at least, in milliseconds.
+    tombstone_grace_ms: u64,
     hints: shared::Hints,
     max_clock_drift_ms: u64,
+    shape: Shape,
+    rules: Arc<Rules>,
+    /// Every number of owners that some key has, ascending: a tree for each.
+    sizes: Vec<u8>,
+    seen: Seen,
 }
 
 struct Located<'a> {
@@ -378,7 +397,8 @@ impl Replica {
                 object: delta.clone(),
             })
         });
-        let object = current.joined(delta);
+        let mut object = current.joined(delta);
+        self.fold(&located.key, located.at.partition, &mut object);
         let mut written = self.store_object(located, current, object, None)?;
         written.delta = heard;
         Ok(Some(written))
@@ -409,13 +429,12 @@ impl Replica {
             value: (!forgotten).then(|| row::encode(&new)),
         });
         ops.extend(hint);
-        index_ops(&mut ops, &located.row_key, old, &new);
+        index_ops(&mut ops, &located.row_key, old, &new, self.shared);
         let failures = self.store.progress(located.shard).failures();
         let ticket = self.store.enqueue(located.shard, ops)?;
         self.last_tickets[located.shard].fetch_max(ticket, Ordering::AcqRel);
-        self.spaces
-            .of(located.at.partition, located.key.db)
-            .count(located.epoch, old, &new);
+        let space = self.spaces.of(located.at.partition, located.key.db);
+        self.count(space, located, old, &new);
         if !gone {
             self.absences.end(located.key);
         }
@@ -432,6 +451,23 @@ impl Replica {
         })
     }
 
+    fn count(&self, space: &Space, located: &Located<'_>, old: &Object, new: &Object) {
+        let spot = || {
+            let spot = Spot {
+                tree: self.tree_of(located.key.name),
+                leaf: self.shape.leaf(located.at.slot.0, located.at.hash),
+                row_key: &located.row_key,
+            };
+            (self.shape, spot)
+        };
+        space.count(Step {
+            old,
+            new,
+            epoch: located.epoch,
+            spot: self.shared.then(spot),
+        });
+    }
+
     fn tick(&self, now_ms: u64) -> Timestamp {
         let next = |last| Some(Timestamp(last).tick(now_ms).0);
         let last = self
@@ -441,8 +477,9 @@ impl Replica {
     }
 }
 
-/// The rows of the expiry and conflict indexes that a change of an object brings.
-fn index_ops(ops: &mut Vec<Op>, row_key: &[u8], old: &Object, new: &Object) {
+/// The rows of the indexes that a change of an object brings: of ends, of conflicts and, where other
+/// nodes hold the keys too, of tombstones.
+fn index_ops(ops: &mut Vec<Op>, row_key: &[u8], old: &Object, new: &Object, shared: bool) {
     let (old_end, new_end) = (old.ends_at_ms(), new.ends_at_ms());
     if old_end != new_end {
         if let Some(at) = old_end {
@@ -468,6 +505,15 @@ fn index_ops(ops: &mut Vec<Op>, row_key: &[u8], old: &Object, new: &Object) {
             table: Table::Conflict,
             key: row_key.to_vec(),
             value,
+        });
+    }
+    let is_dead = |object: &Object| object.is_tombstone() && !object.is_unknown();
+    let (was, is) = (is_dead(old), is_dead(new));
+    if shared && was != is {
+        ops.push(Op {
+            table: Table::Tombstone,
+            key: row_key.to_vec(),
+            value: is.then(|| clock::now_ms().to_le_bytes().to_vec()),
         });
     }
 }

@@ -128,7 +128,8 @@ impl Replica {
         let object = self.load(&located, false)?;
         let ends_at_ms = object.ends_at_ms();
         if ends_at_ms.is_some_and(|end| end < now_ms) {
-            self.store_object(&located, &object, Object::default(), None)?;
+            let remains = self.remains(&located, &object);
+            self.store_object(&located, &object, remains, None)?;
             self.counters.expired_keys.fetch_add(1, Ordering::Relaxed);
         }
         let is_current = ends_at_ms.is_some_and(|end| end.to_be_bytes() == index_key[..8]);
@@ -208,7 +209,7 @@ impl Replica {
             key: row_key.to_vec(),
             value: None,
         }];
-        super::index_ops(&mut ops, row_key, &stored, &Object::default());
+        super::index_ops(&mut ops, row_key, &stored, &Object::default(), self.shared);
         let ticket = self.store.submit(shard, ops)?;
         self.last_tickets[shard].fetch_max(ticket, Ordering::AcqRel);
         self.counters.flushed_rows.fetch_add(1, Ordering::Relaxed);

@@ -7,9 +7,9 @@ use dashmap::DashMap;
 
 use super::space::{DATABASES, encode_floor};
 use super::start::FLOOR_PREFIX;
-use super::{Key, Replica, ReplicaError, Written};
+use super::{Key, Located, Replica, ReplicaError, Written};
 use crate::clock;
-use crate::logic::causal::{Context, Dot, Object, Observed, Timestamp};
+use crate::logic::causal::{ActorId, Context, Dot, Object, Observed, Timestamp};
 use crate::logic::codec::DecodeError;
 use crate::logic::placement::{NodeId, key_hash};
 use crate::logic::row;
@@ -48,6 +48,8 @@ pub struct Hint {
     pub name: Vec<u8>,
     shard: usize,
     bytes: u64,
+    /// How many hints for anybody had ever been added before the store was read.
+    added: u64,
 }
 
 /// How many hints there are for whom.
@@ -56,6 +58,7 @@ pub(super) struct Hints {
     limits: HintLimits,
     bytes: AtomicU64,
     refused: AtomicU64,
+    added: AtomicU64,
     by_node: DashMap<NodeId, Kept>,
 }
 
@@ -83,6 +86,8 @@ pub struct HintPass {
     next: Vec<u8>,
     /// What had been added when the pass began.
     added: u64,
+    /// What had been added for anybody when the store was settled last.
+    in_all: u64,
 }
 
 impl Hints {
@@ -91,11 +96,17 @@ impl Hints {
             limits,
             bytes: AtomicU64::new(0),
             refused: AtomicU64::new(0),
+            added: AtomicU64::new(0),
             by_node: DashMap::new(),
         }
     }
 
+    fn added_in_all(&self) -> u64 {
+        self.added.load(Ordering::Acquire)
+    }
+
     fn add(&self, node: NodeId, row: &HintRow) {
+        self.added.fetch_add(1, Ordering::AcqRel);
         let kept = self.by_node.entry(node).or_default();
         kept.added.fetch_add(1, Ordering::AcqRel);
         if row.is_new || kept.count.load(Ordering::Relaxed) == 0 {
@@ -154,12 +165,28 @@ pub fn digest(object: &Object) -> u64 {
 }
 
 impl Replica {
+    /// The digest of this node's copy of a key, without what need not be remembered of it.
+    pub fn digest(&self, key: Key<'_>, object: &Object) -> u64 {
+        if object.context().actors() <= 1 {
+            return digest(object);
+        }
+        let mut object = object.clone();
+        let at = Position::of(key.name, self.partitions);
+        self.fold(&key, at.partition, &mut object);
+        digest(&object)
+    }
+
     /// Joins another node's object into this one's copy of a key. Where there was nothing to write,
     /// the write that made it so is what the caller waits for.
     ///
     /// # Errors
     /// [`ReplicaError::Unseen`] where siblings are not wanted and there would be some.
-    pub fn join(&self, key: Key<'_>, object: Object, how: Join) -> Result<Written, ReplicaError> {
+    pub fn join(
+        &self,
+        key: Key<'_>,
+        mut object: Object,
+        how: Join,
+    ) -> Result<Written, ReplicaError> {
         if object.context().last(self.actor) > self.last_seq() {
             // Nobody can have seen what this run has not written yet.
             return Err(DecodeError::Malformed.into());
@@ -170,6 +197,7 @@ impl Replica {
         self.observe(newest.unwrap_or_default());
         let _order = self.lock(located.at);
         let current = self.load(&located, false)?;
+        self.drop_dead(key, located.at.partition, &mut object, &current);
         let is_new = object
             .all_versions()
             .any(|version| !current.context().contains(version.dot));
@@ -177,6 +205,7 @@ impl Replica {
         self.spaces
             .of(located.at.partition, key.db)
             .sink(&mut joined);
+        self.fold(&key, located.at.partition, &mut joined);
         if how.only_over_seen && is_new && joined.all_versions().count() > 1 {
             // Siblings, and increments beside a base that has not seen them.
             return Err(ReplicaError::Unseen(current));
@@ -215,10 +244,13 @@ impl Replica {
         let at = Position::of(key.name, self.partitions);
         let floor = self.spaces.of(at.partition, key.db).floor();
         let flushed = |dot: Dot| floor.as_ref().is_some_and(|floor| floor.contains(dot));
+        let seen_by_all = self.seen(self.owners_of(key.name), at.partition);
         let Ok(object) = self.read(key) else {
             return false;
         };
-        let seen = |dot: &Dot| object.context().contains(*dot) || flushed(*dot);
+        let seen = |dot: &Dot| {
+            object.context().contains(*dot) || flushed(*dot) || seen_by_all.contains(*dot)
+        };
         dots.iter().all(seen)
     }
 
@@ -262,6 +294,46 @@ impl Replica {
         Ok(HintRow { op, bytes, is_new })
     }
 
+    /// Notes again that copies of a partition belong to another node, of keys with so many owners: this
+    /// one does not own them, and no hint tells whose they are. Returns how many. Blocks.
+    pub fn hint_strays(
+        &self,
+        owners: u8,
+        partition: u16,
+        to: NodeId,
+        limit: usize,
+    ) -> Result<u64, ReplicaError> {
+        let (start, end) = (partition.to_be_bytes(), keys::partition_end(partition));
+        let shard = self.shard_of(partition);
+        let rows = self.store.scan(shard, Table::Data, &start, &end, limit)?;
+        let mut hinted = 0;
+        for (row_key, _) in rows {
+            if let Some((_, db, name)) = keys::parse(&row_key)
+                && self.owners_of(name) == owners
+            {
+                self.keep_hint(Key { db, name }, to)?;
+                hinted += 1;
+            }
+        }
+        Ok(hinted)
+    }
+
+    /// Whether a key's object is still to be handed to somebody else.
+    pub(super) fn has_hint(
+        &self,
+        located: &Located<'_>,
+        but_for: Option<NodeId>,
+    ) -> Result<bool, ReplicaError> {
+        let nodes = self.hint_counts().into_iter();
+        for (node, _) in nodes.filter(|(node, _)| Some(*node) != but_for) {
+            let key = keys::hint_key(node.0, &located.row_key);
+            if self.store.load(located.shard, Table::Hint, &key)?.is_some() {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
     /// For whom hints are kept here, and about how many: never none while there may be one. The exact
     /// number is known when a pass has found no more.
     pub fn hint_counts(&self) -> Vec<(NodeId, u64)> {
@@ -288,6 +360,11 @@ impl Replica {
         }
     }
 
+    /// The caller is about to wait for [`Self::settled`]: what is added from now on may not be seen.
+    pub fn before_settled(&self, pass: &mut HintPass) {
+        pass.in_all = self.hints.added_in_all();
+    }
+
     /// Up to `limit` more hints for a node; none at the end of the pass. Hints beyond their age are
     /// dropped on the way. The caller has waited for [`Self::settled`].
     pub fn next_hints(
@@ -311,6 +388,7 @@ impl Replica {
                     shard: pass.shard + 1,
                     next: Vec::new(),
                     added,
+                    in_all: pass.in_all,
                 };
                 continue;
             };
@@ -320,7 +398,10 @@ impl Replica {
                     Some((since_ms, hint)) if since_ms < oldest_ms => {
                         self.drop_hint(node, &hint)?;
                     }
-                    Some((_, hint)) => hints.push(hint),
+                    Some((_, hint)) => hints.push(Hint {
+                        added: pass.in_all,
+                        ..hint
+                    }),
                     None => {}
                 }
             }
@@ -363,13 +444,12 @@ impl Replica {
             return Ok(());
         }
         self.drop_hint(node, hint)?;
-        // A hint for another node may be on its way to the store: while there are any, a copy that is
-        // not ours stays.
-        let others = self
-            .hint_counts()
-            .into_iter()
-            .any(|(other, _)| other != node);
-        if !owned && !others {
+        // Somebody else's copy, too, may still be to be handed over, or a hint that says so may be on
+        // its way to the store: then a copy that is not ours stays, and goes as a stray if need be.
+        let is_settled = self.hints.added_in_all() == hint.added;
+        let others = self.hint_counts().iter().any(|(other, _)| *other != node);
+        let is_kept = others && (!is_settled || self.has_hint(&located, Some(node))?);
+        if !owned && !is_kept {
             self.store_object(&located, &object, Object::default(), None)?;
         }
         Ok(())
@@ -457,6 +537,11 @@ impl Replica {
         self.everything()
     }
 
+    /// Every actor that is known to have written, but for this run.
+    pub fn known_actors(&self) -> Vec<ActorId> {
+        self.actors.lock().actor_ids().collect()
+    }
+
     /// The latest time that this node has given out or heard of.
     pub fn time(&self) -> Timestamp {
         Timestamp(self.time.load(Ordering::Acquire))
@@ -520,6 +605,7 @@ fn read_hint(shard: usize, key: &[u8], value: &[u8]) -> Option<(u64, Hint)> {
         name: name.to_vec(),
         shard,
         bytes: u64::from_le_bytes(*bytes),
+        added: 0,
     };
     Some((u64::from_le_bytes(*since_ms), hint))
 }

@@ -1,4 +1,4 @@
-//! Spaces: the keys of one database in one partition. How many there are, and their floor.
+//! Spaces: the keys of one database in one partition. How many there are, their sums, their floor.
 //!
 //! FLUSHDB and FLUSHALL raise a floor, a context whose dots are dead: instant and free per key; the
 //! rows are reclaimed behind it.
@@ -9,8 +9,11 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use parking_lot::RwLock;
 
 use crate::logic::causal::{Context, Object};
-use crate::logic::codec::{DecodeError, Reader, put_varint, put_zigzag};
+use crate::logic::codec::{DecodeError, Reader, put_zigzag};
+use crate::logic::merkle::{Leaves, Shape};
 use crate::logic::row;
+
+use super::tree::{Spot, Tree};
 
 /// How many numbered databases there are.
 pub const DATABASES: u8 = 16;
@@ -22,6 +25,19 @@ pub(super) struct Space {
     expiring: AtomicI64,
     epoch: AtomicU64,
     floor: RwLock<Option<Arc<Context>>>,
+    /// One for each number of owners that keys have: what owners compare they own all of.
+    trees: Vec<Tree>,
+}
+
+/// An object's step from one state to the next.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Step<'a> {
+    pub(super) old: &'a Object,
+    pub(super) new: &'a Object,
+    /// The space's flushes when the step began.
+    pub(super) epoch: u64,
+    /// Where its digest counts; nowhere on a lone node.
+    pub(super) spot: Option<(Shape, Spot<'a>)>,
 }
 
 impl Space {
@@ -31,22 +47,23 @@ impl Space {
 
     /// Follows an object from one state to the next, as they were in an epoch: what was flushed
     /// meanwhile counts no more.
-    pub(super) fn count(&self, epoch: u64, old: &Object, new: &Object) {
+    pub(super) fn count(&self, step: Step<'_>) {
         let floor = self.floor.read();
         match &*floor {
-            Some(floor) if epoch != self.epoch() => {
+            Some(floor) if step.epoch != self.epoch() => {
                 let sunk = |object: &Object| {
                     let mut object = object.clone();
-                    object.sink_below(floor);
+                    sink(&mut object, floor);
                     object
                 };
-                self.add(&sunk(old), &sunk(new));
+                let (old, new) = (&sunk(step.old), &sunk(step.new));
+                self.add(Step { old, new, ..step });
             }
-            _ => self.add(old, new),
+            _ => self.add(step),
         }
     }
 
-    fn add(&self, old: &Object, new: &Object) {
+    fn add(&self, Step { old, new, spot, .. }: Step<'_>) {
         let change = |is: fn(&Object) -> bool| i64::from(is(new)) - i64::from(is(old));
         let live = change(|object| !object.is_tombstone());
         if live != 0 {
@@ -56,6 +73,13 @@ impl Space {
         if expiring != 0 {
             self.expiring.fetch_add(expiring, Ordering::Relaxed);
         }
+        if let Some((shape, spot)) = spot {
+            self.trees[spot.tree].change(shape, spot, old, new);
+        }
+    }
+
+    pub(super) fn trees(&self) -> &[Tree] {
+        &self.trees
     }
 
     pub(super) fn epoch(&self) -> u64 {
@@ -68,6 +92,7 @@ impl Space {
         *here = Some(floor);
         self.live.store(0, Ordering::Relaxed);
         self.expiring.store(0, Ordering::Relaxed);
+        self.trees.iter().for_each(Tree::clear);
         self.epoch.fetch_add(1, Ordering::AcqRel);
     }
 
@@ -79,11 +104,15 @@ impl Space {
     /// has been reclaimed or not.
     pub(super) fn sink(&self, object: &mut Object) {
         if let Some(floor) = &*self.floor.read() {
-            object.sink_below(floor);
-            if object.is_tombstone() && floor.covers(object.context()) {
-                *object = Object::default();
-            }
+            sink(object, floor);
         }
+    }
+}
+
+fn sink(object: &mut Object, floor: &Context) {
+    object.sink_below(floor);
+    if object.is_tombstone() && floor.covers(object.context()) {
+        *object = Object::default();
     }
 }
 
@@ -94,10 +123,14 @@ pub(super) struct Spaces {
 }
 
 impl Spaces {
-    pub(super) fn new(partitions: u16) -> Self {
+    pub(super) fn new(partitions: u16, trees: usize) -> Self {
         let count = usize::from(partitions) * usize::from(DATABASES);
+        let space = |_| Space {
+            trees: (0..trees).map(|_| Tree::default()).collect(),
+            ..Space::default()
+        };
         Self {
-            spaces: (0..count).map(|_| Space::default()).collect(),
+            spaces: (0..count).map(space).collect(),
         }
     }
 
@@ -116,6 +149,26 @@ impl Spaces {
         self.of_db(db).map(expiring).sum::<i64>().max(0)
     }
 
+    /// All databases of a partition.
+    pub(super) fn of_partition(&self, partition: u16) -> &[Space] {
+        let first = usize::from(partition) * usize::from(DATABASES);
+        &self.spaces[first..first + usize::from(DATABASES)]
+    }
+
+    /// The sum of a partition's objects, without what has ended before an instant.
+    pub(super) fn root(&self, tree: usize, partition: u16, as_of_ms: u64) -> u64 {
+        let roots = self.of_partition(partition).iter();
+        let roots = roots.map(|space| space.trees[tree].root(as_of_ms));
+        roots.fold(0, u64::wrapping_add)
+    }
+
+    /// The sum of some leaves of a partition.
+    pub(super) fn sum(&self, tree: usize, partition: u16, leaves: &Leaves) -> u64 {
+        let sums = self.of_partition(partition).iter();
+        let sums = sums.map(|space| space.trees[tree].sum(leaves.clone()));
+        sums.fold(0, u64::wrapping_add)
+    }
+
     fn of_db(&self, db: u8) -> impl Iterator<Item = &Space> {
         self.spaces
             .iter()
@@ -123,29 +176,40 @@ impl Spaces {
             .step_by(usize::from(DATABASES))
     }
 
-    pub(super) fn encode_counts(&self) -> Vec<u8> {
+    /// The counts and sums of a partition, for the next start.
+    pub(super) fn encode(&self, partition: u16) -> Vec<u8> {
         let mut out = Vec::new();
-        put_varint(&mut out, self.spaces.len() as u64);
-        for space in &self.spaces {
+        for space in self.of_partition(partition) {
             put_zigzag(&mut out, space.live());
             put_zigzag(&mut out, space.expiring.load(Ordering::Relaxed));
+            space.trees.iter().for_each(|tree| tree.encode(&mut out));
         }
         out
     }
 
-    pub(super) fn take_counts(&self, raw: &[u8]) -> Result<(), DecodeError> {
+    /// Takes what [`Self::encode`] wrote.
+    pub(super) fn take(&self, partition: u16, raw: &[u8], shape: Shape) -> Result<(), DecodeError> {
         let mut r = Reader(raw);
-        if r.count(1)? != self.spaces.len() {
-            return Err(DecodeError::Malformed);
-        }
-        for space in &self.spaces {
+        for space in self.of_partition(partition) {
             space.live.store(r.zigzag()?, Ordering::Relaxed);
             space.expiring.store(r.zigzag()?, Ordering::Relaxed);
+            for tree in &space.trees {
+                tree.take(&mut r, shape)?;
+            }
         }
         if r.0.is_empty() {
             Ok(())
         } else {
             Err(DecodeError::Malformed)
+        }
+    }
+
+    /// Forgets all counts and sums.
+    pub(super) fn clear(&self) {
+        for space in &self.spaces {
+            space.live.store(0, Ordering::Relaxed);
+            space.expiring.store(0, Ordering::Relaxed);
+            space.trees.iter().for_each(Tree::clear);
         }
     }
 }
@@ -182,14 +246,22 @@ mod tests {
     fn a_write_that_began_before_a_flush_counts_for_what_the_flush_left_of_it() {
         let (space, empty) = (Space::default(), Object::default());
         let (before, old) = (space.epoch(), written(1));
-        space.count(before, &empty, &old);
+        let count = |old: &Object, new: &Object| {
+            space.count(Step {
+                old,
+                new,
+                epoch: before,
+                spot: None,
+            });
+        };
+        count(&empty, &old);
         assert_eq!(space.live(), 1);
         space.raise_floor(Arc::new(old.context().clone()));
-        space.count(before, &old, &empty);
+        count(&old, &empty);
         assert_eq!(space.live(), 0);
-        space.count(before, &empty, &old);
+        count(&empty, &old);
         assert_eq!(space.live(), 0);
-        space.count(before, &old, &old.joined(written(2)));
+        count(&old, &old.joined(written(2)));
         assert_eq!(space.live(), 1);
     }
 }

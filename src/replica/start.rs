@@ -8,18 +8,21 @@ use parking_lot::{Mutex, RwLock};
 
 use super::absence::Absences;
 use super::cache::object_cache;
+use super::seen::Seen;
 use super::shared::{ALL_PARTITIONS, HintLimits, Hints};
 use super::space::{DATABASES, Spaces, decode_floor};
-use super::{Counters, Replica, ReplicaError, STRIPES};
+use super::{Counters, Key, Located, Replica, ReplicaError, STRIPES};
 use crate::logic::causal::{ActorId, Context, Object};
-use crate::logic::codec::Reader;
+use crate::logic::codec::{Reader, put_bytes};
+use crate::logic::merkle::Shape;
 use crate::logic::placement::Partitions;
+use crate::logic::quorum::{Rule, Rules};
 use crate::logic::row;
 use crate::storage::keys;
 use crate::storage::{Op, Store, StoreError, Table};
 
 /// How a replica is started.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Options {
     /// This run: random, never used by another run of any node.
     pub actor: ActorId,
@@ -31,10 +34,14 @@ pub struct Options {
     pub shared: bool,
     /// How long expired keys are kept where other nodes hold them too, in milliseconds.
     pub grace_ms: u64,
+    /// How long tombstones are kept at least, in milliseconds.
+    pub tombstone_grace_ms: u64,
     /// What may be kept for other nodes.
     pub hints: HintLimits,
     /// How far another node's clock may be ahead, in milliseconds.
     pub max_clock_drift_ms: u64,
+    /// How many owners keys have.
+    pub rules: Arc<Rules>,
 }
 
 impl Options {
@@ -46,15 +53,28 @@ impl Options {
             cache_bytes,
             shared: false,
             grace_ms: 0,
+            tombstone_grace_ms: 0,
             hints: HintLimits::default(),
             max_clock_drift_ms: 0,
+            rules: Arc::new(Rules::new(ALONE, Vec::new())),
         }
     }
 }
 
+/// What holds where nobody else holds anything.
+const ALONE: Rule = Rule {
+    n: 1,
+    r: 1,
+    w: 1,
+    strict: false,
+};
+
 pub(super) const FLOOR_PREFIX: &[u8] = b"floor/";
 const ACTORS_ROW: &[u8] = b"actors";
-const COUNTS_ROW: &[u8] = b"counts";
+/// There when the rows of counts are those of the last stop.
+const COUNTED_ROW: &[u8] = b"counted";
+const COUNTS_VERSION: u8 = 2;
+const COUNTS_PREFIX: &[u8] = b"counts/";
 const DATABASES_ROW: &[u8] = b"databases";
 const PARTITIONS_ROW: &[u8] = b"partitions";
 const SCAN_PAGE: usize = 4_096;
@@ -85,6 +105,7 @@ impl Replica {
             ..
         } = options;
         let shards = store.shards();
+        let sizes = options.rules.sizes();
         let replica = Self {
             cache: object_cache(cache_bytes, Arc::clone(&store)),
             partitions,
@@ -93,7 +114,7 @@ impl Replica {
             time: AtomicU64::new(0),
             stripes: (0..STRIPES).map(|_| Mutex::new(())).collect(),
             absences: Absences::default(),
-            spaces: Spaces::new(partitions.count()),
+            spaces: Spaces::new(partitions.count(), sizes.len()),
             actors: Mutex::new(Context::new()),
             databases: RwLock::new(std::array::from_fn(|nth| nth as u8)),
             last_tickets: (0..shards).map(|_| AtomicU64::new(0)).collect(),
@@ -103,14 +124,20 @@ impl Replica {
             empty: Arc::new(Object::default()),
             shared: options.shared,
             grace_ms: if options.shared { options.grace_ms } else { 0 },
+            tombstone_grace_ms: options.tombstone_grace_ms,
             hints: Hints::new(options.hints),
             max_clock_drift_ms: options.max_clock_drift_ms,
+            shape: Shape::of(partitions),
+            seen: Seen::new(sizes.len(), partitions.count()),
+            rules: options.rules,
+            sizes,
             store,
         };
         replica.check_partitions()?;
         replica.find_floors()?;
         replica.find_databases()?;
         replica.find_actors()?;
+        replica.find_seen()?;
         let counted = replica.find_counts()?;
         replica.find_hints()?;
         replica.note_start();
@@ -127,8 +154,21 @@ impl Replica {
 
     /// Writes down what makes the next start quick, and closes the store.
     pub fn stop(&self) {
-        let counts = self.spaces.encode_counts();
-        self.put_meta(COUNTS_ROW, Some(counts));
+        let partitions = 0..self.partitions.count();
+        for partition in partitions {
+            let op = Op {
+                table: Table::Meta,
+                key: [COUNTS_PREFIX, &partition.to_be_bytes()].concat(),
+                value: Some(self.spaces.encode(partition)),
+            };
+            let submitted = self.store.submit(self.shard_of(partition), vec![op]);
+            if let Err(error) = submitted {
+                tracing::warn!(%error, "the next start has to count");
+                return self.store.close();
+            }
+        }
+        self.settle();
+        self.put_meta(COUNTED_ROW, Some(self.counted()));
         let mut noted = self.actors.lock().clone();
         noted.insert_interval(self.actor, 0, u64::MAX);
         self.put_actors(&noted);
@@ -198,7 +238,7 @@ impl Replica {
         let mut noted = self.actors.lock().clone();
         noted.insert_interval(self.actor, 0, u64::MAX);
         self.put_actors(&noted);
-        self.put_meta(COUNTS_ROW, None);
+        self.put_meta(COUNTED_ROW, None);
     }
 
     fn find_actors(&self) -> Result<(), ReplicaError> {
@@ -251,13 +291,37 @@ impl Replica {
 
     /// Takes the counts of a clean stop, or counts.
     fn find_counts(&self) -> Result<u64, ReplicaError> {
-        if self.store.was_clean()
-            && let Some(raw) = self.store.load(0, Table::Meta, COUNTS_ROW)?
-            && self.spaces.take_counts(&raw).is_ok()
-        {
-            return Ok(0);
+        let counted = self.store.load(0, Table::Meta, COUNTED_ROW)?;
+        if self.store.was_clean() && counted == Some(self.counted()) {
+            if self.take_counts()? {
+                return Ok(0);
+            }
+            self.spaces.clear();
         }
         self.count_rows(|_| true)
+    }
+
+    /// How counts are written down: a lone node keeps no trees, others one for each number of owners.
+    fn counted(&self) -> Vec<u8> {
+        let mut counted = vec![COUNTS_VERSION, u8::from(self.shared)];
+        for (prefix, owners) in self.rules.sizes_by_prefix() {
+            put_bytes(&mut counted, prefix);
+            counted.push(owners);
+        }
+        counted
+    }
+
+    fn take_counts(&self) -> Result<bool, ReplicaError> {
+        for partition in 0..self.partitions.count() {
+            let key = [COUNTS_PREFIX, &partition.to_be_bytes()].concat();
+            let shard = self.shard_of(partition);
+            let raw = self.store.load(shard, Table::Meta, &key)?;
+            let taken = raw.map(|raw| self.spaces.take(partition, &raw, self.shape));
+            if !matches!(taken, Some(Ok(()))) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     /// Adds the live keys of some databases to their counts, which start from nothing.
@@ -272,13 +336,20 @@ impl Replica {
                 let Some((last, _)) = rows.last() else { break };
                 from = [last.as_slice(), &[0]].concat();
                 for (row_key, raw) in rows {
-                    let Some((at, db, _)) = keys::parse(&row_key).filter(|row| of(row.1)) else {
+                    let Some((at, db, name)) = keys::parse(&row_key).filter(|row| of(row.1)) else {
                         continue;
                     };
                     let object = self.decode(at.partition, db, &raw)?;
                     self.note_actors(object.context());
                     let space = self.spaces.of(at.partition, db);
-                    space.count(space.epoch(), &self.empty, &object);
+                    let located = Located {
+                        key: Key { db, name },
+                        epoch: space.epoch(),
+                        at,
+                        shard,
+                        row_key: row_key.clone(),
+                    };
+                    self.count(space, &located, &self.empty, &object);
                     counted += u64::from(!object.is_tombstone());
                 }
             }

@@ -51,7 +51,7 @@ pub struct DiskOptions {
 #[derive(Clone)]
 struct Handles {
     db: Database,
-    tables: [Keyspace; 5],
+    tables: [Keyspace; 6],
 }
 
 struct Shard {
@@ -542,6 +542,7 @@ fn open_engine(
         open("conflict", 4 << 20)?,
         open("meta", 4 << 20)?,
         open("hint", (buffer / 4).max(1 << 20))?,
+        open("tombstone", (buffer / 4).max(1 << 20))?,
     ];
     Ok(Handles { db, tables })
 }

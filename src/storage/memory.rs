@@ -15,11 +15,17 @@ struct Shard {
     progress: Progress,
 }
 
+type Rows = BTreeMap<(Table, Vec<u8>), Vec<u8>>;
+
+/// A copy of a store's rows.
+#[derive(Clone, Debug, Default)]
+pub struct Copied(Vec<Rows>);
+
 #[derive(Debug, Default)]
 struct State {
     last: Ticket,
     queued: Vec<Op>,
-    rows: BTreeMap<(Table, Vec<u8>), Vec<u8>>,
+    rows: Rows,
 }
 
 impl State {
@@ -65,6 +71,30 @@ impl MemoryStore {
             let mut state = shard.state.lock();
             state.commit();
             shard.progress.publish_committed(state.last, true);
+        }
+    }
+
+    /// Everything that is committed: a copy of the disk.
+    pub fn copy(&self) -> Copied {
+        let rows = self.shards.iter();
+        let rows = rows.map(|shard| shard.state.lock().rows.clone());
+        Copied(rows.collect())
+    }
+
+    /// Has an earlier copy in the place of everything, or nothing: the disk was restored, or replaced.
+    pub fn replace(&self, with: Option<Copied>) {
+        let rows = with.map_or_else(Vec::new, |copied| copied.0);
+        let rows = rows.into_iter().chain(std::iter::repeat(Rows::new()));
+        for (shard, rows) in self.shards.iter().zip(rows) {
+            shard.state.lock().rows = rows;
+        }
+    }
+
+    /// Loses some rows of a table.
+    pub fn lose(&self, table: Table, is_lost: impl Fn(&[u8]) -> bool) {
+        for shard in &self.shards {
+            let lost = |at: &(Table, Vec<u8>), row: &Vec<u8>| at.0 == table && is_lost(row);
+            shard.state.lock().rows.retain(|at, row| !lost(at, row));
         }
     }
 

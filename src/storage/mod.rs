@@ -19,7 +19,7 @@ use std::path::PathBuf;
 use thiserror::Error;
 
 pub use disk::{DiskOptions, DiskStore};
-pub use memory::MemoryStore;
+pub use memory::{Copied, MemoryStore};
 pub use progress::{Progress, Ticket, WriteFailed};
 
 /// The kinds of rows, each in an order of its own.
@@ -35,6 +35,8 @@ pub enum Table {
     Meta,
     /// What is kept for another node until it has it: `(node, row key)`.
     Hint,
+    /// Deleted keys, by row key, with the time since when.
+    Tombstone,
 }
 
 /// One change of one row.
@@ -137,6 +139,11 @@ pub trait Store: Send + Sync + 'static {
 
     /// Whether the last stop was clean.
     fn was_clean(&self) -> bool;
+
+    /// Whether something that was stored is missing, and that was accepted.
+    fn is_damaged(&self) -> bool {
+        false
+    }
 
     /// Bytes on disk, memory in write buffers, and whether writes are refused.
     fn usage(&self) -> Usage;

@@ -19,6 +19,13 @@ pub enum Fault {
     ReuseDots,
     /// Blind writes are stored beside what they have not seen.
     StoreUnseen,
+    /// Hints are lost now and then, which is to be borne.
+    LoseHints,
+    /// Tombstones are dropped by time alone: they do not outlive a run.
+    DropTombstones,
+    /// Trees do not follow some writes: those of the second run. Hints are lost too, so that
+    /// nothing but the trees tells what is missing.
+    StaleTrees,
 }
 
 /// A store with a fault.
@@ -46,7 +53,12 @@ impl Store for Faulty {
                 let lies = !nth.is_multiple_of(3);
                 ops.retain(|op| !(lies && op.table == Table::Data));
             }
-            Fault::None | Fault::ReuseDots | Fault::StoreUnseen => {}
+            Fault::StaleTrees => ops.retain(|op| op.key != b"counted" || op.value.is_some()),
+            Fault::None
+            | Fault::ReuseDots
+            | Fault::StoreUnseen
+            | Fault::DropTombstones
+            | Fault::LoseHints => {}
         }
         self.inner.enqueue(shard, ops)
     }

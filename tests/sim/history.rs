@@ -35,6 +35,8 @@ struct Mine {
 pub struct History {
     pub writes: BTreeMap<String, Vec<Write>>,
     pub blind: BTreeMap<String, Vec<Blind>>,
+    /// Keys that were written once, and deleted for good.
+    pub deleted: BTreeSet<String>,
     /// Increments that were begun, and those that were acknowledged.
     pub counted: (u64, u64),
     /// Whether no clock is so far ahead of another that it is not believed: then what is newest is
@@ -112,6 +114,9 @@ impl History {
             Some("key") => self.check_resolved(key, visible),
             Some("blind") => self.check_blind(key, visible, strict),
             Some("counter") => self.check_counter(visible),
+            Some("gone") if self.deleted.contains(key) && !visible.is_empty() => {
+                Err(format!("{key}: was deleted and is back: {visible:?}"))
+            }
             Some("mine") => self.too_old.clone().map_or(Ok(()), Err),
             _ => Ok(()),
         }

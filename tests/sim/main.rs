@@ -15,6 +15,7 @@ use faulty::Fault;
 use world::{Kind, run};
 
 const SEEDS: u64 = 2_000;
+const LOSE_SEEDS: u64 = 5_000;
 /// Worlds in which a planted fault has to be found.
 const FAULT_SEEDS: u64 = 400;
 
@@ -38,10 +39,10 @@ fn number_from(variable: &str) -> Option<u64> {
     std::env::var(variable).ok()?.parse().ok()
 }
 
-fn worlds(kind: Kind) {
+fn worlds(kind: Kind, count: u64) {
     let seeds = match number_from("RINGWOOD_SEED") {
         Some(seed) => seed..=seed,
-        None => 1..=number_from("RINGWOOD_SIM_SEEDS").unwrap_or(SEEDS),
+        None => 1..=number_from("RINGWOOD_SIM_SEEDS").unwrap_or(count),
     };
     let mut acknowledged = 0;
     for seed in seeds {
@@ -61,7 +62,7 @@ fn worlds(kind: Kind) {
 #[test]
 fn the_same_seed_makes_the_same_world() {
     for seed in 1..=20 {
-        for kind in [Kind::Cut, Kind::Crash] {
+        for kind in [Kind::Cut, Kind::Crash, Kind::Lose] {
             let once = run(seed, kind, Fault::None).expect("no violation");
             let again = run(seed, kind, Fault::None).expect("no violation");
             assert_eq!(once, again, "world {seed}");
@@ -71,12 +72,41 @@ fn the_same_seed_makes_the_same_world() {
 
 #[test]
 fn cut_loses_nothing_and_converges_by_hints_alone() {
-    worlds(Kind::Cut);
+    worlds(Kind::Cut, SEEDS);
 }
 
 #[test]
 fn crash_loses_nothing_and_converges_when_read() {
-    worlds(Kind::Crash);
+    worlds(Kind::Crash, SEEDS);
+}
+
+#[test]
+fn lose_converges_by_anti_entropy_whatever_happens_to_one_disk() {
+    worlds(Kind::Lose, LOSE_SEEDS);
+}
+
+#[test]
+fn tombstones_dropped_by_time_alone_are_found() {
+    is_found(Kind::Lose, Fault::DropTombstones);
+}
+
+#[test]
+fn lost_hints_are_made_up_for_by_anti_entropy() {
+    for seed in 1..=FAULT_SEEDS {
+        if let Err(violation) = run(seed, Kind::Lose, Fault::LoseHints) {
+            panic!("{violation}\nworld {seed}");
+        }
+    }
+}
+
+#[test]
+fn a_tree_that_misses_writes_is_found() {
+    is_found(Kind::Lose, Fault::StaleTrees);
+}
+
+#[test]
+fn an_actor_kept_after_a_crash_is_found() {
+    is_found(Kind::Lose, Fault::ReuseDots);
 }
 
 fn is_found(kind: Kind, fault: Fault) {

@@ -13,7 +13,9 @@ use ringwood::command::{
     After, Client, ContextSeal, Ctx, Node, NodeOptions, PeerHandler, Session, execute,
 };
 use ringwood::config::Config;
+use ringwood::convergence::Convergence;
 use ringwood::coordinator::{self, Coordinator};
+use ringwood::governor::{Governor, Limits};
 use ringwood::logic::causal::ActorId;
 use ringwood::logic::membership::Member;
 use ringwood::logic::placement::{NodeId, Partitions};
@@ -22,7 +24,7 @@ use ringwood::logic::row;
 use ringwood::net::resp::Reply;
 use ringwood::peer::{Identity, Peers};
 use ringwood::replica::{HintLimits, Key, Options, Replica};
-use ringwood::storage::{MemoryStore, Store};
+use ringwood::storage::{Copied, MemoryStore, Store, Table};
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
@@ -39,6 +41,9 @@ const CLIENTS: usize = 4;
 const WRITES: usize = 16;
 const CALAMITIES: usize = 4;
 const MAX_DRIFT_MS: u64 = 60_000;
+/// Which node may lose its disk.
+const VICTIM: usize = 0;
+const EXPIRED_GRACE_MS: u64 = 1_000;
 const WITHIN: Duration = Duration::from_millis(400);
 
 /// What happens to a world. In all of them connections break and clocks are wrong.
@@ -48,6 +53,9 @@ pub enum Kind {
     Cut,
     /// Besides, they are killed, and lose what they had not acknowledged.
     Crash,
+    /// Besides, one of them loses its disk or finds an old copy of it, any of them its hints; and
+    /// anti-entropy alone mends everything.
+    Lose,
 }
 
 struct Running {
@@ -66,6 +74,8 @@ struct Place {
     notes: Notes,
     runs: u64,
     running: Option<Running>,
+    /// An old copy of the disk.
+    copied: Option<Copied>,
 }
 
 struct World {
@@ -74,6 +84,7 @@ struct World {
     history: Mutex<History>,
     random: Mutex<Random>,
     fault: Fault,
+    kind: Kind,
     seed: u64,
     /// Whether any two quorums have a member in common, and no command runs twice.
     strict: bool,
@@ -96,9 +107,9 @@ pub fn run(seed: u64, kind: Kind, fault: Fault) -> Result<Lived, String> {
         .build()
         .expect("a runtime");
     runtime.block_on(async move {
-        let world = Arc::new(World::new(seed, fault));
-        world.live(kind).await;
-        let found = world.check(kind).await;
+        let world = Arc::new(World::new(seed, kind, fault));
+        world.live().await;
+        let found = world.check().await;
         // The nodes hold the network, which holds the nodes.
         let count = world.places.lock().expect("no panic").len();
         (0..count).for_each(|nth| world.kill(nth));
@@ -126,7 +137,7 @@ fn member(id: u64, joined: u64) -> Member {
 }
 
 impl World {
-    fn new(seed: u64, fault: Fault) -> Self {
+    fn new(seed: u64, kind: Kind, fault: Fault) -> Self {
         let mut random = Random::new(seed);
         let count = 3 + random.below(3) as u64;
         let members: Vec<Member> = (1..=count)
@@ -144,6 +155,7 @@ impl World {
             },
             runs: 0,
             running: None,
+            copied: None,
         };
         let network = Network::new(seed);
         let (earliest, latest) = wrong
@@ -158,6 +170,7 @@ impl World {
             history: Mutex::new(history),
             random: Mutex::new(random),
             fault,
+            kind,
             seed,
         };
         for nth in 0..count as usize {
@@ -183,7 +196,27 @@ impl World {
             place.runs
         };
         let partitions = Partitions::new(16).expect("a power of two");
+        let rules = Rules::new(
+            Rule {
+                n: 3,
+                r: 2,
+                w: 2,
+                strict: false,
+            },
+            vec![(
+                b"mine-".to_vec(),
+                Rule {
+                    n: 3,
+                    r: 1,
+                    w: 1,
+                    strict: false,
+                },
+            )],
+        );
         let options = Options {
+            rules: Arc::new(rules.clone()),
+            grace_ms: EXPIRED_GRACE_MS,
+            tombstone_grace_ms: 2_000,
             actor: ActorId((nth as u64 + 1) * 1_000 + run),
             shared: true,
             hints: HintLimits {
@@ -200,14 +233,19 @@ impl World {
             ended: false.into(),
         });
         let clock = place.clock;
+        let actor = options.actor;
         let starting = || Replica::start(Arc::clone(&store) as Arc<dyn Store>, options);
+        if self.fault == Fault::DropTombstones {
+            let is_tombstone = |row: &[u8]| row::decode(row).is_ok_and(|o| o.is_tombstone());
+            place.disk.lose(Table::Data, is_tombstone);
+        }
         place.disk.be_lazy(false);
         let (replica, _) = clock.during(starting).expect("starts");
         place.disk.be_lazy(true);
         let replica = Arc::new(replica);
         let mine = place.notes.members.iter().find(|m| m.id == place.id);
         let me = Member {
-            actor: options.actor,
+            actor,
             incarnation: place.runs,
             ..mine.expect("it is a member").clone()
         };
@@ -222,23 +260,7 @@ impl World {
         let key = Identity::key_of(b"simulated");
         let options = cluster::Options {
             partitions,
-            rules: Rules::new(
-                Rule {
-                    n: 3,
-                    r: 2,
-                    w: 2,
-                    strict: false,
-                },
-                vec![(
-                    b"mine-".to_vec(),
-                    Rule {
-                        n: 3,
-                        r: 1,
-                        w: 1,
-                        strict: false,
-                    },
-                )],
-            ),
+            rules,
             phi_threshold: 8.0,
             key,
         };
@@ -254,9 +276,21 @@ impl World {
             },
         ));
         let hedging = Arc::clone(&coordinator);
+        let governor = Arc::new(Governor::new(Limits {
+            fixed: Duration::from_secs(1),
+            percent: 0,
+        }));
+        let convergence = Arc::new(Convergence::new(
+            Arc::clone(&cluster),
+            Arc::clone(&replica),
+            Arc::clone(&governor),
+            EXPIRED_GRACE_MS,
+        ));
         let node = Node::new(NodeOptions {
             replica: Arc::clone(&replica),
             coordinator: Some(coordinator),
+            convergence: Some(Arc::clone(&convergence)),
+            governor: Arc::clone(&governor),
             config: Config::default(),
             seal: ContextSeal::new(b"simulated"),
             set_appendfsync: Box::new(|_| {}),
@@ -280,10 +314,25 @@ impl World {
         let handing = ringwood::background::hand_over_hints(
             Arc::clone(&cluster),
             Arc::clone(&replica),
+            governor,
             1_000,
         );
         tasks.spawn(clock.rule(handing));
         tasks.spawn(clock.rule(async move { hedging.hedge_reads().await }));
+        if self.kind == Kind::Lose {
+            let mut random = Random::new(self.seed * 41 + nth as u64 + place.runs);
+            let chance = move || random.below(1 << 30) as u64;
+            let every = Duration::from_secs(2);
+            let mending = ringwood::background::anti_entropy(convergence, every, chance);
+            tasks.spawn(clock.rule(mending));
+            let reclaiming = Arc::clone(&replica);
+            tasks.spawn(clock.rule(async move {
+                loop {
+                    sleep(Duration::from_millis(500)).await;
+                    reclaiming.reclaim_expired().expect("memory can be read");
+                }
+            }));
+        }
         place.running = Some(Running {
             node,
             store,
@@ -301,6 +350,11 @@ impl World {
             return;
         };
         places[nth].notes = running.cluster.notes();
+        if self.fault == Fault::StaleTrees && places[nth].runs == 1 {
+            places[nth].disk.be_lazy(false);
+            places[nth].disk.commit();
+            running.replica.stop();
+        }
         running.store.ended.store(true, Ordering::Relaxed);
         places[nth].disk.lose_uncommitted();
         self.network.stop(places[nth].id);
@@ -308,7 +362,7 @@ impl World {
         running.died.notify_waiters();
     }
 
-    async fn live(self: &Arc<Self>, kind: Kind) {
+    async fn live(self: &Arc<Self>) {
         let mut clients = JoinSet::new();
         for client in 0..CLIENTS {
             let world = Arc::clone(self);
@@ -316,12 +370,15 @@ impl World {
         }
         for _ in 0..CALAMITIES {
             sleep(Duration::from_millis(self.below(1_500) as u64)).await;
-            self.calamity(kind);
+            self.calamity();
         }
         while let Some(ended) = clients.join_next().await {
             if ended.is_err() {
                 self.network.note_panic();
             }
+        }
+        if matches!(self.fault, Fault::LoseHints | Fault::StaleTrees) {
+            self.lose_hints();
         }
         self.network.heal();
         self.network.be_reliable();
@@ -330,13 +387,27 @@ impl World {
         for place in self.places.lock().expect("no panic").iter() {
             place.disk.be_lazy(false);
         }
-        sleep(Duration::from_secs(20)).await;
+        let quiet = if self.kind == Kind::Lose { 60 } else { 20 };
+        sleep(Duration::from_secs(quiet)).await;
     }
 
-    fn calamity(&self, kind: Kind) {
+    fn lose_hints(&self) {
+        for place in self.places.lock().expect("no panic").iter() {
+            place.disk.lose(Table::Hint, |_| true);
+        }
+    }
+
+    fn calamity(&self) {
         let count = self.places.lock().expect("no panic").len();
-        let crash = kind == Kind::Crash;
-        match self.below(if crash { 7 } else { 4 }) {
+        let kinds = match self.kind {
+            Kind::Cut => 4,
+            Kind::Crash => 7,
+            Kind::Lose => 11,
+        };
+        if matches!(self.fault, Fault::LoseHints | Fault::StaleTrees) {
+            self.lose_hints();
+        }
+        match self.below(kinds) {
             0 => self.network.heal(),
             1 => {
                 // One side of a line does not hear the other; now and then neither hears.
@@ -366,6 +437,28 @@ impl World {
                 self.network.pause(id, duration);
             }
             4 | 5 => self.kill(self.below(count)),
+            7 => {
+                // One node alone: what two of three have acknowledged must not be on two lost disks.
+                self.kill(VICTIM);
+                self.places.lock().expect("no panic")[VICTIM]
+                    .disk
+                    .replace(None);
+            }
+            8 => {
+                let mut places = self.places.lock().expect("no panic");
+                places[VICTIM].copied = Some(places[VICTIM].disk.copy());
+            }
+            9 => {
+                self.kill(VICTIM);
+                let places = self.places.lock().expect("no panic");
+                places[VICTIM].disk.replace(places[VICTIM].copied.clone());
+            }
+            10 => {
+                let nth = self.below(count);
+                self.kill(nth);
+                let places = self.places.lock().expect("no panic");
+                places[nth].disk.lose(Table::Hint, |_| true);
+            }
             _ => (0..count).for_each(|nth| self.start(nth)),
         }
     }
@@ -376,7 +469,10 @@ impl World {
         for nth in 0..WRITES {
             sleep(Duration::from_millis(self.below(600) as u64)).await;
             let value = format!("c{client}-{nth}");
-            match self.below(13) {
+            match self.below(if self.kind == Kind::Lose { 16 } else { 13 }) {
+                13.. => self.write_and_delete(client, nth).await,
+                // A quorum of one does not outlive the one's disk.
+                10.. if self.kind == Kind::Lose => self.set(&value).await,
                 10.. => self.write_and_read_back(&own, client, &value).await,
                 0..5 => self.resolve(&value).await,
                 5..7 => self.set(&value).await,
@@ -418,6 +514,22 @@ impl World {
         let reply = self.call(&[b"DEL", key.as_bytes()]).await;
         if reply.is_some_and(|reply| reply.first() == Some(&b':')) {
             self.history().acknowledge_blind(&key, begun);
+        }
+    }
+
+    /// Writes a key once and deletes it: it must not come back.
+    async fn write_and_delete(&self, client: usize, nth: usize) {
+        let key = format!("gone-{client}-{nth}");
+        let reply = self.call(&[b"SET", key.as_bytes(), b"v"]).await;
+        if reply.is_none_or(|reply| &reply[..] != b"+OK\r\n") {
+            return;
+        }
+        sleep(Duration::from_millis(self.below(1_500) as u64)).await;
+        let reply = self.call(&[b"DEL", key.as_bytes()]).await;
+        // A repeated command may have written it twice.
+        if reply.is_some_and(|reply| &reply[..] == b":1\r\n") && !self.network.breaks_connections()
+        {
+            self.history().deleted.insert(key);
         }
     }
 
@@ -520,7 +632,7 @@ impl World {
     }
 
     /// When all is healed and quiet.
-    async fn check(&self, kind: Kind) -> Result<u64, String> {
+    async fn check(&self) -> Result<u64, String> {
         if self.network.has_panicked() {
             return Err("a node panicked: one of its own invariants was broken".to_owned());
         }
@@ -528,8 +640,10 @@ impl World {
         let blind = (0..BLIND_KEYS).map(|n| format!("blind-{n}"));
         let mine = (0..CLIENTS).map(|n| format!("mine-{n}"));
         let others = ["ending", "counter"].map(str::to_owned);
-        let keys: Vec<String> = resolved.chain(blind).chain(mine).chain(others).collect();
-        if kind == Kind::Crash {
+        let gone: Vec<String> = self.history().deleted.iter().cloned().collect();
+        let keys = resolved.chain(blind).chain(mine).chain(others).chain(gone);
+        let keys: Vec<String> = keys.collect();
+        if self.kind == Kind::Crash {
             // What a coordinator was sending when it died is nobody's to finish but a reader's.
             for key in &keys {
                 self.read_in_the_end(key).await;
@@ -538,9 +652,14 @@ impl World {
         }
         // Where there is a fallback, the last write may have been nobody's to see; where a command
         // was repeated, its first run may come to light later.
-        let strict = kind == Kind::Cut && self.strict;
+        let strict = self.kind == Kind::Cut && self.strict;
         for key in &keys {
             self.copies_agree(key)?;
+        }
+        if self.kind == Kind::Lose {
+            self.nothing_is_left()?;
+        }
+        for key in &keys {
             let Some((_, visible)) = self.read_in_the_end(key).await else {
                 return Err(format!("{key} cannot be read though all is healed"));
             };
@@ -561,6 +680,30 @@ impl World {
         Ok(self.history().acknowledged())
     }
 
+    /// What was deleted or kept for others leaves nothing behind.
+    fn nothing_is_left(&self) -> Result<(), String> {
+        for place in self.places.lock().expect("no panic").iter() {
+            let running = place.running.as_ref().expect("all run");
+            let replica = &running.replica;
+            let tombstones = replica.tombstones();
+            if tombstones > 0 {
+                let standing = running.node.convergence.as_ref().map(|c| c.standing());
+                return Err(format!(
+                    "{}: {tombstones} tombstones are left (world {}): {standing:?}",
+                    place.id, self.seed
+                ));
+            }
+            for partition in 0..replica.partitions().count() {
+                let owners = running.cluster.first_of(partition, 3);
+                let rows = replica.rows(3, partition);
+                if rows > 0 && !owners.contains(&place.id) {
+                    return Err(format!("{}: keeps {rows} rows of others", place.id));
+                }
+            }
+        }
+        Ok(())
+    }
+
     fn copies_agree(&self, key: &str) -> Result<(), String> {
         let places = self.places.lock().expect("no panic");
         let mut copies: BTreeMap<Vec<u8>, Vec<String>> = BTreeMap::new();
@@ -574,7 +717,10 @@ impl World {
                 db: 0,
                 name: key.as_bytes(),
             };
-            let object = running.replica.read(at).expect("read");
+            let mut object = running.replica.read(at).expect("read").bare();
+            // By which clock a value has ended is another matter.
+            object.retain_versions(|version| version.value.expires_at_ms.is_none());
+            let object = object.bare();
             let hints = running.replica.hint_counts();
             let name = format!("{}: {object:?}, hints kept: {hints:?}", place.id);
             copies.entry(row::encode(&object)).or_default().push(name);

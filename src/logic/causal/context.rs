@@ -99,6 +99,11 @@ impl Context {
         }
     }
 
+    /// Keeps the entries of some actors.
+    pub fn retain(&mut self, mut keep: impl FnMut(ActorId) -> bool) {
+        self.seen.retain(|seen| keep(seen.actor));
+    }
+
     /// Whether everything that `other` has seen is seen here.
     pub fn covers(&self, other: &Context) -> bool {
         other.seen.iter().all(|theirs| {
@@ -118,7 +123,8 @@ impl Context {
     }
 
     fn of(&self, actor: ActorId) -> Option<&Seen> {
-        self.seen.iter().find(|s| s.actor == actor)
+        let at = self.seen.binary_search_by_key(&actor, |seen| seen.actor);
+        at.ok().map(|at| &self.seen[at])
     }
 }
 

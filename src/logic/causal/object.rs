@@ -177,10 +177,46 @@ impl Object {
 
     /// Drops every version at or below the floor's sequence for its actor (FLUSHDB, FLUSHALL).
     pub fn sink_below(&mut self, floor: &Context) {
+        self.retain_versions(|v| !floor.contains(v.dot));
+    }
+
+    /// Keeps some versions; what was seen stays seen.
+    pub fn retain_versions(&mut self, mut keep: impl FnMut(&Version) -> bool) {
         for (_, versions) in &mut self.cells {
-            versions.retain(|v| !floor.contains(v.dot));
+            versions.retain(|version| keep(version));
         }
         self.cells.retain(|(_, versions)| !versions.is_empty());
+    }
+
+    /// Forgets having seen the writes of some actors, but for those that live here.
+    pub fn forget_actors(&mut self, is_retired: impl Fn(ActorId) -> bool) {
+        let cells = &self.cells;
+        let lives = |actor| {
+            let mut versions = cells.iter().flat_map(|(_, versions)| versions);
+            versions.any(|version| version.dot.actor == actor)
+        };
+        self.context
+            .retain(|actor| !is_retired(actor) || lives(actor));
+    }
+
+    /// Also sees what another has seen: what is not here was overwritten.
+    pub fn observe(&mut self, seen: impl IntoIterator<Item = Dot>) {
+        for dot in seen {
+            self.context.insert(dot);
+        }
+    }
+
+    /// The same versions, having seen nothing else.
+    #[must_use]
+    pub fn bare(&self) -> Object {
+        let mut context = Context::new();
+        for version in self.all_versions() {
+            context.insert(version.dot);
+        }
+        Object {
+            context,
+            cells: self.cells.clone(),
+        }
     }
 
     fn insert(&mut self, element: &Element, version: Version) {

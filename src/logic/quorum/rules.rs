@@ -48,6 +48,22 @@ impl Rules {
         self.default
     }
 
+    /// Every number of owners that some key has, ascending.
+    pub fn sizes(&self) -> Vec<u8> {
+        let rules = self.by_prefix.iter().map(|(_, rule)| rule);
+        let mut sizes: Vec<u8> = rules.chain([&self.default]).map(|rule| rule.n).collect();
+        sizes.sort_unstable();
+        sizes.dedup();
+        sizes
+    }
+
+    /// The prefixes with the numbers of owners of their keys; the default's is empty.
+    pub fn sizes_by_prefix(&self) -> impl Iterator<Item = (&[u8], u8)> {
+        let prefixes = self.by_prefix.iter();
+        let prefixes = prefixes.map(|(prefix, rule)| (prefix.as_slice(), rule.n));
+        prefixes.chain([(&[][..], self.default.n)])
+    }
+
     /// The rule of the longest prefix that a key has.
     pub fn of(&self, key: &[u8]) -> Rule {
         let own = self.by_prefix.iter().find(|(p, _)| key.starts_with(p));

@@ -1,0 +1,213 @@
+//! What a node answers to another that compares trees with it.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::exchange::BATCH_BYTES;
+use super::{Convergence, bitmap, from_bitmap, off_worker};
+use crate::logic::causal::{Dot, Object};
+use crate::logic::merkle::Leaves;
+use crate::logic::placement::NodeId;
+use crate::logic::row;
+use crate::peer::message::{Request, Response, WireKey, WireListed};
+use crate::replica::{DATABASES, Join, Key, Listed};
+use crate::storage::keys::MAX_KEY_LEN;
+
+/// Keys that one request lists or names, and nodes whose sums it asks for, at most.
+const MOST: usize = 4_096;
+
+impl Convergence {
+    /// Answers one of the requests of an exchange.
+    pub async fn answer(self: &Arc<Self>, from: NodeId, request: Request) -> Response {
+        let count = self.replica.partitions().count();
+        match request {
+            Request::Written => self.written(),
+            Request::Roots {
+                as_of_ms,
+                owners,
+                partitions,
+                mends,
+            } => {
+                if mends && !self.makes_way(from) {
+                    return Response::Refused("an exchange is under way".into());
+                }
+                let as_of_ms = as_of_ms.max(self.as_of_ms());
+                let partitions = from_bitmap(&partitions, count).into_iter();
+                let roots =
+                    partitions.map(|partition| self.replica.root(owners, partition, as_of_ms));
+                Response::Roots {
+                    as_of_ms,
+                    roots: roots.collect(),
+                }
+            }
+            Request::Sums { owners, nodes } => {
+                let shape = self.replica.shape();
+                let known = |(partition, node): &(u16, _)| *partition < count && shape.has(*node);
+                if nodes.len() > MOST || !nodes.iter().all(known) {
+                    return Response::Refused("no such node".into());
+                }
+                let sums = nodes.into_iter();
+                let sums = sums.map(|(partition, node)| self.replica.sums(owners, partition, node));
+                Response::Sums(sums.collect())
+            }
+            Request::List {
+                owners,
+                partition,
+                leaves,
+                from,
+                limit,
+                as_of_ms,
+            } => {
+                let known =
+                    partition < count && leaves.end as usize <= self.replica.shape().leaves();
+                if !known || leaves.start > leaves.end {
+                    return Response::Refused("no such leaves".into());
+                }
+                let limit = usize::try_from(limit).unwrap_or(MOST).clamp(1, MOST);
+                self.listing((owners, partition), leaves, (from, limit), as_of_ms)
+                    .await
+            }
+            Request::Objects(keys) => self.objects(&keys),
+            Request::Merge(objects) => self.merge(objects).await,
+            Request::Repair { partition } if partition < count => {
+                match self.repair(partition).await {
+                    Ok(exchanged) => Response::Repaired {
+                        received: exchanged.received,
+                        sent: exchanged.sent,
+                    },
+                    Err(error) => Response::Refused(error.to_string()),
+                }
+            }
+            _ => Response::Refused("no such request".into()),
+        }
+    }
+
+    /// Of two nodes that would mend each other at the same time, the one with the lower id does.
+    fn makes_way(&self, from: NodeId) -> bool {
+        match self.under_way.lock().get_mut(&from) {
+            None => true,
+            Some(_) if from > self.cluster.me() => false,
+            Some(asked) => {
+                *asked = true;
+                true
+            }
+        }
+    }
+
+    /// What this run has written; of which partitions it may hold what an owner lacks.
+    pub fn written(&self) -> Response {
+        let seq = self.replica.last_seq();
+        let count = self.replica.partitions().count();
+        let has_hints = !self.replica.hint_counts().is_empty();
+        let held = |owners: u8| {
+            let owned = self.owned(owners);
+            let strays = |partition: &u16| {
+                owned.binary_search(partition).is_err() && self.replica.rows(owners, *partition) > 0
+            };
+            let held: Vec<u16> = (0..count).filter(|p| has_hints || strays(p)).collect();
+            (owners, bitmap(&held, count).into())
+        };
+        let partitions = self
+            .replica
+            .sizes()
+            .iter()
+            .map(|owners| held(*owners))
+            .collect();
+        Response::Written {
+            actor: self.replica.actor(),
+            seq,
+            events: self.cluster.events(),
+            partitions,
+        }
+    }
+
+    async fn listing(
+        &self,
+        (owners, partition): (u8, u16),
+        leaves: Leaves,
+        (from, limit): (Bytes, usize),
+        as_of_ms: u64,
+    ) -> Response {
+        let replica = Arc::clone(&self.replica);
+        replica.settled().await;
+        let list = move || replica.list(owners, partition, &leaves, (&from, limit), as_of_ms);
+        match off_worker(list).await {
+            Ok(page) => Response::Listing {
+                keys: page.keys.into_iter().map(wire).collect(),
+                next: page.next.unwrap_or_default().into(),
+                damaged: page.damaged,
+            },
+            Err(error) => Response::Refused(error.to_string()),
+        }
+    }
+
+    /// As many as fit; what is not here has no bytes.
+    fn objects(&self, keys: &[WireKey]) -> Response {
+        let mut objects = Vec::new();
+        let mut bytes = 0;
+        for key in keys.iter().take(MOST) {
+            let Some(at) = checked(key) else {
+                return Response::Refused("no such key is possible".into());
+            };
+            let raw: Bytes = match self.replica.read(at) {
+                Ok(object) if object.is_unknown() => Bytes::new(),
+                Ok(object) => row::encode(&object).into(),
+                Err(error) => return Response::Refused(error.to_string()),
+            };
+            bytes += key.name.len() + raw.len();
+            objects.push((key.clone(), raw));
+            if bytes >= BATCH_BYTES {
+                break;
+            }
+        }
+        Response::Objects(objects)
+    }
+
+    /// Joins objects; the answer tells what of them was overwritten long ago.
+    async fn merge(&self, objects: Vec<(WireKey, Bytes)>) -> Response {
+        let mut corrections = Vec::new();
+        for (key, raw) in objects {
+            let Some(at) = checked(&key) else {
+                return Response::Refused("no such key is possible".into());
+            };
+            let joined = row::decode(&raw).map_err(Into::into).and_then(|object| {
+                let dots: Vec<Dot> = object.all_versions().map(|version| version.dot).collect();
+                self.replica.join(at, object, Join::default())?;
+                self.replica.dead_of(at, &dots)
+            });
+            match joined {
+                Ok(dead) if dead.is_empty() => {}
+                Ok(dead) => {
+                    let mut correction = Object::default();
+                    correction.observe(dead);
+                    corrections.push((key, row::encode(&correction).into()));
+                }
+                Err(error) => return Response::Refused(error.to_string()),
+            }
+        }
+        match self.replica.committed().await {
+            Ok(()) => Response::Objects(corrections),
+            Err(failed) => Response::Refused(failed.to_string()),
+        }
+    }
+}
+
+fn checked(key: &WireKey) -> Option<Key<'_>> {
+    let possible = key.db < DATABASES && key.name.len() <= MAX_KEY_LEN;
+    possible.then_some(Key {
+        db: key.db,
+        name: &key.name,
+    })
+}
+
+fn wire(key: Listed) -> WireListed {
+    WireListed {
+        key: WireKey {
+            db: key.db,
+            name: key.name.into(),
+        },
+        digest: key.digest,
+        dots: key.dots.into_vec(),
+    }
+}

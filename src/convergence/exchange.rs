@@ -1,0 +1,375 @@
+//! One exchange: what differs between this node and another owner is joined, both ways.
+//!
+//! Whatever is a difference only because a write is on its way is none a moment later: keys are
+//! looked at twice. Where nearly everything differs a node was wiped, and one look is enough.
+
+use std::collections::BTreeSet;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::time::Instant;
+
+use super::compare::{Difference, Found, Side};
+use super::{Convergence, ExchangeError};
+use crate::logic::causal::{Dot, Object};
+use crate::logic::merkle;
+use crate::logic::placement::NodeId;
+use crate::logic::row;
+use crate::peer::message::{Request, Response, WireKey};
+use crate::replica::{Join, Key, ReplicaError};
+use crate::storage::keys;
+
+/// How much later the second look is.
+const SECOND_LOOK: Duration = Duration::from_millis(400);
+/// Partitions whose differences are looked at together.
+const GROUP: usize = 64;
+/// Keys mended at a time.
+const BATCH: usize = 256;
+/// Bytes of objects sent at a time, beyond the first.
+pub(super) const BATCH_BYTES: usize = 1 << 20;
+
+/// What came of an exchange.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Exchanged {
+    /// Partitions of which this node now has everything that the other had, and the other way round.
+    pub complete: BTreeSet<u16>,
+    /// Objects taken in.
+    pub received: u64,
+    /// Objects sent.
+    pub sent: u64,
+}
+
+/// Marks an exchange as under way while it lives.
+struct UnderWay<'a>(&'a Convergence, NodeId);
+
+impl Drop for UnderWay<'_> {
+    fn drop(&mut self) {
+        self.0.under_way.lock().remove(&self.1);
+        self.0.note(|standing| standing.with = None);
+    }
+}
+
+/// An object that goes to the other node.
+struct Push {
+    key: WireKey,
+    object: Object,
+}
+
+impl Convergence {
+    /// Mends what differs between this node's copies of some partitions' keys with so many owners and
+    /// another owner's.
+    ///
+    /// # Errors
+    /// When it breaks off; `exchanged` says how far it came.
+    pub async fn exchange(
+        &self,
+        with: NodeId,
+        owners: u8,
+        partitions: &[u16],
+        exchanged: &mut Exchanged,
+    ) -> Result<(), ExchangeError> {
+        if self.under_way.lock().insert(with, false).is_some() {
+            return Err(ExchangeError::Yielded);
+        }
+        let _under_way = UnderWay(self, with);
+        self.note(|standing| standing.with = Some(with));
+        let done = self.mend(with, owners, partitions, exchanged).await;
+        let count = match &done {
+            Ok(()) => &self.counters.completed,
+            Err(_) => &self.counters.aborted,
+        };
+        count.fetch_add(1, Ordering::Relaxed);
+        done
+    }
+
+    async fn mend(
+        &self,
+        with: NodeId,
+        owners: u8,
+        partitions: &[u16],
+        exchanged: &mut Exchanged,
+    ) -> Result<(), ExchangeError> {
+        let sides = [Side::Here, Side::There(with)];
+        let asked = (self.as_of_ms(), true);
+        let (as_of_ms, theirs) = self.roots(sides[1], owners, partitions, asked).await?;
+        let mut differing = Vec::new();
+        for (&partition, &theirs) in partitions.iter().zip(&theirs) {
+            let ours = self.replica.root(owners, partition, as_of_ms);
+            if ours == theirs {
+                exchanged.complete.insert(partition);
+            } else {
+                differing.push((partition, ours, theirs));
+            }
+        }
+        let count = |counter: &std::sync::atomic::AtomicU64, by: usize| {
+            counter.fetch_add(by as u64, Ordering::Relaxed);
+        };
+        count(&self.counters.compared, partitions.len());
+        count(&self.counters.differed, differing.len());
+        for group in differing.chunks(GROUP) {
+            let begun = Instant::now();
+            let found = self.walk(sides, owners, group).await?;
+            self.governor.rest(begun.elapsed()).await;
+            let (bulk, few): (Vec<_>, Vec<_>) = found.into_iter().partition(|f| f.is_bulk);
+            self.look_twice(with, &few, as_of_ms, exchanged).await?;
+            for found in bulk {
+                self.mend_all(with, &found, as_of_ms, exchanged).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Mends what differs at both of two looks.
+    async fn look_twice(
+        &self,
+        with: NodeId,
+        few: &[Found],
+        as_of_ms: u64,
+        exchanged: &mut Exchanged,
+    ) -> Result<(), ExchangeError> {
+        let sides = [Side::Here, Side::There(with)];
+        let mut first = Vec::new();
+        for found in few {
+            let mut comparison = self.comparison(sides, found, as_of_ms);
+            loop {
+                let differences = comparison.next(BATCH).await?;
+                if differences.is_empty() {
+                    break;
+                }
+                first.extend(differences.into_iter().map(|d| d.row_key));
+            }
+        }
+        if first.is_empty() {
+            exchanged.complete.extend(few.iter().map(|f| f.partition));
+            return Ok(());
+        }
+        tokio::time::sleep(SECOND_LOOK).await;
+        let first: BTreeSet<Vec<u8>> = first.into_iter().collect();
+        for found in few {
+            // Only the leaves of keys that differed, which by now may be fewer.
+            let again = self.leaves_of(found, &first);
+            let mut comparison = self.comparison(sides, &again, as_of_ms);
+            loop {
+                self.step_back(with)?;
+                let mut differences = comparison.next(BATCH).await?;
+                if differences.is_empty() {
+                    break;
+                }
+                let all = differences.len();
+                differences.retain(|d| first.contains(&d.row_key));
+                let new = (all - differences.len()) as u64;
+                self.counters.settled.fetch_add(new, Ordering::Relaxed);
+                self.mend_some(with, differences, exchanged).await?;
+            }
+            if comparison.damaged == 0 {
+                exchanged.complete.insert(found.partition);
+            }
+        }
+        Ok(())
+    }
+
+    fn leaves_of(&self, found: &Found, keys: &BTreeSet<Vec<u8>>) -> Found {
+        let shape = self.replica.shape();
+        let start = found.partition.to_be_bytes().to_vec();
+        let end = keys::partition_end(found.partition).to_vec();
+        let mut leaves: Vec<u32> = keys
+            .range(start..end)
+            .filter_map(|row_key| keys::parse(row_key))
+            .map(|(at, ..)| shape.leaf(at.slot.0, at.hash) as u32)
+            .collect();
+        leaves.dedup();
+        Found {
+            leaves: leaves.into_iter().map(|leaf| leaf..leaf + 1).collect(),
+            ..found.clone()
+        }
+    }
+
+    async fn mend_all(
+        &self,
+        with: NodeId,
+        found: &Found,
+        as_of_ms: u64,
+        exchanged: &mut Exchanged,
+    ) -> Result<(), ExchangeError> {
+        let sides = [Side::Here, Side::There(with)];
+        let mut comparison = self.comparison(sides, found, as_of_ms);
+        loop {
+            self.step_back(with)?;
+            let begun = Instant::now();
+            let differences = comparison.next(BATCH).await?;
+            if differences.is_empty() {
+                break;
+            }
+            self.governor.rest(begun.elapsed()).await;
+            self.mend_some(with, differences, exchanged).await?;
+        }
+        if comparison.damaged == 0 {
+            exchanged.complete.insert(found.partition);
+        }
+        Ok(())
+    }
+
+    /// The node with the lower id goes first.
+    fn step_back(&self, with: NodeId) -> Result<(), ExchangeError> {
+        let asked = self.under_way.lock().get(&with) == Some(&true);
+        if asked {
+            Err(ExchangeError::Yielded)
+        } else {
+            Ok(())
+        }
+    }
+
+    async fn mend_some(
+        &self,
+        with: NodeId,
+        differences: Vec<Difference>,
+        exchanged: &mut Exchanged,
+    ) -> Result<(), ExchangeError> {
+        for part in differences.chunks(BATCH) {
+            let begun = Instant::now();
+            self.pull(with, part, exchanged).await?;
+            self.push(with, part, exchanged).await?;
+            // What was taken in counts when it is stored.
+            let stored = self.replica.committed().await;
+            stored.map_err(|_| ExchangeError::Refused("a write was not stored".into()))?;
+            self.governor.rest(begun.elapsed()).await;
+        }
+        Ok(())
+    }
+
+    /// Takes in the objects that have something which this node has not seen.
+    async fn pull(
+        &self,
+        with: NodeId,
+        differences: &[Difference],
+        exchanged: &mut Exchanged,
+    ) -> Result<(), ExchangeError> {
+        let mut wanted = Vec::new();
+        for difference in differences {
+            let (Some(key), Some(theirs)) = (difference.key(), &difference.theirs) else {
+                continue;
+            };
+            let at = Key {
+                db: key.db,
+                name: &key.name,
+            };
+            let dead = self.replica.dead_of(at, &theirs.dots)?;
+            let object = self.replica.read(at)?;
+            let known = |dot: &Dot| dead.contains(dot) || object.context().contains(*dot);
+            if !theirs.dots.iter().all(known) {
+                wanted.push(key);
+            }
+        }
+        let mut rest = wanted.as_slice();
+        while !rest.is_empty() {
+            let answer = self.call(with, &Request::Objects(rest.to_vec())).await?;
+            let Response::Objects(objects) = answer else {
+                return Err(ExchangeError::Unexpected);
+            };
+            if objects.is_empty() || objects.len() > rest.len() {
+                return Err(ExchangeError::Unexpected);
+            }
+            rest = &rest[objects.len()..];
+            for (key, raw) in objects.into_iter().filter(|(_, raw)| !raw.is_empty()) {
+                self.take_in(&key, &raw)?;
+                exchanged.received += 1;
+                self.counters.received.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+        Ok(())
+    }
+
+    fn take_in(&self, key: &WireKey, raw: &[u8]) -> Result<(), ExchangeError> {
+        let bytes = (key.name.len() + raw.len()) as u64;
+        self.counters
+            .object_bytes
+            .fetch_add(bytes, Ordering::Relaxed);
+        let object = row::decode(raw).map_err(ReplicaError::from)?;
+        let at = Key {
+            db: key.db,
+            name: &key.name,
+        };
+        let written = self.replica.join(at, object, Join::default())?;
+        self.replica.store().kick(written.shard);
+        Ok(())
+    }
+
+    /// Sends the objects that still differ from what the other node has.
+    async fn push(
+        &self,
+        with: NodeId,
+        differences: &[Difference],
+        exchanged: &mut Exchanged,
+    ) -> Result<(), ExchangeError> {
+        let mut objects: Vec<(WireKey, Bytes)> = Vec::new();
+        let mut bytes = 0;
+        for difference in differences {
+            let Some(Push { key, object }) = self.news_for_them(difference)? else {
+                continue;
+            };
+            let raw: Bytes = row::encode(&object).into();
+            bytes += key.name.len() + raw.len();
+            objects.push((key, raw));
+            if bytes >= BATCH_BYTES {
+                bytes = 0;
+                self.send(with, std::mem::take(&mut objects), exchanged)
+                    .await?;
+            }
+        }
+        self.send(with, objects, exchanged).await
+    }
+
+    /// This node's object, and what of theirs was overwritten.
+    fn news_for_them(&self, difference: &Difference) -> Result<Option<Push>, ExchangeError> {
+        let Some(key) = difference.key() else {
+            return Ok(None);
+        };
+        let at = Key {
+            db: key.db,
+            name: &key.name,
+        };
+        let mut object = (*self.replica.read(at)?).clone();
+        let digest = merkle::digest(&difference.row_key, &object);
+        let theirs = difference.theirs.as_ref();
+        if digest == theirs.map_or(0, |theirs| theirs.digest) {
+            return Ok(None);
+        }
+        if let Some(theirs) = theirs {
+            object.observe(self.replica.dead_of(at, &theirs.dots)?);
+        }
+        if object.is_unknown() {
+            return Ok(None);
+        }
+        Ok(Some(Push { key, object }))
+    }
+
+    async fn send(
+        &self,
+        with: NodeId,
+        objects: Vec<(WireKey, Bytes)>,
+        exchanged: &mut Exchanged,
+    ) -> Result<(), ExchangeError> {
+        if objects.is_empty() {
+            return Ok(());
+        }
+        let sent = objects.len() as u64;
+        let bytes: usize = objects
+            .iter()
+            .map(|(key, raw)| key.name.len() + raw.len())
+            .sum();
+        let answer = self.call(with, &Request::Merge(objects)).await?;
+        let Response::Objects(corrections) = answer else {
+            return Err(ExchangeError::Unexpected);
+        };
+        exchanged.sent += sent;
+        self.counters.sent.fetch_add(sent, Ordering::Relaxed);
+        self.counters
+            .object_bytes
+            .fetch_add(bytes as u64, Ordering::Relaxed);
+        for (key, raw) in corrections {
+            self.take_in(&key, &raw)?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,218 @@
+//! Merkle anti-entropy (the paper's §4.7): two owners of a partition compare trees, walk down to what
+//! differs, and join each other's objects there. The cost is proportional to what differs.
+//!
+//! Here is how one exchange goes, and what a node answers to another's. When exchanges happen is
+//! `background`'s, who asks for one out of turn `command`'s. Everything that is moved is joined, so an
+//! exchange that breaks off anywhere has done no harm, and the next one finds only the rest.
+
+mod answer;
+mod compare;
+mod exchange;
+mod verify;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use thiserror::Error;
+use tokio::sync::Notify;
+
+use crate::clock;
+use crate::cluster::Cluster;
+use crate::governor::Governor;
+use crate::logic::placement::NodeId;
+use crate::peer::CallError;
+use crate::replica::{ENDING_MS, Replica, ReplicaError, Tombstones};
+
+pub use compare::{Difference, Found, Held, Side};
+pub use exchange::Exchanged;
+pub use verify::{Differs, MOST_NAMED, Verified};
+
+/// The deadline of one request of an exchange.
+const WITHIN: Duration = Duration::from_secs(10);
+
+/// Why an exchange broke off. What was moved until then stays.
+#[derive(Debug, Error)]
+pub enum ExchangeError {
+    /// The other node did not answer.
+    #[error("the other node: {0}")]
+    Call(#[from] CallError),
+    /// It did not want to.
+    #[error("the other node: {0}")]
+    Refused(String),
+    /// It sent something else.
+    #[error("the other node sent something that was not asked for")]
+    Unexpected,
+    /// This node's part failed.
+    #[error(transparent)]
+    Here(#[from] ReplicaError),
+    /// The other node mends this one at the same time, and goes first.
+    #[error("the other node exchanges with this one")]
+    Yielded,
+}
+
+/// Counters for INFO.
+#[derive(Debug, Default)]
+pub struct Counters {
+    /// Exchanges with another node that came to their end.
+    pub completed: AtomicU64,
+    /// Those that broke off.
+    pub aborted: AtomicU64,
+    /// Partitions that were compared, and those of them whose roots differed.
+    pub compared: AtomicU64,
+    /// Partitions whose roots differed.
+    pub differed: AtomicU64,
+    /// Keys that differed at first and not a moment later.
+    pub settled: AtomicU64,
+    /// Objects taken in.
+    pub received: AtomicU64,
+    /// Objects sent.
+    pub sent: AtomicU64,
+    /// Bytes of objects in both directions.
+    pub object_bytes: AtomicU64,
+    /// Bytes of sums and lists of keys in both directions.
+    pub tree_bytes: AtomicU64,
+    /// Copies that belonged to others and for which hints were made again.
+    pub strays: AtomicU64,
+}
+
+/// How anti-entropy stands, for INFO.
+#[derive(Clone, Debug, Default)]
+pub struct Standing {
+    /// With whom an exchange is under way.
+    pub with: Option<NodeId>,
+    /// When the last round ended in which all members took part, in milliseconds since the epoch.
+    pub complete_ms: Option<u64>,
+    /// What the last look at tombstones found.
+    pub tombstones: Tombstones,
+    /// Tombstones that were dropped since the start.
+    pub dropped: u64,
+}
+
+/// One node's side of all exchanges.
+pub struct Convergence {
+    cluster: Arc<Cluster>,
+    replica: Arc<Replica>,
+    governor: Arc<Governor>,
+    grace_ms: u64,
+    counters: Counters,
+    standing: Mutex<Standing>,
+    /// With whom this node exchanges, and who of them has asked it to step back.
+    under_way: Mutex<BTreeMap<NodeId, bool>>,
+    forced: Notify,
+}
+
+impl Convergence {
+    /// A node's side; `grace_ms` is how long it keeps expired keys.
+    pub fn new(
+        cluster: Arc<Cluster>,
+        replica: Arc<Replica>,
+        governor: Arc<Governor>,
+        grace_ms: u64,
+    ) -> Self {
+        Self {
+            cluster,
+            replica,
+            governor,
+            grace_ms,
+            counters: Counters::default(),
+            standing: Mutex::default(),
+            under_way: Mutex::default(),
+            forced: Notify::new(),
+        }
+    }
+
+    /// Counters for INFO.
+    pub fn counters(&self) -> &Counters {
+        &self.counters
+    }
+
+    /// The view of the cluster.
+    pub fn cluster(&self) -> &Arc<Cluster> {
+        &self.cluster
+    }
+
+    /// This node's objects.
+    pub fn replica(&self) -> &Arc<Replica> {
+        &self.replica
+    }
+
+    /// Who shares the machine between clients and background work.
+    pub fn governor(&self) -> &Arc<Governor> {
+        &self.governor
+    }
+
+    /// How anti-entropy stands.
+    pub fn standing(&self) -> Standing {
+        self.standing.lock().clone()
+    }
+
+    /// Changes what is shown of it.
+    pub fn note(&self, change: impl FnOnce(&mut Standing)) {
+        change(&mut self.standing.lock());
+    }
+
+    /// Asks for a round now.
+    pub fn force(&self) {
+        self.forced.notify_one();
+    }
+
+    /// Waits until somebody asks for a round.
+    pub async fn forced(&self) {
+        self.forced.notified().await;
+    }
+
+    /// The partitions whose keys this node owns, of keys with so many owners.
+    pub fn owned(&self, owners: u8) -> Vec<u16> {
+        self.shared_with(owners, self.cluster.me())
+    }
+
+    /// The partitions whose keys this node owns together with another.
+    pub fn shared_with(&self, owners: u8, other: NodeId) -> Vec<u16> {
+        let me = self.cluster.me();
+        let count = self.replica.partitions().count();
+        let shared = |partition: &u16| {
+            let owners = self.cluster.first_of(*partition, owners);
+            owners.contains(&me) && owners.contains(&other)
+        };
+        (0..count).filter(shared).collect()
+    }
+
+    /// What has ended before this instant may have been reclaimed here, or is about to be.
+    fn as_of_ms(&self) -> u64 {
+        let reclaimed_ms = clock::now_ms().saturating_sub(self.grace_ms);
+        (reclaimed_ms / ENDING_MS + 2) * ENDING_MS
+    }
+}
+
+/// Bit `p` of byte `p / 8` for each partition.
+pub(crate) fn bitmap(partitions: &[u16], count: u16) -> Vec<u8> {
+    let mut bits = vec![0; usize::from(count).div_ceil(8)];
+    for partition in partitions {
+        bits[usize::from(partition / 8)] |= 1 << (partition % 8);
+    }
+    bits
+}
+
+/// The partitions of a bitmap.
+pub(crate) fn from_bitmap(bits: &[u8], count: u16) -> BTreeSet<u16> {
+    let is_set = |partition: &u16| {
+        let byte = bits.get(usize::from(partition / 8)).copied();
+        byte.unwrap_or(0) >> (partition % 8) & 1 == 1
+    };
+    (0..count).filter(is_set).collect()
+}
+
+/// Does something that blocks where it holds up nobody; a simulated node has but one thread.
+pub(crate) async fn off_worker<R: Send + 'static>(does: impl FnOnce() -> R + Send + 'static) -> R {
+    use tokio::runtime::{Handle, RuntimeFlavor};
+    if Handle::current().runtime_flavor() == RuntimeFlavor::CurrentThread {
+        return does();
+    }
+    match tokio::task::spawn_blocking(does).await {
+        Ok(done) => done,
+        Err(error) => std::panic::resume_unwind(error.into_panic()),
+    }
+}

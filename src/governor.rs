@@ -1,0 +1,227 @@
+//! One governor for all background work (the paper's §6.5): hints, anti-entropy, sweeps and transfers
+//! take slices of time and rest after each, for as long as it says. It watches the 99th percentile of
+//! foreground reads and shrinks or grows the share of the time that background work may take.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+
+use crate::metrics::Histogram;
+
+/// Thousandths of the time: background work never stands still, and never takes everything.
+const LEAST: u64 = 10;
+const MOST: u64 = 900;
+const FIRST: u64 = 250;
+/// No rest is longer.
+const LONGEST_REST: Duration = Duration::from_millis(500);
+/// The last minute, in parts.
+const PARTS: usize = 12;
+const PART: Duration = Duration::from_secs(5);
+/// Of so many reads one is measured.
+const ONE_IN: u64 = 4;
+/// A percentile of fewer reads says nothing.
+const ENOUGH: u64 = 50;
+/// By how much the quiet percentile follows a higher one, in a hundred.
+const FOLLOWS: u64 = 5;
+
+/// Why the share is what it is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Reason {
+    /// There are too few reads to tell.
+    #[default]
+    Quiet,
+    /// Reads are fast enough.
+    Room,
+    /// Reads are slower than they may be.
+    Slow,
+}
+
+/// The governor's state, for INFO.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct State {
+    /// Thousandths of the time that background work may take.
+    pub share: u64,
+    /// The 99th percentile of the last minute's reads.
+    pub p99: Duration,
+    /// What it may be.
+    pub threshold: Duration,
+    /// Why the share is what it is.
+    pub reason: Reason,
+}
+
+/// The governor.
+pub struct Governor {
+    share: AtomicU64,
+    /// The parts of the last minute; the first is being recorded.
+    reads: [Histogram; PARTS],
+    nth: AtomicU64,
+    /// Reads that began.
+    begun: AtomicU64,
+    /// Nanoseconds that background work has taken in this part.
+    worked: AtomicU64,
+    watched: Mutex<Watched>,
+    limits: Limits,
+}
+
+/// What reads may take.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// A fixed threshold; zero for one that follows what reads take in quiet times.
+    pub fixed: Duration,
+    /// Otherwise so many hundredths of the percentile of quiet times.
+    pub percent: u64,
+}
+
+#[derive(Debug, Default)]
+struct Watched {
+    /// The percentile of times without background work.
+    quiet: Duration,
+    state: State,
+}
+
+impl Governor {
+    /// A governor that keeps the 99th percentile of reads within limits.
+    pub fn new(limits: Limits) -> Self {
+        Self {
+            share: AtomicU64::new(FIRST),
+            reads: std::array::from_fn(|_| Histogram::default()),
+            nth: AtomicU64::new(0),
+            begun: AtomicU64::new(0),
+            worked: AtomicU64::new(0),
+            watched: Mutex::default(),
+            limits,
+        }
+    }
+
+    /// Whether to measure the read that begins: of many it measures some.
+    pub fn looks(&self) -> bool {
+        self.begun
+            .fetch_add(1, Ordering::Relaxed)
+            .is_multiple_of(ONE_IN)
+    }
+
+    /// A foreground read took so long.
+    pub fn read(&self, took: Duration) {
+        self.reads[self.part()].record(took);
+    }
+
+    /// How long to rest after a slice of background work.
+    pub fn rest_after(&self, slice: Duration) -> Duration {
+        let nanos = u64::try_from(slice.as_nanos()).unwrap_or(u64::MAX);
+        self.worked.fetch_add(nanos, Ordering::Relaxed);
+        let share = self.share.load(Ordering::Relaxed);
+        let rest = nanos.saturating_mul(1_000 - share) / share;
+        Duration::from_nanos(rest).min(LONGEST_REST)
+    }
+
+    /// Rests after a slice of background work.
+    pub async fn rest(&self, slice: Duration) {
+        tokio::time::sleep(self.rest_after(slice)).await;
+    }
+
+    /// What it does and why.
+    pub fn state(&self) -> State {
+        State {
+            share: self.share.load(Ordering::Relaxed),
+            ..self.watched.lock().state
+        }
+    }
+
+    /// Looks and decides, until it is dropped.
+    pub async fn govern(&self) {
+        loop {
+            tokio::time::sleep(PART).await;
+            self.decide();
+        }
+    }
+
+    fn part(&self) -> usize {
+        self.nth.load(Ordering::Relaxed) as usize % PARTS
+    }
+
+    fn decide(&self) {
+        let part = &self.reads[self.part()];
+        let (recent, count) = (part.percentile(0.99), part.count());
+        let worked = Duration::from_nanos(self.worked.swap(0, Ordering::Relaxed));
+        let mut watched = self.watched.lock();
+        if count >= ENOUGH && worked < PART / 100 {
+            let quiet = watched.quiet;
+            let followed = quiet + (recent.saturating_sub(quiet)) * FOLLOWS as u32 / 100;
+            watched.quiet = if quiet.is_zero() {
+                recent
+            } else {
+                recent.min(followed)
+            };
+        }
+        let threshold = if self.limits.fixed.is_zero() {
+            watched.quiet * self.limits.percent as u32 / 100
+        } else {
+            self.limits.fixed
+        };
+        let share = self.share.load(Ordering::Relaxed);
+        let (share, reason) = match () {
+            () if count < ENOUGH || threshold.is_zero() => (share + share / 2, Reason::Quiet),
+            () if recent > threshold => (share / 2, Reason::Slow),
+            () => (share + share / 8 + 1, Reason::Room),
+        };
+        self.share
+            .store(share.clamp(LEAST, MOST), Ordering::Relaxed);
+        watched.state = State {
+            share,
+            p99: Histogram::percentile_of(&self.reads, 0.99),
+            threshold,
+            reason,
+        };
+        let next = self.nth.load(Ordering::Relaxed) + 1;
+        self.reads[next as usize % PARTS].reset();
+        self.nth.store(next, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn after(governor: &Governor, reads: u32, took: Duration, worked: Duration) -> State {
+        (0..reads).for_each(|_| governor.read(took));
+        governor
+            .worked
+            .store(worked.as_nanos() as u64, Ordering::Relaxed);
+        governor.decide();
+        governor.state()
+    }
+
+    #[test]
+    fn the_share_shrinks_while_reads_are_slower_than_in_quiet_times_and_grows_again() {
+        let governor = Governor::new(Limits {
+            fixed: Duration::ZERO,
+            percent: 150,
+        });
+        let (fast, slow) = (Duration::from_micros(500), Duration::from_micros(900));
+        let quiet = after(&governor, 100, fast, Duration::ZERO);
+        let mut last = quiet;
+        for _ in 0..4 {
+            let state = after(&governor, 100, slow, PART / 4);
+            assert_eq!(state.reason, Reason::Slow);
+            assert!(state.share < last.share || state.share == LEAST);
+            last = state;
+        }
+        let state = after(&governor, 100, fast, PART / 4);
+        assert_eq!(state.reason, Reason::Room);
+        assert!(state.share > last.share);
+        let alone = after(&governor, 0, fast, PART / 4);
+        assert!(alone.share > state.share && alone.reason == Reason::Quiet);
+    }
+
+    #[test]
+    fn a_rest_is_in_proportion_to_the_slice_and_bounded() {
+        let governor = Governor::new(Limits {
+            fixed: Duration::from_millis(1),
+            percent: 0,
+        });
+        let slice = Duration::from_millis(10);
+        assert_eq!(governor.rest_after(slice), slice * 3);
+        assert_eq!(governor.rest_after(slice * 1_000), LONGEST_REST);
+    }
+}

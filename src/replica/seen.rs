@@ -1,0 +1,326 @@
+//! What this node's copy of a whole partition has seen, and what can be forgotten because of it.
+//!
+//! A partition's context says of a dot: whatever it wrote is here, or was overwritten. It holds for
+//! every key of the partition, as if it were part of each object's own context (after Gonçalves et
+//! al., "`DottedDB`", 2017). So a deleted key whose dots are all in it needs no tombstone: a copy that
+//! comes back, from a hint, an old disk or a node that was away for long, is known to be dead. And
+//! what objects have seen of actors that write no more need not be remembered one by one.
+//!
+//! Invariant: it is raised only when everything below it has been taken in and handed to the same
+//! shard's queue before (see `background::anti_entropy` for how that is known); its row stands in
+//! the shard of its partition, so that a disk that loses one loses the other.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use parking_lot::RwLock;
+
+use super::{Key, Located, Replica, ReplicaError};
+use crate::clock;
+use crate::logic::causal::{Context, Dot, Object};
+use crate::logic::codec::Reader;
+use crate::logic::row;
+use crate::storage::keys;
+use crate::storage::{Op, Table};
+
+const SEEN_PREFIX: &[u8] = b"seen/";
+
+/// The contexts of all partitions, for each number of owners that keys have.
+#[derive(Debug)]
+pub(super) struct Seen {
+    by_tree: Vec<Vec<RwLock<Arc<Context>>>>,
+}
+
+/// Why tombstones stay.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tombstones {
+    /// How many were dropped.
+    pub dropped: u64,
+    /// How many are younger than tombstone-grace.
+    pub young: u64,
+    /// How many not every owner has been shown to have.
+    pub unproven: u64,
+    /// How many are still to be handed to a node that was away.
+    pub hinted: u64,
+    /// Since when the oldest of those that stay is deleted, in milliseconds since the epoch.
+    pub oldest_ms: Option<u64>,
+}
+
+impl Seen {
+    pub(super) fn new(trees: usize, partitions: u16) -> Self {
+        let nothing = Arc::new(Context::new());
+        let of_partition = |_| RwLock::new(Arc::clone(&nothing));
+        let of_tree = |_| (0..partitions).map(of_partition).collect();
+        Self {
+            by_tree: (0..trees).map(of_tree).collect(),
+        }
+    }
+
+    pub(super) fn of(&self, tree: usize, partition: u16) -> Arc<Context> {
+        Arc::clone(&self.by_tree[tree][usize::from(partition)].read())
+    }
+
+    fn set(&self, tree: usize, partition: u16, seen: Arc<Context>) {
+        *self.by_tree[tree][usize::from(partition)].write() = seen;
+    }
+}
+
+impl Tombstones {
+    fn stays(&mut self, since_ms: u64) {
+        let oldest = self.oldest_ms.unwrap_or(u64::MAX);
+        self.oldest_ms = Some(oldest.min(since_ms));
+    }
+
+    /// Adds what another pass has found.
+    pub fn add(&mut self, other: Tombstones) {
+        self.dropped += other.dropped;
+        self.young += other.young;
+        self.unproven += other.unproven;
+        self.hinted += other.hinted;
+        if let Some(oldest_ms) = other.oldest_ms {
+            self.stays(oldest_ms);
+        }
+    }
+}
+
+impl Replica {
+    /// What this node's copy of a partition has seen as a whole, of keys with so many owners.
+    pub fn seen(&self, owners: u8, partition: u16) -> Arc<Context> {
+        let tree = self.tree(owners);
+        tree.map_or_else(Arc::default, |tree| self.seen.of(tree, partition))
+    }
+
+    /// This node's copies of some partitions have taken in everything that a context covers, of keys
+    /// with so many owners.
+    ///
+    /// # Errors
+    /// When it cannot be written down; then it does not hold.
+    pub fn saw(
+        &self,
+        owners: u8,
+        partitions: &[u16],
+        context: &Context,
+    ) -> Result<(), ReplicaError> {
+        let Some(tree) = self.tree(owners) else {
+            return Ok(());
+        };
+        // Most partitions have seen the same: they share one context.
+        let mut joined: HashMap<*const Context, Arc<Context>> = HashMap::new();
+        for &partition in partitions {
+            let before = self.seen.of(tree, partition);
+            if before.covers(context) {
+                continue;
+            }
+            let after = joined.entry(Arc::as_ptr(&before)).or_insert_with(|| {
+                let mut after = (*before).clone();
+                after.join(context);
+                Arc::new(after)
+            });
+            let mut raw = Vec::new();
+            row::put_context(&mut raw, after);
+            self.put_seen(owners, partition, Some(raw))?;
+            self.seen.set(tree, partition, Arc::clone(after));
+        }
+        Ok(())
+    }
+
+    /// This node owns a partition no more: what it has of it says nothing about the rest.
+    pub fn forget_seen(&self, owners: u8, partition: u16) -> Result<(), ReplicaError> {
+        if let Some(tree) = self.tree(owners)
+            && !self.seen.of(tree, partition).is_empty()
+        {
+            self.put_seen(owners, partition, None)?;
+            self.seen.set(tree, partition, Arc::default());
+        }
+        Ok(())
+    }
+
+    fn put_seen(
+        &self,
+        owners: u8,
+        partition: u16,
+        value: Option<Vec<u8>>,
+    ) -> Result<(), ReplicaError> {
+        let op = Op {
+            table: Table::Meta,
+            key: seen_key(owners, partition),
+            value,
+        };
+        let shard = self.shard_of(partition);
+        let ticket = self.store.submit(shard, vec![op])?;
+        self.last_tickets[shard].fetch_max(ticket, Ordering::AcqRel);
+        Ok(())
+    }
+
+    /// Finds the contexts again. Of a store that has lost something they may claim too much.
+    pub(super) fn find_seen(&self) -> Result<(), ReplicaError> {
+        let mut same: HashMap<Vec<u8>, Arc<Context>> = HashMap::new();
+        let partitions = 0..self.partitions.count();
+        let trees = self.sizes.iter().enumerate();
+        let all =
+            trees.flat_map(|(tree, owners)| partitions.clone().map(move |p| (tree, *owners, p)));
+        for (tree, owners, partition) in all {
+            let key = seen_key(owners, partition);
+            let shard = self.shard_of(partition);
+            let Some(raw) = self.store.load(shard, Table::Meta, &key)? else {
+                continue;
+            };
+            if self.store.is_damaged() {
+                self.put_seen(owners, partition, None)?;
+                continue;
+            }
+            let seen = if let Some(seen) = same.get(&raw) {
+                Arc::clone(seen)
+            } else {
+                let seen = Arc::new(row::read_context(&mut Reader(&raw))?);
+                same.insert(raw, Arc::clone(&seen));
+                seen
+            };
+            self.seen.set(tree, partition, seen);
+        }
+        Ok(())
+    }
+
+    /// Drops what is known to be dead from an object that comes in.
+    pub(super) fn drop_dead(
+        &self,
+        key: Key<'_>,
+        partition: u16,
+        object: &mut Object,
+        current: &Object,
+    ) {
+        let seen = self.seen.of(self.tree_of(key.name), partition);
+        if !seen.is_empty() {
+            object.retain_versions(|version| {
+                !seen.contains(version.dot) || holds(current, version.dot)
+            });
+        }
+    }
+
+    /// Forgets what an object has seen of actors of whom the whole partition has seen everything.
+    pub(super) fn fold(&self, key: &Key<'_>, partition: u16, object: &mut Object) {
+        if self.shared && object.context().actors() > usize::from(!object.is_tombstone()) {
+            let seen = self.seen.of(self.tree_of(key.name), partition);
+            if !seen.is_empty() {
+                object.forget_actors(|actor| seen.last(actor) == u64::MAX);
+            }
+        }
+    }
+
+    /// Of some dots of a key those that were overwritten, as far as this node's copy knows.
+    pub fn dead_of(&self, key: Key<'_>, dots: &[Dot]) -> Result<Vec<Dot>, ReplicaError> {
+        let at = keys::Position::of(key.name, self.partitions);
+        let object = self.read(key)?;
+        let seen = self.seen.of(self.tree_of(key.name), at.partition);
+        let floor = self.spaces.of(at.partition, key.db).floor();
+        let flushed = |dot| floor.as_ref().is_some_and(|floor| floor.contains(dot));
+        let dead = |dot: &&Dot| {
+            let known = object.context().contains(**dot) || seen.contains(**dot) || flushed(**dot);
+            known && !holds(&object, **dot)
+        };
+        Ok(dots.iter().filter(dead).copied().collect())
+    }
+
+    /// Whether a copy could forget having seen a key: nothing that comes can bring it back.
+    fn is_seen_by_all(&self, located: &Located<'_>, object: &Object) -> bool {
+        let tree = self.tree_of(located.key.name);
+        let mut seen = (*self.seen.of(tree, located.at.partition)).clone();
+        let space = self.spaces.of(located.at.partition, located.key.db);
+        if let Some(floor) = space.floor() {
+            seen.join(&floor);
+        }
+        seen.covers(object.context())
+    }
+
+    /// What is left of an expired object: its context, until the whole partition has seen it.
+    pub(super) fn remains(&self, located: &Located<'_>, expired: &Object) -> Object {
+        let mut remains = expired.clone();
+        remains.retain_versions(|_| false);
+        if !self.shared || self.is_seen_by_all(located, &remains) {
+            remains = Object::default();
+        }
+        remains
+    }
+
+    /// Looks at up to `limit` tombstones of a partition from a row on, and drops those that are old
+    /// enough and seen by all; where to go on. Blocks.
+    pub fn drop_tombstones(
+        &self,
+        partition: u16,
+        from: &[u8],
+        limit: usize,
+        found: &mut Tombstones,
+    ) -> Result<Option<Vec<u8>>, ReplicaError> {
+        let shard = self.shard_of(partition);
+        let start = partition.to_be_bytes();
+        let from = from.max(&start[..]);
+        let end = keys::partition_end(partition);
+        let rows = self
+            .store
+            .scan(shard, Table::Tombstone, from, &end, limit)?;
+        let next = (rows.len() == limit).then(|| {
+            let last = rows.last().map_or(&[][..], |(key, _)| key);
+            [last, &[0]].concat()
+        });
+        for (row_key, since) in rows {
+            let since_ms = since
+                .first_chunk()
+                .map_or(0, |raw| u64::from_le_bytes(*raw));
+            self.drop_tombstone(shard, &row_key, since_ms, found)?;
+        }
+        Ok(next)
+    }
+
+    fn drop_tombstone(
+        &self,
+        shard: usize,
+        row_key: &[u8],
+        since_ms: u64,
+        found: &mut Tombstones,
+    ) -> Result<(), ReplicaError> {
+        if clock::now_ms().saturating_sub(since_ms) < self.tombstone_grace_ms {
+            found.young += 1;
+            found.stays(since_ms);
+            return Ok(());
+        }
+        let Some((at, db, name)) = keys::parse(row_key) else {
+            return Ok(());
+        };
+        let located = self.locate(Key { db, name }, at);
+        let _order = self.lock(at);
+        let object = self.load(&located, false)?;
+        if !object.is_tombstone() || object.is_unknown() {
+            // Its index row is on its way out, or a flush has covered it.
+            let op = Op {
+                table: Table::Tombstone,
+                key: row_key.to_vec(),
+                value: None,
+            };
+            let ticket = self.store.submit(shard, vec![op])?;
+            self.last_tickets[shard].fetch_max(ticket, Ordering::AcqRel);
+            return Ok(());
+        }
+        if !self.is_seen_by_all(&located, &object) {
+            found.unproven += 1;
+            found.stays(since_ms);
+            return Ok(());
+        }
+        if self.has_hint(&located, None)? {
+            found.hinted += 1;
+            found.stays(since_ms);
+            return Ok(());
+        }
+        self.store_object(&located, &object, Object::default(), None)?;
+        found.dropped += 1;
+        Ok(())
+    }
+}
+
+fn seen_key(owners: u8, partition: u16) -> Vec<u8> {
+    [SEEN_PREFIX, &[owners], &partition.to_be_bytes()].concat()
+}
+
+pub(super) fn holds(object: &Object, dot: Dot) -> bool {
+    object.all_versions().any(|version| version.dot == dot)
+}

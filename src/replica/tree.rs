@@ -1,0 +1,205 @@
+//! The sums of one space's Merkle tree, kept up by every write.
+//!
+//! Objects that end are summed once more by when they end. Sums *as of* an instant leave out what has
+//! ended before it, so that replicas agree though they reclaim at different moments: no replica has
+//! reclaimed yet what ends after the instant.
+
+use std::collections::BTreeMap;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+
+use parking_lot::Mutex;
+
+use crate::logic::causal::Object;
+use crate::logic::codec::{DecodeError, Reader, put_varint, put_zigzag};
+use crate::logic::merkle::{self, Leaves, Shape};
+
+/// Ends within this many milliseconds are summed together, and an instant is a multiple of it.
+pub const ENDING_MS: u64 = 1 << 15;
+
+/// Where an object's digest counts.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Spot<'a> {
+    /// Which of the space's trees.
+    pub(super) tree: usize,
+    pub(super) leaf: usize,
+    pub(super) row_key: &'a [u8],
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Tree {
+    leaves: OnceLock<Box<[AtomicU64]>>,
+    ending: Mutex<BTreeMap<u64, Ending>>,
+    /// Rows, tombstones among them.
+    rows: AtomicI64,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Ending {
+    sum: u64,
+    count: i64,
+}
+
+impl Tree {
+    /// Follows an object from one state to the next.
+    pub(super) fn change(&self, shape: Shape, at: Spot<'_>, old: &Object, new: &Object) {
+        let rows = i64::from(old.is_unknown()) - i64::from(new.is_unknown());
+        if rows != 0 {
+            self.rows.fetch_add(rows, Ordering::Relaxed);
+        }
+        let before = merkle::digest(at.row_key, old);
+        let after = merkle::digest(at.row_key, new);
+        if before == after {
+            return;
+        }
+        let leaves = self.leaves.get_or_init(|| {
+            let empty = (0..shape.leaves()).map(|_| AtomicU64::new(0));
+            empty.collect()
+        });
+        leaves[at.leaf].fetch_add(after.wrapping_sub(before), Ordering::Relaxed);
+        let ends = (old.ends_at_ms(), new.ends_at_ms());
+        if ends != (None, None) {
+            let mut ending = self.ending.lock();
+            for (end, digest, count) in [(ends.0, before, -1), (ends.1, after, 1)] {
+                let Some(end) = end else { continue };
+                let entry = ending.entry(end / ENDING_MS).or_default();
+                let digest = if count < 0 {
+                    digest.wrapping_neg()
+                } else {
+                    digest
+                };
+                entry.sum = entry.sum.wrapping_add(digest);
+                entry.count += count;
+                if *entry == Ending::default() {
+                    ending.remove(&(end / ENDING_MS));
+                }
+            }
+        }
+    }
+
+    pub(super) fn clear(&self) {
+        for leaf in self.leaves.get().into_iter().flatten() {
+            leaf.store(0, Ordering::Relaxed);
+        }
+        self.ending.lock().clear();
+        self.rows.store(0, Ordering::Relaxed);
+    }
+
+    pub(super) fn rows(&self) -> i64 {
+        self.rows.load(Ordering::Relaxed)
+    }
+
+    /// The sum of all leaves, without what has ended before an instant.
+    pub(super) fn root(&self, as_of_ms: u64) -> u64 {
+        let Some(leaves) = self.leaves.get() else {
+            return 0;
+        };
+        let ending = self.ending.lock();
+        let ended = ending.range(..as_of_ms / ENDING_MS);
+        let ended = ended.fold(0u64, |sum, (_, entry)| sum.wrapping_add(entry.sum));
+        total(leaves).wrapping_sub(ended)
+    }
+
+    /// The sum of some leaves, whatever has ended.
+    pub(super) fn sum(&self, leaves: Leaves) -> u64 {
+        let all = self.leaves.get();
+        all.map_or(0, |all| {
+            total(&all[leaves.start as usize..leaves.end as usize])
+        })
+    }
+
+    /// Appends rows, ends and leaves.
+    pub(super) fn encode(&self, out: &mut Vec<u8>) {
+        put_zigzag(out, self.rows());
+        let ending = self.ending.lock();
+        put_varint(out, ending.len() as u64);
+        for (at, entry) in &*ending {
+            put_varint(out, *at);
+            out.extend_from_slice(&entry.sum.to_le_bytes());
+            put_zigzag(out, entry.count);
+        }
+        let leaves = self.leaves.get().map_or(&[][..], |leaves| leaves);
+        put_varint(out, leaves.len() as u64);
+        for leaf in leaves {
+            out.extend_from_slice(&leaf.load(Ordering::Relaxed).to_le_bytes());
+        }
+    }
+
+    /// Takes what [`Self::encode`] wrote.
+    pub(super) fn take(&self, r: &mut Reader<'_>, shape: Shape) -> Result<(), DecodeError> {
+        self.rows.store(r.zigzag()?, Ordering::Relaxed);
+        let mut ending = BTreeMap::new();
+        for _ in 0..r.count(10)? {
+            let (at, sum) = (r.varint()?, r.u64_le()?);
+            let count = r.zigzag()?;
+            ending.insert(at, Ending { sum, count });
+        }
+        *self.ending.lock() = ending;
+        let count = r.count(8)?;
+        if count == 0 {
+            return Ok(());
+        }
+        let leaves: Result<Box<[AtomicU64]>, DecodeError> =
+            (0..count).map(|_| r.u64_le().map(AtomicU64::new)).collect();
+        let leaves = leaves?;
+        if leaves.len() != shape.leaves() || self.leaves.set(leaves).is_err() {
+            return Err(DecodeError::Malformed);
+        }
+        Ok(())
+    }
+}
+
+fn total(leaves: &[AtomicU64]) -> u64 {
+    leaves.iter().fold(0, |sum, leaf| {
+        sum.wrapping_add(leaf.load(Ordering::Relaxed))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::logic::causal::{ActorId, Element, Payload, Timestamp, Value};
+    use crate::logic::placement::Partitions;
+
+    fn written(seq: u64, ends: Option<u64>) -> Object {
+        let mut delta = Object::delta(ActorId(1), 0);
+        let value = Value {
+            payload: Payload::Bytes("v".into()),
+            expires_at_ms: ends,
+        };
+        delta.put(seq, Timestamp(seq), &Element::STRING, value);
+        delta.finish()
+    }
+
+    #[test]
+    fn what_has_ended_counts_no_more_before_and_after_it_is_reclaimed() {
+        let shape = Shape::of(Partitions::new(256).expect("a power of two"));
+        let empty = Object::default();
+        let spot = |row_key: &'static [u8]| Spot {
+            tree: 0,
+            leaf: 3,
+            row_key,
+        };
+        let (slow, quick) = (Tree::default(), Tree::default());
+        for tree in [&slow, &quick] {
+            tree.change(shape, spot(b"a"), &empty, &written(1, None));
+            tree.change(shape, spot(b"b"), &empty, &written(2, Some(ENDING_MS + 5)));
+            tree.change(shape, spot(b"c"), &empty, &written(3, Some(ENDING_MS * 9)));
+        }
+        assert_eq!(slow.root(0), quick.root(0));
+        quick.change(shape, spot(b"b"), &written(2, Some(ENDING_MS + 5)), &empty);
+        assert_ne!(slow.root(ENDING_MS), quick.root(ENDING_MS));
+        assert_eq!(slow.root(2 * ENDING_MS), quick.root(2 * ENDING_MS));
+        assert_eq!((slow.rows(), quick.rows()), (3, 2));
+
+        let mut raw = Vec::new();
+        quick.encode(&mut raw);
+        let again = Tree::default();
+        let mut r = Reader(&raw);
+        again.take(&mut r, shape).expect("what was written");
+        assert!(r.0.is_empty());
+        assert_eq!(again.root(0), quick.root(0));
+        quick.clear();
+        assert_eq!((quick.root(0), quick.rows()), (0, 0));
+    }
+}
