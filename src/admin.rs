@@ -1,5 +1,5 @@
-//! The command line's view of a running node: an ordinary client that asks one question and prints
-//! the answer.
+//! The command line's view of a running node: an ordinary client that asks questions and prints the
+//! answers.
 
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
@@ -9,6 +9,10 @@ use thiserror::Error;
 
 /// How long a node may take to answer.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// How long it may take to mend a partition.
+const REPAIR_PATIENCE: Duration = Duration::from_mins(20);
+/// Keys that are printed of those that differ, at most.
+const MOST_PRINTED: usize = 20;
 /// The longest answer that is taken.
 const MAX_ANSWER: usize = 64 << 20;
 
@@ -45,12 +49,16 @@ impl Target {
     /// # Errors
     /// When the node is not there, or answers with an error.
     pub fn ask(&self, words: &[&str]) -> Result<String, AdminError> {
+        self.connect(PATIENCE)?.ask(words)
+    }
+
+    fn connect(&self, patience: Duration) -> Result<Connection, AdminError> {
         let fail = |source| AdminError::Io {
             address: self.address.clone(),
             source,
         };
         let stream = TcpStream::connect(&self.address).map_err(fail)?;
-        stream.set_read_timeout(Some(PATIENCE)).map_err(fail)?;
+        stream.set_read_timeout(Some(patience)).map_err(fail)?;
         let mut stream = BufReader::new(stream);
         if !self.password.is_empty() {
             call(&mut stream, &["AUTH", &self.password]).map_err(fail)??;
@@ -58,7 +66,123 @@ impl Target {
         if self.db != "0" {
             call(&mut stream, &["SELECT", &self.db]).map_err(fail)??;
         }
-        call(&mut stream, words).map_err(fail)?
+        let address = self.address.clone();
+        Ok(Connection { stream, address })
+    }
+
+    /// Whether all owners of all keys that begin with a prefix hold the same; `report` is told what is
+    /// not as it should be.
+    ///
+    /// # Errors
+    /// When the node is not there, or answers with an error.
+    pub fn verify(
+        &self,
+        prefix: &str,
+        bar: impl Fn(u64, u64),
+        mut report: impl FnMut(String),
+    ) -> Result<bool, AdminError> {
+        let mut connection = self.connect(PATIENCE)?;
+        let partitions = connection.partitions()?;
+        let (mut compared, mut printed) = (0, 0);
+        let mut silent = std::collections::BTreeMap::<String, u64>::new();
+        let mut differing = std::collections::BTreeSet::new();
+        for partition in 0..partitions {
+            let partition = partition.to_string();
+            let words = ["RINGWOOD", "VERIFY", &partition, "PREFIX", prefix];
+            for line in connection.ask(&words)?.lines() {
+                let words: Vec<&str> = line.splitn(4, ' ').collect();
+                match words[..] {
+                    ["compared", count] => compared += count.parse::<u64>().unwrap_or(0),
+                    ["silent", node, _] => *silent.entry(node.to_owned()).or_default() += 1,
+                    ["differs", partition, a, b] => {
+                        differing.insert(partition.to_owned());
+                        let (b, keys) = b.split_once(' ').unwrap_or((b, "some"));
+                        report(format!(
+                            "partition {partition}: {a} and {b} differ in {keys} keys"
+                        ));
+                    }
+                    ["key", _, db, key] if printed < MOST_PRINTED => {
+                        printed += 1;
+                        report(format!("  database {db} key {key}"));
+                    }
+                    _ => {}
+                }
+            }
+            bar(partition.parse::<u64>().unwrap_or(0) + 1, partitions);
+        }
+        for (node, count) in &silent {
+            report(format!(
+                "{node} does not answer: {count} partitions are not proven"
+            ));
+        }
+        let is_equal = silent.is_empty() && differing.is_empty();
+        report(if is_equal {
+            format!("equal: all owners of {compared} partitions hold the same")
+        } else {
+            format!(
+                "NOT equal: {} of {compared} partitions differ",
+                differing.len()
+            )
+        });
+        Ok(is_equal)
+    }
+
+    /// Has one partition or all compared and mended now; `bar` is told how far it is.
+    ///
+    /// # Errors
+    /// When the node is not there, or answers with an error.
+    pub fn repair(
+        &self,
+        partition: Option<&str>,
+        bar: impl Fn(u64, u64),
+    ) -> Result<String, AdminError> {
+        let mut connection = self.connect(REPAIR_PATIENCE)?;
+        let partitions: Vec<String> = match partition {
+            Some(one) => vec![one.to_owned()],
+            None => (0..connection.partitions()?)
+                .map(|p| p.to_string())
+                .collect(),
+        };
+        let (mut received, mut sent) = (0, 0);
+        for (nth, partition) in partitions.iter().enumerate() {
+            for line in connection.ask(&["RINGWOOD", "REPAIR", partition])?.lines() {
+                match line.split_once(' ') {
+                    Some(("received", count)) => received += count.parse::<u64>().unwrap_or(0),
+                    Some(("sent", count)) => sent += count.parse::<u64>().unwrap_or(0),
+                    _ => {}
+                }
+            }
+            bar(nth as u64 + 1, partitions.len() as u64);
+        }
+        let count = partitions.len();
+        Ok(format!(
+            "{count} partitions: {received} objects received, {sent} sent"
+        ))
+    }
+}
+
+/// A connection to a node.
+struct Connection {
+    stream: BufReader<TcpStream>,
+    address: String,
+}
+
+impl Connection {
+    fn ask(&mut self, words: &[&str]) -> Result<String, AdminError> {
+        let fail = |source| AdminError::Io {
+            address: self.address.clone(),
+            source,
+        };
+        call(&mut self.stream, words).map_err(fail)?
+    }
+
+    fn partitions(&mut self) -> Result<u64, AdminError> {
+        let info = self.ask(&["INFO", "ringwood"])?;
+        let line = info
+            .lines()
+            .find_map(|line| line.strip_prefix("partitions:"));
+        let count = line.and_then(|count| count.trim().parse().ok());
+        count.ok_or_else(|| AdminError::Refused("the node is no Ringwood".to_owned()))
     }
 }
 

@@ -21,6 +21,9 @@ use crate::logic::quorum::{Rule, Rules, Targets};
 use crate::peer::message::{Request, Response};
 use crate::peer::{CallError, Identity, Peers};
 
+/// A node that has lost its disk is asked last for so long after it has said so.
+const EMPTY_FOR_MS: u64 = 1_000;
+
 /// The layout of what is written down.
 const VERSION: u8 = 1;
 
@@ -70,6 +73,9 @@ pub struct Cluster {
     /// Whether this node's disk was lost: until its copies were compared with the other owners', what
     /// is not here says nothing.
     is_empty: AtomicBool,
+    /// Others who have said that of themselves, and until when that is believed.
+    empty: Mutex<BTreeMap<NodeId, u64>>,
+    some_empty: AtomicBool,
 }
 
 /// An attempt to join a cluster; what was before is restored when it is given up.
@@ -210,6 +216,8 @@ impl Cluster {
             changed: Notify::new(),
             joining: AsyncMutex::default(),
             is_empty: AtomicBool::new(false),
+            empty: Mutex::default(),
+            some_empty: AtomicBool::new(false),
         };
         cluster.connect();
         Arc::new(cluster)
@@ -348,6 +356,21 @@ impl Cluster {
         self.is_empty.load(Ordering::Acquire)
     }
 
+    /// Another node has lost its disk: for a while it is asked last.
+    pub fn note_empty(&self, id: NodeId) {
+        let until_ms = self.now_ms() + EMPTY_FOR_MS;
+        self.empty.lock().insert(id, until_ms);
+        self.some_empty.store(true, Ordering::Release);
+    }
+
+    fn seems_empty(&self, id: NodeId) -> bool {
+        let now_ms = self.now_ms();
+        let mut empty = self.empty.lock();
+        empty.retain(|_, until_ms| now_ms < *until_ms);
+        self.some_empty.store(!empty.is_empty(), Ordering::Release);
+        empty.contains_key(&id)
+    }
+
     /// Notes whether this node's disk was lost and not filled again.
     pub fn be_empty(&self, is_empty: bool) {
         if self.is_empty.swap(is_empty, Ordering::AcqRel) && !is_empty {
@@ -471,8 +494,12 @@ impl Cluster {
         };
         let all = fallbacks.len();
         fallbacks.retain(|id| self.answers(*id));
+        let mut owners: Vec<NodeId> = others(owners);
+        if self.some_empty.load(Ordering::Acquire) {
+            owners.sort_by_key(|id| self.seems_empty(*id));
+        }
         Targets {
-            owners: others(owners),
+            owners,
             others: fallbacks.len() < all,
             fallbacks,
         }

@@ -2,7 +2,7 @@
 //! take slices of time and rest after each, for as long as it says. It watches the 99th percentile of
 //! foreground reads and shrinks or grows the share of the time that background work may take.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -10,14 +10,17 @@ use parking_lot::Mutex;
 use crate::metrics::Histogram;
 
 /// Thousandths of the time: background work never stands still, and never takes everything.
-const LEAST: u64 = 10;
+const LEAST: u64 = 20;
 const MOST: u64 = 900;
-const FIRST: u64 = 250;
+/// Where background work begins beside reads.
+const FIRST: u64 = 200;
+/// Items of the smallest slice.
+const FEWEST: usize = 16;
 /// No rest is longer.
 const LONGEST_REST: Duration = Duration::from_millis(500);
 /// The last minute, in parts.
-const PARTS: usize = 12;
-const PART: Duration = Duration::from_secs(5);
+const PARTS: usize = 60;
+const PART: Duration = Duration::from_secs(1);
 /// Of so many reads one is measured.
 const ONE_IN: u64 = 4;
 /// A percentile of fewer reads says nothing.
@@ -53,6 +56,10 @@ pub struct State {
 /// The governor.
 pub struct Governor {
     share: AtomicU64,
+    /// What the other nodes give.
+    others: AtomicU64,
+    others_work: AtomicBool,
+    has_worked: AtomicBool,
     /// The parts of the last minute; the first is being recorded.
     reads: [Histogram; PARTS],
     nth: AtomicU64,
@@ -85,6 +92,9 @@ impl Governor {
     pub fn new(limits: Limits) -> Self {
         Self {
             share: AtomicU64::new(FIRST),
+            others: AtomicU64::new(MOST),
+            others_work: AtomicBool::new(false),
+            has_worked: AtomicBool::new(false),
             reads: std::array::from_fn(|_| Histogram::default()),
             nth: AtomicU64::new(0),
             begun: AtomicU64::new(0),
@@ -110,9 +120,16 @@ impl Governor {
     pub fn rest_after(&self, slice: Duration) -> Duration {
         let nanos = u64::try_from(slice.as_nanos()).unwrap_or(u64::MAX);
         self.worked.fetch_add(nanos, Ordering::Relaxed);
-        let share = self.share.load(Ordering::Relaxed);
+        let share = self.share();
         let rest = nanos.saturating_mul(1_000 - share) / share;
         Duration::from_nanos(rest).min(LONGEST_REST)
+    }
+
+    /// How many of at most so many items the next slice has: the smaller its share, the sooner must
+    /// background work let others go first.
+    pub fn items(&self, most: usize) -> usize {
+        let share = self.share() as usize;
+        (most * share * share / 1_000_000).clamp(FEWEST.min(most), most)
     }
 
     /// Rests after a slice of background work.
@@ -120,10 +137,35 @@ impl Governor {
         tokio::time::sleep(self.rest_after(slice)).await;
     }
 
+    /// Thousandths of the time that background work may take, as far as this node's reads go.
+    pub fn own_share(&self) -> u64 {
+        self.share.load(Ordering::Relaxed)
+    }
+
+    /// Another node does background work that this one may feel.
+    pub fn others_work(&self) {
+        self.others_work.store(true, Ordering::Relaxed);
+    }
+
+    /// The other nodes give so large a share: what is done here loads them too.
+    pub fn limit(&self, others: u64) {
+        self.others
+            .store(others.clamp(LEAST, MOST), Ordering::Relaxed);
+    }
+
+    /// Whether background work was done since the last second began.
+    pub fn works(&self) -> bool {
+        self.worked.load(Ordering::Relaxed) > 0 || self.has_worked.load(Ordering::Relaxed)
+    }
+
+    fn share(&self) -> u64 {
+        self.own_share().min(self.others.load(Ordering::Relaxed))
+    }
+
     /// What it does and why.
     pub fn state(&self) -> State {
         State {
-            share: self.share.load(Ordering::Relaxed),
+            share: self.share(),
             ..self.watched.lock().state
         }
     }
@@ -144,8 +186,11 @@ impl Governor {
         let part = &self.reads[self.part()];
         let (recent, count) = (part.percentile(0.99), part.count());
         let worked = Duration::from_nanos(self.worked.swap(0, Ordering::Relaxed));
+        let works = worked >= PART / 100;
+        self.has_worked.store(!worked.is_zero(), Ordering::Relaxed);
+        let is_quiet = !works && !self.others_work.swap(false, Ordering::Relaxed);
         let mut watched = self.watched.lock();
-        if count >= ENOUGH && worked < PART / 100 {
+        if count >= ENOUGH && is_quiet {
             let quiet = watched.quiet;
             let followed = quiet + (recent.saturating_sub(quiet)) * FOLLOWS as u32 / 100;
             watched.quiet = if quiet.is_zero() {
@@ -162,11 +207,13 @@ impl Governor {
         let share = self.share.load(Ordering::Relaxed);
         let (share, reason) = match () {
             () if count < ENOUGH || threshold.is_zero() => (share + share / 2, Reason::Quiet),
+            // Nothing is known of how much there is room for.
+            () if is_quiet => (FIRST, Reason::Room),
             () if recent > threshold => (share / 2, Reason::Slow),
             () => (share + share / 8 + 1, Reason::Room),
         };
-        self.share
-            .store(share.clamp(LEAST, MOST), Ordering::Relaxed);
+        let share = share.clamp(LEAST, MOST);
+        self.share.store(share, Ordering::Relaxed);
         watched.state = State {
             share,
             p99: Histogram::percentile_of(&self.reads, 0.99),
@@ -221,7 +268,10 @@ mod tests {
             percent: 0,
         });
         let slice = Duration::from_millis(10);
-        assert_eq!(governor.rest_after(slice), slice * 3);
+        assert_eq!(governor.rest_after(slice), slice * 4);
+        assert_eq!(governor.items(1_000), 40);
+        assert_eq!(governor.items(10), 10);
+        assert_eq!(governor.items(100), FEWEST);
         assert_eq!(governor.rest_after(slice * 1_000), LONGEST_REST);
     }
 }

@@ -5,7 +5,8 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use clap::{Arg, ArgMatches, Command};
-use ringwood::admin::Target;
+use indicatif::{ProgressBar, ProgressStyle};
+use ringwood::admin::{AdminError, Target};
 use ringwood::config::{Config, DIRECTIVES};
 use tracing_subscriber::filter::LevelFilter;
 
@@ -20,6 +21,8 @@ fn main() -> ExitCode {
             let key = flags.get_one::<String>("key").map_or("", String::as_str);
             ask(flags, &["RINGWOOD", "EXPLAIN", key])
         }
+        Some(("verify", flags)) => verify(flags),
+        Some(("repair", flags)) => repair(flags),
         Some(("cluster", cluster)) => match cluster.subcommand() {
             Some(("status", flags)) => ask(flags, &["RINGWOOD", "STATUS"]),
             Some(("ring", flags)) => ask(flags, &["RINGWOOD", "RING"]),
@@ -61,6 +64,23 @@ fn command_line() -> Command {
                 "Where a key lives, who coordinates it, and whether its copies agree",
             )
             .arg(Arg::new("key").required(true).value_name("KEY")),
+        )
+        .subcommand(
+            asking("verify", "Whether all owners hold the same, or what differs").arg(
+                Arg::new("prefix")
+                    .long("prefix")
+                    .value_name("TEXT")
+                    .default_value("")
+                    .help("Only keys that begin with it"),
+            ),
+        )
+        .subcommand(
+            asking("repair", "Compares all copies now and mends what differs").arg(
+                Arg::new("partition")
+                    .long("partition")
+                    .value_name("N")
+                    .help("Only one partition"),
+            ),
         )
         .subcommand(
             Command::new("cluster")
@@ -121,24 +141,75 @@ fn join(flags: &ArgMatches) -> ExitCode {
     ask(flags, &words)
 }
 
-fn ask(flags: &ArgMatches, words: &[&str]) -> ExitCode {
+fn target(flags: &ArgMatches) -> Target {
     let text = |name: &str| flags.get_one::<String>(name).cloned().unwrap_or_default();
-    let target = Target {
+    Target {
         address: text("address"),
         password: text("password"),
         db: text("db"),
-    };
-    match target.ask(words) {
-        Ok(answer) => {
-            // Whoever reads may have read enough.
-            let _ = writeln!(std::io::stdout(), "{}", answer.trim_end());
-            ExitCode::SUCCESS
+    }
+}
+
+fn ask(flags: &ArgMatches, words: &[&str]) -> ExitCode {
+    tell(target(flags).ask(words).map(|answer| (answer, true)))
+}
+
+/// Prints an answer; whether it is a good one.
+fn tell(answer: Result<(String, bool), AdminError>) -> ExitCode {
+    match answer {
+        Ok((answer, is_good)) => {
+            print(answer.trim_end());
+            if is_good {
+                ExitCode::SUCCESS
+            } else {
+                ExitCode::FAILURE
+            }
         }
         Err(error) => {
             eprintln!("ringwood: {error}");
             ExitCode::FAILURE
         }
     }
+}
+
+/// Whoever reads may have read enough.
+fn print(line: &str) {
+    if !line.is_empty() {
+        let _ = writeln!(std::io::stdout(), "{line}");
+    }
+}
+
+/// Shown on a terminal only.
+fn progress(what: &'static str) -> ProgressBar {
+    let bar = ProgressBar::new(0).with_message(what);
+    let style = "{msg} {bar:30} {pos}/{len} partitions, {elapsed} ({eta} left)";
+    if let Ok(style) = ProgressStyle::with_template(style) {
+        bar.set_style(style);
+    }
+    bar
+}
+
+fn verify(flags: &ArgMatches) -> ExitCode {
+    let prefix = flags.get_one::<String>("prefix").map_or("", String::as_str);
+    let bar = progress("comparing");
+    let step = |done, of| {
+        bar.set_length(of);
+        bar.set_position(done);
+    };
+    let verified = target(flags).verify(prefix, step, |line| bar.suspend(|| print(&line)));
+    bar.finish_and_clear();
+    tell(verified.map(|is_equal| (String::new(), is_equal)))
+}
+
+fn repair(flags: &ArgMatches) -> ExitCode {
+    let partition = flags.get_one::<String>("partition").map(String::as_str);
+    let bar = progress("mending");
+    let repaired = target(flags).repair(partition, |done, of| {
+        bar.set_length(of);
+        bar.set_position(done);
+    });
+    bar.finish_and_clear();
+    tell(repaired.map(|answer| (answer, true)))
 }
 
 fn server(flags: &ArgMatches) -> ExitCode {

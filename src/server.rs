@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use parking_lot::RwLock;
 use thiserror::Error;
+use tokio::runtime::Handle;
+use tokio::task::JoinSet;
 
 use crate::background;
 use crate::clock;
@@ -67,6 +69,9 @@ pub enum StartError {
 /// Taken for the machine's memory where it cannot be told.
 const DEFAULT_MEMORY: u64 = 1 << 30;
 
+/// How far background work stands back (see nice(1)).
+const BACKGROUND_NICE: i32 = 10;
+
 /// Descriptors that the node needs beside its clients' sockets.
 const OWN_FILES: u64 = 2_048;
 
@@ -77,10 +82,27 @@ pub fn run(config: Config) -> Result<(), StartError> {
         runtime.worker_threads(threads as usize);
     }
     let runtime = runtime.enable_all().build().map_err(StartError::Runtime)?;
-    runtime.block_on(serve(config))
+    let mut background = tokio::runtime::Builder::new_multi_thread();
+    let background = background
+        .worker_threads(1)
+        .thread_name("background")
+        .on_thread_start(give_way)
+        .enable_all()
+        .build()
+        .map_err(StartError::Runtime)?;
+    let served = runtime.block_on(serve(config, background.handle().clone()));
+    background.shutdown_background();
+    served
 }
 
-async fn serve(config: Config) -> Result<(), StartError> {
+/// What nobody waits for leaves the processors to what somebody does.
+fn give_way() {
+    if let Err(error) = rustix::process::setpriority_process(None, BACKGROUND_NICE) {
+        tracing::debug!(%error, "background work has the same priority");
+    }
+}
+
+async fn serve(config: Config, background: Handle) -> Result<(), StartError> {
     let started = clock::monotonic();
     allow_files(config.number("maxclients") as u64 + OWN_FILES);
     let partitions = config.number("partitions");
@@ -138,21 +160,27 @@ async fn serve(config: Config) -> Result<(), StartError> {
         coordinator: member.as_ref().map(|m| Arc::clone(&m.coordinator)),
         convergence,
         governor,
+        background: Some(background.clone()),
         config,
         seal: ContextSeal::new(&secret),
         set_appendfsync,
         port,
     });
     tracing::info!(%address, port, node = %node.name, pid = std::process::id(), "ready");
-    run_parts(node, listener, member).await;
+    run_parts(node, listener, member, background).await;
     Ok(())
 }
 
-async fn run_parts(node: Arc<Node>, listener: net::Listener, member: Option<Member>) {
+async fn run_parts(
+    node: Arc<Node>,
+    listener: net::Listener,
+    member: Option<Member>,
+    background: Handle,
+) {
     let sweeping = Arc::new(AtomicBool::new(true));
     let sweeper = {
         let (node, sweeping) = (Arc::clone(&node), Arc::clone(&sweeping));
-        tokio::task::spawn_blocking(move || sweep(&node, &sweeping))
+        background.spawn_blocking(move || sweep(&node, &sweeping))
     };
     let coordinator = node.coordinator.clone();
     tokio::select! {
@@ -160,7 +188,7 @@ async fn run_parts(node: Arc<Node>, listener: net::Listener, member: Option<Memb
         () = stop_on_signal(&node) => {}
         () = take_stock(&node) => {}
         () = node.governor.govern() => {}
-        () = be_member(&node, member) => {}
+        () = be_member(&node, member, &background) => {}
     }
     if let Some(coordinator) = coordinator {
         coordinator.cluster().peers().close();
@@ -277,7 +305,7 @@ fn rules(config: &Config) -> Result<Rules, StartError> {
 }
 
 /// The workers of a member; a lone node has none.
-async fn be_member(node: &Arc<Node>, member: Option<Member>) {
+async fn be_member(node: &Arc<Node>, member: Option<Member>, low: &Handle) {
     let Some(Member {
         coordinator,
         listener,
@@ -293,17 +321,21 @@ async fn be_member(node: &Arc<Node>, member: Option<Member>) {
         return std::future::pending().await;
     };
     tracing::info!(id = %cluster.me(), peer_port = listener.port(), "a member of a cluster");
+    let (replica, governor) = (Arc::clone(&node.replica), Arc::clone(&node.governor));
+    let handing =
+        background::hand_over_hints(Arc::clone(cluster), replica, governor, hints_a_second);
+    // They end when this is dropped.
+    let mut workers = JoinSet::new();
+    workers.spawn_on(handing, low);
+    workers.spawn_on(
+        background::anti_entropy(convergence, every, random_u64),
+        low,
+    );
     tokio::join!(
         listener.serve(Arc::new(PeerHandler(Arc::clone(node)))),
         background::gossip(Arc::clone(cluster), seeds, random_u64),
         coordinator.hedge_reads(),
-        background::hand_over_hints(
-            Arc::clone(cluster),
-            Arc::clone(&node.replica),
-            Arc::clone(&node.governor),
-            hints_a_second
-        ),
-        background::anti_entropy(convergence, every, random_u64),
+        background::keep_pace(Arc::clone(cluster), Arc::clone(&node.governor)),
         write_notes(Arc::clone(cluster), Arc::clone(&node.replica)),
     );
 }

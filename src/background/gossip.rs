@@ -58,18 +58,12 @@ async fn exchange(cluster: &Cluster, partner: NodeId) {
 }
 
 /// Asks the seeds until one takes this node in, or it is told again what it knows. The first seed
-/// of a list, and a node without seeds, makes the cluster.
+/// of a list, and a node without seeds, makes the cluster, unless another seed has one: then this
+/// node was its member before it lost its disk.
 async fn join(cluster: &Cluster, seeds: &[String], chance: u64) {
     let me = cluster.with_membership(|membership| membership.me().clone());
-    if !cluster.has_joined() && seeds.first().is_none_or(|seed| *seed == me.peer_address) {
-        cluster.found(chance.max(1));
-        tracing::info!(
-            cluster = cluster.identity().cluster,
-            "a new cluster is made"
-        );
-        return;
-    }
-    let mut complained = false;
+    let is_first = seeds.first().is_none_or(|seed| *seed == me.peer_address);
+    let mut complained = is_first;
     while !cluster.has_joined() {
         for seed in seeds.iter().filter(|seed| **seed != me.peer_address) {
             match cluster.join(seed, WITHIN, false).await {
@@ -79,6 +73,14 @@ async fn join(cluster: &Cluster, seeds: &[String], chance: u64) {
                 }
                 Err(_) => {}
             }
+        }
+        if is_first {
+            cluster.found(chance.max(1));
+            tracing::info!(
+                cluster = cluster.identity().cluster,
+                "a new cluster is made"
+            );
+            return;
         }
         complained = true;
         tokio::time::sleep(ROUND / 2).await;

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 
 use super::args::Args;
 use super::connection::REDIS_VERSION;
-use super::{Ctx, Outcome, table};
+use super::{Ctx, Outcome, converge, table};
 use crate::clock;
 use crate::replica::DATABASES;
 
@@ -26,6 +26,11 @@ const SECTIONS: &[Section] = &[
     ("cluster", cluster),
     ("keyspace", keyspace),
     ("ringwood", ringwood),
+    ("hints", converge::hints),
+    ("repairs", converge::repairs),
+    ("exchanges", converge::exchanges),
+    ("tombstones", converge::tombstones),
+    ("governor", converge::governor),
 ];
 
 /// Shown only when asked for by name, `all` or `everything`.
@@ -58,7 +63,7 @@ pub(super) fn info(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
     Ok(())
 }
 
-fn line(out: &mut String, name: &str, value: impl std::fmt::Display) {
+pub(super) fn line(out: &mut String, name: &str, value: impl std::fmt::Display) {
     let _ = write!(out, "{name}:{value}\r\n");
 }
 
@@ -322,13 +327,9 @@ fn ringwood(ctx: &Ctx<'_>, out: &mut String) {
     if let Some(coordinator) = &ctx.node.coordinator {
         let counters = coordinator.counters();
         let load = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
-        let (hint_bytes, hints_refused) = replica.hint_usage();
         line(out, "forwarded_commands", load(&counters.forwarded));
         line(out, "quorum_reads", load(&counters.reads));
         line(out, "hedged_reads", load(&counters.hedged_reads));
-        line(out, "read_repairs", load(&counters.read_repairs));
         line(out, "rewrites", load(&counters.rewrites));
-        line(out, "hint_bytes", hint_bytes);
-        line(out, "hints_refused", hints_refused);
     }
 }

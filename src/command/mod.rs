@@ -8,6 +8,7 @@ pub mod args;
 mod causal;
 mod cluster;
 mod connection;
+mod converge;
 mod distributed;
 mod docs;
 pub mod error;

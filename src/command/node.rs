@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering}
 use std::time::Duration;
 
 use parking_lot::{Mutex, RwLock};
+use tokio::runtime::Handle;
 use tokio::sync::{Notify, mpsc};
 
 use super::args::Args;
@@ -42,6 +43,8 @@ pub struct NodeOptions {
     pub convergence: Option<Arc<Convergence>>,
     /// Who shares the machine between clients and background work.
     pub governor: Arc<Governor>,
+    /// Where what nobody waits for runs, at a lower priority.
+    pub background: Option<Handle>,
     /// The directives.
     pub config: Config,
     /// What authenticates contexts.
@@ -62,6 +65,8 @@ pub struct Node {
     pub convergence: Option<Arc<Convergence>>,
     /// Who shares the machine between clients and background work.
     pub governor: Arc<Governor>,
+    /// Where what nobody waits for runs, at a lower priority.
+    pub background: Option<Handle>,
     /// Commands on one key take turns.
     pub lanes: Lanes,
     /// Stands for the client of a command that runs for another node's client.
@@ -107,6 +112,7 @@ impl Node {
             coordinator,
             convergence,
             governor,
+            background,
             config,
             seal,
             set_appendfsync,
@@ -124,6 +130,7 @@ impl Node {
             coordinator,
             convergence,
             governor,
+            background,
             lanes: Lanes::default(),
             inner_client: Arc::new(Client::new(0, nowhere, nowhere)),
             config,

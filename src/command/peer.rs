@@ -83,8 +83,14 @@ impl Handler for PeerHandler {
                 let Some(convergence) = node.convergence.clone() else {
                     return refuse("not in a cluster");
                 };
+                let answer = async move { convergence.answer(from, request).await };
+                let Some(background) = &node.background else {
+                    return Answer::Later(Box::pin(answer));
+                };
+                let answer = background.spawn(answer);
+                let lost = || Response::Refused("the answer was lost".into());
                 Answer::Later(Box::pin(
-                    async move { convergence.answer(from, request).await },
+                    async move { answer.await.unwrap_or_else(|_| lost()) },
                 ))
             }
             request => Answer::Later(Box::pin(answer(node, request))),
@@ -179,6 +185,10 @@ pub(super) async fn answer(node: Arc<Node>, request: Request) -> Response {
             let held = tokio::time::timeout(within.unwrap_or_default(), held).await;
             held.unwrap_or(Response::Counts(Vec::new()))
         }
+        Request::Pace => {
+            node.governor.others_work();
+            Response::Counts(vec![node.governor.own_share()])
+        }
         Request::Counts { db } => {
             Response::Counts(node.replica.live_by_partition(db.min(DATABASES - 1)))
         }
@@ -232,7 +242,7 @@ fn fetch(node: &Node, key: &WireKey, theirs: u64, dots: &[Dot]) -> Response {
             .as_ref()
             .is_some_and(|c| c.cluster().is_empty());
         if is_empty && object.is_unknown() {
-            return Ok(Response::Refused("this node is being filled again".into()));
+            return Ok(Response::Empty);
         }
         // What the other still has and everybody has seen overwritten must not come back.
         let dead = node.replica.dead_of(key, dots)?;

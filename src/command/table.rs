@@ -7,8 +7,8 @@ use std::sync::LazyLock;
 
 use super::args::Args;
 use super::{
-    Ctx, Outcome, causal, cluster, connection, docs, expiry, info, keys, latency, meet, operator,
-    server, strings, transactions,
+    Ctx, Outcome, causal, cluster, connection, converge, docs, expiry, info, keys, latency, meet,
+    operator, server, strings, transactions,
 };
 
 /// Properties of a command, with Redis's names where COMMAND shows them.
@@ -837,6 +837,14 @@ static COMMANDS: &[Spec] = &[
     )),
     sub(
         "ringwood",
+        "repair",
+        -2,
+        L.and(OWN),
+        converge::repair,
+        "Compares one partition or all with the other owners now, and mends them.",
+    ),
+    sub(
+        "ringwood",
         "ring",
         2,
         L.and(OWN),
@@ -850,6 +858,14 @@ static COMMANDS: &[Spec] = &[
         L.and(OWN),
         operator::status,
         "The state of the node.",
+    ),
+    sub(
+        "ringwood",
+        "verify",
+        -2,
+        L.and(OWN),
+        converge::verify,
+        "Whether all owners of one partition or of all hold the same, or what differs.",
     ),
     // Connection
     cmd(

@@ -190,8 +190,9 @@ impl Convergence {
         let Side::There(node) = side else {
             let (replica, leaves) = (Arc::clone(&self.replica), leaves.clone());
             let from = from.to_vec();
+            let limit = self.governor.items(PAGE);
             replica.settled().await;
-            let list = move || replica.list(owners, partition, &leaves, (&from, PAGE), as_of_ms);
+            let list = move || replica.list(owners, partition, &leaves, (&from, limit), as_of_ms);
             return Ok(off_worker(list).await?);
         };
         let request = Request::List {
@@ -199,7 +200,7 @@ impl Convergence {
             partition,
             leaves: leaves.clone(),
             from: Bytes::copy_from_slice(from),
-            limit: PAGE as u64,
+            limit: self.governor.items(PAGE) as u64,
             as_of_ms,
         };
         match self.call(node, &request).await? {

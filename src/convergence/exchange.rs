@@ -226,7 +226,10 @@ impl Convergence {
         differences: Vec<Difference>,
         exchanged: &mut Exchanged,
     ) -> Result<(), ExchangeError> {
-        for part in differences.chunks(BATCH) {
+        let mut rest = differences.as_slice();
+        while !rest.is_empty() {
+            let (part, later) = rest.split_at(self.governor.items(BATCH).min(rest.len()));
+            rest = later;
             let begun = Instant::now();
             self.pull(with, part, exchanged).await?;
             self.push(with, part, exchanged).await?;

@@ -236,6 +236,10 @@ impl Reading {
         let seen = match outcome {
             Ok(Response::Same) => Some(self.lives),
             Ok(Response::Object(raw)) => self.coordinator.take(&self.key, &raw, self.stray_for),
+            Ok(Response::Empty) => {
+                self.coordinator.cluster.note_empty(node);
+                None
+            }
             Ok(_) => None,
             Err(error) => {
                 self.coordinator.cluster.failed(node, error);

@@ -121,6 +121,8 @@ pub enum Request {
     Objects(Vec<WireKey>),
     /// Joins several objects into the receiver's copies.
     Merge(Vec<(WireKey, Bytes)>),
+    /// The sender does background work: which share of the time does the receiver give it?
+    Pace,
     /// Asks an owner to mend a partition.
     Repair {
         /// Which.
@@ -268,6 +270,8 @@ pub enum Response {
         /// Sent by it.
         sent: u64,
     },
+    /// The copy is not there, which says nothing: the receiver has lost its disk.
+    Empty,
     /// Not done, and nothing was stored.
     Refused(String),
     /// Not stored: this copy, as a row, holds what the writer has not seen.
@@ -407,6 +411,7 @@ impl Request {
                 out.push(19);
                 put_varint(out, u64::from(*partition));
             }
+            Request::Pace => out.push(20),
             Request::Invite { address } => {
                 out.push(12);
                 put_bytes(out, address.as_bytes());
@@ -492,6 +497,7 @@ impl Request {
                 Request::Objects(keys?)
             }
             18 => Request::Merge(read_objects(&mut r)?),
+            20 => Request::Pace,
             19 => Request::Repair {
                 partition: read_u16(&mut r)?,
             },
@@ -608,6 +614,7 @@ impl Response {
                 out.push(16);
                 put_objects(out, objects);
             }
+            Response::Empty => out.push(18),
             Response::Repaired { received, sent } => {
                 out.push(17);
                 put_varint(out, *received);
@@ -699,6 +706,7 @@ impl Response {
                 }
             }
             16 => Response::Objects(read_objects(&mut r)?),
+            18 => Response::Empty,
             17 => Response::Repaired {
                 received: r.varint()?,
                 sent: r.varint()?,

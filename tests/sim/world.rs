@@ -291,6 +291,7 @@ impl World {
             coordinator: Some(coordinator),
             convergence: Some(Arc::clone(&convergence)),
             governor: Arc::clone(&governor),
+            background: None,
             config: Config::default(),
             seal: ContextSeal::new(b"simulated"),
             set_appendfsync: Box::new(|_| {}),

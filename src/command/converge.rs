@@ -1,0 +1,269 @@
+//! RINGWOOD VERIFY and RINGWOOD REPAIR: whether all copies are equal, and making them so; and what
+//! INFO says about convergence.
+
+use std::fmt::Write as _;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use super::args::Args;
+use super::distributed::{Later, Who, error_reply};
+use super::error::Error;
+use super::{After, Ctx, Node, Outcome, info};
+use crate::clock;
+use crate::convergence::{Convergence, ExchangeError, MOST_NAMED};
+use crate::governor::Reason;
+use crate::net::resp::Reply;
+use crate::peer::encode;
+use crate::peer::message::{Request, Response};
+
+/// How long another owner may take to mend a partition.
+const REPAIR_WITHIN: Duration = Duration::from_mins(10);
+/// An exchange that is under way already is waited for so often, for so long.
+const ATTEMPTS: u32 = 60;
+const PAUSE: Duration = Duration::from_millis(500);
+
+/// RINGWOOD VERIFY [partition] [PREFIX p].
+pub(super) fn verify(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
+    let mut at = 2;
+    let partition = match args.get(at) {
+        Some(_) if !args.is(at, "prefix") => {
+            at += 1;
+            Some(partition_of(ctx.node, args, at - 1)?)
+        }
+        _ => None,
+    };
+    let prefix = match args.get(at) {
+        None => Vec::new(),
+        Some(_) if args.is(at, "prefix") && args.len() == at + 2 => args.at(at + 1).to_vec(),
+        Some(_) => return Err(Error::Syntax),
+    };
+    let Some(convergence) = ctx.node.convergence.clone() else {
+        ctx.reply.verbatim("compared 0\n");
+        return Ok(());
+    };
+    let all = 0..ctx.node.replica.partitions().count();
+    let partitions = partition.map_or_else(|| all.collect(), |one| vec![one]);
+    later(ctx, move |_| async move {
+        verified(&convergence, &partitions, &prefix).await
+    });
+    Ok(())
+}
+
+/// RINGWOOD REPAIR [partition].
+pub(super) fn repair(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
+    if args.len() > 3 {
+        return Err(Error::Syntax);
+    }
+    let partitions: Vec<u16> = match args.get(2) {
+        Some(_) => vec![partition_of(ctx.node, args, 2)?],
+        None => (0..ctx.node.replica.partitions().count()).collect(),
+    };
+    let Some(convergence) = ctx.node.convergence.clone() else {
+        ctx.reply.verbatim("received 0\nsent 0\n");
+        return Ok(());
+    };
+    later(ctx, move |_| async move {
+        let (mut received, mut sent) = (0, 0);
+        for partition in partitions {
+            let (more_received, more_sent) = repaired(&convergence, partition).await?;
+            received += more_received;
+            sent += more_sent;
+        }
+        Ok(format!("received {received}\nsent {sent}\n"))
+    });
+    Ok(())
+}
+
+fn partition_of(node: &Node, args: Args<'_>, at: usize) -> Result<u16, Error> {
+    let count = node.replica.partitions().count();
+    let partition: Option<u16> = args.text(at).parse().ok();
+    let invalid =
+        || Error::Text(format!("ERR partition must be between 0 and {}", count - 1).into());
+    partition.filter(|one| *one < count).ok_or_else(invalid)
+}
+
+/// Has a text be the reply, when it is there.
+fn later<F>(ctx: &mut Ctx<'_>, find: impl FnOnce(Arc<Node>) -> F)
+where
+    F: Future<Output = Result<String, ExchangeError>> + Send + 'static,
+{
+    let (node, who) = (Arc::clone(ctx.node), Who::of(ctx));
+    let found = find(Arc::clone(&node));
+    let later: Later = Box::pin(async move {
+        match found.await {
+            Ok(text) => {
+                let mut reply = Reply::default();
+                reply.set_protocol(who.protocol);
+                reply.verbatim(&text);
+                std::mem::take(reply.buffer())
+            }
+            Err(error) => {
+                let error = Error::Text(format!("ERR {error}").into());
+                node.stats.count_error(&error);
+                error_reply(&who, &error)
+            }
+        }
+    });
+    ctx.after = After::Later(later);
+}
+
+/// A line for each thing that is not as it should be, and how many comparisons were made.
+async fn verified(
+    convergence: &Convergence,
+    partitions: &[u16],
+    prefix: &[u8],
+) -> Result<String, ExchangeError> {
+    let found = convergence.verify(partitions).await?;
+    let cluster = convergence.cluster();
+    let mut text = format!("compared {}\n", found.compared);
+    for (node, count) in found.silent {
+        let _ = writeln!(text, "silent {} {count}", cluster.name_of(node));
+    }
+    for mut differs in found.differs {
+        let is_full = differs.keys.len() >= MOST_NAMED;
+        differs.keys.retain(|(_, key)| key.starts_with(prefix));
+        if differs.keys.is_empty() && !is_full {
+            continue;
+        }
+        let [a, b] = differs.between.map(|id| cluster.name_of(id));
+        let partition = differs.partition;
+        let _ = writeln!(text, "differs {partition} {a} {b} {}", differs.keys.len());
+        for (db, key) in differs.keys {
+            let _ = writeln!(text, "key {partition} {db} {}", key.escape_ascii());
+        }
+    }
+    Ok(text)
+}
+
+/// Mends a partition here or, where this node owns none of it, has an owner do it.
+async fn repaired(
+    convergence: &Arc<Convergence>,
+    partition: u16,
+) -> Result<(u64, u64), ExchangeError> {
+    let cluster = convergence.cluster();
+    let sizes = convergence.replica().sizes().iter();
+    let most = sizes.max().copied().unwrap_or(1);
+    let owners = cluster.first_of(partition, most);
+    for attempt in 1.. {
+        let done = if owners.contains(&cluster.me()) {
+            let done = convergence.repair(partition).await;
+            done.map(|exchanged| (exchanged.received, exchanged.sent))
+        } else {
+            let answering = owners.iter().copied().find(|id| cluster.answers(*id));
+            let to = answering.ok_or_else(|| ExchangeError::Refused("no owner answers".into()))?;
+            let body = encode(&Request::Repair { partition });
+            match cluster.peers().call(to, body, REPAIR_WITHIN).await? {
+                Response::Repaired { received, sent } => Ok((received, sent)),
+                Response::Refused(reason) => Err(ExchangeError::Refused(reason)),
+                _ => Err(ExchangeError::Unexpected),
+            }
+        };
+        match done {
+            Err(ExchangeError::Yielded | ExchangeError::Refused(_)) if attempt < ATTEMPTS => {
+                tokio::time::sleep(PAUSE).await;
+            }
+            done => return done,
+        }
+    }
+    Ok((0, 0))
+}
+
+fn load(counter: &AtomicU64) -> u64 {
+    counter.load(Ordering::Relaxed)
+}
+
+pub(super) fn hints(ctx: &Ctx<'_>, out: &mut String) {
+    let replica = &ctx.node.replica;
+    let counts = replica.hint_counts();
+    let (bytes, refused) = replica.hint_usage();
+    info::line(out, "hints", counts.iter().map(|(_, n)| n).sum::<u64>());
+    info::line(out, "hint_bytes", bytes);
+    info::line(out, "hints_refused", refused);
+    if let Some(coordinator) = &ctx.node.coordinator {
+        for (node, count) in counts {
+            let name = coordinator.cluster().name_of(node);
+            info::line(out, &format!("hints_for_{name}"), count);
+        }
+    }
+    if let Some(convergence) = &ctx.node.convergence {
+        let strays = load(&convergence.counters().strays);
+        info::line(out, "hints_made_again", strays);
+    }
+}
+
+pub(super) fn repairs(ctx: &Ctx<'_>, out: &mut String) {
+    if let Some(coordinator) = &ctx.node.coordinator {
+        info::line(
+            out,
+            "read_repairs",
+            load(&coordinator.counters().read_repairs),
+        );
+    }
+    if let Some(convergence) = &ctx.node.convergence {
+        let counters = convergence.counters();
+        info::line(out, "repaired_here", load(&counters.received));
+        info::line(out, "repaired_elsewhere", load(&counters.sent));
+        info::line(out, "repair_bytes", load(&counters.object_bytes));
+    }
+    let damaged = load(&ctx.node.replica.counters().damaged_rows);
+    info::line(out, "damaged_rows", damaged);
+}
+
+pub(super) fn exchanges(ctx: &Ctx<'_>, out: &mut String) {
+    let Some(convergence) = &ctx.node.convergence else {
+        return;
+    };
+    let (counters, standing) = (convergence.counters(), convergence.standing());
+    let with = standing.with.map(|id| convergence.cluster().name_of(id));
+    info::line(out, "exchange_with", with.unwrap_or_default());
+    info::line(out, "exchanges_completed", load(&counters.completed));
+    info::line(out, "exchanges_aborted", load(&counters.aborted));
+    info::line(out, "partitions_compared", load(&counters.compared));
+    info::line(out, "partitions_differed", load(&counters.differed));
+    info::line(out, "differences_settled", load(&counters.settled));
+    info::line(out, "tree_bytes", load(&counters.tree_bytes));
+    let ago = |ms: u64| clock::now_ms().saturating_sub(ms) / 1_000;
+    let complete = standing.complete_ms.map(|ms| ago(ms).to_string());
+    let seconds = complete.unwrap_or_else(|| "-1".to_owned());
+    info::line(out, "seconds_since_everybody_took_part", seconds);
+    let filled = u8::from(!convergence.cluster().is_empty());
+    info::line(out, "filled", filled);
+}
+
+pub(super) fn tombstones(ctx: &Ctx<'_>, out: &mut String) {
+    let Some(convergence) = &ctx.node.convergence else {
+        return;
+    };
+    let standing = convergence.standing();
+    let found = standing.tombstones;
+    info::line(out, "tombstones", ctx.node.replica.tombstones());
+    info::line(out, "tombstones_dropped", standing.dropped);
+    info::line(out, "tombstones_young", found.young);
+    info::line(out, "tombstones_not_seen_by_all", found.unproven);
+    info::line(out, "tombstones_hinted", found.hinted);
+    if let Some(oldest_ms) = found.oldest_ms {
+        let age = clock::now_ms().saturating_sub(oldest_ms) / 1_000;
+        info::line(out, "oldest_tombstone_seconds", age);
+        let reason = match () {
+            () if found.unproven > 0 => "not every owner has been shown to have it",
+            () if found.hinted > 0 => "it is kept for a node that is away",
+            () => "tombstone-grace is not over",
+        };
+        info::line(out, "oldest_tombstone_stays_because", reason);
+    }
+}
+
+pub(super) fn governor(ctx: &Ctx<'_>, out: &mut String) {
+    let state = ctx.node.governor.state();
+    let percent = format!("{}.{}", state.share / 10, state.share % 10);
+    info::line(out, "background_share_percent", percent);
+    info::line(out, "reads_p99_us", state.p99.as_micros());
+    info::line(out, "reads_p99_threshold_us", state.threshold.as_micros());
+    let reason = match state.reason {
+        Reason::Quiet => "too few reads to tell",
+        Reason::Room => "reads are fast enough",
+        Reason::Slow => "reads are slower than they may be",
+    };
+    info::line(out, "background_share_because", reason);
+}
