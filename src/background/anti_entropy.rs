@@ -78,7 +78,9 @@ pub async fn anti_entropy(
         sample: None,
     };
     let mut answered: BTreeMap<NodeId, ActorId> = BTreeMap::new();
-    let mut due = Instant::now() + SOON;
+    // Not all at the same moment: what one has mended the next need not.
+    let mut soon = move || Instant::now() + SOON * (50 + (chance() % 100) as u32) / 100;
+    let mut due = soon();
     loop {
         tokio::select! {
             biased;
@@ -93,15 +95,14 @@ pub async fn anti_entropy(
             .iter()
             .any(|(id, actor)| answered.get(id) != Some(actor))
         {
-            due = due.min(Instant::now() + SOON);
+            due = due.min(soon());
         }
         answered = there;
         if Instant::now() < due || !cluster.has_joined() {
             continue;
         }
         due = match worker.round().await {
-            // So that not all nodes look at the same moment.
-            Ok(true) => Instant::now() + every * (75 + (chance() % 50) as u32) / 100,
+            Ok(true) => soon() + every.saturating_sub(SOON),
             Ok(false) => Instant::now() + AGAIN.min(every),
             Err(error) => {
                 tracing::warn!(%error, "anti-entropy waits");

@@ -53,7 +53,29 @@ async fn exchange(cluster: &Cluster, partner: NodeId) {
             }
         }
         Ok(other) => tracing::debug!(%partner, ?other, "no gossip"),
-        Err(error) => cluster.failed(partner, error),
+        Err(error) => {
+            cluster.failed(partner, error);
+            ask_back(cluster, partner).await;
+        }
+    }
+}
+
+/// A member that has lost its disk may believe to be alone: whoever is at its address, alone and
+/// empty, is asked to join.
+async fn ask_back(cluster: &Cluster, partner: NodeId) {
+    let (me, partner) = cluster.with_membership(|m| (m.me().clone(), m.member(partner).cloned()));
+    let Some(partner) = partner.filter(|_| cluster.has_joined()) else {
+        return;
+    };
+    let invite = Request::Invite {
+        address: me.peer_address,
+    };
+    let peers = cluster.peers();
+    if let Ok((_, Response::Done)) = peers
+        .call_address(&partner.peer_address, &invite, WITHIN)
+        .await
+    {
+        tracing::warn!(node = %partner.name, "a member that had lost its disk was asked back");
     }
 }
 

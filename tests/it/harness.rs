@@ -8,7 +8,7 @@ use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::os::unix::fs::FileExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
@@ -29,6 +29,8 @@ pub struct Member {
     pub name: String,
     pub server: Option<Server>,
     pub address: SocketAddr,
+    /// The data directory.
+    pub dir: PathBuf,
     peer_address: SocketAddr,
     flags: Vec<String>,
 }
@@ -78,6 +80,7 @@ impl Cluster {
             all.extend(flags.iter().map(|flag| (*flag).to_owned()));
             Member {
                 name: format!("node-{}", nth + 1),
+                dir: dir.path().join(nth.to_string()),
                 server: None,
                 address: SocketAddr::new(host, free_port_of(host)),
                 peer_address,

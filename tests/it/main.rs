@@ -1,6 +1,7 @@
 //! Tests against real processes: the release of Ringwood that cargo built, and Redis's own server.
 
 mod cluster;
+mod convergence;
 mod crash;
 mod differential;
 mod harness;

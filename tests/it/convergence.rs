@@ -1,0 +1,173 @@
+//! Copies converge without being asked: lost disks, lost hints, old disks, deletes and expiry.
+
+use std::path::Path;
+
+use super::harness::{Cluster, Connection, encode, eventually};
+
+/// Rounds of anti-entropy quickly after each other, and hints that are not kept.
+const QUICK: &[&str] = &[
+    "--anti-entropy-interval",
+    "1",
+    "--hint-limit",
+    "0",
+    "--partitions",
+    "16",
+    "--tombstone-grace",
+    "1",
+    "--expired-grace",
+    "1",
+];
+
+fn call(cluster: &Cluster, member: usize, args: &[&str]) -> String {
+    cluster.members[member].connect().call(args)
+}
+
+/// A number that INFO shows.
+fn info(cluster: &Cluster, member: usize, field: &str) -> u64 {
+    let text = call(cluster, member, &["INFO", "everything"]);
+    let line = text
+        .lines()
+        .find_map(|line| line.strip_prefix(&format!("{field}:")));
+    line.and_then(|value| value.trim().parse().ok())
+        .unwrap_or(0)
+}
+
+fn everywhere(cluster: &Cluster, field: &str) -> u64 {
+    (0..cluster.members.len())
+        .map(|member| info(cluster, member, field))
+        .sum()
+}
+
+fn keys_of(cluster: &Cluster, member: usize) -> u64 {
+    let text = call(cluster, member, &["INFO", "keyspace"]);
+    let keys = text
+        .split("keys=")
+        .nth(1)
+        .and_then(|rest| rest.split(',').next());
+    keys.and_then(|keys| keys.parse().ok()).unwrap_or(0)
+}
+
+fn is_equal(cluster: &Cluster, member: usize) -> bool {
+    let verified = call(cluster, member, &["RINGWOOD", "VERIFY"]);
+    let lines: Vec<&str> = verified.lines().filter(|line| !line.is_empty()).collect();
+    lines.len() == 2 && lines[1] == "compared 16"
+}
+
+fn write(connection: &mut Connection, prefix: &str, count: usize, more: &[&str]) {
+    let mut bytes = Vec::new();
+    for n in 0..count {
+        let words =
+            ["SET", &format!("{prefix}{n}"), "a value"].map(|word| word.as_bytes().to_vec());
+        let more = more.iter().map(|word| word.as_bytes().to_vec());
+        bytes.extend(encode(&words.into_iter().chain(more).collect::<Vec<_>>()));
+    }
+    connection.send(&bytes).expect("sent");
+    for _ in 0..count {
+        assert_eq!(connection.reply().expect("a reply"), b"+OK\r\n");
+    }
+}
+
+fn copy_folder(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).expect("a folder");
+    for entry in std::fs::read_dir(from).expect("a folder") {
+        let entry = entry.expect("an entry");
+        let target = to.join(entry.file_name());
+        if entry.file_type().expect("a type").is_dir() {
+            copy_folder(&entry.path(), &target);
+        } else {
+            std::fs::copy(entry.path(), target).expect("copied");
+        }
+    }
+}
+
+#[test]
+fn a_member_that_has_lost_its_disk_is_filled_again_without_reads() {
+    for lost in [2, 0] {
+        let mut cluster = Cluster::start(3, QUICK);
+        write(&mut cluster.members[1].connect(), "k", 2_000, &[]);
+        eventually("all copies are equal", || is_equal(&cluster, 1));
+        cluster.members[lost].kill();
+        std::fs::remove_dir_all(&cluster.members[lost].dir).expect("removed");
+        cluster.members[lost].start(None);
+        eventually("it is filled again", || {
+            keys_of(&cluster, lost) == 2_000 && info(&cluster, lost, "filled") == 1
+        });
+        cluster.wait_until_whole();
+        eventually("all copies are equal", || is_equal(&cluster, lost));
+        assert_eq!(everywhere(&cluster, "read_repairs"), 0);
+        assert_eq!(call(&cluster, lost, &["GET", "k7"]), "$7\r\na value\r\n");
+    }
+}
+
+#[test]
+fn an_exchange_moves_what_differs_and_little_else() {
+    let mut cluster = Cluster::start(3, QUICK);
+    write(&mut cluster.members[0].connect(), "k", 5_000, &[]);
+    eventually("all copies are equal", || is_equal(&cluster, 0));
+    cluster.members[2].kill();
+    write(&mut cluster.members[0].connect(), "new", 60, &[]);
+    write(&mut cluster.members[0].connect(), "k", 40, &[]);
+    let before = [0, 1].map(|m| info(&cluster, m, "repair_bytes"));
+    cluster.members[2].start(None);
+    eventually("all copies are equal", || is_equal(&cluster, 0));
+    // Two owners may have the same news for the third, and each sends it once.
+    let moved = everywhere(&cluster, "repaired_here") + everywhere(&cluster, "repaired_elsewhere");
+    assert!((100..=200).contains(&moved), "{moved} objects were moved");
+    let bytes = everywhere(&cluster, "repair_bytes") - before.iter().sum::<u64>();
+    assert!(bytes < 200 * 100, "{bytes} bytes of objects were moved");
+}
+
+#[test]
+fn deleted_keys_stay_deleted_and_leave_nothing_behind() {
+    let mut cluster = Cluster::start(3, QUICK);
+    write(&mut cluster.members[0].connect(), "k", 300, &[]);
+    eventually("all copies are equal", || is_equal(&cluster, 0));
+    cluster.members[2].kill();
+    let old = tempfile::tempdir().expect("a folder");
+    copy_folder(&cluster.members[2].dir, old.path());
+    for n in 0..150 {
+        assert_eq!(call(&cluster, n % 2, &["DEL", &format!("k{n}")]), ":1\r\n");
+    }
+    assert_eq!(
+        info(&cluster, 0, "tombstones_dropped"),
+        0,
+        "one owner is away"
+    );
+    cluster.members[2].start(None);
+    let nothing_left = |cluster: &Cluster| {
+        everywhere(cluster, "tombstones") == 0 && (0..3).all(|m| keys_of(cluster, m) == 150)
+    };
+    eventually("the deleted keys are gone for good", || {
+        nothing_left(&cluster)
+    });
+    assert!(is_equal(&cluster, 0));
+
+    // A disk from before the deletes, when nobody remembers them one by one any more.
+    cluster.members[2].kill();
+    std::fs::remove_dir_all(&cluster.members[2].dir).expect("removed");
+    copy_folder(old.path(), &cluster.members[2].dir);
+    cluster.members[2].start(None);
+    cluster.wait_until_whole();
+    eventually("the deleted keys are gone again", || nothing_left(&cluster));
+    for n in 0..150 {
+        assert_eq!(call(&cluster, n % 3, &["GET", &format!("k{n}")]), "$-1\r\n");
+    }
+    assert_eq!(call(&cluster, 2, &["GET", "k200"]), "$7\r\na value\r\n");
+}
+
+#[test]
+fn sessions_that_end_leave_nothing_and_cause_no_exchange() {
+    let cluster = Cluster::start(3, QUICK);
+    write(
+        &mut cluster.members[0].connect(),
+        "s",
+        2_000,
+        &["PX", "1500"],
+    );
+    eventually("all have ended", || {
+        (0..3).all(|m| keys_of(&cluster, m) == 0) && everywhere(&cluster, "tombstones") == 0
+    });
+    assert_eq!(everywhere(&cluster, "repaired_here"), 0);
+    assert_eq!(everywhere(&cluster, "repaired_elsewhere"), 0);
+    assert!(is_equal(&cluster, 0));
+}
