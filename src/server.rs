@@ -22,6 +22,7 @@ use crate::logic;
 use crate::logic::causal::ActorId;
 use crate::logic::placement::{NodeId, Partitions};
 use crate::logic::quorum::{Rule, Rules};
+use crate::logic::types::guard;
 use crate::net;
 use crate::peer::{Identity, Links, PeerListener};
 use crate::replica::{HintLimits, Options as ReplicaOptions, Replica, ReplicaError, random_u64};
@@ -357,6 +358,11 @@ fn expired_grace_ms(config: &Config) -> u64 {
 fn replica_options(config: &Config, partitions: Partitions, rules: Rules) -> ReplicaOptions {
     ReplicaOptions {
         rules: Arc::new(rules),
+        limits: guard::Limits {
+            warn: config.number("sibling-warning") as usize,
+            siblings: config.number("sibling-limit") as usize,
+            bytes: config.number("sibling-bytes-limit") as u64,
+        },
         actor: ActorId(random_u64()),
         partitions,
         cache_bytes: cache_bytes(config),

@@ -319,6 +319,13 @@ fn ringwood(ctx: &Ctx<'_>, out: &mut String) {
         "flushed_rows_reclaimed",
         counters.flushed_rows.load(Ordering::Relaxed),
     );
+    let load = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
+    line(
+        out,
+        "keys_with_many_siblings",
+        load(&counters.many_siblings),
+    );
+    line(out, "siblings_merged", load(&counters.merged_siblings));
     line(
         out,
         "disk_full",
@@ -326,7 +333,6 @@ fn ringwood(ctx: &Ctx<'_>, out: &mut String) {
     );
     if let Some(coordinator) = &ctx.node.coordinator {
         let counters = coordinator.counters();
-        let load = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
         line(out, "forwarded_commands", load(&counters.forwarded));
         line(out, "quorum_reads", load(&counters.reads));
         line(out, "hedged_reads", load(&counters.hedged_reads));

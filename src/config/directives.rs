@@ -268,6 +268,24 @@ pub static DIRECTIVES: &[Directive] = &[
         "Seconds that a member remembers a deleted key at least; longer while not every owner is shown to have it.",
     ),
     fixed(
+        "sibling-warning",
+        "25",
+        Kind::Number(2, MAX),
+        "Siblings of one key from which the log says so.",
+    ),
+    fixed(
+        "sibling-limit",
+        "100",
+        Kind::Number(1, 10_000),
+        "Siblings that one key keeps at most; the oldest are merged into the newest, with a line in the log.",
+    ),
+    fixed(
+        "sibling-bytes-limit",
+        "16mb",
+        Kind::Bytes(1, MAX),
+        "Bytes that the siblings of one key have at most, where there are several.",
+    ),
+    fixed(
         "anti-entropy-interval",
         "60",
         Kind::Number(1, 86_400),

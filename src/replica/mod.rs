@@ -31,6 +31,7 @@ use crate::logic::merkle::Shape;
 use crate::logic::placement::Partitions;
 use crate::logic::quorum::Rules;
 use crate::logic::row;
+use crate::logic::types::guard;
 use crate::logic::types::string::{self, Change, Stamp};
 use crate::storage::keys::{self, Position};
 use crate::storage::{Op, Refused, Store, StoreError, Table, Ticket};
@@ -117,6 +118,10 @@ pub struct Counters {
     pub cache_misses: AtomicU64,
     /// Timestamps of other nodes that were too far ahead.
     pub clamped_clocks: AtomicU64,
+    /// Keys that came to have many siblings.
+    pub many_siblings: AtomicU64,
+    /// Siblings that were merged because a key had too many.
+    pub merged_siblings: AtomicU64,
     /// Rows that could not be read while trees were compared.
     pub damaged_rows: AtomicU64,
 }
@@ -150,6 +155,7 @@ pub struct Replica {
     max_clock_drift_ms: u64,
     shape: Shape,
     rules: Arc<Rules>,
+    limits: guard::Limits,
     /// Every number of owners that some key has, ascending: a tree for each.
     sizes: Vec<u8>,
     seen: Seen,
@@ -399,6 +405,7 @@ impl Replica {
         });
         let mut object = current.joined(delta);
         self.fold(&located.key, located.at.partition, &mut object);
+        self.guard(&located.key, current, &mut object);
         let mut written = self.store_object(located, current, object, None)?;
         written.delta = heard;
         Ok(Some(written))
@@ -410,6 +417,34 @@ impl Replica {
             object.is_unknown()
         } else {
             object.is_tombstone()
+        }
+    }
+
+    /// Keeps a key within its limits.
+    fn guard(&self, key: &Key<'_>, old: &Object, new: &mut Object) {
+        if !has_siblings(new) {
+            return;
+        }
+        let merged = guard::merge_oldest(new, self.limits);
+        let (before, now) = (guard::siblings(old), guard::siblings(new));
+        let key = || key.name.escape_ascii().to_string();
+        if before < self.limits.warn && now >= self.limits.warn {
+            self.counters.many_siblings.fetch_add(1, Ordering::Relaxed);
+            tracing::warn!(key = key(), siblings = now, "a key has many siblings");
+        }
+        if merged > 0 {
+            let count = &self.counters.merged_siblings;
+            let before = count.fetch_add(merged as u64, Ordering::Relaxed);
+            // Each key's first, and of those that go on some.
+            let is_first = guard::siblings(old) < self.limits.siblings;
+            if is_first || (before + merged as u64).ilog2() > before.max(1).ilog2() {
+                tracing::warn!(
+                    key = key(),
+                    merged,
+                    merged_in_all = before + merged as u64,
+                    "a key has too many siblings, its oldest values are merged into the newest"
+                );
+            }
         }
     }
 

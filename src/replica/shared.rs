@@ -206,6 +206,7 @@ impl Replica {
             .of(located.at.partition, key.db)
             .sink(&mut joined);
         self.fold(&key, located.at.partition, &mut joined);
+        self.guard(&key, &current, &mut joined);
         if how.only_over_seen && is_new && joined.all_versions().count() > 1 {
             // Siblings, and increments beside a base that has not seen them.
             return Err(ReplicaError::Unseen(current));

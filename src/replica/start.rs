@@ -18,6 +18,7 @@ use crate::logic::merkle::Shape;
 use crate::logic::placement::Partitions;
 use crate::logic::quorum::{Rule, Rules};
 use crate::logic::row;
+use crate::logic::types::guard;
 use crate::storage::keys;
 use crate::storage::{Op, Store, StoreError, Table};
 
@@ -42,6 +43,8 @@ pub struct Options {
     pub max_clock_drift_ms: u64,
     /// How many owners keys have.
     pub rules: Arc<Rules>,
+    /// How much one key may hold.
+    pub limits: guard::Limits,
 }
 
 impl Options {
@@ -57,6 +60,11 @@ impl Options {
             hints: HintLimits::default(),
             max_clock_drift_ms: 0,
             rules: Arc::new(Rules::new(ALONE, Vec::new())),
+            limits: guard::Limits {
+                warn: 25,
+                siblings: 100,
+                bytes: 16 << 20,
+            },
         }
     }
 }
@@ -130,6 +138,7 @@ impl Replica {
             shape: Shape::of(partitions),
             seen: Seen::new(sizes.len(), partitions.count()),
             rules: options.rules,
+            limits: options.limits,
             sizes,
             store,
         };

@@ -225,3 +225,24 @@ fn client_reply_off_and_skip_silence_replies() {
         assert_eq!(c.reply().expect("a reply"), b"$1\r\n2\r\n");
     });
 }
+
+#[test]
+fn a_key_with_too_many_siblings_keeps_the_newest_and_says_so() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let server = Server::ringwood(dir.path(), &["--sibling-limit", "10"]);
+    let mut connection = server.connect();
+    let seen = connection.call(&["SIBLINGS", "cart"]);
+    let context = seen.split("\r\n").nth(2).expect("a context").to_owned();
+    for n in 0..25 {
+        let value = format!("v{n:02}");
+        let reply = connection.call(&["RESOLVE", "cart", &context, &value]);
+        assert!(reply.starts_with("*2"), "{reply}");
+    }
+    let siblings = connection.call(&["SIBLINGS", "cart"]);
+    let kept = |n: u32| siblings.contains(&format!("v{n:02}\r\n"));
+    assert!((15..25).all(kept) && !(0..15).any(kept), "{siblings}");
+    let info = connection.call(&["INFO", "ringwood"]);
+    assert!(info.contains("siblings_merged:15\r\n"), "{info}");
+    let conflicts = connection.call(&["CONFLICTS", "0"]);
+    assert!(conflicts.contains("cart"), "{conflicts}");
+}

@@ -1,3 +1,4 @@
 //! Redis types as views of the dotted map: what a reader is shown and what each write changes.
 
+pub mod guard;
 pub mod string;

@@ -1,0 +1,99 @@
+//! Bounds on how many concurrent values a key keeps: beyond them the oldest give way to the newest.
+//!
+//! What is merged away stays seen, so every copy of the key comes to the same, in whatever order it
+//! hears of the values.
+
+use crate::logic::causal::{Dot, Object, Payload, Timestamp};
+
+/// What one key may hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Siblings from which a key is worth a word.
+    pub warn: usize,
+    /// Siblings at most.
+    pub siblings: usize,
+    /// Bytes of all siblings at most, where there are several.
+    pub bytes: u64,
+}
+
+/// How many siblings an object has; contributions to a counter are none.
+pub fn siblings(object: &Object) -> usize {
+    bases(object).count()
+}
+
+/// Drops the oldest siblings beyond the limits; how many.
+pub fn merge_oldest(object: &mut Object, limits: Limits) -> usize {
+    let (mut count, mut bytes) = (0, 0);
+    for (_, _, len) in bases(object) {
+        count += 1;
+        bytes += len;
+    }
+    if count <= limits.siblings.max(1) && (count <= 1 || bytes <= limits.bytes) {
+        return 0;
+    }
+    let mut all: Vec<(Timestamp, Dot, u64)> = bases(object).collect();
+    all.sort_unstable_by(|a, b| b.cmp(a));
+    let (mut kept, mut bytes) = (0, 0);
+    let oldest: Vec<Dot> = all
+        .into_iter()
+        .filter_map(|(_, dot, len)| {
+            bytes += len;
+            let fits = kept == 0 || (kept < limits.siblings && bytes <= limits.bytes);
+            kept += usize::from(fits);
+            (!fits).then_some(dot)
+        })
+        .collect();
+    object.retain_versions(|version| !oldest.contains(&version.dot));
+    oldest.len()
+}
+
+fn bases(object: &Object) -> impl Iterator<Item = (Timestamp, Dot, u64)> {
+    object
+        .all_versions()
+        .filter_map(|version| match &version.value.payload {
+            Payload::Bytes(bytes) => Some((version.at, version.dot, bytes.len() as u64)),
+            Payload::Count(_) => None,
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::logic::causal::{ActorId, Element, Value};
+
+    fn sibling(actor: u64, at: u64) -> Object {
+        let mut delta = Object::delta(ActorId(actor), 0);
+        let value = Value {
+            payload: Payload::Bytes(format!("{actor:010}").into()),
+            expires_at_ms: None,
+        };
+        delta.put(1, Timestamp(at), &Element::STRING, value);
+        delta.finish()
+    }
+
+    #[test]
+    fn the_newest_stay_whatever_the_order_in_which_copies_hear_of_them() {
+        let limits = |siblings, bytes| Limits {
+            warn: 2,
+            siblings,
+            bytes,
+        };
+        let all: Vec<Object> = (1..=9).map(|n| sibling(n, 100 - n)).collect();
+        let hear = |order: &mut dyn Iterator<Item = &Object>, limits| {
+            order.fold(Object::default(), |mut object, sibling| {
+                object.join(sibling.clone());
+                merge_oldest(&mut object, limits);
+                object
+            })
+        };
+        for limits in [limits(4, 1_000), limits(100, 45)] {
+            let one = hear(&mut all.iter(), limits);
+            let other = hear(&mut all.iter().rev(), limits);
+            let mut both = one.joined(other.clone());
+            merge_oldest(&mut both, limits);
+            assert_eq!(siblings(&both), 4);
+            assert!(both.all_versions().all(|version| version.dot.actor.0 <= 4));
+            assert_eq!(both, one.joined(other));
+        }
+    }
+}
