@@ -58,6 +58,8 @@ pub struct Notes {
     pub cluster: u64,
     /// Everybody that was ever known.
     pub members: Vec<Member>,
+    /// Whether its disk was lost and is not filled again.
+    pub is_empty: bool,
 }
 
 /// The view.
@@ -215,7 +217,7 @@ impl Cluster {
             started: Instant::now(),
             changed: Notify::new(),
             joining: AsyncMutex::default(),
-            is_empty: AtomicBool::new(false),
+            is_empty: AtomicBool::new(notes.is_empty),
             empty: Mutex::default(),
             some_empty: AtomicBool::new(false),
         };
@@ -373,7 +375,11 @@ impl Cluster {
 
     /// Notes whether this node's disk was lost and not filled again.
     pub fn be_empty(&self, is_empty: bool) {
-        if self.is_empty.swap(is_empty, Ordering::AcqRel) && !is_empty {
+        let was_empty = self.is_empty.swap(is_empty, Ordering::AcqRel);
+        if was_empty != is_empty {
+            self.changed.notify_one();
+        }
+        if was_empty && !is_empty {
             tracing::info!("filled again: every copy has been compared with the other owners'");
         }
     }
@@ -391,6 +397,7 @@ impl Cluster {
             node,
             cluster,
             members,
+            is_empty: self.is_empty(),
         }
     }
 
@@ -541,6 +548,7 @@ impl Notes {
         for member in &self.members {
             put_bytes(&mut out, &encode_member(member));
         }
+        out.push(u8::from(self.is_empty));
         out
     }
 
@@ -558,6 +566,7 @@ impl Notes {
             node,
             cluster,
             members: members?,
+            is_empty: r.u8()? != 0,
         })
     }
 }

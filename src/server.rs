@@ -120,7 +120,7 @@ async fn serve(config: Config, background: Handle) -> Result<(), StartError> {
                 source,
             }
         })?;
-    let store = Arc::new(DiskStore::open(disk_options(&config))?);
+    let store = Arc::new(open_store(&config)?);
     let secret = match config.text("cluster-secret") {
         empty if empty.is_empty() => load_secret(Path::new(&config.text("dir")))?,
         secret => secret.into_bytes(),
@@ -236,6 +236,7 @@ impl Member {
                 node: NodeId(random_u64()),
                 cluster: 0,
                 members: Vec::new(),
+                is_empty: false,
             },
         };
         let before = notes.members.iter().find(|member| member.id == notes.node);
@@ -265,6 +266,9 @@ impl Member {
         let reach =
             |identity: Arc<RwLock<Identity>>| Arc::new(Links::new(move || *identity.read()));
         let cluster = Cluster::new(me, notes, options, |identity| reach(identity));
+        if replica.store().is_damaged() {
+            cluster.be_empty(true);
+        }
         // This run's incarnation must never be another run's.
         let written = cluster.notes().encode();
         let noting = Arc::clone(replica);
@@ -470,6 +474,22 @@ fn memory_bytes() -> u64 {
         .iter()
         .find_map(|path| std::fs::read_to_string(path).ok()?.trim().parse().ok());
     machine.min(limit.unwrap_or(u64::MAX))
+}
+
+/// Opens the store. A lone node with a damaged one does not start; a member of a cluster keeps what is
+/// readable and gets the rest from the other owners.
+fn open_store(config: &Config) -> Result<DiskStore, StoreError> {
+    let options = disk_options(config);
+    match DiskStore::open(options.clone()) {
+        Err(error @ StoreError::Damaged { .. }) if config.is_on("cluster-enabled") => {
+            tracing::error!(%error, "what is missing is fetched from the other owners");
+            DiskStore::open(DiskOptions {
+                accept_damage: true,
+                ..options
+            })
+        }
+        opened => opened,
+    }
 }
 
 fn disk_options(config: &Config) -> DiskOptions {

@@ -259,6 +259,7 @@ fn damage_can_be_accepted_by_the_operator() {
     let store = reopen_after(zero_journal_page, accept)
         .result
         .expect("open");
+    assert!(store.is_damaged());
     submit(&store, vec![put(Table::Data, "after", "1")]);
     assert_eq!(load(&store, "after").as_deref(), Some("1"));
 }

@@ -54,6 +54,15 @@ struct Handles {
     tables: [Keyspace; 6],
 }
 
+/// How a shard was found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    Clean,
+    Unclean,
+    /// Something that was stored is missing.
+    Damaged,
+}
+
 struct Shard {
     dir: PathBuf,
     options: DiskOptions,
@@ -70,6 +79,7 @@ pub struct DiskStore {
     committers: Vec<Arc<Committer>>,
     appendfsync: Arc<Mutex<AppendFsync>>,
     was_clean: bool,
+    is_damaged: bool,
     stop: Arc<(Mutex<bool>, Condvar)>,
     syncer: Mutex<Option<std::thread::JoinHandle<()>>>,
     closed: AtomicBool,
@@ -85,10 +95,11 @@ impl DiskStore {
         fs::create_dir_all(&options.dir).map_err(|e| io_error(&options.dir, e))?;
         let identity = Identity::load_or_create(&options)?;
         let mut shards = Vec::new();
-        let mut was_clean = !identity.is_new;
+        let (mut was_clean, mut is_damaged) = (!identity.is_new, false);
         for index in 0..identity.shards {
-            let (shard, clean) = Shard::open(index, &options, &identity)?;
-            was_clean &= clean;
+            let (shard, state) = Shard::open(index, &options, &identity)?;
+            was_clean &= state == State::Clean;
+            is_damaged |= state == State::Damaged;
             shards.push(Arc::new(shard));
         }
         let appendfsync = Arc::new(Mutex::new(options.appendfsync));
@@ -108,6 +119,7 @@ impl DiskStore {
             committers,
             appendfsync,
             was_clean,
+            is_damaged,
             stop: Arc::default(),
             syncer: Mutex::new(None),
             closed: AtomicBool::new(false),
@@ -203,6 +215,10 @@ impl Store for DiskStore {
 
     fn was_clean(&self) -> bool {
         self.was_clean
+    }
+
+    fn is_damaged(&self) -> bool {
+        self.is_damaged
     }
 
     fn usage(&self) -> Usage {
@@ -314,10 +330,11 @@ impl Shard {
         index: usize,
         options: &DiskOptions,
         identity: &Identity,
-    ) -> Result<(Self, bool), StoreError> {
+    ) -> Result<(Self, State), StoreError> {
         let dir = options.dir.join(format!("shard-{index}"));
         let (marks, found) =
             Marks::open(&options.dir, index).map_err(|e| io_error(&options.dir, e))?;
+        let mut is_damaged = false;
         let handles = match open_engine(&dir, options, identity) {
             Ok(handles) => handles,
             // Nothing was ever committed here: a first start was interrupted in the middle.
@@ -333,6 +350,7 @@ impl Shard {
                 tracing::error!(%reason, path = %path.display(), aside = %aside.display(),
                     "damaged shard set aside, starting it empty");
                 fs::rename(&dir, &aside).map_err(|e| io_error(&dir, e))?;
+                is_damaged = true;
                 open_engine(&dir, options, identity)?
             }
             Err(error) => return Err(error),
@@ -352,9 +370,14 @@ impl Shard {
             if !options.accept_damage {
                 return Err(damaged);
             }
-            tracing::error!(%damaged, "accepted, because accept-damaged-store is set");
+            tracing::error!(%damaged, "accepted: the store starts with what is readable");
+            is_damaged = true;
         }
-        let clean = found.clean && missing == 0;
+        let state = match () {
+            () if is_damaged => State::Damaged,
+            () if found.clean => State::Clean,
+            () => State::Unclean,
+        };
         let batch = batch.max(found.synced).max(found.written);
         let shard = Self {
             dir,
@@ -364,7 +387,7 @@ impl Shard {
             batch: AtomicU64::new(batch),
         };
         shard.note_start(identity)?;
-        Ok((shard, clean))
+        Ok((shard, state))
     }
 
     /// The first batch of a run: names the store, so that an empty engine is noticed.

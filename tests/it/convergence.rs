@@ -171,3 +171,60 @@ fn sessions_that_end_leave_nothing_and_cause_no_exchange() {
     assert_eq!(everywhere(&cluster, "repaired_elsewhere"), 0);
     assert!(is_equal(&cluster, 0));
 }
+
+/// The newest journal of a member's only shard.
+fn journal_of(dir: &Path) -> std::path::PathBuf {
+    let files = std::fs::read_dir(dir.join("shard-0"))
+        .expect("a folder")
+        .flatten();
+    let journals = files.map(|entry| entry.path());
+    let journals = journals.filter(|path| path.extension().is_some_and(|e| e == "jnl"));
+    journals
+        .max_by_key(|path| path.metadata().expect("a file").modified().ok())
+        .expect("a journal")
+}
+
+#[test]
+fn a_member_with_a_damaged_store_keeps_what_is_readable_and_gets_the_rest() {
+    let flags = [QUICK, &["--storage-shards", "1"]].concat();
+    let mut cluster = Cluster::start(3, &flags);
+    write(&mut cluster.members[0].connect(), "k", 1_000, &[]);
+    eventually("all copies are equal", || is_equal(&cluster, 0));
+    cluster.members[1].kill();
+    // A page of the journal reads as zeros, and with it everything behind it.
+    let path = journal_of(&cluster.members[1].dir);
+    let mut journal = std::fs::read(&path).expect("read");
+    let filled = journal.iter().rposition(|byte| *byte != 0).expect("filled");
+    journal[filled / 2..filled / 2 + 4_096].fill(0);
+    std::fs::write(&path, journal).expect("written");
+    cluster.members[1].start(None);
+    eventually("it is filled again", || {
+        keys_of(&cluster, 1) == 1_000 && info(&cluster, 1, "filled") == 1
+    });
+    eventually("all copies are equal", || is_equal(&cluster, 1));
+}
+
+#[test]
+fn a_member_that_is_killed_while_copies_are_mended_goes_on_where_it_was() {
+    let mut cluster = Cluster::start(3, QUICK);
+    write(&mut cluster.members[1].connect(), "k", 20_000, &[]);
+    eventually("all copies are equal", || is_equal(&cluster, 1));
+    cluster.members[2].kill();
+    std::fs::remove_dir_all(&cluster.members[2].dir).expect("removed");
+    for killed in [2, 2, 0, 1, 2] {
+        cluster.members[2].kill();
+        cluster.members[2].start(None);
+        let before = keys_of(&cluster, 2);
+        eventually("something is mended", || {
+            let now = keys_of(&cluster, 2);
+            now > before || now == 20_000
+        });
+        cluster.members[killed].kill();
+        cluster.members[killed].start(None);
+    }
+    eventually("it is filled again", || {
+        keys_of(&cluster, 2) == 20_000 && info(&cluster, 2, "filled") == 1
+    });
+    cluster.wait_until_whole();
+    eventually("all copies are equal", || is_equal(&cluster, 0));
+}

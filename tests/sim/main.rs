@@ -109,6 +109,15 @@ fn an_actor_kept_after_a_crash_is_found() {
     is_found(Kind::Lose, Fault::ReuseDots);
 }
 
+#[test]
+fn after_a_thousand_restarts_contexts_are_as_small_as_the_number_of_nodes() {
+    let (actors, nodes) = world::restart(1_000);
+    assert!(
+        actors <= nodes,
+        "{actors} actors in a context of {nodes} nodes"
+    );
+}
+
 fn is_found(kind: Kind, fault: Fault) {
     let found = (1..=FAULT_SEEDS).find(|seed| run(*seed, kind, fault).is_err());
     println!("{fault:?} is found in world {found:?}");

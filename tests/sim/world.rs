@@ -120,6 +120,44 @@ pub fn run(seed: u64, kind: Kind, fault: Fault) -> Result<Lived, String> {
     })
 }
 
+/// Restarts nodes one after the other, with writes in between; the most actors that a key's context
+/// and a partition's have in the end.
+pub fn restart(times: usize) -> (usize, usize) {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .start_paused(true)
+        .build()
+        .expect("a runtime");
+    runtime.block_on(async move {
+        let world = Arc::new(World::new(1, Kind::Lose, Fault::None));
+        let count = world.places.lock().expect("no panic").len();
+        for nth in 0..times {
+            for key in ["a", "b", "c"] {
+                world.call(&[b"INCR", key.as_bytes()]).await;
+                world.call(&[b"SET", b"blind", key.as_bytes()]).await;
+            }
+            world.kill(nth % count);
+            sleep(Duration::from_millis(500)).await;
+            world.start(nth % count);
+            sleep(Duration::from_secs(6)).await;
+        }
+        sleep(Duration::from_mins(1)).await;
+        let mut most = 0;
+        for key in ["a", "b", "c", "blind"] {
+            world.call(&[b"SET", key.as_bytes(), b"1"]).await;
+            sleep(Duration::from_secs(1)).await;
+            for place in world.places.lock().expect("no panic").iter() {
+                let replica = &place.running.as_ref().expect("all run").replica;
+                let name = key.as_bytes();
+                let object = replica.read(Key { db: 0, name }).expect("read");
+                most = most.max(object.context().actors());
+            }
+        }
+        (0..count).for_each(|nth| world.kill(nth));
+        (most, count)
+    })
+}
+
 fn member(id: u64, joined: u64) -> Member {
     Member {
         id: NodeId(id),
@@ -152,6 +190,7 @@ impl World {
                 node: member.id,
                 cluster: 7,
                 members: members.clone(),
+                is_empty: false,
             },
             runs: 0,
             running: None,
@@ -441,9 +480,9 @@ impl World {
             7 => {
                 // One node alone: what two of three have acknowledged must not be on two lost disks.
                 self.kill(VICTIM);
-                self.places.lock().expect("no panic")[VICTIM]
-                    .disk
-                    .replace(None);
+                let mut places = self.places.lock().expect("no panic");
+                places[VICTIM].disk.replace(None);
+                places[VICTIM].notes.is_empty = true;
             }
             8 => {
                 let mut places = self.places.lock().expect("no panic");
