@@ -131,9 +131,10 @@ async fn serve(config: Config, background: Handle) -> Result<(), StartError> {
     )?;
     let replica = Arc::new(replica);
     tracing::info!(
-        keys = recovery.keys,
+        keys = recovery
+            .keys
+            .map_or("to be counted".to_owned(), |keys| keys.to_string()),
         clean_stop = recovery.clean,
-        counted = recovery.counted,
         took_ms = clock::monotonic().duration_since(started).as_millis() as u64,
         "data recovered"
     );
@@ -183,6 +184,10 @@ async fn run_parts(
         let (node, sweeping) = (Arc::clone(&node), Arc::clone(&sweeping));
         background.spawn_blocking(move || sweep(&node, &sweeping))
     };
+    let counter = {
+        let (node, counting) = (Arc::clone(&node), Arc::clone(&sweeping));
+        background.spawn_blocking(move || count(&node, &counting))
+    };
     let coordinator = node.coordinator.clone();
     tokio::select! {
         () = listener.serve(Arc::clone(&node)) => {}
@@ -196,6 +201,7 @@ async fn run_parts(
     }
     sweeping.store(false, Ordering::Release);
     let _ = sweeper.await;
+    let _ = counter.await;
     let stopping = clock::monotonic();
     let _ = tokio::task::spawn_blocking(move || node.replica.stop()).await;
     let took_ms = clock::monotonic().duration_since(stopping).as_millis() as u64;
@@ -427,6 +433,17 @@ async fn stop_on_signal(node: &Node) {
         node.stop();
     }
     std::future::pending::<()>().await;
+}
+
+/// Counts what is there after an unclean stop, a partition at a time.
+fn count(node: &Node, counting: &AtomicBool) {
+    let mut more = !node.replica.is_counted();
+    while more && counting.load(Ordering::Acquire) {
+        let started = clock::monotonic();
+        more = node.replica.count_next();
+        let took = clock::monotonic().duration_since(started);
+        std::thread::sleep(node.governor.rest_after(took));
+    }
 }
 
 /// Reclaims in slices until told to stop, and rests after each as long as the governor says.

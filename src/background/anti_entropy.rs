@@ -235,7 +235,7 @@ impl Worker {
             }
             if let Err(error) = done {
                 is_complete = false;
-                if !matches!(error, ExchangeError::Yielded) {
+                if !matches!(error, ExchangeError::Yielded | ExchangeError::Counting) {
                     tracing::debug!(with = %member.name, %error, "an exchange broke off");
                 }
             }

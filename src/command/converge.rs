@@ -160,7 +160,9 @@ async fn repaired(
             }
         };
         match done {
-            Err(ExchangeError::Yielded | ExchangeError::Refused(_)) if attempt < ATTEMPTS => {
+            Err(ExchangeError::Yielded | ExchangeError::Counting | ExchangeError::Refused(_))
+                if attempt < ATTEMPTS =>
+            {
                 tokio::time::sleep(PAUSE).await;
             }
             done => return done,

@@ -288,7 +288,7 @@ fn keyspace(ctx: &Ctx<'_>, out: &mut String) {
     for number in 0..DATABASES {
         let replica = &ctx.node.replica;
         let db = replica.database(number);
-        let (keys, expires) = (replica.live_keys(db), replica.expiring_keys(db));
+        let (keys, expires) = (replica.live_keys_so_far(db), replica.expiring_keys(db));
         if keys > 0 {
             let value = format!("keys={keys},expires={expires},avg_ttl=0");
             line(out, &format!("db{number}"), value);
@@ -304,6 +304,7 @@ fn ringwood(ctx: &Ctx<'_>, out: &mut String) {
     line(out, "partitions", replica.partitions().count());
     line(out, "storage_shards", replica.store().shards());
     line(out, "write_events", replica.last_seq());
+    line(out, "counting", u8::from(!replica.is_counted()));
     line(
         out,
         "object_cache_hits",

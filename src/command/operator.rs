@@ -184,7 +184,7 @@ fn copy(text: &mut String, node: &Node, name: &str, object: Option<&Object>) {
 
 pub(super) fn status(ctx: &mut Ctx<'_>, _: Args<'_>) -> Outcome {
     let replica = &ctx.node.replica;
-    let keys: u64 = (0..DATABASES).map(|db| replica.live_keys(db)).sum();
+    let keys: u64 = (0..DATABASES).map(|db| replica.live_keys_so_far(db)).sum();
     let usage = replica.store().usage();
     let mut text = format!(
         "node           {}\nactor          {}\npartitions     {}\nkeys           {keys} here\n\

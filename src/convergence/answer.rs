@@ -29,6 +29,9 @@ impl Convergence {
                 partitions,
                 mends,
             } => {
+                if !self.replica.is_counted() {
+                    return Response::Refused("trees are being made again".into());
+                }
                 if mends && !self.makes_way(from) {
                     return Response::Refused("an exchange is under way".into());
                 }

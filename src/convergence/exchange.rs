@@ -69,6 +69,9 @@ impl Convergence {
         partitions: &[u16],
         exchanged: &mut Exchanged,
     ) -> Result<(), ExchangeError> {
+        if !self.replica.is_counted() {
+            return Err(ExchangeError::Counting);
+        }
         if self.under_way.lock().insert(with, false).is_some() {
             return Err(ExchangeError::Yielded);
         }

@@ -48,6 +48,9 @@ pub enum ExchangeError {
     /// This node's part failed.
     #[error(transparent)]
     Here(#[from] ReplicaError),
+    /// This node's trees are being made again after an unclean stop.
+    #[error("the trees are being made again after an unclean stop")]
+    Counting,
     /// The other node mends this one at the same time, and goes first.
     #[error("the other node exchanges with this one")]
     Yielded,

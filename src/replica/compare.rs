@@ -81,8 +81,12 @@ impl Replica {
         std::array::from_fn(|nth| tree.map_or(0, |tree| sum(tree, nth)))
     }
 
-    /// How many rows of a partition there are of keys with so many owners, tombstones among them.
+    /// How many rows of a partition there are of keys with so many owners, tombstones among them; not
+    /// none while they are not counted.
     pub fn rows(&self, owners: u8, partition: u16) -> u64 {
+        if !self.is_counted_in(partition) {
+            return 1;
+        }
         let spaces = self.spaces.of_partition(partition).iter();
         let rows = |tree: usize| spaces.map(|space| space.trees()[tree].rows()).sum::<i64>();
         self.tree(owners).map_or(0, rows).max(0) as u64

@@ -28,7 +28,14 @@ pub struct Found {
 
 impl Replica {
     /// How many keys a database has; expired ones count until they are reclaimed, as in Redis.
+    /// Blocks while they are still being counted after an unclean stop.
     pub fn live_keys(&self, db: u8) -> u64 {
+        self.finish_counting();
+        self.live_keys_so_far(db)
+    }
+
+    /// How many of them have been counted.
+    pub fn live_keys_so_far(&self, db: u8) -> u64 {
         self.spaces.live(db) as u64
     }
 
@@ -89,6 +96,7 @@ impl Replica {
 
     /// How many keys of a database each partition has.
     pub fn live_by_partition(&self, db: u8) -> Vec<u64> {
+        self.finish_counting();
         let live = |partition| self.spaces.of(partition, db).live().max(0) as u64;
         (0..self.partitions.count()).map(live).collect()
     }
@@ -205,7 +213,7 @@ impl Replica {
             from = from.max(partitions.start.to_be_bytes().to_vec());
             if partitions
                 .clone()
-                .all(|partition| self.spaces.of(partition, db).live() <= 0)
+                .all(|p| self.spaces.of(p, db).live() <= 0 && self.is_counted_in(p))
             {
                 continue;
             }

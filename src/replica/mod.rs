@@ -7,6 +7,7 @@
 mod absence;
 mod cache;
 mod compare;
+mod count;
 mod keyspace;
 mod reclaim;
 mod seen;
@@ -47,6 +48,7 @@ pub use tree::ENDING_MS;
 
 use absence::Absences;
 use cache::{CacheKey, Cached, KeyRef, ObjectCache};
+use count::Counting;
 use seen::Seen;
 use space::{Space, Spaces, Step};
 use tree::Spot;
@@ -144,6 +146,7 @@ pub struct Replica {
     to_reclaim: Mutex<std::collections::BTreeSet<(u16, u8)>>,
     expiry_places: Vec<Mutex<reclaim::ExpiryPlace>>,
     counters: Counters,
+    counting: Counting,
     empty: Arc<Object>,
     /// Whether other nodes hold the keys too: then what is deleted is remembered.
     shared: bool,

@@ -41,7 +41,7 @@ impl Replica {
         let mut raised = Vec::new();
         for partition in 0..self.partitions.count() {
             for db in databases.clone() {
-                if self.spaces.of(partition, db).live() != 0 {
+                if self.spaces.of(partition, db).live() != 0 || !self.is_counted_in(partition) {
                     let shard = self.shard_of(partition);
                     ops[shard].push(floor_op(partition, db, false, &floor));
                     raised.push((partition, db));

@@ -489,7 +489,7 @@ impl Replica {
         }
         if !all_below && !databases.is_empty() {
             self.settle();
-            self.count_rows(|db| databases.contains(&db))?;
+            self.count_databases(&databases)?;
         }
         self.note_actors(floor);
         Ok(Written {
@@ -512,7 +512,7 @@ impl Replica {
         let mut waiting = self.to_reclaim.lock();
         for partition in 0..self.partitions.count() {
             let space = self.spaces.of(partition, db);
-            if space.live() != 0 {
+            if space.live() != 0 || !self.is_counted_in(partition) {
                 waiting.insert((partition, db));
             }
             space.raise_floor(Arc::clone(&whole));

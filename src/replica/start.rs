@@ -8,10 +8,11 @@ use parking_lot::{Mutex, RwLock};
 
 use super::absence::Absences;
 use super::cache::object_cache;
+use super::count::Counting;
 use super::seen::Seen;
 use super::shared::{ALL_PARTITIONS, HintLimits, Hints};
 use super::space::{DATABASES, Spaces, decode_floor};
-use super::{Counters, Key, Located, Replica, ReplicaError, STRIPES};
+use super::{Counters, Replica, ReplicaError, STRIPES};
 use crate::logic::causal::{ActorId, Context, Object};
 use crate::logic::codec::{Reader, put_bytes};
 use crate::logic::merkle::Shape;
@@ -19,7 +20,6 @@ use crate::logic::placement::Partitions;
 use crate::logic::quorum::{Rule, Rules};
 use crate::logic::row;
 use crate::logic::types::guard;
-use crate::storage::keys;
 use crate::storage::{Op, Store, StoreError, Table};
 
 /// How a replica is started.
@@ -85,17 +85,14 @@ const COUNTS_VERSION: u8 = 2;
 const COUNTS_PREFIX: &[u8] = b"counts/";
 const DATABASES_ROW: &[u8] = b"databases";
 const PARTITIONS_ROW: &[u8] = b"partitions";
-const SCAN_PAGE: usize = 4_096;
 
 /// What a start found.
 #[derive(Clone, Copy, Debug)]
 pub struct Recovery {
     /// Whether the last stop was clean.
     pub clean: bool,
-    /// Live keys.
-    pub keys: u64,
-    /// Keys counted by reading them, after an unclean stop.
-    pub counted: u64,
+    /// Live keys; after an unclean stop they are still to be counted.
+    pub keys: Option<u64>,
 }
 
 impl Replica {
@@ -129,6 +126,7 @@ impl Replica {
             to_reclaim: Mutex::new(BTreeSet::new()),
             expiry_places: (0..shards).map(|_| Mutex::default()).collect(),
             counters: Counters::default(),
+            counting: Counting::default(),
             empty: Arc::new(Object::default()),
             shared: options.shared,
             grace_ms: if options.shared { options.grace_ms } else { 0 },
@@ -147,16 +145,18 @@ impl Replica {
         replica.find_databases()?;
         replica.find_actors()?;
         replica.find_seen()?;
-        let counted = replica.find_counts()?;
+        let is_counted = replica.find_counts()?;
+        if is_counted {
+            replica.need_not_count();
+        } else {
+            replica.begin_counting()?;
+        }
         replica.find_hints()?;
         replica.note_start();
-        let keys = (0..DATABASES)
-            .map(|db| replica.spaces.live(db) as u64)
-            .sum();
+        let keys = (0..DATABASES).map(|db| replica.live_keys_so_far(db)).sum();
         let recovery = Recovery {
             clean: replica.store.was_clean(),
-            keys,
-            counted,
+            keys: is_counted.then_some(keys),
         };
         Ok((replica, recovery))
     }
@@ -164,7 +164,7 @@ impl Replica {
     /// Writes down what makes the next start quick, and closes the store.
     pub fn stop(&self) {
         let partitions = 0..self.partitions.count();
-        for partition in partitions {
+        for partition in partitions.filter(|_| self.is_counted()) {
             let op = Op {
                 table: Table::Meta,
                 key: [COUNTS_PREFIX, &partition.to_be_bytes()].concat(),
@@ -177,7 +177,9 @@ impl Replica {
             }
         }
         self.settle();
-        self.put_meta(COUNTED_ROW, Some(self.counted()));
+        if self.is_counted() {
+            self.put_meta(COUNTED_ROW, Some(self.counted()));
+        }
         let mut noted = self.actors.lock().clone();
         noted.insert_interval(self.actor, 0, u64::MAX);
         self.put_actors(&noted);
@@ -298,16 +300,11 @@ impl Replica {
         Ok(())
     }
 
-    /// Takes the counts of a clean stop, or counts.
-    fn find_counts(&self) -> Result<u64, ReplicaError> {
+    /// Takes the counts of a clean stop; whether there were any.
+    fn find_counts(&self) -> Result<bool, ReplicaError> {
         let counted = self.store.load(0, Table::Meta, COUNTED_ROW)?;
-        if self.store.was_clean() && counted == Some(self.counted()) {
-            if self.take_counts()? {
-                return Ok(0);
-            }
-            self.spaces.clear();
-        }
-        self.count_rows(|_| true)
+        let is_counted = self.store.was_clean() && counted == Some(self.counted());
+        Ok(is_counted && self.take_counts()?)
     }
 
     /// How counts are written down: a lone node keeps no trees, others one for each number of owners.
@@ -333,40 +330,9 @@ impl Replica {
         Ok(true)
     }
 
-    /// Adds the live keys of some databases to their counts, which start from nothing.
-    pub(super) fn count_rows(&self, of: impl Fn(u8) -> bool) -> Result<u64, ReplicaError> {
-        let mut counted = 0;
-        for shard in 0..self.store.shards() {
-            let mut from = Vec::new();
-            loop {
-                let rows = self
-                    .store
-                    .scan(shard, Table::Data, &from, &[0xff; 16], SCAN_PAGE)?;
-                let Some((last, _)) = rows.last() else { break };
-                from = [last.as_slice(), &[0]].concat();
-                for (row_key, raw) in rows {
-                    let Some((at, db, name)) = keys::parse(&row_key).filter(|row| of(row.1)) else {
-                        continue;
-                    };
-                    let object = self.decode(at.partition, db, &raw)?;
-                    self.note_actors(object.context());
-                    let space = self.spaces.of(at.partition, db);
-                    let located = Located {
-                        key: Key { db, name },
-                        epoch: space.epoch(),
-                        at,
-                        shard,
-                        row_key: row_key.clone(),
-                    };
-                    self.count(space, &located, &self.empty, &object);
-                    counted += u64::from(!object.is_tombstone());
-                }
-            }
-        }
-        Ok(counted)
-    }
-
+    /// Everything that was ever written, as far as this node knows: the store must have been read.
     pub(super) fn everything(&self) -> Context {
+        self.finish_counting();
         let mut everything = self.actors.lock().clone();
         everything.insert_interval(self.actor, 0, self.seq.load(Ordering::Acquire));
         everything

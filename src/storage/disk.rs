@@ -18,7 +18,7 @@ use parking_lot::{Condvar, Mutex, RwLock};
 use super::committer::{CommitFailed, Committed, Committer, Engine};
 use super::marks::{Found, Marks};
 use super::progress::{Progress, Ticket};
-use super::{AppendFsync, Op, Refused, Row, Store, StoreError, Table, Usage};
+use super::{AppendFsync, Frozen, Op, Refused, Row, Store, StoreError, Table, Usage};
 
 /// The layout that this program writes; an older or newer one is refused by name.
 const FORMAT: &str = "ringwood store, format 1";
@@ -201,16 +201,15 @@ impl Store for DiskStore {
         let handles = handles
             .as_ref()
             .ok_or_else(|| engine_error(&"being reopened"))?;
-        let mut rows = Vec::new();
-        let range = handles
-            .db
-            .snapshot()
-            .range(&handles.tables[table as usize], from..to);
-        for guard in range.take(limit) {
-            let (key, value) = guard.into_inner().map_err(|e| shard.read_error(&e))?;
-            rows.push((key.to_vec(), value.to_vec()));
-        }
-        Ok(rows)
+        let rows = scan_snapshot(&handles.db.snapshot(), handles, table, (from, to), limit);
+        rows.map_err(|e| shard.read_error(&e))
+    }
+
+    fn freeze(&self, shard: usize) -> Result<Arc<dyn Frozen>, StoreError> {
+        let handles = self.shards[shard].handles.read().clone();
+        let handles = handles.ok_or_else(|| engine_error(&"being reopened"))?;
+        let snapshot = handles.db.snapshot();
+        Ok(Arc::new(FrozenShard { snapshot, handles }))
     }
 
     fn was_clean(&self) -> bool {
@@ -254,6 +253,43 @@ impl Store for DiskStore {
         }
         Ok(())
     }
+}
+
+struct FrozenShard {
+    snapshot: fjall::Snapshot,
+    handles: Handles,
+}
+
+impl Frozen for FrozenShard {
+    fn scan(
+        &self,
+        table: Table,
+        from: &[u8],
+        to: &[u8],
+        limit: usize,
+    ) -> Result<Vec<Row>, StoreError> {
+        let rows = scan_snapshot(&self.snapshot, &self.handles, table, (from, to), limit);
+        rows.map_err(|e| engine_error(&e))
+    }
+}
+
+fn scan_snapshot(
+    snapshot: &fjall::Snapshot,
+    handles: &Handles,
+    table: Table,
+    (from, to): (&[u8], &[u8]),
+    limit: usize,
+) -> Result<Vec<Row>, fjall::Error> {
+    let mut rows = Vec::new();
+    if from >= to {
+        return Ok(rows);
+    }
+    let range = snapshot.range(&handles.tables[table as usize], from..to);
+    for guard in range.take(limit) {
+        let (key, value) = guard.into_inner()?;
+        rows.push((key.to_vec(), value.to_vec()));
+    }
+    Ok(rows)
 }
 
 impl Drop for DiskStore {

@@ -2,12 +2,13 @@
 //! a lazy store, when its owner says so; what was not committed can be lost.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::Mutex;
 
 use super::progress::{Progress, Ticket};
-use super::{Op, Refused, Row, Store, StoreError, Table, Usage};
+use super::{Frozen, Op, Refused, Row, Store, StoreError, Table, Usage};
 
 #[derive(Debug, Default)]
 struct Shard {
@@ -108,6 +109,31 @@ impl MemoryStore {
     }
 }
 
+struct FrozenRows(Rows);
+
+impl Frozen for FrozenRows {
+    fn scan(
+        &self,
+        table: Table,
+        from: &[u8],
+        to: &[u8],
+        limit: usize,
+    ) -> Result<Vec<Row>, StoreError> {
+        Ok(scan_rows(&self.0, table, (from, to), limit))
+    }
+}
+
+fn scan_rows(rows: &Rows, table: Table, (from, to): (&[u8], &[u8]), limit: usize) -> Vec<Row> {
+    if from >= to {
+        return Vec::new();
+    }
+    let range = rows.range((table, from.to_vec())..(table, to.to_vec()));
+    range
+        .take(limit)
+        .map(|((_, k), v)| (k.clone(), v.clone()))
+        .collect()
+}
+
 impl Store for MemoryStore {
     fn shards(&self) -> usize {
         self.shards.len()
@@ -148,17 +174,14 @@ impl Store for MemoryStore {
         to: &[u8],
         limit: usize,
     ) -> Result<Vec<Row>, StoreError> {
-        if from >= to {
-            return Ok(Vec::new());
-        }
         let state = self.shards[shard].state.lock();
-        let range = state
-            .rows
-            .range((table, from.to_vec())..(table, to.to_vec()));
-        Ok(range
-            .take(limit)
-            .map(|((_, k), v)| (k.clone(), v.clone()))
-            .collect())
+        Ok(scan_rows(&state.rows, table, (from, to), limit))
+    }
+
+    fn freeze(&self, shard: usize) -> Result<Arc<dyn Frozen>, StoreError> {
+        Ok(Arc::new(FrozenRows(
+            self.shards[shard].state.lock().rows.clone(),
+        )))
     }
 
     fn was_clean(&self) -> bool {

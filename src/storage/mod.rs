@@ -15,6 +15,7 @@ mod progress;
 mod conformance;
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use thiserror::Error;
 
@@ -102,6 +103,18 @@ pub enum Refused {
     Closing,
 }
 
+/// A shard as it was at one time.
+pub trait Frozen: Send + Sync + 'static {
+    /// Up to `limit` rows with `from <= key < to`, ascending.
+    fn scan(
+        &self,
+        table: Table,
+        from: &[u8],
+        to: &[u8],
+        limit: usize,
+    ) -> Result<Vec<Row>, StoreError>;
+}
+
 /// A node's rows, split into shards.
 pub trait Store: Send + Sync + 'static {
     /// How many shards there are.
@@ -136,6 +149,9 @@ pub trait Store: Send + Sync + 'static {
         to: &[u8],
         limit: usize,
     ) -> Result<Vec<Row>, StoreError>;
+
+    /// The shard as it is now, for as long as somebody holds it.
+    fn freeze(&self, shard: usize) -> Result<Arc<dyn Frozen>, StoreError>;
 
     /// Whether the last stop was clean.
     fn was_clean(&self) -> bool;

@@ -4,7 +4,9 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use ringwood::storage::{Op, Progress, Refused, Row, Store, StoreError, Table, Ticket, Usage};
+use ringwood::storage::{
+    Frozen, Op, Progress, Refused, Row, Store, StoreError, Table, Ticket, Usage,
+};
 
 /// What is planted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -84,6 +86,10 @@ impl Store for Faulty {
         limit: usize,
     ) -> Result<Vec<Row>, StoreError> {
         self.inner.scan(shard, table, from, to, limit)
+    }
+
+    fn freeze(&self, shard: usize) -> Result<Arc<dyn Frozen>, StoreError> {
+        self.inner.freeze(shard)
     }
 
     fn was_clean(&self) -> bool {

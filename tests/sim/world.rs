@@ -280,6 +280,7 @@ impl World {
         }
         place.disk.be_lazy(false);
         let (replica, _) = clock.during(starting).expect("starts");
+        replica.finish_counting();
         place.disk.be_lazy(true);
         let replica = Arc::new(replica);
         let mine = place.notes.members.iter().find(|m| m.id == place.id);

@@ -1,0 +1,161 @@
+//! Counts and trees after an unclean stop: found again from the store as it was at the start, one
+//! partition at a time, while the node serves.
+//!
+//! Writes since the start have been followed from the first on, so that what they changed and what
+//! was there at the start add up to what is there. Whoever needs the whole count helps to finish it.
+//! Meanwhile a partition that is not counted yet passes for one that may hold anything.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+
+use super::{Key, Located, Replica, ReplicaError};
+use crate::clock;
+use crate::storage::keys;
+use crate::storage::{Frozen, Table};
+
+const PAGE: usize = 4_096;
+/// A start waits no longer for what is to be counted.
+const AT_ONCE: Duration = Duration::from_millis(500);
+
+/// What is still to be counted.
+#[derive(Default)]
+pub(super) struct Counting {
+    rest: Mutex<Option<Rest>>,
+    is_over: AtomicBool,
+    /// Partitions below are counted.
+    next: AtomicU64,
+}
+
+struct Rest {
+    shards: Vec<Arc<dyn Frozen>>,
+    counted: u64,
+}
+
+impl Replica {
+    /// Whether everything is counted.
+    pub fn is_counted(&self) -> bool {
+        self.counting.is_over.load(Ordering::Acquire)
+    }
+
+    pub(super) fn is_counted_in(&self, partition: u16) -> bool {
+        self.is_counted() || u64::from(partition) < self.counting.next.load(Ordering::Acquire)
+    }
+
+    /// The counts of a clean stop hold.
+    pub(super) fn need_not_count(&self) {
+        self.counting.is_over.store(true, Ordering::Release);
+    }
+
+    /// From now on changes are followed; what is there is counted later. Nobody may write yet.
+    pub(super) fn begin_counting(&self) -> Result<(), ReplicaError> {
+        self.spaces.clear();
+        let shards = 0..self.store.shards();
+        let frozen: Result<_, _> = shards.map(|shard| self.store.freeze(shard)).collect();
+        *self.counting.rest.lock() = Some(Rest {
+            shards: frozen?,
+            counted: 0,
+        });
+        // What is quickly counted is counted when clients come.
+        let begun = clock::monotonic();
+        while clock::monotonic().duration_since(begun) < AT_ONCE && self.count_next() {}
+        Ok(())
+    }
+
+    /// Counts one partition; whether there are more. Blocks.
+    pub fn count_next(&self) -> bool {
+        if self.is_counted() {
+            return false;
+        }
+        let mut rest = self.counting.rest.lock();
+        let Some(Rest { shards, counted }) = &mut *rest else {
+            return false;
+        };
+        let partition = self.counting.next.load(Ordering::Acquire) as u16;
+        if partition < self.partitions.count() {
+            let frozen = &shards[self.shard_of(partition)];
+            match self.count_partition(&**frozen, partition) {
+                Ok(keys) => *counted += keys,
+                Err(error) => {
+                    tracing::error!(partition, %error, "a partition cannot be counted");
+                }
+            }
+            self.counting
+                .next
+                .store(u64::from(partition) + 1, Ordering::Release);
+            return true;
+        }
+        tracing::info!(keys = *counted, "counted after an unclean stop");
+        *rest = None;
+        self.need_not_count();
+        false
+    }
+
+    /// Counts what is left. Blocks.
+    pub fn finish_counting(&self) {
+        while self.count_next() {}
+    }
+
+    fn count_partition(&self, frozen: &dyn Frozen, partition: u16) -> Result<u64, ReplicaError> {
+        let mut counted = 0;
+        let mut from = partition.to_be_bytes().to_vec();
+        let end = keys::partition_end(partition);
+        loop {
+            let rows = frozen.scan(Table::Data, &from, &end, PAGE)?;
+            let Some((last, _)) = rows.last() else {
+                return Ok(counted);
+            };
+            from = [last.as_slice(), &[0]].concat();
+            for (row_key, raw) in rows {
+                counted += u64::from(self.count_row(&row_key, &raw));
+            }
+        }
+    }
+
+    /// Counts one row; whether a key lives there.
+    fn count_row(&self, row_key: &[u8], raw: &[u8]) -> bool {
+        let Some((at, db, name)) = keys::parse(row_key) else {
+            return false;
+        };
+        let space = self.spaces.of(at.partition, db);
+        let located = Located {
+            key: Key { db, name },
+            epoch: space.epoch(),
+            at,
+            shard: self.shard_of(at.partition),
+            row_key: row_key.to_vec(),
+        };
+        let Ok(object) = self.decode(at.partition, db, raw) else {
+            self.counters.damaged_rows.fetch_add(1, Ordering::Relaxed);
+            return false;
+        };
+        self.note_actors(object.context());
+        self.count(space, &located, &self.empty, &object);
+        !object.is_tombstone()
+    }
+
+    /// Adds the keys of some databases to their counts, which start from nothing. Blocks; the caller
+    /// keeps every write out.
+    pub(super) fn count_databases(&self, databases: &[u8]) -> Result<(), ReplicaError> {
+        for shard in 0..self.store.shards() {
+            let mut from = Vec::new();
+            loop {
+                let rows = self
+                    .store
+                    .scan(shard, Table::Data, &from, &[0xff; 16], PAGE)?;
+                let Some((last, _)) = rows.last() else { break };
+                from = [last.as_slice(), &[0]].concat();
+                for (row_key, raw) in rows {
+                    let of =
+                        keys::parse(&row_key).is_some_and(|(_, db, _)| databases.contains(&db));
+                    if of {
+                        self.count_row(&row_key, &raw);
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+}
