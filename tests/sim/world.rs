@@ -1,7 +1,7 @@
 //! One world: its nodes, clients, calamities, and the look at what is left.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -27,7 +27,7 @@ use ringwood::replica::{HintLimits, Key, Options, Replica};
 use ringwood::storage::{Copied, MemoryStore, Store, Table};
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::Random;
 use super::faulty::{Fault, Faulty};
@@ -86,6 +86,7 @@ struct World {
     fault: Fault,
     kind: Kind,
     seed: u64,
+    kills: AtomicU64,
     /// Whether any two quorums have a member in common, and no command runs twice.
     strict: bool,
 }
@@ -211,6 +212,7 @@ impl World {
             fault,
             kind,
             seed,
+            kills: AtomicU64::new(0),
         };
         for nth in 0..count as usize {
             world.start(nth);
@@ -386,6 +388,7 @@ impl World {
 
     /// The process is killed; what its disk has committed is there after the next start.
     fn kill(&self, nth: usize) {
+        self.kills.fetch_add(1, Ordering::Relaxed);
         let mut places = self.places.lock().expect("no panic");
         let Some(running) = places[nth].running.take() else {
             return;
@@ -561,14 +564,18 @@ impl World {
     /// Writes a key once and deletes it: it must not come back.
     async fn write_and_delete(&self, client: usize, nth: usize) {
         let key = format!("gone-{client}-{nth}");
+        let (begun, kills) = (Instant::now(), self.kills.load(Ordering::Relaxed));
         let reply = self.call(&[b"SET", key.as_bytes(), b"v"]).await;
         if reply.is_none_or(|reply| &reply[..] != b"+OK\r\n") {
             return;
         }
+        // A coordinator that went away with it may have written it before another did.
+        let once = kills == self.kills.load(Ordering::Relaxed) && begun.elapsed() < WITHIN;
         sleep(Duration::from_millis(self.below(1_500) as u64)).await;
         let reply = self.call(&[b"DEL", key.as_bytes()]).await;
-        // A repeated command may have written it twice.
-        if reply.is_some_and(|reply| &reply[..] == b":1\r\n") && !self.network.breaks_connections()
+        if once
+            && reply.is_some_and(|reply| &reply[..] == b":1\r\n")
+            && !self.network.breaks_connections()
         {
             self.history().deleted.insert(key);
         }
