@@ -435,14 +435,20 @@ async fn stop_on_signal(node: &Node) {
     std::future::pending::<()>().await;
 }
 
-/// Counts what is there after an unclean stop, a partition at a time.
+/// Counts what is there, a partition at a time: after an unclean stop, and when writes have failed.
 fn count(node: &Node, counting: &AtomicBool) {
-    let mut more = !node.replica.is_counted();
-    while more && counting.load(Ordering::Acquire) {
+    while counting.load(Ordering::Acquire) {
         let started = clock::monotonic();
-        more = node.replica.count_next();
+        let more = node.replica.count_next();
         let took = clock::monotonic().duration_since(started);
-        std::thread::sleep(node.governor.rest_after(took));
+        if more {
+            std::thread::sleep(node.governor.rest_after(took));
+            continue;
+        }
+        if let Err(error) = node.replica.count_again_after_failures() {
+            tracing::debug!(%error, "counting waits");
+        }
+        std::thread::sleep(RECLAIM_EVERY);
     }
 }
 

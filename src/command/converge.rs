@@ -208,6 +208,8 @@ pub(super) fn repairs(ctx: &Ctx<'_>, out: &mut String) {
         info::line(out, "repaired_elsewhere", load(&counters.sent));
         info::line(out, "repair_bytes", load(&counters.object_bytes));
     }
+    let dead = load(&ctx.node.replica.counters().dead_values);
+    info::line(out, "dead_values_dropped", dead);
     let damaged = load(&ctx.node.replica.counters().damaged_rows);
     info::line(out, "damaged_rows", damaged);
 }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock, RwLockReadGuard};
 
 use super::{Key, Located, Replica, ReplicaError};
 use crate::clock;
@@ -23,7 +23,11 @@ const AT_ONCE: Duration = Duration::from_millis(500);
 /// What is still to be counted.
 #[derive(Default)]
 pub(super) struct Counting {
+    /// Held while a change is queued and counted, and alone while counting begins.
+    steps: RwLock<()>,
     rest: Mutex<Option<Rest>>,
+    /// Failed batches when counting began.
+    failures: AtomicU64,
     is_over: AtomicBool,
     /// Partitions below are counted.
     next: AtomicU64,
@@ -34,7 +38,32 @@ struct Rest {
     counted: u64,
 }
 
+impl Counting {
+    /// While it is held a change is queued and counted as one.
+    pub(super) fn follow(&self) -> RwLockReadGuard<'_, ()> {
+        self.steps.read()
+    }
+}
+
 impl Replica {
+    /// Begins to count anew when changes that were counted have not been stored. Blocks.
+    pub fn count_again_after_failures(&self) -> Result<(), ReplicaError> {
+        if self.failed_batches() != self.counting.failures.load(Ordering::Acquire) {
+            tracing::info!("counting again, since writes were not stored");
+            let _alone = self.counting.steps.write();
+            self.settle();
+            self.begin_counting()?;
+        }
+        Ok(())
+    }
+
+    fn failed_batches(&self) -> u64 {
+        let shards = 0..self.store.shards();
+        shards
+            .map(|shard| self.store.progress(shard).failures())
+            .sum()
+    }
+
     /// Whether everything is counted.
     pub fn is_counted(&self) -> bool {
         self.counting.is_over.load(Ordering::Acquire)
@@ -49,19 +78,29 @@ impl Replica {
         self.counting.is_over.store(true, Ordering::Release);
     }
 
-    /// From now on changes are followed; what is there is counted later. Nobody may write yet.
+    /// From now on changes are followed; what is there is counted later. Nobody writes, and everything
+    /// is stored.
     pub(super) fn begin_counting(&self) -> Result<(), ReplicaError> {
+        let mut rest = self.counting.rest.lock();
+        self.counting.is_over.store(false, Ordering::Release);
+        self.counting.next.store(0, Ordering::Release);
+        self.counting
+            .failures
+            .store(self.failed_batches(), Ordering::Release);
         self.spaces.clear();
         let shards = 0..self.store.shards();
         let frozen: Result<_, _> = shards.map(|shard| self.store.freeze(shard)).collect();
-        *self.counting.rest.lock() = Some(Rest {
+        *rest = Some(Rest {
             shards: frozen?,
             counted: 0,
         });
-        // What is quickly counted is counted when clients come.
+        Ok(())
+    }
+
+    /// What is quickly counted is counted when clients come.
+    pub(super) fn count_at_once(&self) {
         let begun = clock::monotonic();
         while clock::monotonic().duration_since(begun) < AT_ONCE && self.count_next() {}
-        Ok(())
     }
 
     /// Counts one partition; whether there are more. Blocks.
@@ -87,7 +126,7 @@ impl Replica {
                 .store(u64::from(partition) + 1, Ordering::Release);
             return true;
         }
-        tracing::info!(keys = *counted, "counted after an unclean stop");
+        tracing::info!(keys = *counted, "everything is counted");
         *rest = None;
         self.need_not_count();
         false

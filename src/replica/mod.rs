@@ -124,6 +124,9 @@ pub struct Counters {
     pub many_siblings: AtomicU64,
     /// Siblings that were merged because a key had too many.
     pub merged_siblings: AtomicU64,
+    /// Values that came in though everybody had seen them overwritten, or written by a run that had
+    /// ended.
+    pub dead_values: AtomicU64,
     /// Rows that could not be read while trees were compared.
     pub damaged_rows: AtomicU64,
 }
@@ -469,10 +472,14 @@ impl Replica {
         ops.extend(hint);
         index_ops(&mut ops, &located.row_key, old, &new, self.shared);
         let failures = self.store.progress(located.shard).failures();
-        let ticket = self.store.enqueue(located.shard, ops)?;
-        self.last_tickets[located.shard].fetch_max(ticket, Ordering::AcqRel);
-        let space = self.spaces.of(located.at.partition, located.key.db);
-        self.count(space, located, old, &new);
+        let ticket = {
+            let _followed = self.counting.follow();
+            let ticket = self.store.enqueue(located.shard, ops)?;
+            self.last_tickets[located.shard].fetch_max(ticket, Ordering::AcqRel);
+            let space = self.spaces.of(located.at.partition, located.key.db);
+            self.count(space, located, old, &new);
+            ticket
+        };
         if !gone {
             self.absences.end(located.key);
         }

@@ -192,9 +192,13 @@ impl Replica {
     ) {
         let seen = self.seen.of(self.tree_of(key.name), partition);
         if !seen.is_empty() {
+            let mut dead = 0;
             object.retain_versions(|version| {
-                !seen.contains(version.dot) || holds(current, version.dot)
+                let lives = !seen.contains(version.dot) || holds(current, version.dot);
+                dead += u64::from(!lives);
+                lives
             });
+            self.counters.dead_values.fetch_add(dead, Ordering::Relaxed);
         }
     }
 

@@ -150,6 +150,7 @@ impl Replica {
             replica.need_not_count();
         } else {
             replica.begin_counting()?;
+            replica.count_at_once();
         }
         replica.find_hints()?;
         replica.note_start();

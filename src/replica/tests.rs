@@ -3,10 +3,11 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use super::{Join, Key, Options, Replica, ReplicaError};
+use super::{Join, Key, Options, Replica, ReplicaError, Tombstones};
 use crate::clock;
-use crate::logic::causal::{ActorId, Payload, Value};
-use crate::logic::placement::Partitions;
+use crate::logic::causal::{ActorId, Object, Payload, Value};
+use crate::logic::placement::{Partitions, slot_of};
+use crate::logic::quorum::{Rule, Rules};
 use crate::logic::types::string::{self, Change};
 use crate::storage::{MemoryStore, Store};
 
@@ -237,4 +238,115 @@ fn a_store_with_other_partitions_is_refused() {
     start(&store);
     let partitions = Partitions::new(32).expect("a power of two");
     assert!(Replica::start(store, Options::alone(partitions, 4 << 20)).is_err());
+}
+
+/// A replica whose keys others hold too, with three owners each.
+fn shared(store: &Arc<MemoryStore>, actor: u64) -> Replica {
+    let partitions = Partitions::new(64).expect("a power of two");
+    let rule = Rule {
+        n: 3,
+        r: 2,
+        w: 2,
+        strict: false,
+    };
+    let options = Options {
+        actor: ActorId(actor),
+        shared: true,
+        rules: Arc::new(Rules::new(rule, Vec::new())),
+        ..Options::alone(partitions, 4 << 20)
+    };
+    let store = Arc::clone(store) as Arc<dyn Store>;
+    Replica::start(store, options).expect("starts").0
+}
+
+fn roots(replica: &Replica) -> Vec<u64> {
+    (0..64)
+        .map(|partition| replica.root(3, partition, 0))
+        .collect()
+}
+
+#[test]
+fn writes_that_were_not_stored_are_not_counted_for_long() {
+    let store = Arc::new(MemoryStore::new(3));
+    let replica = shared(&store, 1);
+    set(&replica, key("stored"), "v", None);
+    let before = roots(&replica);
+    store.be_lazy(true);
+    for n in 0..100 {
+        set(&replica, key(&format!("lost-{n}")), "v", None);
+    }
+    assert_eq!(replica.live_keys(0), 101);
+    store.lose_uncommitted();
+    store.be_lazy(false);
+    replica.count_again_after_failures().expect("counting");
+    set(&replica, key("while it counts"), "v", None);
+    assert_eq!(replica.live_keys(0), 2);
+    let at = key("while it counts");
+    let delete = |_: &Object, _| (Change::Delete, ());
+    replica.update(at, delete).expect("deleted");
+    assert_eq!(roots(&replica), before);
+}
+
+#[test]
+fn trees_and_counts_are_the_same_after_any_start() {
+    let store = Arc::new(MemoryStore::new(3));
+    let replica = shared(&store, 1);
+    for n in 0..500 {
+        let ends = (n % 3 == 0).then(|| clock::now_ms() + 100_000 + n);
+        set(&replica, key(&format!("k{n}")), "v", ends);
+    }
+    for n in 0..100 {
+        let name = format!("k{n}");
+        let delete = |_: &Object, _| (Change::Delete, ());
+        replica.update(key(&name), delete).expect("deleted");
+    }
+    let (roots_before, tombstones) = (roots(&replica), replica.tombstones());
+    assert_eq!((replica.live_keys(0), tombstones), (400, 100));
+    let crashed = shared(&store, 2);
+    crashed.finish_counting();
+    assert_eq!(roots(&crashed), roots_before);
+    assert_eq!((crashed.live_keys(0), crashed.tombstones()), (400, 100));
+    crashed.stop();
+    let stopped = shared(&store, 3);
+    assert!(stopped.is_counted());
+    assert_eq!(roots(&stopped), roots_before);
+    assert_eq!((stopped.live_keys(0), stopped.tombstones()), (400, 100));
+}
+
+#[test]
+fn what_a_partition_has_seen_cannot_come_back() {
+    let (ours, theirs) = (Arc::new(MemoryStore::new(3)), Arc::new(MemoryStore::new(3)));
+    let (ours, theirs) = (shared(&ours, 1), shared(&theirs, 2));
+    set(&ours, key("k"), "old", None);
+    let old = ours.read(key("k")).expect("read");
+    theirs
+        .join(key("k"), (*old).clone(), Join::default())
+        .expect("joined");
+    let delete = |_: &Object, _| (Change::Delete, ());
+    ours.update(key("k"), delete).expect("deleted");
+    let all: Vec<u16> = (0..64).collect();
+    let mut dropped = Tombstones::default();
+    let partition = ours.partitions().of(slot_of(b"k"));
+    ours.drop_tombstones(partition, &[], 9, &mut dropped)
+        .expect("looked");
+    assert_eq!((dropped.dropped, dropped.unproven), (0, 1));
+    ours.saw(3, &all, &ours.everything_written())
+        .expect("noted");
+    ours.drop_tombstones(partition, &[], 9, &mut dropped)
+        .expect("looked");
+    assert_eq!(
+        (dropped.dropped, ours.tombstones(), ours.rows(3, partition)),
+        (1, 0, 0)
+    );
+
+    ours.join(key("k"), (*old).clone(), Join::default())
+        .expect("joined");
+    assert_eq!(get(&ours, key("k")), None);
+    let dots: Vec<_> = old.all_versions().map(|version| version.dot).collect();
+    assert_eq!(ours.dead_of(key("k"), &dots).expect("read"), dots);
+    set(&theirs, key("k"), "new", None);
+    let new = theirs.read(key("k")).expect("read");
+    ours.join(key("k"), (*new).clone(), Join::default())
+        .expect("joined");
+    assert_eq!(get(&ours, key("k")).as_deref(), Some("new"));
 }
