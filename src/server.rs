@@ -22,6 +22,7 @@ use crate::logic;
 use crate::logic::causal::ActorId;
 use crate::logic::placement::{NodeId, Partitions};
 use crate::logic::quorum::{Rule, Rules};
+use crate::logic::types::conflict::{OnConflict, Policies};
 use crate::logic::types::guard;
 use crate::net;
 use crate::peer::{Identity, Links, PeerListener};
@@ -315,6 +316,19 @@ fn rules(config: &Config) -> Result<Rules, StartError> {
     Ok(Rules::new(rule(None)?, by_prefix?))
 }
 
+/// What is shown of keys with siblings, for all and by prefix.
+fn policies(config: &Config) -> Policies {
+    let policy = |prefix: Option<&Prefix>| {
+        let named = OnConflict::named(&config.text_for(prefix, "on-conflict"));
+        named.unwrap_or_default()
+    };
+    let of_prefix = |prefix: &Prefix| (prefix.prefix.clone().into_bytes(), policy(Some(prefix)));
+    Policies::new(
+        policy(None),
+        config.prefixes().iter().map(of_prefix).collect(),
+    )
+}
+
 /// The workers of a member; a lone node has none.
 async fn be_member(node: &Arc<Node>, member: Option<Member>, low: &Handle) {
     let Some(Member {
@@ -368,6 +382,7 @@ fn expired_grace_ms(config: &Config) -> u64 {
 fn replica_options(config: &Config, partitions: Partitions, rules: Rules) -> ReplicaOptions {
     ReplicaOptions {
         rules: Arc::new(rules),
+        policies: Arc::new(policies(config)),
         limits: guard::Limits {
             warn: config.number("sibling-warning") as usize,
             siblings: config.number("sibling-limit") as usize,

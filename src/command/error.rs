@@ -26,6 +26,9 @@ pub enum Error {
     /// Not a float.
     #[error("ERR value is not a valid float")]
     NotFloat,
+    /// Several values where none may be chosen.
+    #[error("CONFLICT key has {0} siblings; SIBLINGS shows them, RESOLVE settles")]
+    Conflict(usize),
     /// A counter at its end.
     #[error("ERR increment or decrement would overflow")]
     Overflow,

@@ -30,6 +30,7 @@ mod table;
 mod transactions;
 mod wait;
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -47,6 +48,7 @@ pub use transactions::{Exec, Transaction};
 
 use crate::clock;
 use crate::logic::causal::Object;
+use crate::logic::types::conflict::{self, OnConflict};
 use crate::logic::types::string::{self, Change, Shown};
 use crate::net::resp::Reply;
 use crate::replica::{Key, Replica, ReplicaError, Written};
@@ -117,7 +119,13 @@ impl Ctx<'_> {
 
     /// What a key shows.
     pub fn shown(&self, name: &[u8]) -> Result<Option<Shown>, Error> {
-        Ok(string::shown(&*self.object(name)?, clock::now_ms()))
+        let (object, now_ms) = (self.object(name)?, clock::now_ms());
+        Ok(string::shown(&self.viewed(name, &object, now_ms), now_ms))
+    }
+
+    /// A key's object as its policy shows it.
+    pub fn viewed<'o>(&self, name: &[u8], object: &'o Object, now_ms: u64) -> Cow<'o, Object> {
+        conflict::view(object, self.node.replica.policies().of(name), now_ms)
     }
 
     /// Reads, decides and writes one key.
@@ -127,6 +135,11 @@ impl Ctx<'_> {
         decide: impl FnOnce(&Object, u64) -> (Change, R),
     ) -> Result<R, Error> {
         let key = self.key(self.session.db, name)?;
+        let policy = self.node.replica.policies().of(name);
+        let decide = |object: &Object, now_ms| {
+            let viewed = conflict::view(object, policy, now_ms);
+            decide(&viewed, now_ms)
+        };
         let (result, written) = self.node.replica.update(key, decide)?;
         self.written.extend(written);
         Ok(result)
@@ -140,6 +153,13 @@ impl Ctx<'_> {
         decide: impl FnOnce(&Object, &Object, u64) -> ([Change; 2], R),
     ) -> Result<R, Error> {
         let (first, second) = (self.key(first.0, first.1)?, self.key(second.0, second.1)?);
+        let policy = |key: Key<'_>| self.node.replica.policies().of(key.name);
+        let policies = (policy(first), policy(second));
+        let decide = |a: &Object, b: &Object, now_ms| {
+            let a = conflict::view(a, policies.0, now_ms);
+            let b = conflict::view(b, policies.1, now_ms);
+            decide(&a, &b, now_ms)
+        };
         let (result, written) = self.node.replica.update_two(first, second, decide)?;
         self.written.extend(written.into_iter().flatten());
         Ok(result)
@@ -267,13 +287,34 @@ fn run_gated(ctx: &mut Ctx<'_>, spec: &'static Spec, args: Args<'_>) {
 /// Runs a command that was admitted, and keeps its statistics.
 fn run(ctx: &mut Ctx<'_>, spec: &'static Spec, args: Args<'_>) {
     let started = clock::monotonic();
-    let outcome = (spec.handler)(ctx, args);
+    let outcome = refuse_conflicts(ctx, spec, args).and_then(|()| (spec.handler)(ctx, args));
     let failed = outcome.is_err();
     if let Err(error) = outcome {
         ctx.node.stats.count_error(&error);
         ctx.reply.error(&error.to_string());
     }
     record(ctx, spec, args, started, failed);
+}
+
+/// Where siblings are an error, a command that shows a value or depends on it meets it.
+fn refuse_conflicts(ctx: &Ctx<'_>, spec: &'static Spec, args: Args<'_>) -> Outcome {
+    let policies = ctx.node.replica.policies();
+    if !policies.has(OnConflict::Error) || !spec.shows_values() {
+        return Ok(());
+    }
+    for name in spec
+        .key_positions(args.len())
+        .into_iter()
+        .filter_map(|at| args.get(at))
+    {
+        if policies.of(name) == OnConflict::Error {
+            let siblings = string::siblings(&*ctx.object(name)?, clock::now_ms()).len();
+            if siblings > 1 {
+                return Err(Error::Conflict(siblings));
+            }
+        }
+    }
+    Ok(())
 }
 
 fn record(ctx: &mut Ctx<'_>, spec: &'static Spec, args: Args<'_>, started: Instant, failed: bool) {

@@ -21,7 +21,7 @@ pub(super) fn get(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
         ctx.reply.bulk(bytes);
         return Ok(());
     }
-    let shown = string::shown(&object, now_ms);
+    let shown = string::shown(&ctx.viewed(args.at(1), &object, now_ms), now_ms);
     ctx.count_lookup(shown.is_some());
     ctx.reply.bulk_or_null(shown.as_ref().map(|s| &s.bytes[..]));
     Ok(())

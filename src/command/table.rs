@@ -120,6 +120,12 @@ impl Spec {
         self.keys.0 == 1 && self.keys.1 == 1 && self.has(Flags::READ) && !self.has(Flags::WRITE)
     }
 
+    /// Whether it shows the value of a string, or makes a new one of it.
+    pub fn shows_values(&self) -> bool {
+        const WHATEVER_WAS: &[&str] = &["set", "setnx", "setex", "psetex", "mset", "msetnx"];
+        self.group == "string" && !WHATEVER_WAS.contains(&self.name)
+    }
+
     /// Where the keys are in `args`.
     pub fn key_positions(&self, len: usize) -> SmallVec<[usize; 4]> {
         let (first, last, step) = self.keys;

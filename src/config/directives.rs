@@ -268,6 +268,12 @@ pub static DIRECTIVES: &[Directive] = &[
         "Seconds that a member remembers a deleted key at least; longer while not every owner is shown to have it.",
     ),
     fixed(
+        "on-conflict",
+        "newest",
+        Kind::Choice(&["newest", "error", "max", "min", "union"]),
+        "What is shown of a key with siblings: the newest, none (-CONFLICT), the greatest, the least, or JSON arrays and objects together.",
+    ),
+    fixed(
         "sibling-warning",
         "25",
         Kind::Number(2, MAX),

@@ -65,7 +65,13 @@ pub struct Prefix {
 }
 
 /// What a `[[prefix]]` table may say.
-const BY_PREFIX: &[&str] = &["replicas-per-key", "read-quorum", "write-quorum", "quorum"];
+const BY_PREFIX: &[&str] = &[
+    "replicas-per-key",
+    "read-quorum",
+    "write-quorum",
+    "quorum",
+    "on-conflict",
+];
 
 /// Directives that every command or read looks at, as plain numbers.
 #[derive(Debug, Default)]

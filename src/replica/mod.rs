@@ -32,6 +32,7 @@ use crate::logic::merkle::Shape;
 use crate::logic::placement::Partitions;
 use crate::logic::quorum::Rules;
 use crate::logic::row;
+use crate::logic::types::conflict::Policies;
 use crate::logic::types::guard;
 use crate::logic::types::string::{self, Change, Stamp};
 use crate::storage::keys::{self, Position};
@@ -162,6 +163,7 @@ pub struct Replica {
     shape: Shape,
     rules: Arc<Rules>,
     limits: guard::Limits,
+    policies: Arc<Policies>,
     /// Every number of owners that some key has, ascending: a tree for each.
     sizes: Vec<u8>,
     seen: Seen,
@@ -190,6 +192,11 @@ impl Replica {
     /// The store below.
     pub fn store(&self) -> &Arc<dyn Store> {
         &self.store
+    }
+
+    /// What is shown of keys with siblings.
+    pub fn policies(&self) -> &Policies {
+        &self.policies
     }
 
     /// Counters for INFO.
@@ -431,7 +438,7 @@ impl Replica {
         if !has_siblings(new) {
             return;
         }
-        let merged = guard::merge_oldest(new, self.limits);
+        let merged = guard::merge_oldest(new, self.limits, self.policies.of(key.name));
         let (before, now) = (guard::siblings(old), guard::siblings(new));
         let key = || key.name.escape_ascii().to_string();
         if before < self.limits.warn && now >= self.limits.warn {
@@ -448,7 +455,7 @@ impl Replica {
                     key = key(),
                     merged,
                     merged_in_all = before + merged as u64,
-                    "a key has too many siblings, its oldest values are merged into the newest"
+                    "a key has too many siblings, the oldest are merged"
                 );
             }
         }

@@ -19,6 +19,7 @@ use crate::logic::merkle::Shape;
 use crate::logic::placement::Partitions;
 use crate::logic::quorum::{Rule, Rules};
 use crate::logic::row;
+use crate::logic::types::conflict::Policies;
 use crate::logic::types::guard;
 use crate::storage::{Op, Store, StoreError, Table};
 
@@ -45,6 +46,8 @@ pub struct Options {
     pub rules: Arc<Rules>,
     /// How much one key may hold.
     pub limits: guard::Limits,
+    /// What is shown of keys with siblings.
+    pub policies: Arc<Policies>,
 }
 
 impl Options {
@@ -65,6 +68,7 @@ impl Options {
                 siblings: 100,
                 bytes: 16 << 20,
             },
+            policies: Arc::default(),
         }
     }
 }
@@ -137,6 +141,7 @@ impl Replica {
             seen: Seen::new(sizes.len(), partitions.count()),
             rules: options.rules,
             limits: options.limits,
+            policies: options.policies,
             sizes,
             store,
         };

@@ -246,3 +246,46 @@ fn a_key_with_too_many_siblings_keeps_the_newest_and_says_so() {
     let conflicts = connection.call(&["CONFLICTS", "0"]);
     assert!(conflicts.contains("cart"), "{conflicts}");
 }
+
+#[test]
+fn a_prefix_says_what_is_shown_of_siblings() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let file = dir.path().join("ringwood.toml");
+    let policies = ["max", "min", "union", "error"];
+    let tables =
+        policies.map(|p| format!("[[prefix]]\nprefix = \"{p}:\"\non-conflict = \"{p}\"\n"));
+    std::fs::write(&file, tables.concat()).expect("written");
+    let server = Server::ringwood(dir.path(), &["--config", &file.display().to_string()]);
+    let mut connection = server.connect();
+    for key in ["max:k", "min:k", "union:k", "error:k", "k"] {
+        let seen = connection.call(&["SIBLINGS", key]);
+        let context = seen.split("\r\n").nth(2).expect("a context").to_owned();
+        let values = if key == "union:k" {
+            ["[1,2]", "[2,3]"]
+        } else {
+            ["12", "9"]
+        };
+        for value in values {
+            connection.call(&["RESOLVE", key, &context, value]);
+        }
+    }
+    assert_eq!(connection.call(&["GET", "max:k"]), "$2\r\n12\r\n");
+    assert_eq!(
+        connection.call(&["MGET", "min:k", "k"]),
+        "*2\r\n$1\r\n9\r\n$1\r\n9\r\n"
+    );
+    assert_eq!(connection.call(&["GET", "union:k"]), "$7\r\n[1,2,3]\r\n");
+    assert_eq!(connection.call(&["APPEND", "max:k", "0"]), ":3\r\n");
+    assert_eq!(connection.call(&["GET", "max:k"]), "$3\r\n120\r\n");
+    let refused = "-CONFLICT key has 2 siblings; SIBLINGS shows them, RESOLVE settles\r\n";
+    for words in [
+        &["GET", "error:k"][..],
+        &["INCR", "error:k"],
+        &["MGET", "k", "error:k"],
+    ] {
+        assert_eq!(connection.call(words), refused);
+    }
+    assert!(connection.call(&["SIBLINGS", "error:k"]).contains("12"));
+    assert_eq!(connection.call(&["SET", "error:k", "1"]), "+OK\r\n");
+    assert_eq!(connection.call(&["INCR", "error:k"]), ":2\r\n");
+}

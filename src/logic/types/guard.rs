@@ -3,6 +3,7 @@
 //! What is merged away stays seen, so every copy of the key comes to the same, in whatever order it
 //! hears of the values.
 
+use super::conflict::OnConflict;
 use crate::logic::causal::{Dot, Object, Payload, Timestamp};
 
 /// What one key may hold.
@@ -21,8 +22,9 @@ pub fn siblings(object: &Object) -> usize {
     bases(object).count()
 }
 
-/// Drops the oldest siblings beyond the limits; how many.
-pub fn merge_oldest(object: &mut Object, limits: Limits) -> usize {
+/// Merges the oldest siblings beyond the limits into one, as the key's policy says (into the newest of
+/// them, where that needs no new value); how many went.
+pub fn merge_oldest(object: &mut Object, limits: Limits, policy: OnConflict) -> usize {
     let (mut count, mut bytes) = (0, 0);
     for (_, _, len) in bases(object) {
         count += 1;
@@ -34,17 +36,40 @@ pub fn merge_oldest(object: &mut Object, limits: Limits) -> usize {
     let mut all: Vec<(Timestamp, Dot, u64)> = bases(object).collect();
     all.sort_unstable_by(|a, b| b.cmp(a));
     let (mut kept, mut bytes) = (0, 0);
-    let oldest: Vec<Dot> = all
+    for (_, _, len) in &all {
+        bytes += len;
+        if kept > 0 && (kept == limits.siblings || bytes > limits.bytes) {
+            break;
+        }
+        kept += 1;
+    }
+    let mut oldest: Vec<Dot> = all
+        .split_off(kept - 1)
         .into_iter()
-        .filter_map(|(_, dot, len)| {
-            bytes += len;
-            let fits = kept == 0 || (kept < limits.siblings && bytes <= limits.bytes);
-            kept += usize::from(fits);
-            (!fits).then_some(dot)
-        })
+        .map(|(_, dot, _)| dot)
         .collect();
+    let best = best_of(object, &oldest, policy);
+    oldest.retain(|dot| Some(*dot) != best);
     object.retain_versions(|version| !oldest.contains(&version.dot));
     oldest.len()
+}
+
+/// Which of some siblings stays, the newest of which comes first.
+fn best_of(object: &Object, newest_first: &[Dot], policy: OnConflict) -> Option<Dot> {
+    let bytes = |dot: Dot| {
+        let version = object.all_versions().find(|version| version.dot == dot);
+        version.and_then(|version| match &version.value.payload {
+            Payload::Bytes(bytes) => Some(bytes),
+            Payload::Count(_) => None,
+        })
+    };
+    newest_first.iter().copied().reduce(|best, other| {
+        let is_better = match (bytes(other), bytes(best)) {
+            (Some(other), Some(best)) => policy.prefers(other, best),
+            _ => false,
+        };
+        if is_better { other } else { best }
+    })
 }
 
 fn bases(object: &Object) -> impl Iterator<Item = (Timestamp, Dot, u64)> {
@@ -82,7 +107,7 @@ mod tests {
         let hear = |order: &mut dyn Iterator<Item = &Object>, limits| {
             order.fold(Object::default(), |mut object, sibling| {
                 object.join(sibling.clone());
-                merge_oldest(&mut object, limits);
+                merge_oldest(&mut object, limits, OnConflict::Newest);
                 object
             })
         };
@@ -90,10 +115,26 @@ mod tests {
             let one = hear(&mut all.iter(), limits);
             let other = hear(&mut all.iter().rev(), limits);
             let mut both = one.joined(other.clone());
-            merge_oldest(&mut both, limits);
+            merge_oldest(&mut both, limits, OnConflict::Newest);
             assert_eq!(siblings(&both), 4);
             assert!(both.all_versions().all(|version| version.dot.actor.0 <= 4));
             assert_eq!(both, one.joined(other));
+        }
+    }
+
+    #[test]
+    fn a_policy_says_which_of_the_oldest_stays() {
+        let limits = Limits {
+            warn: 2,
+            siblings: 2,
+            bytes: 1_000,
+        };
+        for (policy, stays) in [(OnConflict::Max, 4), (OnConflict::Min, 2)] {
+            let mut object = Object::default();
+            (1..=4).for_each(|n| object.join(sibling(n, 100 - n)));
+            assert_eq!(merge_oldest(&mut object, limits, policy), 2);
+            let kept: Vec<u64> = object.all_versions().map(|v| v.dot.actor.0).collect();
+            assert_eq!(kept, [1, stays]);
         }
     }
 }
