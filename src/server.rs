@@ -480,12 +480,28 @@ fn sweep(node: &Node, sweeping: &AtomicBool) {
         let took = clock::monotonic().duration_since(started);
         match more {
             Ok(true) => std::thread::sleep(node.governor.rest_after(took).min(RECLAIM_EVERY)),
-            Ok(false) => std::thread::sleep(RECLAIM_EVERY),
+            Ok(false) => {
+                compact(node);
+                std::thread::sleep(RECLAIM_EVERY);
+            }
             Err(error) => {
                 tracing::debug!(%error, "reclaiming waits");
                 std::thread::sleep(RECLAIM_EVERY);
             }
         }
+    }
+}
+
+fn compact(node: &Node) {
+    let started = clock::monotonic();
+    match node.replica.compact_when_worth_it() {
+        Ok(true) => {
+            let took_ms = clock::monotonic().duration_since(started).as_millis() as u64;
+            let bytes = node.replica.store().usage().disk_bytes;
+            tracing::info!(bytes, took_ms, "removed rows were given back to the disk");
+        }
+        Ok(false) => {}
+        Err(error) => tracing::warn!(%error, "removed rows stay on the disk"),
     }
 }
 

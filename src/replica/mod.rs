@@ -125,6 +125,8 @@ pub struct Counters {
     pub many_siblings: AtomicU64,
     /// Siblings that were merged because a key had too many.
     pub merged_siblings: AtomicU64,
+    /// Rows that went since the store was compacted.
+    pub removed_rows: AtomicU64,
     /// Values that came in though everybody had seen them overwritten, or written by a run that had
     /// ended.
     pub dead_values: AtomicU64,
@@ -483,6 +485,9 @@ impl Replica {
             let _followed = self.counting.follow();
             let ticket = self.store.enqueue(located.shard, ops)?;
             self.last_tickets[located.shard].fetch_max(ticket, Ordering::AcqRel);
+            if forgotten {
+                self.counters.removed_rows.fetch_add(1, Ordering::Relaxed);
+            }
             let space = self.spaces.of(located.at.partition, located.key.db);
             self.count(space, located, old, &new);
             ticket

@@ -19,6 +19,8 @@ const SLICE: usize = 8;
 const LATE_MS: u64 = 60_000;
 const LATE_SLICE: usize = 64;
 const START_OVER_MS: u64 = 10_000;
+/// Fewer removed rows are left to the engine.
+const COMPACT_FROM: u64 = 100_000;
 
 /// How far the sweep has come in a shard's expiry index.
 #[derive(Debug, Default)]
@@ -176,6 +178,20 @@ impl Replica {
         Ok(!waiting.is_empty())
     }
 
+    /// Has the store give back what removed rows occupy, once there are many of them and as many as are
+    /// left; whether it did. Blocks.
+    pub fn compact_when_worth_it(&self) -> Result<bool, ReplicaError> {
+        let removed = &self.counters.removed_rows;
+        let count = removed.load(Ordering::Relaxed);
+        let left: u64 = (0..DATABASES).map(|db| self.live_keys_so_far(db)).sum();
+        if count < COMPACT_FROM || count < left || !self.is_counted() {
+            return Ok(false);
+        }
+        removed.fetch_sub(count, Ordering::Relaxed);
+        self.store.compact()?;
+        Ok(true)
+    }
+
     fn reclaim_row_below_floor(
         &self,
         shard: usize,
@@ -213,6 +229,7 @@ impl Replica {
         let ticket = self.store.submit(shard, ops)?;
         self.last_tickets[shard].fetch_max(ticket, Ordering::AcqRel);
         self.counters.flushed_rows.fetch_add(1, Ordering::Relaxed);
+        self.counters.removed_rows.fetch_add(1, Ordering::Relaxed);
         Ok(())
     }
 }

@@ -247,6 +247,24 @@ impl Store for DiskStore {
         }
     }
 
+    fn compact(&self) -> Result<(), StoreError> {
+        for shard in &self.shards {
+            let Some(handles) = shard.handles.read().clone() else {
+                continue;
+            };
+            for keyspace in &handles.tables {
+                // The journals go when nothing in memory needs them any more.
+                keyspace
+                    .rotate_memtable_and_wait()
+                    .map_err(|e| engine_error(&e))?;
+            }
+            for keyspace in &handles.tables {
+                keyspace.major_compact().map_err(|e| engine_error(&e))?;
+            }
+        }
+        Ok(())
+    }
+
     fn sync(&self) -> Result<(), StoreError> {
         for (shard, committer) in self.shards.iter().zip(&self.committers) {
             sync_shard(shard, &committer.progress)?;

@@ -167,6 +167,11 @@ pub trait Store: Send + Sync + 'static {
     /// Commits everything taken, flushes, and marks the stop as clean. Later writes are refused.
     fn close(&self);
 
+    /// Gives back what removed rows occupy. Blocks, and costs as much as the rows that are left.
+    fn compact(&self) -> Result<(), StoreError> {
+        Ok(())
+    }
+
     /// Makes everything committed so far durable.
     fn sync(&self) -> Result<(), StoreError>;
 }
