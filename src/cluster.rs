@@ -16,7 +16,7 @@ use crate::logic::codec::{DecodeError, Reader, put_bytes, put_varint};
 use crate::logic::membership::{
     Detector, Digest, Member, Membership, decode_member, encode_member,
 };
-use crate::logic::placement::{NodeId, Partitions, Placed, Table, slot_of};
+use crate::logic::placement::{NodeId, Partitions, Placed, Table, key_hash, slot_of};
 use crate::logic::quorum::{Rule, Rules, Targets};
 use crate::peer::message::{Request, Response};
 use crate::peer::{CallError, Identity, Peers};
@@ -24,8 +24,9 @@ use crate::peer::{CallError, Identity, Peers};
 /// A node that has lost its disk is asked last for so long after it has said so.
 const EMPTY_FOR_MS: u64 = 1_000;
 
-/// The layout of what is written down.
-const VERSION: u8 = 1;
+/// The layout of what is written down; the first had no `is_empty`.
+const VERSION: u8 = 2;
+const FIRST_VERSION: u8 = 1;
 
 /// What is agreed when a cluster is made, and how patient this node is.
 #[derive(Clone, Debug)]
@@ -95,7 +96,10 @@ impl Joining<'_> {
         let mine = self.cluster.with_membership(|m| m.me().clone());
         // Whoever has this node's address is this node before it lost its disk.
         let earlier = members.iter().find(|member| {
-            member.is_present() && member.id != mine.id && member.peer_address == mine.peer_address
+            member.is_present()
+                && member.id != mine.id
+                && member.name == mine.name
+                && member.peer_address == mine.peer_address
         });
         if let Some(earlier) = earlier {
             let me = Member {
@@ -265,6 +269,35 @@ impl Cluster {
         let known = |m: &Membership| m.member(id).map(|member| member.name.clone());
         self.with_membership(known)
             .unwrap_or_else(|| id.to_string())
+    }
+
+    /// A fingerprint of everything that decides who owns what and who runs: members' places, their
+    /// present runs, the rules.
+    pub fn view(&self) -> u64 {
+        let mut raw = Vec::new();
+        self.with_membership(|membership| {
+            for member in membership.all() {
+                raw.extend_from_slice(&member.id.0.to_le_bytes());
+                raw.extend_from_slice(&member.actor.0.to_le_bytes());
+                put_bytes(&mut raw, member.machine().as_bytes());
+                put_bytes(&mut raw, member.zone.as_bytes());
+                put_varint(&mut raw, u64::from(member.weight));
+                put_varint(&mut raw, member.joined);
+                put_varint(&mut raw, member.left.map_or(0, |at| at + 1));
+            }
+        });
+        raw.extend_from_slice(&self.rules_fingerprint().to_le_bytes());
+        key_hash(&raw)
+    }
+
+    /// A fingerprint of how many owners which keys have.
+    pub fn rules_fingerprint(&self) -> u64 {
+        let mut raw = Vec::new();
+        for (prefix, owners) in self.options.rules.sizes_by_prefix() {
+            put_bytes(&mut raw, prefix);
+            raw.push(owners);
+        }
+        key_hash(&raw)
     }
 
     /// How many joins and leaves this node knows.
@@ -555,9 +588,9 @@ impl Notes {
     /// Reads what [`Self::encode`] wrote.
     pub fn decode(raw: &[u8]) -> Result<Self, DecodeError> {
         let mut r = Reader(raw);
-        match r.u8()? {
-            VERSION => {}
-            other => return Err(DecodeError::Version(other)),
+        let version = r.u8()?;
+        if !matches!(version, VERSION | FIRST_VERSION) {
+            return Err(DecodeError::Version(version));
         }
         let (node, cluster) = (NodeId(r.u64_le()?), r.u64_le()?);
         let count = r.count(1)?;
@@ -566,7 +599,7 @@ impl Notes {
             node,
             cluster,
             members: members?,
-            is_empty: r.u8()? != 0,
+            is_empty: version != FIRST_VERSION && r.u8()? != 0,
         })
     }
 }

@@ -24,7 +24,7 @@ const PART: Duration = Duration::from_secs(1);
 /// Of so many reads one is measured.
 const ONE_IN: u64 = 4;
 /// A percentile of fewer reads says nothing.
-const ENOUGH: u64 = 50;
+const ENOUGH: u64 = 20;
 /// By how much the quiet percentile follows a higher one, in a hundred.
 const FOLLOWS: u64 = 5;
 
@@ -188,7 +188,8 @@ impl Governor {
         let worked = Duration::from_nanos(self.worked.swap(0, Ordering::Relaxed));
         let works = worked >= PART / 100;
         self.has_worked.store(!worked.is_zero(), Ordering::Relaxed);
-        let is_quiet = !works && !self.others_work.swap(false, Ordering::Relaxed);
+        let others_work = self.others_work.swap(false, Ordering::Relaxed);
+        let is_quiet = !works && !others_work;
         let mut watched = self.watched.lock();
         if count >= ENOUGH && is_quiet {
             let quiet = watched.quiet;
@@ -206,9 +207,9 @@ impl Governor {
         };
         let share = self.share.load(Ordering::Relaxed);
         let (share, reason) = match () {
-            () if count < ENOUGH || threshold.is_zero() => (share + share / 2, Reason::Quiet),
+            () if count < ENOUGH => (share + share / 2, Reason::Quiet),
             // Nothing is known of how much there is room for.
-            () if is_quiet => (FIRST, Reason::Room),
+            () if is_quiet || threshold.is_zero() => (FIRST, Reason::Room),
             () if recent > threshold => (share / 2, Reason::Slow),
             () => (share + share / 8 + 1, Reason::Room),
         };

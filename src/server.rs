@@ -154,7 +154,6 @@ async fn serve(config: Config, background: Handle) -> Result<(), StartError> {
             Arc::clone(member.coordinator.cluster()),
             Arc::clone(&replica),
             Arc::clone(&governor),
-            expired_grace_ms(&config),
         ))
     });
     let set_appendfsync = Box::new(move |mode| store.set_appendfsync(mode));
@@ -279,10 +278,22 @@ impl Member {
         // This run's incarnation must never be another run's.
         let written = cluster.notes().encode();
         let noting = Arc::clone(replica);
-        let note = move || noting.put_note(CLUSTER_NOTE, Some(written));
+        let id = cluster.identity().cluster;
+        let note = move || {
+            noting.put_note(CLUSTER_NOTE, Some(written));
+            if !noting.sees_under(id)? {
+                noting.forget_all_seen()?;
+                noting.settle();
+                noting.see_under(id)?;
+            }
+            noting.settle();
+            noting.store().sync()?;
+            noting.store().forget_damage();
+            Ok::<(), ReplicaError>(())
+        };
         tokio::task::spawn_blocking(note)
             .await
-            .map_err(|e| StartError::Runtime(e.into()))?;
+            .map_err(|e| StartError::Runtime(e.into()))??;
         let options = coordinator::Options {
             within: Duration::from_millis(config.number("request-timeout-ms") as u64),
             read_repair_chance: config.number("read-repair-chance") as u8,
@@ -383,6 +394,7 @@ fn replica_options(config: &Config, partitions: Partitions, rules: Rules) -> Rep
     ReplicaOptions {
         rules: Arc::new(rules),
         policies: Arc::new(policies(config)),
+        tree_skips: 0,
         limits: guard::Limits {
             warn: config.number("sibling-warning") as usize,
             siblings: config.number("sibling-limit") as usize,

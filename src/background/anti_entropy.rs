@@ -29,18 +29,26 @@ const SOON: Duration = Duration::from_millis(1_500);
 /// After a round that broke off.
 const AGAIN: Duration = Duration::from_secs(3);
 const WITHIN: Duration = Duration::from_secs(5);
-/// How old a sample must be: what was on its way has arrived, or never will.
+/// How old a sample must be. (That nothing is missed does not rest on it: what a node has written stands
+/// in its own store, or has a hint or shows as a stray.)
 const SETTLED: Duration = Duration::from_secs(4);
 /// Tombstones looked at, and strays hinted, at a time.
 const SLICE: usize = 256;
+const STRAYS: u64 = 1_024;
 
 /// What all members have said of themselves at one time.
 struct Poll {
     at: Instant,
+    /// Who owned what and who ran; all members agreed on it.
+    view: u64,
+    /// Batches that had not been stored here.
+    failed: u64,
     /// Every member's run, and its last write.
     live: BTreeMap<ActorId, u64>,
     /// Every actor that was known here.
     known: Vec<ActorId>,
+    /// The runs of all members, as the member table has them.
+    running: BTreeSet<ActorId>,
     /// By the number of owners: partitions of which somebody may hold what an owner lacks.
     held: BTreeMap<u8, BTreeSet<u16>>,
 }
@@ -49,18 +57,13 @@ impl Poll {
     /// What had been written by the time of an earlier poll, now that this one shows who still runs.
     fn covers(&self, earlier: &Poll) -> Context {
         let mut context = Context::new();
+        let runs = |actor| self.live.contains_key(&actor) || self.running.contains(&actor);
         for (&actor, &seq) in &earlier.live {
-            let upto = if self.live.contains_key(&actor) {
-                seq
-            } else {
-                u64::MAX
-            };
+            let upto = if runs(actor) { seq } else { u64::MAX };
             context.insert_interval(actor, 0, upto);
         }
-        for &actor in &earlier.known {
-            if !self.live.contains_key(&actor) {
-                context.insert_interval(actor, 0, u64::MAX);
-            }
+        for &actor in earlier.known.iter().filter(|actor| !runs(**actor)) {
+            context.insert_interval(actor, 0, u64::MAX);
         }
         context
     }
@@ -112,6 +115,16 @@ pub async fn anti_entropy(
     }
 }
 
+/// What came of the exchanges with all other owners.
+struct All {
+    /// The partitions that are as all their owners have them.
+    mended: Vec<u16>,
+    /// Whether no exchange broke off.
+    is_complete: bool,
+    /// Whether keys were left out that have not ended.
+    leaves_out: bool,
+}
+
 struct Worker {
     convergence: Arc<Convergence>,
     sample: Option<Poll>,
@@ -120,51 +133,81 @@ struct Worker {
 impl Worker {
     /// Compares with every owner that answers; whether it came to its end.
     async fn round(&mut self) -> Result<bool, ReplicaError> {
-        let poll = self.poll().await;
         let convergence = Arc::clone(&self.convergence);
-        let covered = self.sample.take_if(|sample| {
-            let old = sample.at.elapsed() >= SETTLED;
-            old || poll.is_none()
-        });
-        let covered = match (&poll, covered) {
-            (Some(poll), Some(sample)) => Some((poll.covers(&sample), poll.held.clone())),
+        let (cluster, replica) = (convergence.cluster(), convergence.replica());
+        let id = cluster.identity().cluster;
+        if !replica.sees_under(id)? {
+            replica.settled().await;
+            replica.forget_all_seen()?;
+            replica.settled().await;
+            replica.see_under(id)?;
+            self.sample = None;
+        }
+        let poll = self.poll().await;
+        let covered = match (self.sample.take(), &poll) {
+            (Some(sample), Some(poll)) if sample.at.elapsed() < SETTLED => {
+                self.sample = Some(sample).filter(|sample| sample.view == poll.view);
+                None
+            }
+            (Some(sample), Some(poll)) if sample.failed == poll.failed => Some((
+                poll.covers(&sample),
+                poll.held.clone(),
+                poll.view,
+                poll.failed,
+            )),
             _ => None,
         };
-        if self.sample.is_none() {
-            self.sample = poll;
-        }
-        let mut is_complete = true;
-        for owners in convergence.replica().sizes().to_vec() {
-            let complete = self.exchange_all(owners).await;
-            is_complete &= complete.is_some();
-            let complete = complete.unwrap_or_default();
-            if let Some((context, held)) = &covered {
+        self.sample = self.sample.take().or(poll);
+        let (mut is_complete, mut is_filled) = (true, true);
+        for owners in replica.sizes().to_vec() {
+            let All {
+                mended,
+                is_complete: all_came_to_their_end,
+                leaves_out,
+            } = self.exchange_all(owners).await;
+            is_complete &= all_came_to_their_end;
+            is_filled &= mended.len() == convergence.owned(owners).len();
+            if let Some((context, held, view, failed)) = &covered {
                 let clear = |partition: &u16| {
                     held.get(&owners)
-                        .is_none_or(|held| !held.contains(partition))
+                        .is_some_and(|held| !held.contains(partition))
                 };
-                let seen: Vec<u16> = complete.iter().copied().filter(clear).collect();
-                convergence.replica().saw(owners, &seen, context)?;
+                let seen: Vec<u16> = mended.into_iter().filter(clear).collect();
+                // What was taken in, here or from hints, is stored; and all is as it was.
+                replica.settled().await;
+                let unchanged = replica.failed_batches() == *failed && cluster.view() == *view;
+                if unchanged && !leaves_out && replica.is_counted() {
+                    replica.saw(owners, &seen, context)?;
+                }
             }
             self.tidy(owners).await?;
         }
-        if is_complete {
-            convergence.cluster().be_empty(false);
-            if covered.is_some() {
-                convergence.note(|standing| standing.complete_ms = Some(clock::now_ms()));
-            }
+        if is_filled {
+            cluster.be_empty(false);
+        }
+        if is_complete && covered.is_some() {
+            convergence.note(|standing| standing.complete_ms = Some(clock::now_ms()));
         }
         self.drop_tombstones().await?;
         Ok(is_complete)
     }
 
-    /// What every member says; `None` when one does not, or knows of others than this node does.
+    /// What every member says; `None` when one does not, or sees the cluster differently.
     async fn poll(&self) -> Option<Poll> {
         let convergence = &self.convergence;
-        let cluster = convergence.cluster();
-        let known = convergence.replica().known_actors();
-        let at = Instant::now();
-        let asked = cluster.members().into_iter().map(|member| async move {
+        let (cluster, replica) = (convergence.cluster(), convergence.replica());
+        let members = cluster.members();
+        let mut poll = Poll {
+            at: Instant::now(),
+            view: cluster.view(),
+            failed: replica.failed_batches(),
+            live: BTreeMap::new(),
+            known: replica.known_actors(),
+            running: members.iter().map(|member| member.actor).collect(),
+            held: BTreeMap::new(),
+        };
+        let count = members.len();
+        let asked = members.into_iter().map(|member| async move {
             if member.id == cluster.me() {
                 return Some(convergence.written());
             }
@@ -174,43 +217,43 @@ impl Worker {
                 .inspect_err(|error| cluster.failed(member.id, *error))
                 .ok()
         });
-        let mut poll = Poll {
-            at,
-            live: BTreeMap::new(),
-            known,
-            held: BTreeMap::new(),
-        };
-        let count = convergence.replica().partitions().count();
+        let partitions_count = replica.partitions().count();
+        let (mut agree, mut ahead_ms) = (true, Vec::new());
         for answer in join_all(asked).await {
             let Some(Response::Written {
                 actor,
                 seq,
-                events,
+                now_ms,
+                view,
                 partitions,
             }) = answer
             else {
-                return None;
+                agree = false;
+                continue;
             };
-            if events != cluster.events() {
-                return None;
-            }
+            agree &= view == poll.view;
+            ahead_ms.push(now_ms as i64 - clock::now_ms() as i64);
             poll.live.insert(actor, seq);
             for (owners, bits) in partitions {
                 let held = poll.held.entry(owners).or_default();
-                held.extend(from_bitmap(&bits, count));
+                held.extend(from_bitmap(&bits, partitions_count));
             }
         }
-        Some(poll)
+        if ahead_ms.len() * 2 > count {
+            ahead_ms.sort_unstable();
+            // Of two clocks the slower one.
+            replica.agree_on_time(ahead_ms[(ahead_ms.len() - 1) / 2]);
+        }
+        agree.then_some(poll)
     }
 
-    /// Exchanges with all other owners that answer; the partitions that are as all their owners have
-    /// them, or `None` when an exchange broke off.
-    async fn exchange_all(&self, owners: u8) -> Option<Vec<u16>> {
+    /// Exchanges with all other owners that answer.
+    async fn exchange_all(&self, owners: u8) -> All {
         let convergence = &self.convergence;
         let cluster = convergence.cluster();
         let me = cluster.me();
         let mut with: BTreeMap<u16, BTreeSet<NodeId>> = BTreeMap::new();
-        let mut is_complete = true;
+        let (mut is_complete, mut leaves_out) = (true, false);
         for member in cluster.members().into_iter().filter(|m| m.id != me) {
             if !cluster.answers(member.id) {
                 continue;
@@ -224,11 +267,8 @@ impl Worker {
             let done = convergence
                 .exchange(member.id, owners, &shared, &mut exchanged)
                 .await;
-            let Exchanged {
-                received,
-                sent,
-                complete,
-            } = exchanged;
+            let Exchanged { received, sent, .. } = exchanged;
+            leaves_out |= exchanged.leaves_out;
             if received + sent > 0 {
                 let took_ms = begun.elapsed().as_millis() as u64;
                 tracing::info!(with = %member.name, received, sent, took_ms, "copies mended");
@@ -239,26 +279,22 @@ impl Worker {
                     tracing::debug!(with = %member.name, %error, "an exchange broke off");
                 }
             }
-            for partition in complete {
+            for partition in exchanged.mended {
                 with.entry(partition).or_default().insert(member.id);
             }
         }
-        if !is_complete {
-            return None;
-        }
-        let complete = |partition: &u16| {
+        let with_all = |partition: &u16| {
             let all = cluster.first_of(*partition, owners).into_iter();
             let with = with.get(partition);
             all.filter(|id| *id != me)
                 .all(|id| with.is_some_and(|with| with.contains(&id)))
         };
-        Some(
-            convergence
-                .owned(owners)
-                .into_iter()
-                .filter(complete)
-                .collect(),
-        )
+        let owned = convergence.owned(owners).into_iter();
+        All {
+            mended: owned.filter(with_all).collect(),
+            is_complete,
+            leaves_out,
+        }
     }
 
     /// What this node does not own goes to those who do.
@@ -277,7 +313,7 @@ impl Worker {
             if let (Some(to), false) = (to, has_hints || replica.rows(owners, partition) == 0) {
                 let (replica, begun) = (Arc::clone(replica), Instant::now());
                 replica.settled().await;
-                let hint = move || replica.hint_strays(owners, partition, to, SLICE);
+                let hint = move || replica.hint_strays(owners, partition, to, STRAYS);
                 let hinted = off_worker(hint).await?;
                 convergence
                     .counters()

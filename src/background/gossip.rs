@@ -13,6 +13,8 @@ use crate::peer::message::{Request, Response};
 
 const ROUND: Duration = Duration::from_secs(1);
 const WITHIN: Duration = Duration::from_secs(2);
+/// Shorter, since it holds up the round.
+const ASK_BACK_WITHIN: Duration = Duration::from_millis(300);
 
 /// Joins through the seeds if need be, then gossips until it is dropped. Whom it talks to is chance's,
 /// which the caller brings.
@@ -72,7 +74,7 @@ async fn ask_back(cluster: &Cluster, partner: NodeId) {
     };
     let peers = cluster.peers();
     if let Ok((_, Response::Done)) = peers
-        .call_address(&partner.peer_address, &invite, WITHIN)
+        .call_address(&partner.peer_address, &invite, ASK_BACK_WITHIN)
         .await
     {
         tracing::warn!(node = %partner.name, "a member that had lost its disk was asked back");

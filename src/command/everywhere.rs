@@ -13,6 +13,7 @@ use super::distributed::{Later, Who, commit, error_reply};
 use super::error::Error;
 use super::keys::ScanOptions;
 use super::table::Spec;
+use crate::convergence::off_worker;
 use crate::coordinator::Coordinator;
 use crate::logic::causal::Context;
 use crate::logic::codec::Reader;
@@ -278,6 +279,8 @@ fn refused(response: &Response) -> Error {
 /// Raises this node's floors, with every command kept out.
 pub(super) async fn raise_floor(node: &Arc<Node>, db: Option<u8>, raw: &[u8]) -> Result<(), Error> {
     let floor = context(raw)?;
+    let counting = Arc::clone(node);
+    off_worker(move || counting.replica.finish_counting()).await;
     let written = {
         let _alone = node.gate.write();
         node.replica.raise_floor(db, &floor)?

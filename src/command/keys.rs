@@ -153,7 +153,13 @@ pub(super) fn randomkey(ctx: &mut Ctx<'_>, _: Args<'_>) -> Outcome {
 
 pub(super) fn dbsize(ctx: &mut Ctx<'_>, _: Args<'_>) -> Outcome {
     let db = ctx.node.replica.database(ctx.session.db);
-    ctx.reply.integer(ctx.node.replica.live_keys(db) as i64);
+    let replica = &ctx.node.replica;
+    let keys = if replica.is_counted() {
+        replica.live_keys_so_far(db)
+    } else {
+        ctx.over_keys(|replica| Ok(replica.live_keys(db)))?
+    };
+    ctx.reply.integer(keys as i64);
     Ok(())
 }
 

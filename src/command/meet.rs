@@ -63,11 +63,16 @@ fn begin(node: Arc<Node>, cluster: Arc<Cluster>, who: Who, address: String) -> L
 /// Whether this node may become a member of another cluster.
 fn may_join(node: &Node, cluster: &Cluster) -> Result<(), String> {
     let others = cluster.members().len().saturating_sub(1);
-    let keys: u64 = (0..DATABASES).map(|db| node.replica.live_keys(db)).sum();
-    match (others, keys) {
-        (0, 0) => Ok(()),
-        (0, _) => Err(format!("the node holds {keys} keys of its own")),
-        _ => Err(format!("the node's cluster has {others} other members")),
+    if others > 0 {
+        return Err(format!("the node's cluster has {others} other members"));
+    }
+    if !node.replica.is_counted() {
+        return Err("the node still counts its keys".to_owned());
+    }
+    let keys = (0..DATABASES).map(|db| node.replica.live_keys_so_far(db));
+    match keys.sum::<u64>() {
+        0 => Ok(()),
+        keys => Err(format!("the node holds {keys} keys of its own")),
     }
 }
 

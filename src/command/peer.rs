@@ -7,6 +7,7 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 
 use super::{Node, distributed, everywhere};
+use crate::convergence::off_worker;
 use crate::logic::causal::Dot;
 use crate::logic::membership::Member;
 use crate::logic::placement::NodeId;
@@ -165,8 +166,9 @@ pub(super) async fn answer(node: Arc<Node>, request: Request) -> Response {
         Request::Invite { address } => super::meet::invited(&node, &address).await,
         Request::Fetch { key, digest, dots } => fetch(&node, &key, digest, &dots),
         Request::Everything => {
+            let everything = off_worker(move || node.replica.everything_written()).await;
             let mut raw = Vec::new();
-            row::put_context(&mut raw, &node.replica.everything_written());
+            row::put_context(&mut raw, &everything);
             Response::Context(raw.into())
         }
         Request::Floor { db, context } => {
@@ -190,7 +192,8 @@ pub(super) async fn answer(node: Arc<Node>, request: Request) -> Response {
             Response::Counts(vec![node.governor.own_share()])
         }
         Request::Counts { db } => {
-            Response::Counts(node.replica.live_by_partition(db.min(DATABASES - 1)))
+            let live = move || node.replica.live_by_partition(db.min(DATABASES - 1));
+            Response::Counts(off_worker(live).await)
         }
         Request::Scan {
             db,
@@ -241,8 +244,9 @@ fn fetch(node: &Node, key: &WireKey, theirs: u64, dots: &[Dot]) -> Response {
             .coordinator
             .as_ref()
             .is_some_and(|c| c.cluster().is_empty());
-        if is_empty && object.is_unknown() {
-            return Ok(Response::Empty);
+        if is_empty {
+            let left = (!object.is_unknown()).then(|| row::encode(&object));
+            return Ok(Response::Empty(left.unwrap_or_default().into()));
         }
         // What the other still has and everybody has seen overwritten must not come back.
         let dead = node.replica.dead_of(key, dots)?;
@@ -289,12 +293,26 @@ fn join(node: &Node, member: Member) -> Response {
             "this node has left the cluster; give it a new data directory".into(),
         );
     }
+    let before = cluster.with_membership(|m| {
+        let mut present = m.present();
+        present
+            .find(|m| m.peer_address == member.peer_address)
+            .cloned()
+    });
+    if let (None, Some(before)) = (&known, &before) {
+        // It would take the place of that member, which must be gone for that.
+        if before.id == cluster.me() || before.name != member.name || cluster.answers(before.id) {
+            return Response::Refused(format!(
+                "{} is the address of the member {}; only a node with its name takes its place, \
+                 when that one does not answer any more",
+                member.peer_address, before.name
+            ));
+        }
+    }
     tracing::info!(node = %member.name, address = %member.peer_address, "a node joins");
     cluster.change(|membership| match known {
         // It was a member before it lost its disk, and finds itself among them.
-        None if membership
-            .present()
-            .any(|m| m.peer_address == member.peer_address) => {}
+        None if before.is_some() => {}
         None => membership.admit(member),
         Some(known) => {
             let joined = known.joined;

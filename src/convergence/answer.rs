@@ -6,12 +6,13 @@ use bytes::Bytes;
 
 use super::exchange::BATCH_BYTES;
 use super::{Convergence, bitmap, from_bitmap, off_worker};
+use crate::clock;
 use crate::logic::causal::{Dot, Object};
 use crate::logic::merkle::Leaves;
 use crate::logic::placement::NodeId;
 use crate::logic::row;
 use crate::peer::message::{Request, Response, WireKey, WireListed};
-use crate::replica::{DATABASES, Join, Key, Listed};
+use crate::replica::{DATABASES, Join, Key, Listed, ReplicaError};
 use crate::storage::keys::MAX_KEY_LEN;
 
 /// Keys that one request lists or names, and nodes whose sums it asks for, at most.
@@ -26,9 +27,13 @@ impl Convergence {
             Request::Roots {
                 as_of_ms,
                 owners,
+                rules,
                 partitions,
                 mends,
             } => {
+                if rules != self.cluster.rules_fingerprint() {
+                    return Response::Refused("the rules of some prefix differ".into());
+                }
                 if !self.replica.is_counted() {
                     return Response::Refused("trees are being made again".into());
                 }
@@ -120,7 +125,8 @@ impl Convergence {
         Response::Written {
             actor: self.replica.actor(),
             seq,
-            events: self.cluster.events(),
+            now_ms: clock::now_ms(),
+            view: self.cluster.view(),
             partitions,
         }
     }
@@ -156,6 +162,8 @@ impl Convergence {
             let raw: Bytes = match self.replica.read(at) {
                 Ok(object) if object.is_unknown() => Bytes::new(),
                 Ok(object) => row::encode(&object).into(),
+                // Reported where it was listed.
+                Err(ReplicaError::Row(_)) => Bytes::new(),
                 Err(error) => return Response::Refused(error.to_string()),
             };
             bytes += key.name.len() + raw.len();
@@ -170,6 +178,7 @@ impl Convergence {
     /// Joins objects; the answer tells what of them was overwritten long ago.
     async fn merge(&self, objects: Vec<(WireKey, Bytes)>) -> Response {
         let mut corrections = Vec::new();
+        let failed = self.replica.failed_batches();
         for (key, raw) in objects {
             let Some(at) = checked(&key) else {
                 return Response::Refused("no such key is possible".into());
@@ -189,9 +198,11 @@ impl Convergence {
                 Err(error) => return Response::Refused(error.to_string()),
             }
         }
-        match self.replica.committed().await {
-            Ok(()) => Response::Objects(corrections),
-            Err(failed) => Response::Refused(failed.to_string()),
+        self.replica.settled().await;
+        if self.replica.failed_batches() == failed {
+            Response::Objects(corrections)
+        } else {
+            Response::Refused("a write was not stored".into())
         }
     }
 }

@@ -143,6 +143,7 @@ impl Convergence {
         let request = Request::Roots {
             as_of_ms,
             owners,
+            rules: self.cluster.rules_fingerprint(),
             partitions: bitmap(partitions, self.replica.partitions().count()).into(),
             mends,
         };
@@ -316,6 +317,7 @@ impl Comparison<'_> {
                     let page = self.convergence.list(side, &self.place, &leaves, &from);
                     let page = page.await?;
                     self.damaged += page.damaged;
+                    self.check(&leaves, &from, &page)?;
                     let pages = &mut self.sides[nth];
                     pages.next = page.next;
                     pages.buffer.extend(
@@ -341,6 +343,25 @@ impl Comparison<'_> {
                     .iter_mut()
                     .for_each(|pages| pages.next = Some(Vec::new()));
             }
+        }
+    }
+
+    /// Pages go on, and their keys ascend below the leaves that were asked for.
+    fn check(&self, leaves: &Leaves, from: &[u8], page: &Page) -> Result<(), ExchangeError> {
+        let replica = &self.convergence.replica;
+        let mut last = from.to_vec();
+        for key in &page.keys {
+            let at = Position::of(&key.name, replica.partitions());
+            let row_key = keys::row_key(at, key.db, &key.name);
+            let leaf = replica.shape().leaf(at.slot.0, at.hash) as u32;
+            if at.partition != self.place.partition || !leaves.contains(&leaf) || row_key < last {
+                return Err(ExchangeError::Unexpected);
+            }
+            last = [row_key.as_slice(), &[0]].concat();
+        }
+        match &page.next {
+            Some(next) if page.keys.is_empty() || *next < last => Err(ExchangeError::Unexpected),
+            _ => Ok(()),
         }
     }
 

@@ -4,6 +4,8 @@
 //! looked at twice. Where nearly everything differs a node was wiped, and one look is enough.
 
 use std::collections::BTreeSet;
+use std::collections::btree_map::Entry;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -12,6 +14,7 @@ use tokio::time::Instant;
 
 use super::compare::{Difference, Found, Side};
 use super::{Convergence, ExchangeError};
+use crate::clock;
 use crate::logic::causal::{Dot, Object};
 use crate::logic::merkle;
 use crate::logic::placement::NodeId;
@@ -24,6 +27,8 @@ use crate::storage::keys;
 const SECOND_LOOK: Duration = Duration::from_millis(400);
 /// Partitions whose differences are looked at together.
 const GROUP: usize = 64;
+/// Keys of one partition that are looked at twice, at most.
+const MOST_AT_FIRST: usize = 16_384;
 /// Keys mended at a time.
 const BATCH: usize = 256;
 /// Bytes of objects sent at a time, beyond the first.
@@ -32,8 +37,10 @@ pub(super) const BATCH_BYTES: usize = 1 << 20;
 /// What came of an exchange.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Exchanged {
-    /// Partitions of which this node now has everything that the other had, and the other way round.
-    pub complete: BTreeSet<u16>,
+    /// Partitions of which this node now has what the other had, and the other way round.
+    pub mended: BTreeSet<u16>,
+    /// Whether keys were left out that have not ended by this node's clock.
+    pub leaves_out: bool,
     /// Objects taken in.
     pub received: u64,
     /// Objects sent.
@@ -72,9 +79,10 @@ impl Convergence {
         if !self.replica.is_counted() {
             return Err(ExchangeError::Counting);
         }
-        if self.under_way.lock().insert(with, false).is_some() {
-            return Err(ExchangeError::Yielded);
-        }
+        match self.under_way.lock().entry(with) {
+            Entry::Occupied(_) => return Err(ExchangeError::Yielded),
+            Entry::Vacant(free) => free.insert(false),
+        };
         let _under_way = UnderWay(self, with);
         self.note(|standing| standing.with = Some(with));
         let done = self.mend(with, owners, partitions, exchanged).await;
@@ -96,11 +104,13 @@ impl Convergence {
         let sides = [Side::Here, Side::There(with)];
         let asked = (self.as_of_ms(), true);
         let (as_of_ms, theirs) = self.roots(sides[1], owners, partitions, asked).await?;
+        // What ends before the instant is not compared.
+        exchanged.leaves_out |= as_of_ms > clock::now_ms();
         let mut differing = Vec::new();
         for (&partition, &theirs) in partitions.iter().zip(&theirs) {
             let ours = self.replica.root(owners, partition, as_of_ms);
             if ours == theirs {
-                exchanged.complete.insert(partition);
+                exchanged.mended.insert(partition);
             } else {
                 differing.push((partition, ours, theirs));
             }
@@ -115,38 +125,49 @@ impl Convergence {
             let found = self.walk(sides, owners, group).await?;
             self.governor.rest(begun.elapsed()).await;
             let (bulk, few): (Vec<_>, Vec<_>) = found.into_iter().partition(|f| f.is_bulk);
-            self.look_twice(with, &few, as_of_ms, exchanged).await?;
+            let mut mended = self.look_twice(with, &few, as_of_ms, exchanged).await?;
             for found in bulk {
-                self.mend_all(with, &found, as_of_ms, exchanged).await?;
+                if self.mend_all(with, &found, as_of_ms, exchanged).await? {
+                    mended.push(found.partition);
+                }
             }
+            exchanged.mended.extend(mended);
         }
         Ok(())
     }
 
-    /// Mends what differs at both of two looks.
+    /// Mends what differs at both of two looks; the partitions of which nothing was left out.
     async fn look_twice(
         &self,
         with: NodeId,
         few: &[Found],
         as_of_ms: u64,
         exchanged: &mut Exchanged,
-    ) -> Result<(), ExchangeError> {
+    ) -> Result<Vec<u16>, ExchangeError> {
         let sides = [Side::Here, Side::There(with)];
-        let mut first = Vec::new();
+        let (mut first, mut partly) = (Vec::new(), BTreeSet::new());
         for found in few {
             let mut comparison = self.comparison(sides, found, as_of_ms);
-            loop {
+            let mut count = 0;
+            while count < MOST_AT_FIRST {
                 let differences = comparison.next(BATCH).await?;
                 if differences.is_empty() {
                     break;
                 }
+                count += differences.len();
                 first.extend(differences.into_iter().map(|d| d.row_key));
+            }
+            if comparison.damaged > 0 || count >= MOST_AT_FIRST {
+                partly.insert(found.partition);
             }
         }
         if first.is_empty() {
-            exchanged.complete.extend(few.iter().map(|f| f.partition));
-            return Ok(());
+            let all = few.iter().map(|found| found.partition);
+            return Ok(all
+                .filter(|partition| !partly.contains(partition))
+                .collect());
         }
+        let mut mended = Vec::new();
         tokio::time::sleep(SECOND_LOOK).await;
         let first: BTreeSet<Vec<u8>> = first.into_iter().collect();
         for found in few {
@@ -163,13 +184,15 @@ impl Convergence {
                 differences.retain(|d| first.contains(&d.row_key));
                 let new = (all - differences.len()) as u64;
                 self.counters.settled.fetch_add(new, Ordering::Relaxed);
-                self.mend_some(with, differences, exchanged).await?;
+                if !self.mend_some(with, differences, exchanged).await? {
+                    partly.insert(found.partition);
+                }
             }
-            if comparison.damaged == 0 {
-                exchanged.complete.insert(found.partition);
+            if comparison.damaged == 0 && !partly.contains(&found.partition) {
+                mended.push(found.partition);
             }
         }
-        Ok(())
+        Ok(mended)
     }
 
     fn leaves_of(&self, found: &Found, keys: &BTreeSet<Vec<u8>>) -> Found {
@@ -194,9 +217,10 @@ impl Convergence {
         found: &Found,
         as_of_ms: u64,
         exchanged: &mut Exchanged,
-    ) -> Result<(), ExchangeError> {
+    ) -> Result<bool, ExchangeError> {
         let sides = [Side::Here, Side::There(with)];
         let mut comparison = self.comparison(sides, found, as_of_ms);
+        let mut is_whole = true;
         loop {
             self.step_back(with)?;
             let begun = Instant::now();
@@ -205,12 +229,9 @@ impl Convergence {
                 break;
             }
             self.governor.rest(begun.elapsed()).await;
-            self.mend_some(with, differences, exchanged).await?;
+            is_whole &= self.mend_some(with, differences, exchanged).await?;
         }
-        if comparison.damaged == 0 {
-            exchanged.complete.insert(found.partition);
-        }
-        Ok(())
+        Ok(is_whole && comparison.damaged == 0)
     }
 
     /// The node with the lower id goes first.
@@ -223,25 +244,30 @@ impl Convergence {
         }
     }
 
+    /// Mends some differences; whether all of them.
     async fn mend_some(
         &self,
         with: NodeId,
         differences: Vec<Difference>,
         exchanged: &mut Exchanged,
-    ) -> Result<(), ExchangeError> {
+    ) -> Result<bool, ExchangeError> {
+        let mut is_whole = true;
         let mut rest = differences.as_slice();
         while !rest.is_empty() {
             let (part, later) = rest.split_at(self.governor.items(BATCH).min(rest.len()));
             rest = later;
             let begun = Instant::now();
+            let failed = self.replica.failed_batches();
             self.pull(with, part, exchanged).await?;
-            self.push(with, part, exchanged).await?;
-            // What was taken in counts when it is stored.
-            let stored = self.replica.committed().await;
-            stored.map_err(|_| ExchangeError::Refused("a write was not stored".into()))?;
+            is_whole &= self.push(with, part, exchanged).await?;
+            // What was taken in counts when it is stored, all of it.
+            self.replica.settled().await;
+            if self.replica.failed_batches() != failed {
+                return Err(ExchangeError::NotStored);
+            }
             self.governor.rest(begun.elapsed()).await;
         }
-        Ok(())
+        Ok(is_whole)
     }
 
     /// Takes in the objects that have something which this node has not seen.
@@ -260,8 +286,14 @@ impl Convergence {
                 db: key.db,
                 name: &key.name,
             };
-            let dead = self.replica.dead_of(at, &theirs.dots)?;
-            let object = self.replica.read(at)?;
+            let (dead, object) = match self.known(at, &theirs.dots) {
+                // What cannot be read here is taken from there.
+                Err(ReplicaError::Row(_)) => {
+                    wanted.push(key);
+                    continue;
+                }
+                known => known?,
+            };
             let known = |dot: &Dot| dead.contains(dot) || object.context().contains(*dot);
             if !theirs.dots.iter().all(known) {
                 wanted.push(key);
@@ -286,6 +318,11 @@ impl Convergence {
         Ok(())
     }
 
+    /// What is dead of some dots, and what is here.
+    fn known(&self, at: Key<'_>, dots: &[Dot]) -> Result<(Vec<Dot>, Arc<Object>), ReplicaError> {
+        Ok((self.replica.dead_of(at, dots)?, self.replica.read(at)?))
+    }
+
     fn take_in(&self, key: &WireKey, raw: &[u8]) -> Result<(), ExchangeError> {
         let bytes = (key.name.len() + raw.len()) as u64;
         self.counters
@@ -301,18 +338,24 @@ impl Convergence {
         Ok(())
     }
 
-    /// Sends the objects that still differ from what the other node has.
+    /// Sends the objects that still differ from what the other node has; whether all could be read.
     async fn push(
         &self,
         with: NodeId,
         differences: &[Difference],
         exchanged: &mut Exchanged,
-    ) -> Result<(), ExchangeError> {
+    ) -> Result<bool, ExchangeError> {
         let mut objects: Vec<(WireKey, Bytes)> = Vec::new();
-        let mut bytes = 0;
+        let (mut bytes, mut is_whole) = (0, true);
         for difference in differences {
-            let Some(Push { key, object }) = self.news_for_them(difference)? else {
-                continue;
+            let Push { key, object } = match self.news_for_them(difference) {
+                Ok(Some(push)) => push,
+                Ok(None) => continue,
+                Err(ExchangeError::Here(ReplicaError::Row(_))) => {
+                    is_whole = false;
+                    continue;
+                }
+                Err(error) => return Err(error),
             };
             let raw: Bytes = row::encode(&object).into();
             bytes += key.name.len() + raw.len();
@@ -323,7 +366,8 @@ impl Convergence {
                     .await?;
             }
         }
-        self.send(with, objects, exchanged).await
+        self.send(with, objects, exchanged).await?;
+        Ok(is_whole)
     }
 
     /// This node's object, and what of theirs was overwritten.

@@ -19,7 +19,6 @@ use parking_lot::Mutex;
 use thiserror::Error;
 use tokio::sync::Notify;
 
-use crate::clock;
 use crate::cluster::Cluster;
 use crate::governor::Governor;
 use crate::logic::placement::NodeId;
@@ -51,6 +50,9 @@ pub enum ExchangeError {
     /// This node's trees are being made again after an unclean stop.
     #[error("the trees are being made again after an unclean stop")]
     Counting,
+    /// Something that was taken in was not stored.
+    #[error("a write was not stored")]
+    NotStored,
     /// The other node mends this one at the same time, and goes first.
     #[error("the other node exchanges with this one")]
     Yielded,
@@ -99,7 +101,6 @@ pub struct Convergence {
     cluster: Arc<Cluster>,
     replica: Arc<Replica>,
     governor: Arc<Governor>,
-    grace_ms: u64,
     counters: Counters,
     standing: Mutex<Standing>,
     /// With whom this node exchanges, and who of them has asked it to step back.
@@ -108,18 +109,12 @@ pub struct Convergence {
 }
 
 impl Convergence {
-    /// A node's side; `grace_ms` is how long it keeps expired keys.
-    pub fn new(
-        cluster: Arc<Cluster>,
-        replica: Arc<Replica>,
-        governor: Arc<Governor>,
-        grace_ms: u64,
-    ) -> Self {
+    /// A node's side.
+    pub fn new(cluster: Arc<Cluster>, replica: Arc<Replica>, governor: Arc<Governor>) -> Self {
         Self {
             cluster,
             replica,
             governor,
-            grace_ms,
             counters: Counters::default(),
             standing: Mutex::default(),
             under_way: Mutex::default(),
@@ -185,7 +180,7 @@ impl Convergence {
 
     /// What has ended before this instant may have been reclaimed here, or is about to be.
     fn as_of_ms(&self) -> u64 {
-        let reclaimed_ms = clock::now_ms().saturating_sub(self.grace_ms);
+        let reclaimed_ms = self.replica.reclaims_before_ms().unwrap_or(0);
         (reclaimed_ms / ENDING_MS + 2) * ENDING_MS
     }
 }

@@ -84,15 +84,8 @@ impl Coordinator {
         r: u8,
         own: &[Dot],
     ) -> Option<oneshot::Receiver<Decision>> {
-        let all = self.compares_all();
-        let covers = own.is_empty() || self.replica.has_seen(key, own);
-        if r <= 1 && !all && covers {
-            return None;
-        }
         let Key { db, name } = key;
         let route = self.cluster.route(name);
-        let targets = self.cluster.targets(route);
-        let answers = |id| self.cluster.answers(id);
         // A copy that was lost does not count.
         let r = if self.cluster.is_empty() {
             r.max(1) + 1
@@ -100,6 +93,13 @@ impl Coordinator {
             r
         };
         let r = r.min(route.rule.n.max(1));
+        let all = self.compares_all();
+        let covers = own.is_empty() || self.replica.has_seen(key, own);
+        if r <= 1 && !all && covers {
+            return None;
+        }
+        let targets = self.cluster.targets(route);
+        let answers = |id| self.cluster.answers(id);
         let (read, effects) = Read::start(r.into(), &targets, answers, all, covers);
         let stray_for = (!self.cluster.owns(route)).then(|| targets.owners.first().copied());
         let ours = self.replica.read(key).ok();
@@ -236,8 +236,11 @@ impl Reading {
         let seen = match outcome {
             Ok(Response::Same) => Some(self.lives),
             Ok(Response::Object(raw)) => self.coordinator.take(&self.key, &raw, self.stray_for),
-            Ok(Response::Empty) => {
+            Ok(Response::Empty(raw)) => {
                 self.coordinator.cluster.note_empty(node);
+                if !raw.is_empty() {
+                    self.coordinator.take(&self.key, &raw, self.stray_for);
+                }
                 None
             }
             Ok(_) => None,

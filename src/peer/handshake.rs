@@ -21,8 +21,8 @@ use crate::logic::placement::NodeId;
 
 const MAGIC: &[u8; 8] = b"ringwood";
 /// The wire versions that this program speaks.
-const OLDEST: u16 = 1;
-const NEWEST: u16 = 1;
+const OLDEST: u16 = 2;
+const NEWEST: u16 = 2;
 /// How long a handshake may take.
 pub(super) const LIMIT: Duration = Duration::from_secs(3);
 const HELLO_LEN: usize = 47;

@@ -90,6 +90,8 @@ pub enum Request {
         as_of_ms: u64,
         /// The tree of keys with so many owners.
         owners: u8,
+        /// A fingerprint of which keys those are.
+        rules: u64,
         /// Bit `p` of byte `p / 8`: whether partition `p` is asked for.
         partitions: Bytes,
         /// Whether the sender means to mend what differs: two nodes do not mend each other at once.
@@ -237,8 +239,10 @@ pub enum Response {
         actor: ActorId,
         /// Its last write.
         seq: u64,
-        /// How many joins and leaves it knows.
-        events: u64,
+        /// The time there, in milliseconds since the epoch.
+        now_ms: u64,
+        /// A fingerprint of who owns what and who runs, as it sees them.
+        view: u64,
         /// By the number of owners of keys: the partitions of which it may hold something that an owner
         /// lacks, as in `Roots`.
         partitions: Vec<(u8, Bytes)>,
@@ -270,8 +274,9 @@ pub enum Response {
         /// Sent by it.
         sent: u64,
     },
-    /// The copy is not there, which says nothing: the receiver has lost its disk.
-    Empty,
+    /// What is left of the copy (nothing, where it is not there): the receiver has lost its disk, and
+    /// this does not count as a reply.
+    Empty(Bytes),
     /// Not done, and nothing was stored.
     Refused(String),
     /// Not stored: this copy, as a row, holds what the writer has not seen.
@@ -363,10 +368,12 @@ impl Request {
             Request::Roots {
                 as_of_ms,
                 owners,
+                rules,
                 partitions,
                 mends,
             } => {
                 out.extend_from_slice(&[14, *owners]);
+                out.extend_from_slice(&rules.to_le_bytes());
                 put_varint(out, *as_of_ms);
                 put_bytes(out, partitions);
                 out.push(u8::from(*mends));
@@ -466,6 +473,7 @@ impl Request {
             13 => Request::Written,
             14 => Request::Roots {
                 owners: r.u8()?,
+                rules: r.u64_le()?,
                 as_of_ms: r.varint()?,
                 partitions: read_bytes(&mut r)?,
                 mends: r.u8()? != 0,
@@ -567,13 +575,15 @@ impl Response {
             Response::Written {
                 actor,
                 seq,
-                events,
+                now_ms,
+                view,
                 partitions,
             } => {
                 out.push(12);
                 out.extend_from_slice(&actor.0.to_le_bytes());
                 put_varint(out, *seq);
-                put_varint(out, *events);
+                put_varint(out, *now_ms);
+                out.extend_from_slice(&view.to_le_bytes());
                 put_varint(out, partitions.len() as u64);
                 for (owners, partitions) in partitions {
                     out.push(*owners);
@@ -614,7 +624,10 @@ impl Response {
                 out.push(16);
                 put_objects(out, objects);
             }
-            Response::Empty => out.push(18),
+            Response::Empty(object) => {
+                out.push(18);
+                put_bytes(out, object);
+            }
             Response::Repaired { received, sent } => {
                 out.push(17);
                 put_varint(out, *received);
@@ -661,7 +674,8 @@ impl Response {
             12 => Response::Written {
                 actor: ActorId(r.u64_le()?),
                 seq: r.varint()?,
-                events: r.varint()?,
+                now_ms: r.varint()?,
+                view: r.u64_le()?,
                 partitions: {
                     let count = r.count(2)?;
                     let one = |_| Ok((r.u8()?, read_bytes(&mut r)?));
@@ -706,7 +720,7 @@ impl Response {
                 }
             }
             16 => Response::Objects(read_objects(&mut r)?),
-            18 => Response::Empty,
+            18 => Response::Empty(read_bytes(&mut r)?),
             17 => Response::Repaired {
                 received: r.varint()?,
                 sent: r.varint()?,

@@ -13,8 +13,8 @@ use crate::logic::placement::{SLOTS, Slot};
 use crate::storage::Table;
 use crate::storage::keys;
 
-/// Rows read at a time.
-const PAGE: usize = 512;
+/// Rows read at a time: few, since each may be large.
+const PAGE: usize = 64;
 
 /// A key with what lives there.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -16,7 +16,8 @@ use crate::clock;
 use crate::storage::keys;
 use crate::storage::{Frozen, Table};
 
-const PAGE: usize = 4_096;
+/// Rows read at a time: few, since each may be large.
+const PAGE: usize = 128;
 /// A start waits no longer for what is to be counted.
 const AT_ONCE: Duration = Duration::from_millis(500);
 
@@ -48,16 +49,26 @@ impl Counting {
 impl Replica {
     /// Begins to count anew when changes that were counted have not been stored. Blocks.
     pub fn count_again_after_failures(&self) -> Result<(), ReplicaError> {
-        if self.failed_batches() != self.counting.failures.load(Ordering::Acquire) {
+        if self.has_failed_since_counted() {
             tracing::info!("counting again, since writes were not stored");
-            let _alone = self.counting.steps.write();
-            self.settle();
-            self.begin_counting()?;
+            self.count_again()?;
         }
         Ok(())
     }
 
-    fn failed_batches(&self) -> u64 {
+    /// Begins to count anew. Blocks.
+    pub(super) fn count_again(&self) -> Result<(), ReplicaError> {
+        let _alone = self.counting.steps.write();
+        self.settle();
+        self.begin_counting()
+    }
+
+    pub(super) fn has_failed_since_counted(&self) -> bool {
+        self.failed_batches() != self.counting.failures.load(Ordering::Acquire)
+    }
+
+    /// How many batches were not stored since the start: what was queued before may be missing.
+    pub fn failed_batches(&self) -> u64 {
         let shards = 0..self.store.shards();
         shards
             .map(|shard| self.store.progress(shard).failures())
@@ -75,25 +86,24 @@ impl Replica {
 
     /// The counts of a clean stop hold.
     pub(super) fn need_not_count(&self) {
+        let failures = self.failed_batches();
+        self.counting.failures.store(failures, Ordering::Release);
         self.counting.is_over.store(true, Ordering::Release);
     }
 
     /// From now on changes are followed; what is there is counted later. Nobody writes, and everything
     /// is stored.
     pub(super) fn begin_counting(&self) -> Result<(), ReplicaError> {
+        let failures = self.failed_batches();
+        let shards = 0..self.store.shards();
+        let frozen: Result<_, _> = shards.map(|shard| self.store.freeze(shard)).collect();
+        let shards = frozen?;
         let mut rest = self.counting.rest.lock();
         self.counting.is_over.store(false, Ordering::Release);
         self.counting.next.store(0, Ordering::Release);
-        self.counting
-            .failures
-            .store(self.failed_batches(), Ordering::Release);
+        self.counting.failures.store(failures, Ordering::Release);
         self.spaces.clear();
-        let shards = 0..self.store.shards();
-        let frozen: Result<_, _> = shards.map(|shard| self.store.freeze(shard)).collect();
-        *rest = Some(Rest {
-            shards: frozen?,
-            counted: 0,
-        });
+        *rest = Some(Rest { shards, counted: 0 });
         Ok(())
     }
 
@@ -103,7 +113,7 @@ impl Replica {
         while clock::monotonic().duration_since(begun) < AT_ONCE && self.count_next() {}
     }
 
-    /// Counts one partition; whether there are more. Blocks.
+    /// Counts one partition; whether there are more. Where it cannot, counting has to begin anew. Blocks.
     pub fn count_next(&self) -> bool {
         if self.is_counted() {
             return false;
@@ -116,19 +126,25 @@ impl Replica {
         if partition < self.partitions.count() {
             let frozen = &shards[self.shard_of(partition)];
             match self.count_partition(&**frozen, partition) {
-                Ok(keys) => *counted += keys,
+                // Whoever holds a shard as it was keeps it from being opened anew.
+                Ok(_) if self.has_failed_since_counted() => *rest = None,
+                Ok(keys) => {
+                    *counted += keys;
+                    let next = u64::from(partition) + 1;
+                    self.counting.next.store(next, Ordering::Release);
+                    return true;
+                }
                 Err(error) => {
-                    tracing::error!(partition, %error, "a partition cannot be counted");
+                    tracing::error!(partition, %error, "a partition cannot be counted yet");
+                    self.counting.failures.store(u64::MAX, Ordering::Release);
+                    *rest = None;
                 }
             }
-            self.counting
-                .next
-                .store(u64::from(partition) + 1, Ordering::Release);
-            return true;
+            return false;
         }
         tracing::info!(keys = *counted, "everything is counted");
         *rest = None;
-        self.need_not_count();
+        self.counting.is_over.store(true, Ordering::Release);
         false
     }
 
@@ -173,28 +189,5 @@ impl Replica {
         self.note_actors(object.context());
         self.count(space, &located, &self.empty, &object);
         !object.is_tombstone()
-    }
-
-    /// Adds the keys of some databases to their counts, which start from nothing. Blocks; the caller
-    /// keeps every write out.
-    pub(super) fn count_databases(&self, databases: &[u8]) -> Result<(), ReplicaError> {
-        for shard in 0..self.store.shards() {
-            let mut from = Vec::new();
-            loop {
-                let rows = self
-                    .store
-                    .scan(shard, Table::Data, &from, &[0xff; 16], PAGE)?;
-                let Some((last, _)) = rows.last() else { break };
-                from = [last.as_slice(), &[0]].concat();
-                for (row_key, raw) in rows {
-                    let of =
-                        keys::parse(&row_key).is_some_and(|(_, db, _)| databases.contains(&db));
-                    if of {
-                        self.count_row(&row_key, &raw);
-                    }
-                }
-            }
-        }
-        Ok(())
     }
 }

@@ -19,7 +19,7 @@ mod tests;
 mod tree;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
 use bytes::Bytes;
 use parking_lot::{Mutex, MutexGuard, RwLock};
@@ -158,6 +158,8 @@ pub struct Replica {
     shared: bool,
     /// How long expired keys are kept, in milliseconds.
     grace_ms: u64,
+    /// By how much the clock in the middle of all members' is ahead; the least number while unknown.
+    others_ahead_ms: AtomicI64,
     /// How long tombstones are kept at least, in milliseconds.
     tombstone_grace_ms: u64,
     hints: shared::Hints,
@@ -166,6 +168,7 @@ pub struct Replica {
     rules: Arc<Rules>,
     limits: guard::Limits,
     policies: Arc<Policies>,
+    tree_skips: u64,
     /// Every number of owners that some key has, ascending: a tree for each.
     sizes: Vec<u8>,
     seen: Seen,
@@ -521,8 +524,12 @@ impl Replica {
             old,
             new,
             epoch: located.epoch,
-            spot: self.shared.then(spot),
+            spot: (self.shared && !self.skips_tree()).then(spot),
         });
+    }
+
+    fn skips_tree(&self) -> bool {
+        self.tree_skips > 0 && self.last_seq().is_multiple_of(self.tree_skips)
     }
 
     fn tick(&self, now_ms: u64) -> Timestamp {

@@ -79,7 +79,9 @@ impl Replica {
     /// what was reclaimed, which the engine steps over slowly. Now and then it starts over, for
     /// values that had already ended when they were written.
     pub fn reclaim_expired(&self) -> Result<bool, ReplicaError> {
-        let now_ms = clock::now_ms().saturating_sub(self.grace_ms);
+        let Some(now_ms) = self.reclaims_before_ms() else {
+            return Ok(false);
+        };
         let mut more = false;
         for shard in 0..self.store.shards() {
             let to = now_ms.to_be_bytes();
@@ -113,6 +115,25 @@ impl Replica {
             }
         }
         Ok(more)
+    }
+
+    /// What ended before may be reclaimed; nothing while it is not known what time it is elsewhere.
+    pub fn reclaims_before_ms(&self) -> Option<u64> {
+        if !self.shared {
+            return Some(clock::now_ms());
+        }
+        let ahead_ms = self.others_ahead_ms.load(Ordering::Acquire);
+        if ahead_ms == i64::MIN {
+            return None;
+        }
+        // A clock that is ahead of most others must not end what they still show.
+        let now_ms = clock::now_ms().saturating_add_signed(ahead_ms.min(0));
+        Some(now_ms.saturating_sub(self.grace_ms))
+    }
+
+    /// The clock in the middle of all members' is so far ahead of this node's.
+    pub fn agree_on_time(&self, ahead_ms: i64) {
+        self.others_ahead_ms.store(ahead_ms, Ordering::Release);
     }
 
     fn reclaim_due(

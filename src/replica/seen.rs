@@ -25,6 +25,8 @@ use crate::storage::keys;
 use crate::storage::{Op, Table};
 
 const SEEN_PREFIX: &[u8] = b"seen/";
+/// Under which cluster and rules.
+const UNDER_ROW: &[u8] = b"seen-under";
 
 /// The contexts of all partitions, for each number of owners that keys have.
 #[derive(Debug)]
@@ -59,6 +61,12 @@ impl Seen {
 
     pub(super) fn of(&self, tree: usize, partition: u16) -> Arc<Context> {
         Arc::clone(&self.by_tree[tree][usize::from(partition)].read())
+    }
+
+    fn clear(&self) {
+        for seen in self.by_tree.iter().flatten() {
+            *seen.write() = Arc::default();
+        }
     }
 
     fn set(&self, tree: usize, partition: u16, seen: Arc<Context>) {
@@ -105,17 +113,18 @@ impl Replica {
         let Some(tree) = self.tree(owners) else {
             return Ok(());
         };
-        // Most partitions have seen the same: they share one context.
-        let mut joined: HashMap<*const Context, Arc<Context>> = HashMap::new();
+        // Most partitions have seen the same: they share one context. (A context that stands in this map
+        // is not freed meanwhile, so its place in memory is a name for it.)
+        let mut joined: HashMap<*const Context, (Arc<Context>, Arc<Context>)> = HashMap::new();
         for &partition in partitions {
             let before = self.seen.of(tree, partition);
             if before.covers(context) {
                 continue;
             }
-            let after = joined.entry(Arc::as_ptr(&before)).or_insert_with(|| {
+            let (_, after) = joined.entry(Arc::as_ptr(&before)).or_insert_with(|| {
                 let mut after = (*before).clone();
                 after.join(context);
-                Arc::new(after)
+                (Arc::clone(&before), Arc::new(after))
             });
             let mut raw = Vec::new();
             row::put_context(&mut raw, after);
@@ -151,6 +160,54 @@ impl Replica {
         let ticket = self.store.submit(shard, vec![op])?;
         self.last_tickets[shard].fetch_max(ticket, Ordering::AcqRel);
         Ok(())
+    }
+
+    /// Whether what was seen holds for this cluster, and for this way to tell how many owners a key
+    /// has.
+    pub fn sees_under(&self, cluster: u64) -> Result<bool, ReplicaError> {
+        let stored = self.store.load(0, Table::Meta, UNDER_ROW)?;
+        Ok(stored == Some(self.under(cluster)))
+    }
+
+    /// Forgets everything that was seen. The caller settles, then calls [`Self::see_under`].
+    pub fn forget_all_seen(&self) -> Result<(), ReplicaError> {
+        for shard in 0..self.store.shards() {
+            let end = [SEEN_PREFIX, &[0xff; 4]].concat();
+            let rows = self
+                .store
+                .scan(shard, Table::Meta, SEEN_PREFIX, &end, usize::MAX)?;
+            let gone = rows.into_iter().map(|(key, _)| Op {
+                table: Table::Meta,
+                key,
+                value: None,
+            });
+            let gone: Vec<Op> = gone.collect();
+            if gone.is_empty() {
+                continue;
+            }
+            let ticket = self.store.submit(shard, gone)?;
+            self.last_tickets[shard].fetch_max(ticket, Ordering::AcqRel);
+        }
+        self.seen.clear();
+        Ok(())
+    }
+
+    /// What is seen from now on holds for this cluster and these rules.
+    pub fn see_under(&self, cluster: u64) -> Result<(), ReplicaError> {
+        let op = Op {
+            table: Table::Meta,
+            key: UNDER_ROW.to_vec(),
+            value: Some(self.under(cluster)),
+        };
+        let ticket = self.store.submit(0, vec![op])?;
+        self.last_tickets[0].fetch_max(ticket, Ordering::AcqRel);
+        Ok(())
+    }
+
+    fn under(&self, cluster: u64) -> Vec<u8> {
+        let mut under = cluster.to_le_bytes().to_vec();
+        under.extend(self.counted());
+        under
     }
 
     /// Finds the contexts again. Of a store that has lost something they may claim too much.
@@ -229,12 +286,16 @@ impl Replica {
     /// Whether a copy could forget having seen a key: nothing that comes can bring it back.
     fn is_seen_by_all(&self, located: &Located<'_>, object: &Object) -> bool {
         let tree = self.tree_of(located.key.name);
-        let mut seen = (*self.seen.of(tree, located.at.partition)).clone();
+        let seen = self.seen.of(tree, located.at.partition);
         let space = self.spaces.of(located.at.partition, located.key.db);
-        if let Some(floor) = space.floor() {
-            seen.join(&floor);
+        match space.floor() {
+            None => seen.covers(object.context()),
+            Some(floor) => {
+                let mut seen = (*seen).clone();
+                seen.join(&floor);
+                seen.covers(object.context())
+            }
         }
-        seen.covers(object.context())
     }
 
     /// What is left of an expired object: its context, until the whole partition has seen it.

@@ -196,7 +196,11 @@ impl Replica {
         let newest = object.all_versions().map(|v| v.at).max();
         self.observe(newest.unwrap_or_default());
         let _order = self.lock(located.at);
-        let current = self.load(&located, false)?;
+        let current = match self.load(&located, false) {
+            // What cannot be read gives way to what another node has.
+            Err(ReplicaError::Row(_)) => Arc::clone(&self.empty),
+            loaded => loaded?,
+        };
         self.drop_dead(key, located.at.partition, &mut object, &current);
         let is_new = object
             .all_versions()
@@ -302,21 +306,30 @@ impl Replica {
         owners: u8,
         partition: u16,
         to: NodeId,
-        limit: usize,
+        limit: u64,
     ) -> Result<u64, ReplicaError> {
-        let (start, end) = (partition.to_be_bytes(), keys::partition_end(partition));
+        const PAGE: usize = 128;
+        let end = keys::partition_end(partition);
         let shard = self.shard_of(partition);
-        let rows = self.store.scan(shard, Table::Data, &start, &end, limit)?;
-        let mut hinted = 0;
-        for (row_key, _) in rows {
-            if let Some((_, db, name)) = keys::parse(&row_key)
-                && self.owners_of(name) == owners
-            {
-                self.keep_hint(Key { db, name }, to)?;
-                hinted += 1;
+        let (mut from, mut hinted) = (partition.to_be_bytes().to_vec(), 0);
+        loop {
+            let rows = self.store.scan(shard, Table::Data, &from, &end, PAGE)?;
+            let Some((last, _)) = rows.last() else {
+                return Ok(hinted);
+            };
+            from = [last.as_slice(), &[0]].concat();
+            for (row_key, _) in rows {
+                if let Some((_, db, name)) = keys::parse(&row_key)
+                    && self.owners_of(name) == owners
+                {
+                    self.keep_hint(Key { db, name }, to)?;
+                    hinted += 1;
+                }
+            }
+            if hinted >= limit {
+                return Ok(hinted);
             }
         }
-        Ok(hinted)
     }
 
     /// Whether a key's object is still to be handed to somebody else.
@@ -451,18 +464,27 @@ impl Replica {
         let others = self.hint_counts().iter().any(|(other, _)| *other != node);
         let is_kept = others && (!is_settled || self.has_hint(&located, Some(node))?);
         if !owned && !is_kept {
+            // Before what it says is here is not here any more.
+            self.forget_seen(self.owners_of(name), at.partition)?;
             self.store_object(&located, &object, Object::default(), None)?;
         }
         Ok(())
     }
 
     /// Raises the floor of a database, or of all, in every partition. The caller keeps every other
-    /// write out. Blocks where there is something above the new floor, which has to be counted.
+    /// write out. Where something is above the new floor, everything is counted anew.
     pub fn raise_floor(&self, db: Option<u8>, floor: &Context) -> Result<Written, ReplicaError> {
         let databases = db.map_or(0..DATABASES, |db| db..db + 1);
         // The same floor again, from somebody who was away, changes nothing.
         let higher = |db: &u8| !self.common_floor(*db).covers(floor);
         let databases: Vec<u8> = databases.filter(higher).collect();
+        if databases.is_empty() {
+            return Ok(Written {
+                shard: 0,
+                ticket: self.last_tickets[0].load(Ordering::Acquire),
+                delta: None,
+            });
+        }
         let mut ops = Vec::new();
         for &db in &databases {
             let mut key = FLOOR_PREFIX.to_vec();
@@ -477,19 +499,14 @@ impl Replica {
                 value,
             });
         }
-        let ticket = if ops.is_empty() {
-            self.last_tickets[0].load(Ordering::Acquire)
-        } else {
-            self.store.enqueue(0, ops)?
-        };
+        let ticket = self.store.enqueue(0, ops)?;
         self.last_tickets[0].fetch_max(ticket, Ordering::AcqRel);
         let all_below = floor.covers(&self.everything());
         for &db in &databases {
             self.raise_everywhere(db, floor);
         }
-        if !all_below && !databases.is_empty() {
-            self.settle();
-            self.count_databases(&databases)?;
+        if !all_below {
+            self.count_again()?;
         }
         self.note_actors(floor);
         Ok(Written {

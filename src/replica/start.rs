@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
 use parking_lot::{Mutex, RwLock};
 
@@ -48,6 +48,8 @@ pub struct Options {
     pub limits: guard::Limits,
     /// What is shown of keys with siblings.
     pub policies: Arc<Policies>,
+    /// For simulations, which must notice it: of so many changes one does not reach the tree. 0: all do.
+    pub tree_skips: u64,
 }
 
 impl Options {
@@ -69,6 +71,7 @@ impl Options {
                 bytes: 16 << 20,
             },
             policies: Arc::default(),
+            tree_skips: 0,
         }
     }
 }
@@ -134,6 +137,7 @@ impl Replica {
             empty: Arc::new(Object::default()),
             shared: options.shared,
             grace_ms: if options.shared { options.grace_ms } else { 0 },
+            others_ahead_ms: AtomicI64::new(i64::MIN),
             tombstone_grace_ms: options.tombstone_grace_ms,
             hints: Hints::new(options.hints),
             max_clock_drift_ms: options.max_clock_drift_ms,
@@ -142,6 +146,7 @@ impl Replica {
             rules: options.rules,
             limits: options.limits,
             policies: options.policies,
+            tree_skips: options.tree_skips,
             sizes,
             store,
         };
@@ -170,7 +175,8 @@ impl Replica {
     /// Writes down what makes the next start quick, and closes the store.
     pub fn stop(&self) {
         let partitions = 0..self.partitions.count();
-        for partition in partitions.filter(|_| self.is_counted()) {
+        let is_counted = self.is_counted() && !self.has_failed_since_counted();
+        for partition in partitions.filter(|_| is_counted) {
             let op = Op {
                 table: Table::Meta,
                 key: [COUNTS_PREFIX, &partition.to_be_bytes()].concat(),
@@ -183,7 +189,7 @@ impl Replica {
             }
         }
         self.settle();
-        if self.is_counted() {
+        if is_counted {
             self.put_meta(COUNTED_ROW, Some(self.counted()));
         }
         let mut noted = self.actors.lock().clone();
@@ -282,6 +288,7 @@ impl Replica {
     }
 
     fn find_floors(&self) -> Result<(), ReplicaError> {
+        let mut everywhere = Vec::new();
         for shard in 0..self.store.shards() {
             let end = [FLOOR_PREFIX, &[0xff; 4]].concat();
             for (key, raw) in self
@@ -294,13 +301,27 @@ impl Replica {
                 let (reclaimed, floor) = decode_floor(&raw)?;
                 let partition = u16::from_be_bytes([high, low]);
                 if partition == ALL_PARTITIONS {
-                    self.raise_everywhere(db, &floor);
+                    everywhere.push((db, floor));
                     continue;
                 }
                 self.spaces.of(partition, db).raise_floor(Arc::new(floor));
                 if !reclaimed {
                     self.to_reclaim.lock().insert((partition, db));
                 }
+            }
+        }
+        for (db, floor) in everywhere {
+            for partition in 0..self.partitions.count() {
+                let space = self.spaces.of(partition, db);
+                let before = space.floor();
+                // What was reclaimed below the same floor is reclaimed.
+                if before.as_ref().is_some_and(|before| before.covers(&floor)) {
+                    continue;
+                }
+                let mut whole = floor.clone();
+                before.inspect(|before| whole.join(before));
+                space.raise_floor(Arc::new(whole));
+                self.to_reclaim.lock().insert((partition, db));
             }
         }
         Ok(())
@@ -314,7 +335,7 @@ impl Replica {
     }
 
     /// How counts are written down: a lone node keeps no trees, others one for each number of owners.
-    fn counted(&self) -> Vec<u8> {
+    pub(super) fn counted(&self) -> Vec<u8> {
         let mut counted = vec![COUNTS_VERSION, u8::from(self.shared)];
         for (prefix, owners) in self.rules.sizes_by_prefix() {
             put_bytes(&mut counted, prefix);

@@ -15,7 +15,7 @@ use crate::logic::codec::{DecodeError, Reader, put_varint, put_zigzag};
 use crate::logic::merkle::{self, Leaves, Shape};
 
 /// Ends within this many milliseconds are summed together, and an instant is a multiple of it.
-pub const ENDING_MS: u64 = 1 << 15;
+pub const ENDING_MS: u64 = 1 << 12;
 
 /// Where an object's digest counts.
 #[derive(Clone, Copy, Debug)]

@@ -22,6 +22,8 @@ use super::{AppendFsync, Frozen, Op, Refused, Row, Store, StoreError, Table, Usa
 
 /// The layout that this program writes; an older or newer one is refused by name.
 const FORMAT: &str = "ringwood store, format 1";
+/// There while damage was accepted and not yet seen to.
+const DAMAGED_FILE: &str = "damaged";
 const WORKER_THREADS: usize = 4;
 const BATCH_ROW: &[u8] = b"batch";
 const IDENTITY_ROW: &[u8] = b"store-id";
@@ -95,7 +97,9 @@ impl DiskStore {
         fs::create_dir_all(&options.dir).map_err(|e| io_error(&options.dir, e))?;
         let identity = Identity::load_or_create(&options)?;
         let mut shards = Vec::new();
-        let (mut was_clean, mut is_damaged) = (!identity.is_new, false);
+        // Damage is noted before it can no longer be seen, until what follows from it is written down.
+        let marker = options.dir.join(DAMAGED_FILE);
+        let (mut was_clean, mut is_damaged) = (!identity.is_new, marker.exists());
         for index in 0..identity.shards {
             let (shard, state) = Shard::open(index, &options, &identity)?;
             was_clean &= state == State::Clean;
@@ -218,6 +222,15 @@ impl Store for DiskStore {
 
     fn is_damaged(&self) -> bool {
         self.is_damaged
+    }
+
+    fn forget_damage(&self) {
+        let marker = self.options.dir.join(DAMAGED_FILE);
+        if self.is_damaged
+            && let Err(error) = fs::remove_file(&marker)
+        {
+            tracing::warn!(%error, file = %marker.display(), "is left behind");
+        }
     }
 
     fn usage(&self) -> Usage {
@@ -426,6 +439,11 @@ impl Shard {
             }
             tracing::error!(%damaged, "accepted: the store starts with what is readable");
             is_damaged = true;
+        }
+        if is_damaged {
+            let marker = options.dir.join(DAMAGED_FILE);
+            let marked = File::create(&marker).and_then(|file| file.sync_all());
+            marked.map_err(|e| io_error(&marker, e))?;
         }
         let state = match () {
             () if is_damaged => State::Damaged,

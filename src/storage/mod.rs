@@ -161,6 +161,9 @@ pub trait Store: Send + Sync + 'static {
         false
     }
 
+    /// What follows from the damage was written down: the next start need not know of it.
+    fn forget_damage(&self) {}
+
     /// Bytes on disk, memory in write buffers, and whether writes are refused.
     fn usage(&self) -> Usage;
 

@@ -15,7 +15,7 @@ const QUICK: &[&str] = &[
     "--tombstone-grace",
     "1",
     "--expired-grace",
-    "1",
+    "9",
 ];
 
 fn call(cluster: &Cluster, member: usize, args: &[&str]) -> String {

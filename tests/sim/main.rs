@@ -101,7 +101,7 @@ fn lost_hints_are_made_up_for_by_anti_entropy() {
 
 #[test]
 fn a_tree_that_misses_writes_is_found() {
-    is_found(Kind::Lose, Fault::StaleTrees);
+    is_found(Kind::Lose, Fault::SkipTree);
 }
 
 #[test]

@@ -43,7 +43,6 @@ const CALAMITIES: usize = 4;
 const MAX_DRIFT_MS: u64 = 60_000;
 /// Which node may lose its disk.
 const VICTIM: usize = 0;
-const EXPIRED_GRACE_MS: u64 = 1_000;
 const WITHIN: Duration = Duration::from_millis(400);
 
 /// What happens to a world. In all of them connections break and clocks are wrong.
@@ -87,6 +86,8 @@ struct World {
     kind: Kind,
     seed: u64,
     kills: AtomicU64,
+    /// More than clocks differ.
+    grace_ms: u64,
     /// Whether any two quorums have a member in common, and no command runs twice.
     strict: bool,
 }
@@ -213,6 +214,7 @@ impl World {
             kind,
             seed,
             kills: AtomicU64::new(0),
+            grace_ms: (latest - earliest) as u64 + 10_000,
         };
         for nth in 0..count as usize {
             world.start(nth);
@@ -256,7 +258,8 @@ impl World {
         );
         let options = Options {
             rules: Arc::new(rules.clone()),
-            grace_ms: EXPIRED_GRACE_MS,
+            tree_skips: if self.fault == Fault::SkipTree { 3 } else { 0 },
+            grace_ms: self.grace_ms,
             tombstone_grace_ms: 2_000,
             actor: ActorId((nth as u64 + 1) * 1_000 + run),
             shared: true,
@@ -326,7 +329,6 @@ impl World {
             Arc::clone(&cluster),
             Arc::clone(&replica),
             Arc::clone(&governor),
-            EXPIRED_GRACE_MS,
         ));
         let node = Node::new(NodeOptions {
             replica: Arc::clone(&replica),
@@ -394,11 +396,6 @@ impl World {
             return;
         };
         places[nth].notes = running.cluster.notes();
-        if self.fault == Fault::StaleTrees && places[nth].runs == 1 {
-            places[nth].disk.be_lazy(false);
-            places[nth].disk.commit();
-            running.replica.stop();
-        }
         running.store.ended.store(true, Ordering::Relaxed);
         places[nth].disk.lose_uncommitted();
         self.network.stop(places[nth].id);
@@ -421,7 +418,7 @@ impl World {
                 self.network.note_panic();
             }
         }
-        if matches!(self.fault, Fault::LoseHints | Fault::StaleTrees) {
+        if matches!(self.fault, Fault::LoseHints | Fault::SkipTree) {
             self.lose_hints();
         }
         self.network.heal();
@@ -448,7 +445,7 @@ impl World {
             Kind::Crash => 7,
             Kind::Lose => 11,
         };
-        if matches!(self.fault, Fault::LoseHints | Fault::StaleTrees) {
+        if matches!(self.fault, Fault::LoseHints | Fault::SkipTree) {
             self.lose_hints();
         }
         match self.below(kinds) {
