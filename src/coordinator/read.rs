@@ -120,6 +120,7 @@ impl Coordinator {
             state: Mutex::new(State {
                 read,
                 seen: SmallVec::new(),
+                dots: SmallVec::new(),
                 decided: Some(decided),
             }),
         });
@@ -202,6 +203,8 @@ struct State {
     read: Read,
     /// The digests of what lives in the others' copies.
     seen: SmallVec<[(NodeId, u64); 4]>,
+    /// What lives in those that are not equal to this node's.
+    dots: SmallVec<[Dot; 4]>,
     decided: Option<oneshot::Sender<Decision>>,
 }
 
@@ -235,7 +238,13 @@ impl Reading {
     fn on_outcome(self: &Arc<Self>, node: NodeId, outcome: Result<Response, CallError>) {
         let seen = match outcome {
             Ok(Response::Same) => Some(self.lives),
-            Ok(Response::Object(raw)) => self.coordinator.take(&self.key, &raw, self.stray_for),
+            Ok(Response::Object(raw)) => {
+                let taken = self.coordinator.take(&self.key, &raw, self.stray_for);
+                taken.map(|taken| {
+                    self.state.lock().dots.extend(taken.dots);
+                    taken.lives
+                })
+            }
             Ok(Response::Empty(raw)) => {
                 self.coordinator.cluster.note_empty(node);
                 if !raw.is_empty() {
@@ -277,7 +286,13 @@ impl Reading {
 
     /// Sends what this node holds now to those who hold something else.
     fn repair(&self) {
-        let seen = std::mem::take(&mut self.state.lock().seen);
+        let (seen, dots) = {
+            let mut state = self.state.lock();
+            (
+                std::mem::take(&mut state.seen),
+                std::mem::take(&mut state.dots),
+            )
+        };
         let key = Key {
             db: self.key.db,
             name: &self.key.name,
@@ -285,10 +300,14 @@ impl Reading {
         if seen.iter().all(|(_, seen)| *seen == self.lives) {
             return;
         }
-        let Ok(object) = self.coordinator.replica.read(key) else {
+        let replica = &self.coordinator.replica;
+        let (Ok(object), Ok(dead)) = (replica.read(key), replica.dead_of(key, &dots)) else {
             return;
         };
         let now = merkle::digest(&self.key.name, &object);
+        // They must also hear what of theirs is dead, where that is remembered by nobody one by one.
+        let mut object = (*object).clone();
+        object.observe(dead);
         if object.is_unknown() {
             return;
         }
@@ -310,15 +329,28 @@ impl Reading {
     }
 }
 
+/// What lives in an object that was taken in.
+pub(super) struct Taken {
+    lives: u64,
+    dots: SmallVec<[Dot; 1]>,
+}
+
 impl Coordinator {
-    /// Joins another node's object into this node's copy; the digest of what lives in that object, or `None` when
-    /// it was not taken in.
-    pub(super) fn take(&self, key: &WireKey, raw: &[u8], stray_for: Option<NodeId>) -> Option<u64> {
+    /// Joins another node's object into this node's copy; `None` when it was not taken in.
+    pub(super) fn take(
+        &self,
+        key: &WireKey,
+        raw: &[u8],
+        stray_for: Option<NodeId>,
+    ) -> Option<Taken> {
         let Ok(object) = row::decode(raw) else {
             tracing::warn!("a replica's object cannot be read");
             return None;
         };
-        let seen = merkle::digest(&key.name, &object);
+        let taken = Taken {
+            lives: merkle::digest(&key.name, &object),
+            dots: object.all_versions().map(|version| version.dot).collect(),
+        };
         let key = Key {
             db: key.db,
             name: &key.name,
@@ -330,7 +362,7 @@ impl Coordinator {
         match self.replica.join(key, object, how) {
             Ok(written) => {
                 self.replica.store().kick(written.shard);
-                Some(seen)
+                Some(taken)
             }
             Err(error) => {
                 tracing::warn!(%error, "a replica's object was not taken in");
