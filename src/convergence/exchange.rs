@@ -26,7 +26,7 @@ use crate::storage::keys;
 /// How much later the second look is.
 const SECOND_LOOK: Duration = Duration::from_millis(400);
 /// Partitions whose differences are looked at together.
-const GROUP: usize = 64;
+const GROUP: usize = 32;
 /// Keys of one partition that are looked at twice, at most.
 const MOST_AT_FIRST: usize = 16_384;
 /// Keys mended at a time.
@@ -120,9 +120,29 @@ impl Convergence {
         };
         count(&self.counters.compared, partitions.len());
         count(&self.counters.differed, differing.len());
+        // Who is filled by several others is not to get everything from all of them: they begin in
+        // different places, and look again when they come to the next.
+        if !differing.is_empty() {
+            let begin = (self.cluster.me().0 ^ with.0) as usize % differing.len();
+            differing.rotate_left(begin);
+        }
         for group in differing.chunks(GROUP) {
             let begun = Instant::now();
-            let found = self.walk(sides, owners, group).await?;
+            let mut group: Vec<u16> = group.iter().map(|(partition, ..)| *partition).collect();
+            group.sort_unstable();
+            let asked = (as_of_ms, false);
+            let (as_of_ms, theirs) = self.roots(sides[1], owners, &group, asked).await?;
+            let mut still = Vec::new();
+            for (partition, theirs) in group.into_iter().zip(theirs) {
+                let ours = self.replica.root(owners, partition, as_of_ms);
+                if ours == theirs {
+                    exchanged.mended.insert(partition);
+                } else {
+                    still.push((partition, ours, theirs));
+                }
+            }
+            exchanged.leaves_out |= as_of_ms > clock::now_ms();
+            let found = self.walk(sides, owners, &still).await?;
             self.governor.rest(begun.elapsed()).await;
             let (bulk, few): (Vec<_>, Vec<_>) = found.into_iter().partition(|f| f.is_bulk);
             let mut mended = self.look_twice(with, &few, as_of_ms, exchanged).await?;
