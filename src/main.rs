@@ -27,6 +27,10 @@ fn main() -> ExitCode {
             Some(("status", flags)) => ask(flags, &["RINGWOOD", "STATUS"]),
             Some(("ring", flags)) => ask(flags, &["RINGWOOD", "RING"]),
             Some(("join", flags)) => join(flags),
+            Some(("remove", flags)) => {
+                let name = flags.get_one::<String>("member").map_or("", String::as_str);
+                ask(flags, &["CLUSTER", "FORGET", name])
+            }
             _ => ExitCode::FAILURE,
         },
         _ => ExitCode::FAILURE,
@@ -88,6 +92,18 @@ fn command_line() -> Command {
                 .subcommand_required(true)
                 .subcommand(asking("status", "The members as the node sees them"))
                 .subcommand(asking("ring", "The owners of every partition"))
+                .subcommand(
+                    asking(
+                        "remove",
+                        "Removes a member that is gone for good; the others make its copies again",
+                    )
+                    .arg(
+                        Arg::new("member")
+                            .required(true)
+                            .value_name("NAME")
+                            .help("Its name or id"),
+                    ),
+                )
                 .subcommand(
                     asking(
                         "join",

@@ -242,7 +242,7 @@ impl Member {
                 node: NodeId(random_u64()),
                 cluster: 0,
                 members: Vec::new(),
-                is_empty: false,
+                lacking: Vec::new(),
             },
         };
         let before = notes.members.iter().find(|member| member.id == notes.node);
@@ -273,7 +273,7 @@ impl Member {
             |identity: Arc<RwLock<Identity>>| Arc::new(Links::new(move || *identity.read()));
         let cluster = Cluster::new(me, notes, options, |identity| reach(identity));
         if replica.store().is_damaged() {
-            cluster.be_empty(true);
+            cluster.lack_everything();
         }
         // This run's incarnation must never be another run's.
         let written = cluster.notes().encode();

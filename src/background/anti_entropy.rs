@@ -115,6 +115,14 @@ pub async fn anti_entropy(
     }
 }
 
+/// What the members say that answer.
+struct Answers {
+    /// `None` when one does not, or sees the cluster differently.
+    poll: Option<Poll>,
+    /// By the number of owners: partitions of which one of them keeps what it does not own.
+    held: BTreeMap<u8, BTreeSet<u16>>,
+}
+
 /// What came of the exchanges with all other owners.
 struct All {
     /// The partitions that are as all their owners have them.
@@ -143,7 +151,10 @@ impl Worker {
             replica.see_under(id)?;
             self.sample = None;
         }
-        let poll = self.poll().await;
+        let Answers {
+            poll,
+            held: answered,
+        } = self.poll().await;
         let covered = match (self.sample.take(), &poll) {
             (Some(sample), Some(poll)) if sample.at.elapsed() < SETTLED => {
                 self.sample = Some(sample).filter(|sample| sample.view == poll.view);
@@ -158,7 +169,7 @@ impl Worker {
             _ => None,
         };
         self.sample = self.sample.take().or(poll);
-        let (mut is_complete, mut is_filled) = (true, true);
+        let mut is_complete = true;
         for owners in replica.sizes().to_vec() {
             let All {
                 mended,
@@ -166,13 +177,17 @@ impl Worker {
                 leaves_out,
             } = self.exchange_all(owners).await;
             is_complete &= all_came_to_their_end;
-            is_filled &= mended.len() == convergence.owned(owners).len();
+            // What a member keeps that does not own it may be what is lacking here.
+            let nobody_keeps = |held: &BTreeMap<u8, BTreeSet<u16>>, partition: &u16| {
+                held.get(&owners)
+                    .is_some_and(|held| !held.contains(partition))
+            };
+            let all = mended.iter().copied();
+            let filled: Vec<u16> = all.filter(|p| nobody_keeps(&answered, p)).collect();
+            cluster.has(owners, &filled);
             if let Some((context, held, view, failed)) = &covered {
-                let clear = |partition: &u16| {
-                    held.get(&owners)
-                        .is_some_and(|held| !held.contains(partition))
-                };
-                let seen: Vec<u16> = mended.into_iter().filter(clear).collect();
+                let seen = mended.into_iter().filter(|p| nobody_keeps(held, p));
+                let seen: Vec<u16> = seen.collect();
                 // What was taken in, here or from hints, is stored; and all is as it was.
                 replica.settled().await;
                 let unchanged = replica.failed_batches() == *failed && cluster.view() == *view;
@@ -182,9 +197,6 @@ impl Worker {
             }
             self.tidy(owners).await?;
         }
-        if is_filled {
-            cluster.be_empty(false);
-        }
         if is_complete && covered.is_some() {
             convergence.note(|standing| standing.complete_ms = Some(clock::now_ms()));
         }
@@ -192,8 +204,8 @@ impl Worker {
         Ok(is_complete)
     }
 
-    /// What every member says; `None` when one does not, or sees the cluster differently.
-    async fn poll(&self) -> Option<Poll> {
+    /// What every member says.
+    async fn poll(&self) -> Answers {
         let convergence = &self.convergence;
         let (cluster, replica) = (convergence.cluster(), convergence.replica());
         let members = cluster.members();
@@ -244,7 +256,10 @@ impl Worker {
             // Of two clocks the slower one.
             replica.agree_on_time(ahead_ms[(ahead_ms.len() - 1) / 2]);
         }
-        agree.then_some(poll)
+        Answers {
+            held: poll.held.clone(),
+            poll: agree.then_some(poll),
+        }
     }
 
     /// Exchanges with all other owners that answer.
@@ -302,7 +317,6 @@ impl Worker {
         let convergence = &self.convergence;
         let (cluster, replica) = (convergence.cluster(), convergence.replica());
         let owned = convergence.owned(owners);
-        let has_hints = !replica.hint_counts().is_empty();
         for partition in 0..replica.partitions().count() {
             if owned.binary_search(&partition).is_ok() {
                 continue;
@@ -310,7 +324,7 @@ impl Worker {
             replica.forget_seen(owners, partition)?;
             let first = cluster.first_of(partition, owners).into_iter();
             let to = first.into_iter().find(|id| cluster.answers(*id));
-            if let (Some(to), false) = (to, has_hints || replica.rows(owners, partition) == 0) {
+            if let (Some(to), false) = (to, replica.rows(owners, partition) == 0) {
                 let (replica, begun) = (Arc::clone(replica), Instant::now());
                 replica.settled().await;
                 let hint = move || replica.hint_strays(owners, partition, to, STRAYS);

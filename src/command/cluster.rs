@@ -74,6 +74,32 @@ pub(super) fn my_id(ctx: &mut Ctx<'_>, _: Args<'_>) -> Outcome {
     Ok(())
 }
 
+/// CLUSTER FORGET id (or name): a member that is gone for good is none any more; what it owned is made
+/// again from the other owners.
+pub(super) fn forget(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
+    let cluster = cluster(ctx)?;
+    let text = args.text(2);
+    let members = cluster.members();
+    let found = members
+        .iter()
+        .find(|member| member.name == text || long_id(member.id) == text);
+    let Some(member) = found else {
+        return Err(Error::Text(format!("ERR Unknown node {text}").into()));
+    };
+    if member.id == cluster.me() {
+        return Err(Error::text("ERR I tried hard but I can't forget myself..."));
+    }
+    if cluster.answers(member.id) {
+        let name = &member.name;
+        let text = format!("ERR {name} answers: only a member that is gone can be forgotten");
+        return Err(Error::Text(text.into()));
+    }
+    tracing::warn!(node = %member.name, "a member is removed");
+    cluster.change(|membership| membership.remove(member.id));
+    ctx.reply.ok();
+    Ok(())
+}
+
 pub(super) fn nodes(ctx: &mut Ctx<'_>, _: Args<'_>) -> Outcome {
     let cluster = cluster(ctx)?;
     let ranges = ranges(cluster);

@@ -231,8 +231,9 @@ pub(super) fn exchanges(ctx: &Ctx<'_>, out: &mut String) {
     let complete = standing.complete_ms.map(|ms| ago(ms).to_string());
     let seconds = complete.unwrap_or_else(|| "-1".to_owned());
     info::line(out, "seconds_since_everybody_took_part", seconds);
-    let filled = u8::from(!convergence.cluster().is_empty());
-    info::line(out, "filled", filled);
+    let lacking = convergence.cluster().lacking();
+    info::line(out, "filled", u8::from(lacking == 0));
+    info::line(out, "partitions_lacking", lacking);
 }
 
 pub(super) fn tombstones(ctx: &Ctx<'_>, out: &mut String) {

@@ -8,6 +8,7 @@ use bytes::{Bytes, BytesMut};
 
 use super::{Node, distributed, everywhere};
 use crate::convergence::off_worker;
+use crate::coordinator::Coordinator;
 use crate::logic::causal::Dot;
 use crate::logic::membership::Member;
 use crate::logic::placement::NodeId;
@@ -122,6 +123,9 @@ fn checked(key: &WireKey) -> Result<Key<'_>, Response> {
 /// [`Handler::all_started`] gives the sign.
 fn apply(node: Arc<Node>, key: &WireKey, raw: &[u8], how: Join) -> Answer {
     let refused = |reason: String| Response::Refused(reason);
+    if let Some(coordinator) = &node.coordinator {
+        coordinator.cluster().note_data();
+    }
     let written = checked(key).and_then(|key| {
         let object = row::decode(raw).map_err(|e| refused(e.to_string()))?;
         let _shared = node.gate.read();
@@ -240,11 +244,8 @@ fn fetch(node: &Node, key: &WireKey, theirs: u64, dots: &[Dot]) -> Response {
         if node.replica.digest(key, &object) == theirs {
             return Ok(Response::Same);
         }
-        let is_empty = node
-            .coordinator
-            .as_ref()
-            .is_some_and(|c| c.cluster().is_empty());
-        if is_empty {
+        let lacks = |c: &Arc<Coordinator>| c.cluster().lacks(c.cluster().route(key.name));
+        if node.coordinator.as_ref().is_some_and(lacks) {
             let left = (!object.is_unknown()).then(|| row::encode(&object));
             return Ok(Response::Empty(left.unwrap_or_default().into()));
         }
@@ -320,6 +321,7 @@ fn join(node: &Node, member: Member) -> Response {
         }
     });
     Response::Welcome {
+        has_data: cluster.has_data(),
         cluster: cluster.identity().cluster,
         members: cluster.with_membership(|m| m.all().cloned().collect()),
     }

@@ -902,6 +902,14 @@ static COMMANDS: &[Spec] = &[
     ),
     sub(
         "cluster",
+        "forget",
+        3,
+        NL,
+        cluster::forget,
+        "Removes a member that is gone, by its id or its name.",
+    ),
+    sub(
+        "cluster",
         "getkeysinslot",
         4,
         NL,

@@ -107,13 +107,12 @@ impl Convergence {
     pub fn written(&self) -> Response {
         let seq = self.replica.last_seq();
         let count = self.replica.partitions().count();
-        let has_hints = !self.replica.hint_counts().is_empty();
         let held = |owners: u8| {
             let owned = self.owned(owners);
             let strays = |partition: &u16| {
                 owned.binary_search(partition).is_err() && self.replica.rows(owners, *partition) > 0
             };
-            let held: Vec<u16> = (0..count).filter(|p| has_hints || strays(p)).collect();
+            let held: Vec<u16> = (0..count).filter(strays).collect();
             (owners, bitmap(&held, count).into())
         };
         let partitions = self

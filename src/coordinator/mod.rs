@@ -183,7 +183,7 @@ impl Coordinator {
         let Quorum { r, w } = self.quorum_of(name, asked);
         r + w.min(route.rule.w) > route.rule.n
             && self.cluster.owns(route)
-            && !self.cluster.is_empty()
+            && !self.cluster.lacks(route)
     }
 
     /// Whether any two writes of a key have an owner in common: the later one meets the earlier.

@@ -86,8 +86,8 @@ impl Coordinator {
     ) -> Option<oneshot::Receiver<Decision>> {
         let Key { db, name } = key;
         let route = self.cluster.route(name);
-        // A copy that was lost does not count.
-        let r = if self.cluster.is_empty() {
+        // A copy that may not be there does not count.
+        let r = if self.cluster.lacks(route) {
             r.max(1) + 1
         } else {
             r

@@ -52,6 +52,7 @@ impl Coordinator {
         again: Option<Written>,
     ) {
         let route = self.cluster.route(&delta.name);
+        self.cluster.note_data();
         let targets = self.cluster.targets(route);
         let answers = |id| self.cluster.answers(id);
         let (mut write, mut effects) = Write::start(w.into(), &targets, answers);

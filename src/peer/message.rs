@@ -210,6 +210,8 @@ pub enum Response {
         cluster: u64,
         /// Everybody.
         members: Vec<Member>,
+        /// Whether the cluster holds anything.
+        has_data: bool,
     },
     /// The copy is equal to the sender's.
     Same,
@@ -274,8 +276,8 @@ pub enum Response {
         /// Sent by it.
         sent: u64,
     },
-    /// What is left of the copy (nothing, where it is not there): the receiver has lost its disk, and
-    /// this does not count as a reply.
+    /// What is left of the copy (nothing, where it is not there): the receiver came to own it a moment ago, or
+    /// has lost its disk; it does not count as a reply.
     Empty(Bytes),
     /// Not done, and nothing was stored.
     Refused(String),
@@ -529,10 +531,15 @@ impl Response {
                 }
                 put_digest(out, &reply.digest);
             }
-            Response::Welcome { cluster, members } => {
+            Response::Welcome {
+                cluster,
+                members,
+                has_data,
+            } => {
                 out.push(3);
                 out.extend_from_slice(&cluster.to_le_bytes());
                 put_members(out, members);
+                out.push(u8::from(*has_data));
             }
             Response::Same => out.push(4),
             Response::Object(object) => {
@@ -649,6 +656,7 @@ impl Response {
             3 => Response::Welcome {
                 cluster: r.u64_le()?,
                 members: read_members(&mut r)?,
+                has_data: r.u8()? != 0,
             },
             4 => Response::Same,
             5 => Response::Object(read_bytes(&mut r)?),

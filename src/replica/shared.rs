@@ -217,7 +217,8 @@ impl Replica {
         }
         let hint = match how.hint_for {
             Some(node) => {
-                let row = self.hint_row(located.shard, node, &located.row_key, &joined)?;
+                let limit = self.hints.limits.bytes;
+                let row = self.hint_row(limit, &located, node, &joined)?;
                 Some((node, row))
             }
             None => None,
@@ -264,10 +265,14 @@ impl Replica {
     /// # Errors
     /// [`ReplicaError::HintsFull`] at the limit.
     pub fn keep_hint(&self, key: Key<'_>, node: NodeId) -> Result<(), ReplicaError> {
+        self.keep_hint_within(self.hints.limits.bytes, key, node)
+    }
+
+    fn keep_hint_within(&self, limit: u64, key: Key<'_>, node: NodeId) -> Result<(), ReplicaError> {
         let located = self.locate(key, Position::of(key.name, self.partitions));
         let _order = self.lock(located.at);
         let object = self.load(&located, true)?;
-        let row = self.hint_row(located.shard, node, &located.row_key, &object)?;
+        let row = self.hint_row(limit, &located, node, &object)?;
         let ticket = self.store.submit(located.shard, vec![row.op.clone()])?;
         self.last_tickets[located.shard].fetch_max(ticket, Ordering::AcqRel);
         self.hints.add(node, &row);
@@ -277,15 +282,16 @@ impl Replica {
     /// The row of a hint. It is written even where one stands, since that one may be on its way out.
     fn hint_row(
         &self,
-        shard: usize,
+        limit: u64,
+        Located { shard, row_key, .. }: &Located<'_>,
         node: NodeId,
-        row_key: &[u8],
         object: &Object,
     ) -> Result<HintRow, ReplicaError> {
+        let shard = *shard;
         let key = keys::hint_key(node.0, row_key);
         let is_new = self.store.load(shard, Table::Hint, &key)?.is_none();
         let bytes = (row_key.len() + row::encode(object).len()) as u64;
-        if is_new && self.hints.bytes.load(Ordering::Relaxed) + bytes > self.hints.limits.bytes {
+        if is_new && self.hints.bytes.load(Ordering::Relaxed) + bytes > limit {
             self.hints.refused.fetch_add(1, Ordering::Relaxed);
             return Err(ReplicaError::HintsFull);
         }
@@ -319,10 +325,13 @@ impl Replica {
             };
             from = [last.as_slice(), &[0]].concat();
             for (row_key, _) in rows {
-                if let Some((_, db, name)) = keys::parse(&row_key)
-                    && self.owners_of(name) == owners
-                {
-                    self.keep_hint(Key { db, name }, to)?;
+                let Some((at, db, name)) = keys::parse(&row_key) else {
+                    continue;
+                };
+                let located = self.locate(Key { db, name }, at);
+                if self.owners_of(name) == owners && !self.has_hint(&located, None)? {
+                    // What is here already need not be refused.
+                    self.keep_hint_within(u64::MAX, located.key, to)?;
                     hinted += 1;
                 }
             }

@@ -177,7 +177,7 @@ fn a_killed_node_costs_no_write_and_gets_what_it_missed() {
 
 #[test]
 fn a_paused_node_is_skipped_and_taken_back() {
-    let cluster = Cluster::start(3, &["--request-timeout-ms", "200"]);
+    let cluster = Cluster::start(3, &["--request-timeout-ms", "1000"]);
     let paused = cluster.members[2].server.as_ref().expect("it runs");
     let mut connection = cluster.members[0].connect();
     for n in 0..30 {

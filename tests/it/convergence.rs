@@ -228,3 +228,45 @@ fn a_member_that_is_killed_while_copies_are_mended_goes_on_where_it_was() {
     cluster.wait_until_whole();
     eventually("all copies are equal", || is_equal(&cluster, 0));
 }
+
+#[test]
+fn a_member_that_joins_a_filled_cluster_counts_when_it_has_what_it_owns() {
+    let mut cluster = Cluster::start(3, QUICK);
+    write(&mut cluster.members[0].connect(), "k", 3_000, &[]);
+    cluster.add(QUICK);
+    cluster.wait_until_whole();
+    // While it is filled nothing that was acknowledged is missing, whoever is asked.
+    let mut asked = 0;
+    while info(&cluster, 3, "filled") == 0 || asked < 3_000 {
+        let member = asked % 4;
+        let key = format!("k{}", asked * 7 % 3_000);
+        let reply = call(&cluster, member, &["GET", &key]);
+        assert_eq!(reply, "$7\r\na value\r\n", "{key} at {member}");
+        asked += 1;
+    }
+    assert!(keys_of(&cluster, 3) > 1_500, "{}", keys_of(&cluster, 3));
+    let copies = |cluster: &Cluster| (0..4).map(|m| keys_of(cluster, m)).sum::<u64>();
+    eventually("nobody keeps what he does not own", || {
+        copies(&cluster) == 9_000
+    });
+    eventually("all copies are equal", || is_equal(&cluster, 3));
+
+    // One is gone for good: the others make its copies again.
+    let name = cluster.members[1].name.clone();
+    let refused = call(&cluster, 0, &["CLUSTER", "FORGET", &name]);
+    assert!(refused.starts_with("-ERR node-2 answers"), "{refused}");
+    cluster.members[1].kill();
+    cluster.members.remove(1);
+    eventually("it is removed", || {
+        call(&cluster, 0, &["CLUSTER", "FORGET", &name]) == "+OK\r\n"
+    });
+    cluster.wait_until_whole();
+    eventually("every key has three copies again", || {
+        (0..3).all(|m| keys_of(&cluster, m) == 3_000 && info(&cluster, m, "filled") == 1)
+    });
+    eventually("all copies are equal", || is_equal(&cluster, 0));
+    for n in 0..3_000 {
+        let reply = call(&cluster, n % 3, &["GET", &format!("k{n}")]);
+        assert_eq!(reply, "$7\r\na value\r\n");
+    }
+}

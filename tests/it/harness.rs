@@ -38,7 +38,7 @@ pub struct Member {
 /// Members of one cluster, each on a loopback address of its own.
 pub struct Cluster {
     pub members: Vec<Member>,
-    _dir: TempDir,
+    dir: TempDir,
 }
 
 impl Cluster {
@@ -89,13 +89,45 @@ impl Cluster {
         });
         let mut cluster = Self {
             members: members.collect(),
-            _dir: dir,
+            dir,
         };
         for member in &mut cluster.members {
             member.start(clock);
         }
         cluster.wait_until_whole();
         cluster
+    }
+
+    /// One more member, which joins through the first.
+    pub fn add(&mut self, flags: &[&str]) {
+        let nth = self.members.len();
+        let host = IpAddr::from([127, 0, 0, nth as u8 + 1]);
+        let peer_address = SocketAddr::new(host, free_port_of(host));
+        let dir = self.dir.path().join(nth.to_string());
+        let own = [
+            ("--cluster-enabled", "yes".to_owned()),
+            ("--cluster-secret", "a test".to_owned()),
+            ("--seeds", self.members[0].peer_address.to_string()),
+            ("--node-name", format!("node-{}", nth + 1)),
+            ("--peer-bind", host.to_string()),
+            ("--peer-port", peer_address.port().to_string()),
+            ("--dir", dir.display().to_string()),
+        ];
+        let own = own
+            .into_iter()
+            .flat_map(|(name, value)| [name.to_owned(), value]);
+        let mut member = Member {
+            name: format!("node-{}", nth + 1),
+            dir,
+            server: None,
+            address: SocketAddr::new(host, free_port_of(host)),
+            peer_address,
+            flags: own
+                .chain(flags.iter().map(|flag| (*flag).to_owned()))
+                .collect(),
+        };
+        member.start(None);
+        self.members.push(member);
     }
 
     /// A node that does not know the cluster's secret and wants to join.

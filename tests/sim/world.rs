@@ -192,7 +192,7 @@ impl World {
                 node: member.id,
                 cluster: 7,
                 members: members.clone(),
-                is_empty: false,
+                lacking: Vec::new(),
             },
             runs: 0,
             running: None,
@@ -483,7 +483,8 @@ impl World {
                 self.kill(VICTIM);
                 let mut places = self.places.lock().expect("no panic");
                 places[VICTIM].disk.replace(None);
-                places[VICTIM].notes.is_empty = true;
+                let everything = (0..16).map(|partition| (3, partition));
+                places[VICTIM].notes.lacking = everything.collect();
             }
             8 => {
                 let mut places = self.places.lock().expect("no panic");

@@ -3,7 +3,9 @@
 //! The member table is a join and is the same everywhere in the end; who answers is this node's own
 //! opinion. Not here: gossip's rounds (`background`), and what is done with the view (`coordinator`).
 
-use std::collections::BTreeMap;
+mod lacking;
+
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -21,10 +23,14 @@ use crate::logic::quorum::{Rule, Rules, Targets};
 use crate::peer::message::{Request, Response};
 use crate::peer::{CallError, Identity, Peers};
 
-/// A node that has lost its disk is asked last for so long after it has said so.
+/// A node that lacks something is asked last for so long after it has said so.
 const EMPTY_FOR_MS: u64 = 1_000;
 
-/// The layout of what is written down; the first had no `is_empty`.
+pub use lacking::Part;
+
+use lacking::Lacking;
+
+/// The layout of what is written down; the first did not say what is lacking.
 const VERSION: u8 = 2;
 const FIRST_VERSION: u8 = 1;
 
@@ -59,8 +65,8 @@ pub struct Notes {
     pub cluster: u64,
     /// Everybody that was ever known.
     pub members: Vec<Member>,
-    /// Whether its disk was lost and is not filled again.
-    pub is_empty: bool,
+    /// What it owns and may not have.
+    pub lacking: Vec<Part>,
 }
 
 /// The view.
@@ -73,10 +79,10 @@ pub struct Cluster {
     started: Instant,
     changed: Notify,
     joining: AsyncMutex<()>,
-    /// Whether this node's disk was lost: until its copies were compared with the other owners', what
-    /// is not here says nothing.
-    is_empty: AtomicBool,
-    /// Others who have said that of themselves, and until when that is believed.
+    lacking: Lacking,
+    /// Whether the cluster is known to hold anything.
+    has_data: AtomicBool,
+    /// Others who lack something, and until when that is believed.
     empty: Mutex<BTreeMap<NodeId, u64>>,
     some_empty: AtomicBool,
 }
@@ -90,7 +96,7 @@ struct Joining<'a> {
 
 impl Joining<'_> {
     /// The cluster has taken this node in.
-    fn succeed(mut self, cluster: u64, members: Vec<Member>) {
+    fn succeed(mut self, cluster: u64, members: Vec<Member>, has_data: bool) {
         self.before = 0;
         self.cluster.identity.write().cluster = cluster;
         let mine = self.cluster.with_membership(|m| m.me().clone());
@@ -110,12 +116,16 @@ impl Joining<'_> {
                 ..mine
             };
             tracing::warn!(id = %me.id, "this node was a member before and has lost its disk");
-            self.cluster.be_empty(true);
             self.cluster.identity.write().node = me.id;
             self.cluster
                 .change(|membership| *membership = Membership::new(me, Vec::new()));
         }
+        let was_member = earlier.is_some();
         self.cluster.change(|membership| membership.learn(members));
+        if was_member || has_data {
+            self.cluster.note_data();
+            self.cluster.lack_everything();
+        }
     }
 }
 
@@ -221,7 +231,9 @@ impl Cluster {
             started: Instant::now(),
             changed: Notify::new(),
             joining: AsyncMutex::default(),
-            is_empty: AtomicBool::new(notes.is_empty),
+            lacking: Lacking::new(notes.lacking),
+            // Whoever was a member before may have written something.
+            has_data: AtomicBool::new(notes.cluster != 0),
             empty: Mutex::default(),
             some_empty: AtomicBool::new(false),
         };
@@ -311,7 +323,9 @@ impl Cluster {
             let mut state = self.state.write();
             let result = change(&mut state.membership);
             if state.membership.placed() != state.placement.placed {
+                let before = self.owned_in(&state.placement);
                 state.placement = Placement::of(&state.membership, &self.options);
+                self.own(&before, &self.owned_in(&state.placement));
             }
             result
         };
@@ -350,9 +364,16 @@ impl Cluster {
         let me = self.with_membership(|membership| membership.me().clone());
         let join = Request::Join(me);
         match self.peers.call_address(address, &join, within).await {
-            Ok((_, Response::Welcome { cluster, members })) => {
+            Ok((
+                _,
+                Response::Welcome {
+                    cluster,
+                    members,
+                    has_data,
+                },
+            )) => {
                 tracing::info!(%address, members = members.len(), "joined the cluster");
-                joining.succeed(cluster, members);
+                joining.succeed(cluster, members, has_data);
                 Ok(())
             }
             Ok((_, Response::Refused(reason))) => Err(reason),
@@ -385,13 +406,89 @@ impl Cluster {
         })
     }
 
-    /// Whether this node has lost its disk and has not been filled again: it answers for what it has,
-    /// and not for what it lacks.
-    pub fn is_empty(&self) -> bool {
-        self.is_empty.load(Ordering::Acquire)
+    /// Whether this node's copy of a key does not count, though it owns the key.
+    pub fn lacks(&self, route: Route) -> bool {
+        self.lacking.has((route.rule.n, route.partition))
     }
 
-    /// Another node has lost its disk: for a while it is asked last.
+    /// How many parts of what it owns this node may not have.
+    pub fn lacking(&self) -> usize {
+        self.lacking.all().len()
+    }
+
+    /// This node may have nothing of what it owns.
+    pub fn lack_everything(&self) {
+        let owned = self.owned_in(&self.placement());
+        if self.lacking.change(|parts| parts.extend(owned)) {
+            self.changed.notify_one();
+        }
+    }
+
+    /// This node has what the other owners have, of keys with so many owners.
+    pub fn has(&self, owners: u8, partitions: &[u16]) {
+        let some = self.lacking.some();
+        let had = partitions.iter().map(|partition| (owners, *partition));
+        let changed = some
+            && self.lacking.change(|parts| {
+                for part in had {
+                    parts.remove(&part);
+                }
+            });
+        if changed {
+            self.changed.notify_one();
+            if !self.lacking.some() {
+                tracing::info!("filled: every copy has been compared with the other owners'");
+            }
+        }
+    }
+
+    /// The cluster holds something: whoever comes to own a part of it lacks that at first.
+    pub fn note_data(&self) {
+        if !self.has_data() {
+            self.has_data.store(true, Ordering::Release);
+        }
+    }
+
+    /// Whether the cluster is known to hold anything.
+    pub fn has_data(&self) -> bool {
+        self.has_data.load(Ordering::Acquire)
+    }
+
+    fn owned_in(&self, placement: &Placement) -> BTreeSet<Part> {
+        let me = self.me();
+        let mut owned = BTreeSet::new();
+        for partition in 0..self.options.partitions.count() {
+            let list = placement.preference_list(partition);
+            if let Some(rank) = list.iter().position(|id| *id == me) {
+                let sizes = self.options.rules.sizes().into_iter();
+                owned.extend(
+                    sizes
+                        .filter(|n| rank < usize::from(*n))
+                        .map(|n| (n, partition)),
+                );
+            }
+        }
+        owned
+    }
+
+    /// Follows what this node owns.
+    fn own(&self, before: &BTreeSet<Part>, now: &BTreeSet<Part>) {
+        let gained = now.difference(before).count();
+        self.lacking.change(|parts| {
+            parts.retain(|part| now.contains(part));
+            if self.has_data() {
+                parts.extend(now.difference(before));
+            }
+        });
+        if gained > 0 && self.has_data() {
+            tracing::info!(
+                partitions = gained,
+                "more to own: filled from the other owners"
+            );
+        }
+    }
+
+    /// Another node lacks something: for a while it is asked last.
     pub fn note_empty(&self, id: NodeId) {
         let until_ms = self.now_ms() + EMPTY_FOR_MS;
         self.empty.lock().insert(id, until_ms);
@@ -404,17 +501,6 @@ impl Cluster {
         empty.retain(|_, until_ms| now_ms < *until_ms);
         self.some_empty.store(!empty.is_empty(), Ordering::Release);
         empty.contains_key(&id)
-    }
-
-    /// Notes whether this node's disk was lost and not filled again.
-    pub fn be_empty(&self, is_empty: bool) {
-        let was_empty = self.is_empty.swap(is_empty, Ordering::AcqRel);
-        if was_empty != is_empty {
-            self.changed.notify_one();
-        }
-        if was_empty && !is_empty {
-            tracing::info!("filled again: every copy has been compared with the other owners'");
-        }
     }
 
     /// Waits until there is something new to write down.
@@ -430,7 +516,7 @@ impl Cluster {
             node,
             cluster,
             members,
-            is_empty: self.is_empty(),
+            lacking: self.lacking.all(),
         }
     }
 
@@ -581,7 +667,11 @@ impl Notes {
         for member in &self.members {
             put_bytes(&mut out, &encode_member(member));
         }
-        out.push(u8::from(self.is_empty));
+        put_varint(&mut out, self.lacking.len() as u64);
+        for (owners, partition) in &self.lacking {
+            out.push(*owners);
+            put_varint(&mut out, u64::from(*partition));
+        }
         out
     }
 
@@ -595,11 +685,23 @@ impl Notes {
         let (node, cluster) = (NodeId(r.u64_le()?), r.u64_le()?);
         let count = r.count(1)?;
         let members: Result<_, _> = (0..count).map(|_| decode_member(r.bytes()?)).collect();
+        let members = members?;
+        let count = if version == FIRST_VERSION {
+            0
+        } else {
+            r.count(2)?
+        };
+        let part = |_| {
+            let (owners, partition) = (r.u8()?, r.varint()?);
+            let partition = u16::try_from(partition).map_err(|_| DecodeError::Malformed)?;
+            Ok((owners, partition))
+        };
+        let lacking: Result<_, DecodeError> = (0..count).map(part).collect();
         Ok(Self {
             node,
             cluster,
-            members: members?,
-            is_empty: version != FIRST_VERSION && r.u8()? != 0,
+            members,
+            lacking: lacking?,
         })
     }
 }
