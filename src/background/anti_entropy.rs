@@ -16,9 +16,9 @@ use futures_util::future::join_all;
 use tokio::time::Instant;
 
 use crate::clock;
-use crate::convergence::{Convergence, ExchangeError, Exchanged, from_bitmap, off_worker};
+use crate::convergence::{Convergence, ExchangeError, Exchanged, off_worker};
 use crate::logic::causal::{ActorId, Context};
-use crate::logic::placement::NodeId;
+use crate::logic::placement::{NodeId, PartitionSet};
 use crate::peer::encode;
 use crate::peer::message::{Request, Response};
 use crate::replica::{ReplicaError, Tombstones};
@@ -248,7 +248,7 @@ impl Worker {
             poll.live.insert(actor, seq);
             for (owners, bits) in partitions {
                 let held = poll.held.entry(owners).or_default();
-                held.extend(from_bitmap(&bits, partitions_count));
+                held.extend(PartitionSet::from_bytes(&bits).below(partitions_count));
             }
         }
         if ahead_ms.len() * 2 > count {

@@ -607,6 +607,23 @@ impl Cluster {
         first.unwrap_or_else(|| self.me())
     }
 
+    /// Who is asked for all keys of a partition: the first owner that answers and does not lack any.
+    pub fn keeper(&self, partition: u16) -> NodeId {
+        let owners = self.owners(partition);
+        let keeps = |id: &NodeId| {
+            let lacks = *id == self.me() && self.lacks_of(partition);
+            self.answers(*id) && !lacks && !self.seems_empty(*id)
+        };
+        let first = owners.into_iter().find(keeps);
+        first.unwrap_or_else(|| self.coordinator(partition))
+    }
+
+    /// Whether this node lacks something of a partition's keys that have no rule of their own.
+    pub fn lacks_of(&self, partition: u16) -> bool {
+        let owners = self.options.rules.default().n;
+        self.lacking.has((owners, partition))
+    }
+
     /// Whom this node asks, when it coordinates.
     pub fn targets(&self, route: Route) -> Targets {
         let placement = self.placement();

@@ -26,6 +26,9 @@ pub enum Error {
     /// Not a float.
     #[error("ERR value is not a valid float")]
     NotFloat,
+    /// No owner of some keys has all of them.
+    #[error("NOQUORUM the owners of some keys are being filled")]
+    Filling,
     /// Several values where none may be chosen.
     #[error("CONFLICT key has {0} siblings; SIBLINGS shows them, RESOLVE settles")]
     Conflict(usize),

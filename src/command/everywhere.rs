@@ -18,12 +18,15 @@ use crate::coordinator::Coordinator;
 use crate::logic::causal::Context;
 use crate::logic::codec::Reader;
 use crate::logic::glob;
-use crate::logic::placement::NodeId;
+use crate::logic::placement::{NodeId, PartitionSet};
 use crate::logic::row;
 use crate::net::resp::Reply;
 use crate::peer::encode;
 use crate::peer::message::{Request, Response};
 use crate::replica::Found;
+
+/// Who turns out to lack keys is left out the next time.
+const ATTEMPTS: usize = 3;
 
 /// Keys asked for at a time, where all are wanted.
 const PAGE: usize = 4_096;
@@ -46,7 +49,14 @@ pub(super) fn begin(node: Arc<Node>, who: Who, spec: &'static Spec, words: Owned
     Box::pin(async move {
         let mut reply = Reply::default();
         reply.set_protocol(who.protocol);
-        match run(&node, &who, spec, &words, &mut reply).await {
+        let mut done = Err(Error::Filling);
+        for _ in 0..ATTEMPTS {
+            done = run(&node, &who, spec, &words, &mut reply).await;
+            if !matches!(done, Err(Error::Filling)) {
+                break;
+            }
+        }
+        match done {
             Ok(()) => std::mem::take(reply.buffer()),
             Err(error) => {
                 node.stats.count_error(&error);
@@ -122,15 +132,11 @@ impl All<'_> {
     }
 
     /// Whom to ask for which partitions.
-    fn parts(&self) -> BTreeMap<NodeId, Vec<u8>> {
-        let count = self.node.replica.partitions().count();
-        let mut parts: BTreeMap<NodeId, Vec<u8>> = BTreeMap::new();
-        for partition in 0..count {
-            let node = self.coordinator.cluster().coordinator(partition);
-            let bits = parts
-                .entry(node)
-                .or_insert_with(|| vec![0; usize::from(count).div_ceil(8)]);
-            bits[usize::from(partition / 8)] |= 1 << (partition % 8);
+    fn parts(&self) -> BTreeMap<NodeId, PartitionSet> {
+        let mut parts: BTreeMap<NodeId, PartitionSet> = BTreeMap::new();
+        for partition in 0..self.node.replica.partitions().count() {
+            let node = self.coordinator.cluster().keeper(partition);
+            parts.entry(node).or_default().insert(partition);
         }
         parts
     }
@@ -138,13 +144,21 @@ impl All<'_> {
     async fn ask(&self, node: NodeId, request: &Request) -> Result<Response, Error> {
         let cluster = self.coordinator.cluster();
         if node == cluster.me() {
-            return Ok(super::peer::answer(Arc::clone(self.node), request.clone()).await);
+            let answer = super::peer::answer(Arc::clone(self.node), request.clone()).await;
+            return match answer {
+                Response::Empty(_) => Err(Error::Filling),
+                answer => Ok(answer),
+            };
         }
         let body = encode(request);
         let answer = cluster
             .peers()
             .call(node, body, self.coordinator.within() * 4)
             .await;
+        if let Ok(Response::Empty(_)) = answer {
+            cluster.note_empty(node);
+            return Err(Error::Filling);
+        }
         answer.map_err(|error| {
             cluster.failed(node, error);
             Error::Member(cluster.name_of(node))
@@ -185,20 +199,13 @@ impl All<'_> {
         let request = Request::Counts { db: self.db };
         let asked = parts.keys().map(|node| self.ask(*node, &request));
         let mut total = 0;
-        for (answer, bits) in join_all(asked).await.into_iter().zip(parts.values()) {
+        for (answer, part) in join_all(asked).await.into_iter().zip(parts.values()) {
             let Response::Counts(counts) = answer? else {
                 return Err(Error::text("ERR a member sent something else than counts"));
             };
-            let wanted = |partition: &(usize, &u64)| {
-                bits.get(partition.0 / 8)
-                    .is_some_and(|byte| byte >> (partition.0 % 8) & 1 == 1)
-            };
-            total += counts
-                .iter()
-                .enumerate()
-                .filter(wanted)
-                .map(|(_, count)| count)
-                .sum::<u64>();
+            let counts = counts.iter().zip(0..);
+            let wanted = counts.filter(|(_, partition)| part.contains(*partition));
+            total += wanted.map(|(count, _)| count).sum::<u64>();
         }
         Ok(total)
     }
@@ -206,15 +213,16 @@ impl All<'_> {
     /// One page over all members: up to the place that all of them have come to.
     async fn page(&self, cursor: u64, count: usize, conflicts: bool) -> Result<Found, Error> {
         let parts = self.parts();
-        let request = |bits: &Vec<u8>| Request::Scan {
+        let request = |part: PartitionSet| Request::Scan {
             db: self.db,
             cursor,
             count: count as u64,
-            partitions: Bytes::copy_from_slice(bits),
+            partitions: part.into_bytes().into(),
             conflicts,
         };
+        let parts = parts.into_iter();
         let requests: Vec<(NodeId, Request)> =
-            parts.iter().map(|(n, bits)| (*n, request(bits))).collect();
+            parts.map(|(node, part)| (node, request(part))).collect();
         let asked = requests
             .iter()
             .map(|(node, request)| self.ask(*node, request));

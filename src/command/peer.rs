@@ -11,7 +11,7 @@ use crate::convergence::off_worker;
 use crate::coordinator::Coordinator;
 use crate::logic::causal::Dot;
 use crate::logic::membership::Member;
-use crate::logic::placement::NodeId;
+use crate::logic::placement::{NodeId, PartitionSet};
 use crate::logic::row;
 use crate::peer::message::{Request, Response, WireKey, Wrote};
 use crate::peer::{Answer, Handler, Identity};
@@ -196,6 +196,10 @@ pub(super) async fn answer(node: Arc<Node>, request: Request) -> Response {
             Response::Counts(vec![node.governor.own_share()])
         }
         Request::Counts { db } => {
+            let lacks = |c: &Arc<Coordinator>| c.cluster().lacking() > 0;
+            if node.coordinator.as_ref().is_some_and(lacks) {
+                return Response::Empty(Bytes::new());
+            }
             let live = move || node.replica.live_by_partition(db.min(DATABASES - 1));
             Response::Counts(off_worker(live).await)
         }
@@ -206,13 +210,14 @@ pub(super) async fn answer(node: Arc<Node>, request: Request) -> Response {
             partitions,
             conflicts,
         } => {
-            let wanted = move |partition: u16| {
-                let byte = partitions
-                    .get(usize::from(partition / 8))
-                    .copied()
-                    .unwrap_or(0);
-                byte >> (partition % 8) & 1 == 1
-            };
+            let partitions = PartitionSet::from_bytes(&partitions);
+            if let Some(coordinator) = &node.coordinator {
+                let mut asked = partitions.below(node.replica.partitions().count());
+                if asked.any(|partition| coordinator.cluster().lacks_of(partition)) {
+                    return Response::Empty(Bytes::new());
+                }
+            }
+            let wanted = move |partition| partitions.contains(partition);
             let count = usize::try_from(count).unwrap_or(MAX_SCAN).min(MAX_SCAN);
             let scan = || {
                 node.replica.settle();

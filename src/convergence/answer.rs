@@ -5,11 +5,11 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::exchange::BATCH_BYTES;
-use super::{Convergence, bitmap, from_bitmap, off_worker};
+use super::{Convergence, off_worker};
 use crate::clock;
 use crate::logic::causal::{Dot, Object};
 use crate::logic::merkle::Leaves;
-use crate::logic::placement::NodeId;
+use crate::logic::placement::{NodeId, PartitionSet};
 use crate::logic::row;
 use crate::peer::message::{Request, Response, WireKey, WireListed};
 use crate::replica::{DATABASES, Join, Key, Listed, ReplicaError};
@@ -41,9 +41,9 @@ impl Convergence {
                     return Response::Refused("an exchange is under way".into());
                 }
                 let as_of_ms = as_of_ms.max(self.as_of_ms());
-                let partitions = from_bitmap(&partitions, count).into_iter();
-                let roots =
-                    partitions.map(|partition| self.replica.root(owners, partition, as_of_ms));
+                let partitions = PartitionSet::from_bytes(&partitions);
+                let root = |partition| self.replica.root(owners, partition, as_of_ms);
+                let roots = partitions.below(count).map(root);
                 Response::Roots {
                     as_of_ms,
                     roots: roots.collect(),
@@ -112,8 +112,8 @@ impl Convergence {
             let strays = |partition: &u16| {
                 owned.binary_search(partition).is_err() && self.replica.rows(owners, *partition) > 0
             };
-            let held: Vec<u16> = (0..count).filter(strays).collect();
-            (owners, bitmap(&held, count).into())
+            let held: PartitionSet = (0..count).filter(strays).collect();
+            (owners, held.into_bytes().into())
         };
         let partitions = self
             .replica

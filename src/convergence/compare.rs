@@ -9,10 +9,10 @@ use std::sync::atomic::Ordering;
 use bytes::Bytes;
 use smallvec::SmallVec;
 
-use super::{Convergence, ExchangeError, WITHIN, bitmap, off_worker};
+use super::{Convergence, ExchangeError, WITHIN, off_worker};
 use crate::logic::causal::Dot;
 use crate::logic::merkle::{Leaves, Node, Sums, Walk};
-use crate::logic::placement::NodeId;
+use crate::logic::placement::{NodeId, PartitionSet};
 use crate::peer::encode;
 use crate::peer::message::{Request, Response, WireKey, WireListed};
 use crate::replica::{Listed, Page};
@@ -140,11 +140,12 @@ impl Convergence {
             let roots = roots.map(|partition| self.replica.root(owners, *partition, as_of_ms));
             return Ok((as_of_ms, roots.collect()));
         };
+        let asked: PartitionSet = partitions.iter().copied().collect();
         let request = Request::Roots {
             as_of_ms,
             owners,
             rules: self.cluster.rules_fingerprint(),
-            partitions: bitmap(partitions, self.replica.partitions().count()).into(),
+            partitions: asked.into_bytes().into(),
             mends,
         };
         match self.call(node, &request).await? {

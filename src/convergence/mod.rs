@@ -10,7 +10,7 @@ mod compare;
 mod exchange;
 mod verify;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
@@ -183,24 +183,6 @@ impl Convergence {
         let reclaimed_ms = self.replica.reclaims_before_ms().unwrap_or(0);
         (reclaimed_ms / ENDING_MS + 2) * ENDING_MS
     }
-}
-
-/// Bit `p` of byte `p / 8` for each partition.
-pub(crate) fn bitmap(partitions: &[u16], count: u16) -> Vec<u8> {
-    let mut bits = vec![0; usize::from(count).div_ceil(8)];
-    for partition in partitions {
-        bits[usize::from(partition / 8)] |= 1 << (partition % 8);
-    }
-    bits
-}
-
-/// The partitions of a bitmap.
-pub(crate) fn from_bitmap(bits: &[u8], count: u16) -> BTreeSet<u16> {
-    let is_set = |partition: &u16| {
-        let byte = bits.get(usize::from(partition / 8)).copied();
-        byte.unwrap_or(0) >> (partition % 8) & 1 == 1
-    };
-    (0..count).filter(is_set).collect()
 }
 
 /// Does something that blocks where it holds up nobody; a simulated node has but one thread.

@@ -242,6 +242,11 @@ fn a_member_that_joins_a_filled_cluster_counts_when_it_has_what_it_owns() {
         let key = format!("k{}", asked * 7 % 3_000);
         let reply = call(&cluster, member, &["GET", &key]);
         assert_eq!(reply, "$7\r\na value\r\n", "{key} at {member}");
+        if asked % 50 == 0 {
+            assert_eq!(call(&cluster, member, &["DBSIZE"]), ":3000\r\n");
+            let found = call(&cluster, member, &["KEYS", "k*"]);
+            assert!(found.starts_with("*3000\r\n"), "{}", &found[..20]);
+        }
         asked += 1;
     }
     assert!(keys_of(&cluster, 3) > 1_500, "{}", keys_of(&cluster, 3));

@@ -1,8 +1,10 @@
 //! Where a key lives: slot, partition, and the hash that orders keys inside a slot.
 
+mod set;
 mod shares;
 mod slot;
 mod table;
 
+pub use set::PartitionSet;
 pub use slot::{Partitions, SLOTS, Slot, key_hash, slot_of};
 pub use table::{NodeId, Placed, Table};
