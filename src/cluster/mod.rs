@@ -4,6 +4,7 @@
 //! opinion. Not here: gossip's rounds (`background`), and what is done with the view (`coordinator`).
 
 mod lacking;
+mod notes;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -14,25 +15,20 @@ use parking_lot::{Mutex, RwLock};
 use tokio::sync::{Mutex as AsyncMutex, MutexGuard, Notify};
 use tokio::time::Instant;
 
-use crate::logic::codec::{DecodeError, Reader, put_bytes, put_varint};
-use crate::logic::membership::{
-    Detector, Digest, Member, Membership, decode_member, encode_member,
-};
+use crate::logic::codec::{put_bytes, put_varint};
+use crate::logic::membership::{Detector, Digest, Member, Membership};
 use crate::logic::placement::{NodeId, Partitions, Placed, Table, key_hash, slot_of};
 use crate::logic::quorum::{Rule, Rules, Targets};
 use crate::peer::message::{Request, Response};
 use crate::peer::{CallError, Identity, Peers};
 
-/// A node that lacks something is asked last for so long after it has said so.
-const EMPTY_FOR_MS: u64 = 1_000;
-
 pub use lacking::Part;
+pub use notes::Notes;
 
 use lacking::Lacking;
 
-/// The layout of what is written down; the first did not say what is lacking.
-const VERSION: u8 = 2;
-const FIRST_VERSION: u8 = 1;
+/// A node that lacks something is asked last for so long after it has said so.
+const EMPTY_FOR_MS: u64 = 1_000;
 
 /// What is agreed when a cluster is made, and how patient this node is.
 #[derive(Clone, Debug)]
@@ -54,19 +50,6 @@ pub struct Route {
     pub partition: u16,
     /// Its rule.
     pub rule: Rule,
-}
-
-/// What a node has written down about its cluster.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Notes {
-    /// This node.
-    pub node: NodeId,
-    /// Its cluster; 0 for none.
-    pub cluster: u64,
-    /// Everybody that was ever known.
-    pub members: Vec<Member>,
-    /// What it owns and may not have.
-    pub lacking: Vec<Part>,
 }
 
 /// The view.
@@ -671,54 +654,5 @@ impl Cluster {
 
     fn now_ms(&self) -> u64 {
         self.started.elapsed().as_millis() as u64
-    }
-}
-
-impl Notes {
-    /// As bytes, for the disk.
-    pub fn encode(&self) -> Vec<u8> {
-        let mut out = vec![VERSION];
-        out.extend_from_slice(&self.node.0.to_le_bytes());
-        out.extend_from_slice(&self.cluster.to_le_bytes());
-        put_varint(&mut out, self.members.len() as u64);
-        for member in &self.members {
-            put_bytes(&mut out, &encode_member(member));
-        }
-        put_varint(&mut out, self.lacking.len() as u64);
-        for (owners, partition) in &self.lacking {
-            out.push(*owners);
-            put_varint(&mut out, u64::from(*partition));
-        }
-        out
-    }
-
-    /// Reads what [`Self::encode`] wrote.
-    pub fn decode(raw: &[u8]) -> Result<Self, DecodeError> {
-        let mut r = Reader(raw);
-        let version = r.u8()?;
-        if !matches!(version, VERSION | FIRST_VERSION) {
-            return Err(DecodeError::Version(version));
-        }
-        let (node, cluster) = (NodeId(r.u64_le()?), r.u64_le()?);
-        let count = r.count(1)?;
-        let members: Result<_, _> = (0..count).map(|_| decode_member(r.bytes()?)).collect();
-        let members = members?;
-        let count = if version == FIRST_VERSION {
-            0
-        } else {
-            r.count(2)?
-        };
-        let part = |_| {
-            let (owners, partition) = (r.u8()?, r.varint()?);
-            let partition = u16::try_from(partition).map_err(|_| DecodeError::Malformed)?;
-            Ok((owners, partition))
-        };
-        let lacking: Result<_, DecodeError> = (0..count).map(part).collect();
-        Ok(Self {
-            node,
-            cluster,
-            members,
-            lacking: lacking?,
-        })
     }
 }

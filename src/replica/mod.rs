@@ -8,6 +8,7 @@ mod absence;
 mod cache;
 mod compare;
 mod count;
+mod hints;
 mod keyspace;
 mod reclaim;
 mod seen;
@@ -40,9 +41,10 @@ use crate::storage::{Op, Refused, Store, StoreError, Table, Ticket};
 
 pub use absence::Absence;
 pub use compare::{Listed, Page};
+pub use hints::{Hint, HintLimits, HintPass};
 pub use keyspace::Found;
 pub use seen::Tombstones;
-pub use shared::{Hint, HintLimits, HintPass, Join, digest};
+pub use shared::{Join, digest};
 pub use space::DATABASES;
 pub use start::{Options, Recovery, random_u64};
 pub use tree::ENDING_MS;
@@ -162,7 +164,7 @@ pub struct Replica {
     others_ahead_ms: AtomicI64,
     /// How long tombstones are kept at least, in milliseconds.
     tombstone_grace_ms: u64,
-    hints: shared::Hints,
+    hints: hints::Hints,
     max_clock_drift_ms: u64,
     shape: Shape,
     rules: Arc<Rules>,

@@ -1,0 +1,409 @@
+//! Hints: what is kept for a node that was not there, until it has it (the paper's §4.6).
+//!
+//! A hint is a row of its own beside the object, written in the same atomic part of a batch. Not here:
+//! handing them over (`background`). Invariant: counts are never none while there may be a hint.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use dashmap::DashMap;
+
+use super::{Key, Located, Replica, ReplicaError};
+use crate::clock;
+use crate::logic::causal::Object;
+use crate::logic::placement::NodeId;
+use crate::logic::row;
+use crate::storage::keys::{self, Position};
+use crate::storage::{Op, Table};
+
+/// What may be kept for other nodes.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct HintLimits {
+    /// Bytes of keys and objects, all nodes together.
+    pub bytes: u64,
+    /// How long a hint is kept, in milliseconds.
+    pub age_ms: u64,
+}
+
+/// A note that a key belongs to another node, which was not there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Hint {
+    /// The key's row.
+    pub row_key: Vec<u8>,
+    /// The database.
+    pub db: u8,
+    /// The key.
+    pub name: Vec<u8>,
+    shard: usize,
+    bytes: u64,
+    /// How many hints for anybody had ever been added before the store was read.
+    added: u64,
+}
+
+/// How many hints there are for whom.
+#[derive(Debug)]
+pub(super) struct Hints {
+    limits: HintLimits,
+    bytes: AtomicU64,
+    refused: AtomicU64,
+    added: AtomicU64,
+    by_node: DashMap<NodeId, Kept>,
+}
+
+/// What is kept for one node.
+#[derive(Debug, Default)]
+struct Kept {
+    count: AtomicU64,
+    /// How many were ever added: tells whether one came while all were handed over.
+    added: AtomicU64,
+}
+
+/// A hint that is about to be written.
+pub(super) struct HintRow {
+    pub(super) op: Op,
+    bytes: u64,
+    /// Whether none stood there.
+    is_new: bool,
+}
+
+/// How far a pass over the hints for a node has come. Before that lie the remains of what was handed
+/// over, which the engine steps over slowly.
+#[derive(Clone, Debug, Default)]
+pub struct HintPass {
+    shard: usize,
+    next: Vec<u8>,
+    /// What had been added when the pass began.
+    added: u64,
+    /// What had been added for anybody when the store was settled last.
+    in_all: u64,
+}
+
+impl Hints {
+    pub(super) fn new(limits: HintLimits) -> Self {
+        Self {
+            limits,
+            bytes: AtomicU64::new(0),
+            refused: AtomicU64::new(0),
+            added: AtomicU64::new(0),
+            by_node: DashMap::new(),
+        }
+    }
+
+    fn added_in_all(&self) -> u64 {
+        self.added.load(Ordering::Acquire)
+    }
+
+    /// Bytes that may be kept.
+    pub(super) fn limit(&self) -> u64 {
+        self.limits.bytes
+    }
+
+    pub(super) fn add(&self, node: NodeId, row: &HintRow) {
+        self.added.fetch_add(1, Ordering::AcqRel);
+        let kept = self.by_node.entry(node).or_default();
+        kept.added.fetch_add(1, Ordering::AcqRel);
+        if row.is_new || kept.count.load(Ordering::Relaxed) == 0 {
+            self.bytes.fetch_add(row.bytes, Ordering::Relaxed);
+            kept.count.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    fn found(&self, node: NodeId, bytes: u64) {
+        self.bytes.fetch_add(bytes, Ordering::Relaxed);
+        let kept = self.by_node.entry(node).or_default();
+        kept.count.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn remove(&self, node: NodeId, bytes: u64) {
+        let less = |by: u64| move |now: u64| Some(now.saturating_sub(by));
+        let _ = self
+            .bytes
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, less(bytes));
+        if let Some(kept) = self.by_node.get(&node) {
+            let _ = kept
+                .count
+                .fetch_update(Ordering::Relaxed, Ordering::Relaxed, less(1));
+        }
+    }
+
+    /// A hint stays: the pass that met it must not end in a clean slate.
+    fn keep(&self, node: NodeId) {
+        if let Some(kept) = self.by_node.get(&node) {
+            kept.added.fetch_add(1, Ordering::AcqRel);
+        }
+    }
+
+    fn added(&self, node: NodeId) -> u64 {
+        let kept = self.by_node.get(&node);
+        kept.map_or(0, |kept| kept.added.load(Ordering::Acquire))
+    }
+
+    /// A whole pass found no more, and none has come since: a key that was written twice before its
+    /// first hint was stored had been counted twice.
+    fn clear(&self, node: NodeId, added: u64) {
+        let unchanged = |_: &NodeId, kept: &Kept| kept.added.load(Ordering::Acquire) == added;
+        if self.by_node.remove_if(&node, unchanged).is_some() && self.by_node.is_empty() {
+            self.bytes.store(0, Ordering::Relaxed);
+        }
+    }
+}
+
+impl Replica {
+    /// Notes that a key, whose object is here, belongs to a node that is not there.
+    ///
+    /// # Errors
+    /// [`ReplicaError::HintsFull`] at the limit.
+    pub fn keep_hint(&self, key: Key<'_>, node: NodeId) -> Result<(), ReplicaError> {
+        self.keep_hint_within(self.hints.limit(), key, node)
+    }
+
+    fn keep_hint_within(&self, limit: u64, key: Key<'_>, node: NodeId) -> Result<(), ReplicaError> {
+        let located = self.locate(key, Position::of(key.name, self.partitions));
+        let _order = self.lock(located.at);
+        let object = self.load(&located, true)?;
+        let row = self.hint_row(limit, &located, node, &object)?;
+        let ticket = self.store.submit(located.shard, vec![row.op.clone()])?;
+        self.last_tickets[located.shard].fetch_max(ticket, Ordering::AcqRel);
+        self.hints.add(node, &row);
+        Ok(())
+    }
+
+    /// The row of a hint. It is written even where one stands, since that one may be on its way out.
+    pub(super) fn hint_row(
+        &self,
+        limit: u64,
+        Located { shard, row_key, .. }: &Located<'_>,
+        node: NodeId,
+        object: &Object,
+    ) -> Result<HintRow, ReplicaError> {
+        let shard = *shard;
+        let key = keys::hint_key(node.0, row_key);
+        let is_new = self.store.load(shard, Table::Hint, &key)?.is_none();
+        let bytes = (row_key.len() + row::encode(object).len()) as u64;
+        if is_new && self.hints.bytes.load(Ordering::Relaxed) + bytes > limit {
+            self.hints.refused.fetch_add(1, Ordering::Relaxed);
+            return Err(ReplicaError::HintsFull);
+        }
+        let mut value = clock::now_ms().to_le_bytes().to_vec();
+        value.extend_from_slice(&bytes.to_le_bytes());
+        let op = Op {
+            table: Table::Hint,
+            key,
+            value: Some(value),
+        };
+        Ok(HintRow { op, bytes, is_new })
+    }
+
+    /// Notes again that copies of a partition belong to another node, of keys with so many owners: this
+    /// one does not own them, and no hint tells whose they are. Returns how many. Blocks.
+    pub fn hint_strays(
+        &self,
+        owners: u8,
+        partition: u16,
+        to: NodeId,
+        limit: u64,
+    ) -> Result<u64, ReplicaError> {
+        const PAGE: usize = 128;
+        let end = keys::partition_end(partition);
+        let shard = self.shard_of(partition);
+        let (mut from, mut hinted) = (partition.to_be_bytes().to_vec(), 0);
+        loop {
+            let rows = self.store.scan(shard, Table::Data, &from, &end, PAGE)?;
+            let Some((last, _)) = rows.last() else {
+                return Ok(hinted);
+            };
+            from = [last.as_slice(), &[0]].concat();
+            for (row_key, _) in rows {
+                let Some((at, db, name)) = keys::parse(&row_key) else {
+                    continue;
+                };
+                let located = self.locate(Key { db, name }, at);
+                if self.owners_of(name) == owners && !self.has_hint(&located, None)? {
+                    // What is here already need not be refused.
+                    self.keep_hint_within(u64::MAX, located.key, to)?;
+                    hinted += 1;
+                }
+            }
+            if hinted >= limit {
+                return Ok(hinted);
+            }
+        }
+    }
+
+    /// Whether a key's object is still to be handed to somebody else.
+    pub(super) fn has_hint(
+        &self,
+        located: &Located<'_>,
+        but_for: Option<NodeId>,
+    ) -> Result<bool, ReplicaError> {
+        let nodes = self.hint_counts().into_iter();
+        for (node, _) in nodes.filter(|(node, _)| Some(*node) != but_for) {
+            let key = keys::hint_key(node.0, &located.row_key);
+            if self.store.load(located.shard, Table::Hint, &key)?.is_some() {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// For whom hints are kept here, and about how many: never none while there may be one. The exact
+    /// number is known when a pass has found no more.
+    pub fn hint_counts(&self) -> Vec<(NodeId, u64)> {
+        let counts = self.hints.by_node.iter();
+        let mut counts: Vec<_> = counts
+            .map(|entry| (*entry.key(), entry.value().count.load(Ordering::Relaxed)))
+            .map(|(node, count)| (node, count.max(1)))
+            .collect();
+        counts.sort_unstable();
+        counts
+    }
+
+    /// Bytes of hints, and how many were refused because of the limit.
+    pub fn hint_usage(&self) -> (u64, u64) {
+        let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        (load(&self.hints.bytes), load(&self.hints.refused))
+    }
+
+    /// Begins a pass over the hints for a node. What is added from now on it may miss.
+    pub fn begin_hints(&self, node: NodeId) -> HintPass {
+        HintPass {
+            added: self.hints.added(node),
+            ..HintPass::default()
+        }
+    }
+
+    /// The caller is about to wait for [`Self::settled`]: what is added from now on may not be seen.
+    pub fn before_settled(&self, pass: &mut HintPass) {
+        pass.in_all = self.hints.added_in_all();
+    }
+
+    /// Up to `limit` more hints for a node; none at the end of the pass. Hints beyond their age are
+    /// dropped on the way. The caller has waited for [`Self::settled`].
+    pub fn next_hints(
+        &self,
+        node: NodeId,
+        pass: &mut HintPass,
+        limit: usize,
+    ) -> Result<Vec<Hint>, ReplicaError> {
+        let added = pass.added;
+        let oldest_ms = clock::now_ms().saturating_sub(self.hints.limits.age_ms);
+        let end = node.0.checked_add(1).map(u64::to_be_bytes);
+        let end = end.map_or_else(|| vec![0xff; 9], |end| end.to_vec());
+        let mut hints = Vec::new();
+        while hints.is_empty() && pass.shard < self.store.shards() {
+            let from = pass.next.clone().max(node.0.to_be_bytes().to_vec());
+            let rows = self
+                .store
+                .scan(pass.shard, Table::Hint, &from, &end, limit)?;
+            let Some((last, _)) = rows.last() else {
+                *pass = HintPass {
+                    shard: pass.shard + 1,
+                    next: Vec::new(),
+                    added,
+                    in_all: pass.in_all,
+                };
+                continue;
+            };
+            pass.next = [last.as_slice(), &[0]].concat();
+            for (key, value) in rows {
+                match read_hint(pass.shard, &key, &value) {
+                    Some((since_ms, hint)) if since_ms < oldest_ms => {
+                        self.drop_hint(node, &hint)?;
+                    }
+                    Some((_, hint)) => hints.push(Hint {
+                        added: pass.in_all,
+                        ..hint
+                    }),
+                    None => {}
+                }
+            }
+        }
+        if hints.is_empty() {
+            self.hints.clear(node, added);
+        }
+        Ok(hints)
+    }
+
+    fn drop_hint(&self, node: NodeId, hint: &Hint) -> Result<(), ReplicaError> {
+        let op = Op {
+            table: Table::Hint,
+            key: keys::hint_key(node.0, &hint.row_key),
+            value: None,
+        };
+        let ticket = self.store.enqueue(hint.shard, vec![op])?;
+        self.last_tickets[hint.shard].fetch_max(ticket, Ordering::AcqRel);
+        self.hints.remove(node, hint.bytes);
+        Ok(())
+    }
+
+    /// A node has the object that a hint was kept for: the hint goes, and with it this node's copy if
+    /// it was kept for others alone. If the key has changed since, both stay. The caller settles.
+    pub fn delivered(
+        &self,
+        node: NodeId,
+        hint: &Hint,
+        sent: &Object,
+        owned: bool,
+    ) -> Result<(), ReplicaError> {
+        let Some((at, db, name)) = keys::parse(&hint.row_key) else {
+            return self.drop_hint(node, hint);
+        };
+        let located = self.locate(Key { db, name }, at);
+        let _order = self.lock(at);
+        let object = self.load(&located, false)?;
+        if *object != *sent {
+            self.hints.keep(node);
+            return Ok(());
+        }
+        self.drop_hint(node, hint)?;
+        // Somebody else's copy, too, may still be to be handed over, or a hint that says so may be on
+        // its way to the store: then a copy that is not ours stays, and goes as a stray if need be.
+        let is_settled = self.hints.added_in_all() == hint.added;
+        let others = self.hint_counts().iter().any(|(other, _)| *other != node);
+        let is_kept = others && (!is_settled || self.has_hint(&located, Some(node))?);
+        if !owned && !is_kept {
+            // Before what it says is here is not here any more.
+            self.forget_seen(self.owners_of(name), at.partition)?;
+            self.store_object(&located, &object, Object::default(), None)?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn find_hints(&self) -> Result<(), ReplicaError> {
+        const PAGE: usize = 4_096;
+        for shard in 0..self.store.shards() {
+            let mut from = Vec::new();
+            loop {
+                let rows = self
+                    .store
+                    .scan(shard, Table::Hint, &from, &[0xff; 9], PAGE)?;
+                let Some((last, _)) = rows.last() else { break };
+                from = [last.as_slice(), &[0]].concat();
+                for (key, value) in rows {
+                    let node = key
+                        .first_chunk()
+                        .map(|raw| NodeId(u64::from_be_bytes(*raw)));
+                    if let (Some(node), Some((_, hint))) = (node, read_hint(shard, &key, &value)) {
+                        self.hints.found(node, hint.bytes);
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// When the hint was made, and the hint; `None` for a row that is none.
+fn read_hint(shard: usize, key: &[u8], value: &[u8]) -> Option<(u64, Hint)> {
+    let row_key = key.get(8..)?;
+    let (_, db, name) = keys::parse(row_key)?;
+    let (since_ms, bytes) = (value.first_chunk()?, value.last_chunk()?);
+    let hint = Hint {
+        row_key: row_key.to_vec(),
+        db,
+        name: name.to_vec(),
+        shard,
+        bytes: u64::from_le_bytes(*bytes),
+        added: 0,
+    };
+    Some((u64::from_le_bytes(*since_ms), hint))
+}
