@@ -18,6 +18,7 @@ use tokio::time::Instant;
 use crate::clock;
 use crate::convergence::{Convergence, ExchangeError, Exchanged, off_worker};
 use crate::logic::causal::{ActorId, Context};
+use crate::logic::membership::{Member, Membership};
 use crate::logic::placement::{NodeId, PartitionSet};
 use crate::peer::encode;
 use crate::peer::message::{Request, Response};
@@ -169,6 +170,7 @@ impl Worker {
             _ => None,
         };
         self.sample = self.sample.take().or(poll);
+        self.forget_gone().await?;
         let mut is_complete = true;
         for owners in replica.sizes().to_vec() {
             let All {
@@ -310,6 +312,20 @@ impl Worker {
             is_complete,
             leaves_out,
         }
+    }
+
+    /// Nobody is left to whom these hints could be handed.
+    async fn forget_gone(&self) -> Result<(), ReplicaError> {
+        let (cluster, replica) = (self.convergence.cluster(), self.convergence.replica());
+        for (node, _) in replica.hint_counts() {
+            let is_member = |m: &Membership| m.member(node).is_none_or(Member::is_present);
+            if !cluster.with_membership(is_member) {
+                replica.settled().await;
+                let replica = Arc::clone(replica);
+                off_worker(move || replica.forget_hints(node)).await?;
+            }
+        }
+        Ok(())
     }
 
     /// What this node does not own goes to those who do.

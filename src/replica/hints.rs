@@ -323,6 +323,22 @@ impl Replica {
         Ok(hints)
     }
 
+    /// Drops all hints for a node that is no member any more; copies that are kept for it alone are
+    /// strays then. The caller has waited for [`Self::settled`]. Blocks.
+    pub fn forget_hints(&self, node: NodeId) -> Result<(), ReplicaError> {
+        const PAGE: usize = 256;
+        let mut pass = self.begin_hints(node);
+        loop {
+            let hints = self.next_hints(node, &mut pass, PAGE)?;
+            if hints.is_empty() {
+                return Ok(());
+            }
+            for hint in &hints {
+                self.drop_hint(node, hint)?;
+            }
+        }
+    }
+
     fn drop_hint(&self, node: NodeId, hint: &Hint) -> Result<(), ReplicaError> {
         let op = Op {
             table: Table::Hint,

@@ -270,6 +270,9 @@ fn a_member_that_joins_a_filled_cluster_counts_when_it_has_what_it_owns() {
         (0..3).all(|m| keys_of(&cluster, m) == 3_000 && info(&cluster, m, "filled") == 1)
     });
     eventually("all copies are equal", || is_equal(&cluster, 0));
+    eventually("nothing is kept for it", || {
+        everywhere(&cluster, "hints") == 0
+    });
     for n in 0..3_000 {
         let reply = call(&cluster, n % 3, &["GET", &format!("k{n}")]);
         assert_eq!(reply, "$7\r\na value\r\n");
