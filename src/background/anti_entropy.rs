@@ -3,7 +3,7 @@
 //!
 //! What a partition has *seen* is raised in three steps, over two rounds. First all members say what
 //! they have written so far (the sample). A round later all of them say that they hold nothing of the
-//! partition that an owner might lack: no hints, no strays. Then the exchanges with all its owners come
+//! partition that an owner might lack: no copies of what they do not own. Then the exchanges with all its owners come
 //! to their end. By then everything below the sample is here or was overwritten: it was stored where it
 //! was coordinated before it got its place in the sample; that node is an owner, or has handed it to
 //! one. A run that was known at the sample and is nobody's any more has written all that it ever will.

@@ -251,6 +251,21 @@ fn a_first_start_that_was_interrupted_can_be_repeated() {
 }
 
 #[test]
+fn zeros_anywhere_in_a_journal_are_damage_and_no_panic() {
+    for at in ((16 << 10)..(16 << 10) + 120).step_by(7) {
+        let zero = |dir: &Path| {
+            use std::os::unix::fs::FileExt;
+            let path = dir.join("shard-0").join("0.jnl");
+            let file = std::fs::OpenOptions::new().write(true).open(path);
+            let file = file.expect("a journal");
+            file.write_all_at(&[0; 4096], at).expect("written");
+        };
+        let error = reopen_after(zero, options).result.err();
+        assert!(matches!(error, Some(StoreError::Damaged { .. })), "{at}");
+    }
+}
+
+#[test]
 fn damage_can_be_accepted_by_the_operator() {
     let accept = |dir: &Path| DiskOptions {
         accept_damage: true,

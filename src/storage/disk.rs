@@ -604,7 +604,21 @@ impl Handles {
     }
 }
 
+/// Opens the engine. Of what it reads it believes some: where that makes it panic, the files are
+/// damaged.
 fn open_engine(
+    dir: &Path,
+    options: &DiskOptions,
+    identity: &Identity,
+) -> Result<Handles, StoreError> {
+    let open = || try_open_engine(dir, options, identity);
+    std::panic::catch_unwind(std::panic::AssertUnwindSafe(open)).unwrap_or_else(|_| {
+        let path = newest_journal(dir).unwrap_or_else(|| dir.into());
+        Err(damaged(&path, "the engine panicked while it read it"))
+    })
+}
+
+fn try_open_engine(
     dir: &Path,
     options: &DiskOptions,
     identity: &Identity,
