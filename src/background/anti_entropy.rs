@@ -50,8 +50,6 @@ struct Poll {
     known: Vec<ActorId>,
     /// The runs of all members, as the member table has them.
     running: BTreeSet<ActorId>,
-    /// By the number of owners: partitions of which somebody may hold what an owner lacks.
-    held: BTreeMap<u8, BTreeSet<u16>>,
 }
 
 impl Poll {
@@ -70,8 +68,7 @@ impl Poll {
     }
 }
 
-/// Runs a round every `every`, more or less, and soon after a node has come back or somebody asks for
-/// it, until it is dropped.
+/// Runs a round every `every`, more or less, and soon after a node has come back, until it is dropped.
 pub async fn anti_entropy(
     convergence: Arc<Convergence>,
     every: Duration,
@@ -86,11 +83,7 @@ pub async fn anti_entropy(
     let mut soon = move || Instant::now() + SOON * (50 + (chance() % 100) as u32) / 100;
     let mut due = soon();
     loop {
-        tokio::select! {
-            biased;
-            () = worker.convergence.forced() => due = Instant::now(),
-            () = tokio::time::sleep(LOOK_EVERY) => {}
-        }
+        tokio::time::sleep(LOOK_EVERY).await;
         let cluster = worker.convergence.cluster();
         let members = cluster.members().into_iter();
         let there = members.filter(|m| m.id != cluster.me() && cluster.answers(m.id));
@@ -152,21 +145,15 @@ impl Worker {
             replica.see_under(id)?;
             self.sample = None;
         }
-        let Answers {
-            poll,
-            held: answered,
-        } = self.poll().await;
+        let Answers { poll, held } = self.poll().await;
         let covered = match (self.sample.take(), &poll) {
             (Some(sample), Some(poll)) if sample.at.elapsed() < SETTLED => {
                 self.sample = Some(sample).filter(|sample| sample.view == poll.view);
                 None
             }
-            (Some(sample), Some(poll)) if sample.failed == poll.failed => Some((
-                poll.covers(&sample),
-                poll.held.clone(),
-                poll.view,
-                poll.failed,
-            )),
+            (Some(sample), Some(poll)) if sample.failed == poll.failed => {
+                Some((poll.covers(&sample), poll.view, poll.failed))
+            }
             _ => None,
         };
         self.sample = self.sample.take().or(poll);
@@ -180,21 +167,18 @@ impl Worker {
             } = self.exchange_all(owners).await;
             is_complete &= all_came_to_their_end;
             // What a member keeps that does not own it may be what is lacking here.
-            let nobody_keeps = |held: &BTreeMap<u8, BTreeSet<u16>>, partition: &u16| {
-                held.get(&owners)
-                    .is_some_and(|held| !held.contains(partition))
+            let nobody_keeps = |partition: &u16| {
+                let held = held.get(&owners);
+                held.is_some_and(|held| !held.contains(partition))
             };
-            let all = mended.iter().copied();
-            let filled: Vec<u16> = all.filter(|p| nobody_keeps(&answered, p)).collect();
-            cluster.has(owners, &filled);
-            if let Some((context, held, view, failed)) = &covered {
-                let seen = mended.into_iter().filter(|p| nobody_keeps(held, p));
-                let seen: Vec<u16> = seen.collect();
+            let whole: Vec<u16> = mended.into_iter().filter(nobody_keeps).collect();
+            cluster.has(owners, &whole);
+            if let Some((context, view, failed)) = &covered {
                 // What was taken in, here or from hints, is stored; and all is as it was.
                 replica.settled().await;
                 let unchanged = replica.failed_batches() == *failed && cluster.view() == *view;
                 if unchanged && !leaves_out && replica.is_counted() {
-                    replica.saw(owners, &seen, context)?;
+                    replica.saw(owners, &whole, context)?;
                 }
             }
             self.tidy(owners).await?;
@@ -218,8 +202,8 @@ impl Worker {
             live: BTreeMap::new(),
             known: replica.known_actors(),
             running: members.iter().map(|member| member.actor).collect(),
-            held: BTreeMap::new(),
         };
+        let mut held: BTreeMap<u8, BTreeSet<u16>> = BTreeMap::new();
         let count = members.len();
         let asked = members.into_iter().map(|member| async move {
             if member.id == cluster.me() {
@@ -249,8 +233,8 @@ impl Worker {
             ahead_ms.push(now_ms as i64 - clock::now_ms() as i64);
             poll.live.insert(actor, seq);
             for (owners, bits) in partitions {
-                let held = poll.held.entry(owners).or_default();
-                held.extend(PartitionSet::from_bytes(&bits).below(partitions_count));
+                let of_tree = held.entry(owners).or_default();
+                of_tree.extend(PartitionSet::from_bytes(&bits).below(partitions_count));
             }
         }
         if ahead_ms.len() * 2 > count {
@@ -259,7 +243,7 @@ impl Worker {
             replica.agree_on_time(ahead_ms[(ahead_ms.len() - 1) / 2]);
         }
         Answers {
-            held: poll.held.clone(),
+            held,
             poll: agree.then_some(poll),
         }
     }

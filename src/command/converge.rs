@@ -136,7 +136,7 @@ async fn verified(
     Ok(text)
 }
 
-/// Mends a partition here or, where this node owns none of it, has an owner do it.
+/// Has the first owner that answers mend a partition.
 async fn repaired(
     convergence: &Arc<Convergence>,
     partition: u16,
@@ -146,12 +146,13 @@ async fn repaired(
     let most = sizes.max().copied().unwrap_or(1);
     let owners = cluster.first_of(partition, most);
     for attempt in 1.. {
-        let done = if owners.contains(&cluster.me()) {
+        // The first owner owns the keys of every number of owners.
+        let answering = owners.iter().copied().find(|id| cluster.answers(*id));
+        let to = answering.ok_or_else(|| ExchangeError::Refused("no owner answers".into()))?;
+        let done = if to == cluster.me() {
             let done = convergence.repair(partition).await;
             done.map(|exchanged| (exchanged.received, exchanged.sent))
         } else {
-            let answering = owners.iter().copied().find(|id| cluster.answers(*id));
-            let to = answering.ok_or_else(|| ExchangeError::Refused("no owner answers".into()))?;
             let body = encode(&Request::Repair { partition });
             match cluster.peers().call(to, body, REPAIR_WITHIN).await? {
                 Response::Repaired { received, sent } => Ok((received, sent)),

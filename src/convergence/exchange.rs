@@ -194,20 +194,21 @@ impl Convergence {
             // Only the leaves of keys that differed, which by now may be fewer.
             let again = self.leaves_of(found, &first);
             let mut comparison = self.comparison(sides, &again, as_of_ms);
+            let mut left = keys_in(found.partition, &first).count();
             loop {
                 self.step_back(with)?;
                 let mut differences = comparison.next(BATCH).await?;
                 if differences.is_empty() {
                     break;
                 }
-                let all = differences.len();
                 differences.retain(|d| first.contains(&d.row_key));
-                let new = (all - differences.len()) as u64;
-                self.counters.settled.fetch_add(new, Ordering::Relaxed);
+                left = left.saturating_sub(differences.len());
                 if !self.mend_some(with, differences, exchanged).await? {
                     partly.insert(found.partition);
                 }
             }
+            let settled = &self.counters.settled;
+            settled.fetch_add(left as u64, Ordering::Relaxed);
             if comparison.damaged == 0 && !partly.contains(&found.partition) {
                 mended.push(found.partition);
             }
@@ -217,10 +218,7 @@ impl Convergence {
 
     fn leaves_of(&self, found: &Found, keys: &BTreeSet<Vec<u8>>) -> Found {
         let shape = self.replica.shape();
-        let start = found.partition.to_be_bytes().to_vec();
-        let end = keys::partition_end(found.partition).to_vec();
-        let mut leaves: Vec<u32> = keys
-            .range(start..end)
+        let mut leaves: Vec<u32> = keys_in(found.partition, keys)
             .filter_map(|row_key| keys::parse(row_key))
             .map(|(at, ..)| shape.leaf(at.slot.0, at.hash) as u32)
             .collect();
@@ -442,4 +440,10 @@ impl Convergence {
         }
         Ok(())
     }
+}
+
+/// The rows of a partition among others.
+fn keys_in(partition: u16, rows: &BTreeSet<Vec<u8>>) -> impl Iterator<Item = &Vec<u8>> {
+    let start = partition.to_be_bytes().to_vec();
+    rows.range(start..keys::partition_end(partition).to_vec())
 }

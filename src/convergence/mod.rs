@@ -17,7 +17,6 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use thiserror::Error;
-use tokio::sync::Notify;
 
 use crate::cluster::Cluster;
 use crate::governor::Governor;
@@ -65,9 +64,9 @@ pub struct Counters {
     pub completed: AtomicU64,
     /// Those that broke off.
     pub aborted: AtomicU64,
-    /// Partitions that were compared, and those of them whose roots differed.
+    /// Partitions that were compared.
     pub compared: AtomicU64,
-    /// Partitions whose roots differed.
+    /// Those of them whose roots differed.
     pub differed: AtomicU64,
     /// Keys that differed at first and not a moment later.
     pub settled: AtomicU64,
@@ -105,7 +104,6 @@ pub struct Convergence {
     standing: Mutex<Standing>,
     /// With whom this node exchanges, and who of them has asked it to step back.
     under_way: Mutex<BTreeMap<NodeId, bool>>,
-    forced: Notify,
 }
 
 impl Convergence {
@@ -118,7 +116,6 @@ impl Convergence {
             counters: Counters::default(),
             standing: Mutex::default(),
             under_way: Mutex::default(),
-            forced: Notify::new(),
         }
     }
 
@@ -150,16 +147,6 @@ impl Convergence {
     /// Changes what is shown of it.
     pub fn note(&self, change: impl FnOnce(&mut Standing)) {
         change(&mut self.standing.lock());
-    }
-
-    /// Asks for a round now.
-    pub fn force(&self) {
-        self.forced.notify_one();
-    }
-
-    /// Waits until somebody asks for a round.
-    pub async fn forced(&self) {
-        self.forced.notified().await;
     }
 
     /// The partitions whose keys this node owns, of keys with so many owners.

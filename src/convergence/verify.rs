@@ -129,8 +129,7 @@ impl Convergence {
         Ok(named)
     }
 
-    /// Mends a partition between this node and all other owners that answer. A node that owns none of
-    /// it has an owner do it.
+    /// Mends what this node owns of a partition between it and all other owners that answer.
     ///
     /// # Errors
     /// When an exchange breaks off.

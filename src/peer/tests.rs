@@ -9,9 +9,10 @@ use smallvec::smallvec;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use super::message::{Command, Request, Response, WireKey, Wrote};
+use super::message::{Command, Request, Response, WireKey, WireListed, Wrote};
 use super::{Answer, CallError, Handler, Identity, Links, PeerListener, Peers, encode};
 use crate::logic::causal::{ActorId, Dot, Timestamp};
+use crate::logic::merkle::{FANOUT, Node};
 use crate::logic::placement::NodeId;
 
 const SECOND: Duration = Duration::from_secs(5);
@@ -250,7 +251,42 @@ fn requests() -> Vec<Request> {
         Request::Invite {
             address: "10.0.0.1:7000".into(),
         },
+        Request::Written,
+        Request::Roots {
+            as_of_ms: 1 << 40,
+            owners: 3,
+            rules: u64::MAX,
+            partitions: "\u{3}".into(),
+            mends: true,
+        },
+        Request::Sums {
+            owners: 3,
+            nodes: vec![(255, Node::ROOT), (9, Node::ROOT.child(15))],
+        },
+        Request::List {
+            owners: 2,
+            partition: 300,
+            leaves: 7..4_096,
+            from: "row".into(),
+            limit: 1_024,
+            as_of_ms: 0,
+        },
+        Request::Objects(vec![listed().key]),
+        Request::Merge(vec![(listed().key, "row".into())]),
+        Request::Repair { partition: 16_383 },
+        Request::Pace,
     ]
+}
+
+fn listed() -> WireListed {
+    WireListed {
+        key: WireKey {
+            db: 0,
+            name: "listed".into(),
+        },
+        digest: 5,
+        dots: wrote().into_iter().map(|wrote| wrote.dot).collect(),
+    }
 }
 
 #[test]
@@ -268,6 +304,29 @@ fn messages_round_trip_and_every_truncation_is_an_error() {
         Response::Keys { next: 3, keys },
         Response::Refused("why".into()),
         Response::Unseen("row".into()),
+        Response::Written {
+            actor: ActorId(8),
+            seq: 300,
+            now_ms: 1 << 41,
+            view: u64::MAX,
+            partitions: vec![(2, "".into()), (3, "\u{1}".into())],
+        },
+        Response::Roots {
+            as_of_ms: 1 << 41,
+            roots: vec![0, u64::MAX],
+        },
+        Response::Sums(vec![[7; FANOUT], [u64::MAX; FANOUT]]),
+        Response::Listing {
+            keys: vec![listed()],
+            next: "row".into(),
+            damaged: 1,
+        },
+        Response::Objects(vec![(listed().key, "".into())]),
+        Response::Repaired {
+            received: 300,
+            sent: 0,
+        },
+        Response::Empty("row".into()),
         Response::Reply {
             reply: "+OK".into(),
             wrote: wrote(),

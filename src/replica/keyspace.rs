@@ -64,7 +64,7 @@ impl Replica {
     /// Waits until every write ordered so far is in the store.
     ///
     /// # Errors
-    /// When one of them was not stored.
+    /// When the last one was not stored. (Whether an earlier one was not, [`Self::failed_batches`] tells.)
     pub async fn committed(&self) -> Result<(), WriteFailed> {
         let mut all = Ok(());
         for (shard, last) in self.last_tickets.iter().enumerate() {
