@@ -25,6 +25,7 @@ use crate::logic::quorum::{Rule, Rules};
 use crate::logic::types::conflict::{OnConflict, Policies};
 use crate::logic::types::guard;
 use crate::net;
+use crate::peer::message::NEWEST;
 use crate::peer::{Identity, Links, PeerListener};
 use crate::replica::{HintLimits, Options as ReplicaOptions, Replica, ReplicaError, random_u64};
 use crate::storage::{DiskOptions, DiskStore, Store, StoreError};
@@ -260,6 +261,11 @@ impl Member {
             version: 0,
             joined: before.map_or(0, |member| member.joined),
             left: before.and_then(|member| member.left),
+            gone: before.is_some_and(|member| member.gone),
+            replaces: before.and_then(|member| member.replaces),
+            places: before.map_or_else(Vec::new, |member| member.places.clone()),
+            complete: before.and_then(|member| member.complete.clone()),
+            state: logic::membership::State::Runs,
         };
         let seeds = config.text("seeds");
         let seeds = seeds.split_whitespace().map(str::to_owned).collect();
@@ -268,6 +274,10 @@ impl Member {
             rules: rules(config)?,
             phi_threshold: config.number("phi-threshold") as f64,
             key: Identity::key_of(secret),
+            wire: match config.number("peer-wire-version") {
+                0 => NEWEST,
+                version => version as u16,
+            },
         };
         let reach =
             |identity: Arc<RwLock<Identity>>| Arc::new(Links::new(move || *identity.read()));
@@ -363,6 +373,16 @@ async fn be_member(node: &Arc<Node>, member: Option<Member>, low: &Handle) {
     // They end when this is dropped.
     let mut workers = JoinSet::new();
     workers.spawn_on(handing, low);
+    let handing_off = background::HandoffOptions {
+        parallelism: node.config.number("transfer-parallelism") as usize,
+        rate: {
+            let node = Arc::clone(node);
+            Box::new(move || node.config.number("transfer-rate") as u64)
+        },
+        trusts_unproven: false,
+    };
+    let handing_off = background::hand_off(Arc::clone(&convergence), handing_off);
+    workers.spawn_on(handing_off, low);
     workers.spawn_on(
         background::anti_entropy(convergence, every, random_u64),
         low,

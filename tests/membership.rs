@@ -3,8 +3,11 @@
 use std::collections::BTreeMap;
 
 use ringwood::logic::causal::ActorId;
-use ringwood::logic::membership::{Detector, Member, Membership, decode_member, encode_member};
-use ringwood::logic::placement::NodeId;
+use ringwood::logic::membership::{
+    Detector, Member, Membership, Part, State, decode_member, encode_member,
+    encode_member_as_before,
+};
+use ringwood::logic::placement::{NodeId, Place};
 
 /// A round is a second.
 const ROUND_MS: u64 = 1_000;
@@ -29,6 +32,11 @@ fn member(id: u64) -> Member {
         version: 0,
         joined: id,
         left: None,
+        gone: false,
+        replaces: None,
+        places: Vec::new(),
+        complete: None,
+        state: State::Runs,
     }
 }
 
@@ -276,7 +284,19 @@ fn accounts_join_in_any_order() {
 #[test]
 fn records_round_trip_and_every_truncation_is_an_error() {
     let mut member = member(7);
-    member.left = Some(0);
+    (member.left, member.gone) = (Some(0), true);
+    let before = encode_member_as_before(&member);
+    assert_eq!(decode_member(&before), Ok(member.clone()));
+    member.gone = false;
+    member.replaces = Some(NodeId(3));
+    member.places = vec![Place {
+        at: 7,
+        zone: "b".into(),
+        weight: 2,
+    }];
+    let complete: [Part; 2] = [(3, 1), (3, 200)];
+    member.complete = Some(complete.into_iter().collect());
+    member.state = State::Drained;
     let raw = encode_member(&member);
     assert_eq!(decode_member(&raw), Ok(member));
     (0..raw.len()).for_each(|len| assert!(decode_member(&raw[..len]).is_err()));

@@ -1,7 +1,7 @@
 //! The table of owners: the same everywhere, balanced, apart, and still.
 
 use proptest::prelude::*;
-use ringwood::logic::placement::{NodeId, Partitions, Placed, Table};
+use ringwood::logic::placement::{NodeId, Partitions, Place, Placed, Table};
 
 const N: usize = 3;
 
@@ -13,6 +13,8 @@ fn member(id: u64, zone: &str, weight: u32, joined: u64) -> Placed {
         weight,
         joined,
         left: None,
+        replaces: None,
+        changes: Vec::new(),
     }
 }
 
@@ -132,6 +134,108 @@ fn a_leave_moves_at_most_a_twentieth_more_than_the_leavers_share() {
 }
 
 #[test]
+fn a_replacement_takes_exactly_the_others_places() {
+    for count in 3..40_usize {
+        let mut members = alike(count as u64);
+        let before = table(&members, 256);
+        members[count / 2].left = Some(1_000);
+        let mut newcomer = member(999, "a", 1, 1_000);
+        newcomer.replaces = Some(members[count / 2].id);
+        members.push(newcomer.clone());
+        let after = table(&members, 256);
+        let load = before.load(members[count / 2].id);
+        assert_eq!(after.load(newcomer.id), load);
+        assert_eq!(after.moved_from(&before), load, "{count}");
+    }
+}
+
+#[test]
+fn a_change_of_weight_moves_the_difference_and_a_change_back_too() {
+    for count in 4..40_usize {
+        let mut members = alike(count as u64);
+        let mut before = table(&members, 256);
+        for (at, weight) in [(1_000, 2), (1_001, 1)] {
+            let id = members[1].id;
+            members[1].changes.push(Place {
+                at,
+                zone: "a".into(),
+                weight,
+            });
+            let after = table(&members, 256);
+            let least = after.load(id).abs_diff(before.load(id));
+            let moved = after.moved_from(&before);
+            assert!(moved >= least && moved <= least + 1, "{count}: {moved}");
+            before = after;
+        }
+        assert!(spread(&before) <= 1, "{count}: {:?}", loads(&before));
+    }
+}
+
+#[test]
+fn owners_are_apart_again_after_a_member_has_moved_to_another_zone() {
+    let mut members: Vec<Placed> = (1..=9)
+        .map(|id| member(id, ["a", "b", "c"][id as usize % 3], 1, id))
+        .collect();
+    for (at, nth) in [(1_000, 0), (1_001, 1)] {
+        let zone = if nth == 0 { "c" } else { "b" };
+        members[nth].changes.push(Place {
+            at,
+            zone: zone.into(),
+            weight: 1,
+        });
+    }
+    let zone_of = |id: &NodeId| {
+        let found = members.iter().find(|m| m.id == *id).expect("a member");
+        found
+            .changes
+            .last()
+            .map_or(&found.zone, |place| &place.zone)
+    };
+    let table = table(&members, 256);
+    for partition in 0..256 {
+        let owners = table.owners(partition);
+        let mut zones: Vec<&String> = owners.iter().map(zone_of).collect();
+        zones.sort_unstable();
+        zones.dedup();
+        assert_eq!(zones.len(), N, "partition {partition}");
+    }
+}
+
+#[test]
+fn growing_and_shrinking_moves_at_most_a_fifth_more_than_the_minimum() {
+    // 1, 3, 5, 4, 3 members, then one is replaced.
+    let mut members = alike(1);
+    let mut before = table(&members, 256);
+    let mut next = 100;
+    let steps: [(&[u64], Option<usize>, bool); 5] = [
+        (&[2, 3], None, false),
+        (&[4, 5], None, false),
+        (&[], Some(1), false),
+        (&[], Some(3), false),
+        (&[6], Some(0), true),
+    ];
+    for (joining, leaving, replaces) in steps {
+        for id in joining {
+            next += 1;
+            let mut newcomer = member(*id, "a", 1, next);
+            newcomer.replaces = leaving.filter(|_| replaces).map(|nth| members[nth].id);
+            members.push(newcomer);
+        }
+        if let Some(nth) = leaving {
+            next += u64::from(!replaces);
+            members[nth].left = Some(next);
+        }
+        let after = table(&members, 256);
+        let gained = |id: &NodeId| after.load(*id).saturating_sub(before.load(*id));
+        let least: usize = after.members().iter().map(gained).sum();
+        let moved = after.moved_from(&before);
+        assert!(moved * 5 <= least * 6, "{moved} of {least}");
+        assert!(spread(&after) <= 1, "{:?}", loads(&after));
+        before = after;
+    }
+}
+
+#[test]
 fn owners_are_in_distinct_zones_where_there_are_enough() {
     for zones in 3..6_u64 {
         let in_zones = |id: u64| member(id, &format!("zone-{}", id % zones), 1, id);
@@ -151,6 +255,23 @@ fn owners_are_in_distinct_zones_where_there_are_enough() {
             in_zones.sort_unstable();
             in_zones.dedup();
             assert_eq!(in_zones.len(), N, "partition {partition}");
+        }
+    }
+}
+
+#[test]
+fn three_zones_have_a_copy_each_whatever_their_members_number() {
+    for count in 3..30_u64 {
+        let zones = ["a", "b", "c"];
+        let in_zones = |id: u64| member(id, zones[id as usize % 3], 1, id);
+        let members: Vec<Placed> = (1..=count).map(in_zones).collect();
+        let table = table(&members, 256);
+        let zone_of = |id: &NodeId| &members.iter().find(|m| m.id == *id).expect("one").zone;
+        for partition in 0..256 {
+            let mut zones: Vec<_> = table.owners(partition).iter().map(zone_of).collect();
+            zones.sort_unstable();
+            zones.dedup();
+            assert_eq!(zones.len(), N, "{count} members, partition {partition}");
         }
     }
 }

@@ -33,9 +33,8 @@ const WITHIN: Duration = Duration::from_secs(5);
 /// How old a sample must be. (That nothing is missed does not rest on it: what a node has written stands
 /// in its own store, or has a hint or shows as a stray.)
 const SETTLED: Duration = Duration::from_secs(4);
-/// Tombstones looked at, and strays hinted, at a time.
+/// Tombstones looked at at a time.
 const SLICE: usize = 256;
-const STRAYS: u64 = 1_024;
 
 /// What all members have said of themselves at one time.
 struct Poll {
@@ -166,13 +165,14 @@ impl Worker {
                 leaves_out,
             } = self.exchange_all(owners).await;
             is_complete &= all_came_to_their_end;
-            // What a member keeps that does not own it may be what is lacking here.
+            // What a member keeps that does not hold it may be what is missing here.
             let nobody_keeps = |partition: &u16| {
                 let held = held.get(&owners);
                 held.is_some_and(|held| !held.contains(partition))
             };
-            let whole: Vec<u16> = mended.into_iter().filter(nobody_keeps).collect();
-            cluster.has(owners, &whole);
+            let settled = |partition: &u16| cluster.holders((owners, *partition)).is_settled();
+            let mended = mended.into_iter().filter(settled);
+            let whole: Vec<u16> = mended.filter(nobody_keeps).collect();
             if let Some((context, view, failed)) = &covered {
                 // What was taken in, here or from hints, is stored; and all is as it was.
                 replica.settled().await;
@@ -181,7 +181,6 @@ impl Worker {
                     replica.saw(owners, &whole, context)?;
                 }
             }
-            self.tidy(owners).await?;
         }
         if is_complete && covered.is_some() {
             convergence.note(|standing| standing.complete_ms = Some(clock::now_ms()));
@@ -285,14 +284,15 @@ impl Worker {
             }
         }
         let with_all = |partition: &u16| {
-            let all = cluster.first_of(*partition, owners).into_iter();
+            let all = cluster.holders((owners, *partition));
             let with = with.get(partition);
-            all.filter(|id| *id != me)
-                .all(|id| with.is_some_and(|with| with.contains(&id)))
+            let mut others = all.serving.iter().filter(|id| **id != me);
+            others.all(|id| with.is_some_and(|with| with.contains(id)))
         };
-        let owned = convergence.owned(owners).into_iter();
+        let held = convergence.held(owners).into_iter();
+        let served = held.filter(|p| cluster.holders((owners, *p)).serves(me));
         All {
-            mended: owned.filter(with_all).collect(),
+            mended: served.filter(with_all).collect(),
             is_complete,
             leaves_out,
         }
@@ -307,33 +307,6 @@ impl Worker {
                 replica.settled().await;
                 let replica = Arc::clone(replica);
                 off_worker(move || replica.forget_hints(node)).await?;
-            }
-        }
-        Ok(())
-    }
-
-    /// What this node does not own goes to those who do.
-    async fn tidy(&self, owners: u8) -> Result<(), ReplicaError> {
-        let convergence = &self.convergence;
-        let (cluster, replica) = (convergence.cluster(), convergence.replica());
-        let owned = convergence.owned(owners);
-        for partition in 0..replica.partitions().count() {
-            if owned.binary_search(&partition).is_ok() {
-                continue;
-            }
-            replica.forget_seen(owners, partition)?;
-            let first = cluster.first_of(partition, owners).into_iter();
-            let to = first.into_iter().find(|id| cluster.answers(*id));
-            if let (Some(to), false) = (to, replica.rows(owners, partition) == 0) {
-                let (replica, begun) = (Arc::clone(replica), Instant::now());
-                replica.settled().await;
-                let hint = move || replica.hint_strays(owners, partition, to, STRAYS);
-                let hinted = off_worker(hint).await?;
-                convergence
-                    .counters()
-                    .strays
-                    .fetch_add(hinted, std::sync::atomic::Ordering::Relaxed);
-                convergence.governor().rest(begun.elapsed()).await;
             }
         }
         Ok(())

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::time::{Instant, MissedTickBehavior};
 
 use crate::cluster::Cluster;
-use crate::logic::membership::Membership;
+use crate::logic::membership::{Member, Membership};
 use crate::logic::placement::NodeId;
 use crate::peer::encode;
 use crate::peer::message::{Request, Response};
@@ -32,10 +32,25 @@ pub async fn gossip(
         let random = [chance(), chance(), chance()];
         let partners = cluster.with_membership(|m| m.partners(|id| cluster.answers(id), random));
         // One silent partner must not hold up the round.
+        forget_drained(&cluster);
         let exchanges = partners
             .into_iter()
             .map(|partner| exchange(&cluster, partner));
         futures_util::future::join_all(exchanges).await;
+    }
+}
+
+/// Who has left, holds nothing any more and has stopped is gone.
+fn forget_drained(cluster: &Cluster) {
+    let me = cluster.me();
+    let is_over = |member: &&Member| {
+        let is_drained = !member.is_placed() && member.state.is_drained();
+        is_drained && member.id != me && !cluster.answers(member.id)
+    };
+    let members = cluster.members();
+    for member in members.iter().filter(is_over) {
+        tracing::info!(node = %member.name, "a member that has left is gone");
+        cluster.change(|membership| membership.remove(member.id));
     }
 }
 

@@ -162,7 +162,7 @@ async fn hand_over(
             all_taken = false;
             continue;
         };
-        let owned = cluster.owns(cluster.route(&hint.name));
+        let owned = cluster.holds(cluster.route(&hint.name));
         replica.delivered(to, hint, &object, owned)?;
         progress.sent += 1;
     }
@@ -189,9 +189,14 @@ async fn send(
         object: row::encode(&object).into(),
         hint_for: None,
         only_over_seen: false,
+        events: cluster.events(),
     });
     Ok(match cluster.peers().call(to, body, WITHIN).await {
         Ok(Response::Done) => Some(object),
+        Ok(Response::Outdated(members)) => {
+            cluster.change(|membership| membership.learn(members));
+            None
+        }
         Ok(_) => None,
         Err(error) => {
             cluster.failed(to, error);

@@ -3,12 +3,14 @@
 //! The member table is a join and is the same everywhere in the end; who answers is this node's own
 //! opinion. Not here: gossip's rounds (`background`), and what is done with the view (`coordinator`).
 
-mod lacking;
+mod completeness;
 mod notes;
+mod placement;
+mod staged;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use parking_lot::{Mutex, RwLock};
@@ -16,16 +18,18 @@ use tokio::sync::{Mutex as AsyncMutex, MutexGuard, Notify};
 use tokio::time::Instant;
 
 use crate::logic::codec::{put_bytes, put_varint};
-use crate::logic::membership::{Detector, Digest, Member, Membership};
-use crate::logic::placement::{NodeId, Partitions, Placed, Table, key_hash, slot_of};
-use crate::logic::quorum::{Rule, Rules, Targets};
+use crate::logic::membership::{Detector, Digest, Member, Membership, Parts, State as Standing};
+use crate::logic::placement::{NodeId, Partitions, key_hash, slot_of};
+use crate::logic::quorum::{Holder, Rule, Rules, Targets};
 use crate::peer::message::{Request, Response};
 use crate::peer::{CallError, Identity, Peers};
 
-pub use lacking::Part;
+pub use crate::logic::membership::Part;
+pub use crate::logic::placement::Holders;
 pub use notes::Notes;
+pub use staged::{Load, Move, Plan, PlanError, Step};
 
-use lacking::Lacking;
+use placement::Placement;
 
 /// A node that lacks something is asked last for so long after it has said so.
 const EMPTY_FOR_MS: u64 = 1_000;
@@ -41,6 +45,8 @@ pub struct Options {
     pub phi_threshold: f64,
     /// What proves the cluster's secret.
     pub key: [u8; 32],
+    /// The newest wire version that this node speaks.
+    pub wire: u16,
 }
 
 /// Where a key belongs, and what holds for it.
@@ -50,6 +56,13 @@ pub struct Route {
     pub partition: u16,
     /// Its rule.
     pub rule: Rule,
+}
+
+impl Route {
+    /// What it belongs to.
+    pub fn part(&self) -> Part {
+        (self.rule.n, self.partition)
+    }
 }
 
 /// The view.
@@ -62,7 +75,13 @@ pub struct Cluster {
     started: Instant,
     changed: Notify,
     joining: AsyncMutex<()>,
-    lacking: Lacking,
+    /// How many parts this node owns and may not have.
+    lacking: AtomicU64,
+    /// Members that are about to stop.
+    stopping: Mutex<BTreeSet<NodeId>>,
+    some_stop: AtomicBool,
+    /// What is to be done when somebody says so.
+    staged: Mutex<Option<Plan>>,
     /// Whether the cluster is known to hold anything.
     has_data: AtomicBool,
     /// Others who lack something, and until when that is believed.
@@ -90,12 +109,20 @@ impl Joining<'_> {
                 && member.name == mine.name
                 && member.peer_address == mine.peer_address
         });
+        let is_filled = has_data || earlier.is_some();
+        if is_filled {
+            self.cluster.lack_everything();
+        }
         if let Some(earlier) = earlier {
             let me = Member {
                 id: earlier.id,
                 joined: earlier.joined,
+                left: earlier.left,
+                replaces: earlier.replaces,
+                places: earlier.places.clone(),
                 incarnation: earlier.incarnation + 1,
                 version: 0,
+                complete: Some(Parts::default()),
                 ..mine
             };
             tracing::warn!(id = %me.id, "this node was a member before and has lost its disk");
@@ -103,11 +130,9 @@ impl Joining<'_> {
             self.cluster
                 .change(|membership| *membership = Membership::new(me, Vec::new()));
         }
-        let was_member = earlier.is_some();
         self.cluster.change(|membership| membership.learn(members));
-        if was_member || has_data {
-            self.cluster.note_data();
-            self.cluster.lack_everything();
+        if !is_filled {
+            self.cluster.complete_everything();
         }
     }
 }
@@ -147,42 +172,6 @@ struct State {
     placement: Arc<Placement>,
 }
 
-/// The owners of every partition, with the lists of who comes after them.
-struct Placement {
-    events: u64,
-    placed: Vec<Placed>,
-    table: Table,
-    lists: Vec<OnceLock<Vec<NodeId>>>,
-}
-
-impl Placement {
-    fn of(membership: &Membership, options: &Options) -> Arc<Self> {
-        let count = usize::from(options.partitions.count());
-        let placed = membership.placed();
-        let table = Table::new(
-            &placed,
-            options.partitions,
-            usize::from(options.rules.default().n),
-        );
-        Arc::new(Self {
-            events: membership.events(),
-            placed,
-            table,
-            lists: (0..count).map(|_| OnceLock::new()).collect(),
-        })
-    }
-
-    fn preference_list(&self, partition: u16) -> &[NodeId] {
-        self.lists[usize::from(partition)].get_or_init(|| self.table.preference_list(partition))
-    }
-
-    /// Where a key is kept, and who comes after.
-    fn split(&self, route: Route) -> (&[NodeId], &[NodeId]) {
-        let list = self.preference_list(route.partition);
-        list.split_at(list.len().min(usize::from(route.rule.n)))
-    }
-}
-
 impl Cluster {
     /// The view of a node that knows itself and what it has written down.
     ///
@@ -199,12 +188,14 @@ impl Cluster {
             partitions: options.partitions.count(),
             n: options.rules.default().n,
             key: options.key,
+            wire: options.wire,
         }));
         let peers = reach(Arc::clone(&identity));
+        let says_what_it_has = me.complete.is_some();
         let membership = Membership::new(me, notes.members);
         let cluster = Self {
             state: RwLock::new(State {
-                placement: Placement::of(&membership, &options),
+                placement: Placement::of(&membership, &options, None),
                 membership,
             }),
             options,
@@ -214,12 +205,22 @@ impl Cluster {
             started: Instant::now(),
             changed: Notify::new(),
             joining: AsyncMutex::default(),
-            lacking: Lacking::new(notes.lacking),
+            lacking: AtomicU64::new(0),
+            stopping: Mutex::default(),
+            some_stop: AtomicBool::new(false),
+            staged: Mutex::default(),
             // Whoever was a member before may have written something.
             has_data: AtomicBool::new(notes.cluster != 0),
             empty: Mutex::default(),
             some_empty: AtomicBool::new(false),
         };
+        if !says_what_it_has {
+            // Written down by an older program, or a node that has no cluster yet.
+            let lacking: Parts = notes.lacking.into_iter().collect();
+            let is_there = |part: &Part| notes.cluster != 0 && !lacking.contains(*part);
+            cluster.set_complete(|owned| owned.iter().copied().filter(is_there).collect());
+        }
+        cluster.place(&mut cluster.state.write());
         cluster.connect();
         Arc::new(cluster)
     }
@@ -259,6 +260,11 @@ impl Cluster {
         self.with_membership(|membership| membership.present().cloned().collect())
     }
 
+    /// Everybody that was ever known, for those who know less.
+    pub fn everybody(&self) -> Vec<Member> {
+        self.with_membership(|membership| membership.all().cloned().collect())
+    }
+
     /// The name of a member, or its id.
     pub fn name_of(&self, id: NodeId) -> String {
         let known = |m: &Membership| m.member(id).map(|member| member.name.clone());
@@ -266,8 +272,8 @@ impl Cluster {
             .unwrap_or_else(|| id.to_string())
     }
 
-    /// A fingerprint of everything that decides who owns what and who runs: members' places, their
-    /// present runs, the rules.
+    /// A fingerprint of everything that decides who owns what and who runs: members' places, what they
+    /// have of it, their present runs, the rules.
     pub fn view(&self) -> u64 {
         let mut raw = Vec::new();
         self.with_membership(|membership| {
@@ -275,10 +281,10 @@ impl Cluster {
                 raw.extend_from_slice(&member.id.0.to_le_bytes());
                 raw.extend_from_slice(&member.actor.0.to_le_bytes());
                 put_bytes(&mut raw, member.machine().as_bytes());
-                put_bytes(&mut raw, member.zone.as_bytes());
-                put_varint(&mut raw, u64::from(member.weight));
-                put_varint(&mut raw, member.joined);
-                put_varint(&mut raw, member.left.map_or(0, |at| at + 1));
+                put_varint(&mut raw, member.facts());
+                if let Some(complete) = &member.complete {
+                    complete.encode(&mut raw);
+                }
             }
         });
         raw.extend_from_slice(&self.rules_fingerprint().to_le_bytes());
@@ -295,21 +301,17 @@ impl Cluster {
         key_hash(&raw)
     }
 
-    /// How many joins and leaves this node knows.
+    /// How many changes of the membership this node knows.
     pub fn events(&self) -> u64 {
         self.state.read().placement.events
     }
 
-    /// Changes the member table and follows: owners, links, what is written down.
+    /// Changes the member table and follows: holders, links, what is written down.
     pub fn change<R>(&self, change: impl FnOnce(&mut Membership) -> R) -> R {
         let result = {
             let mut state = self.state.write();
             let result = change(&mut state.membership);
-            if state.membership.placed() != state.placement.placed {
-                let before = self.owned_in(&state.placement);
-                state.placement = Placement::of(&state.membership, &self.options);
-                self.own(&before, &self.owned_in(&state.placement));
-            }
+            self.follow(&mut state);
             result
         };
         self.connect();
@@ -368,7 +370,8 @@ impl Cluster {
     /// Becomes the first member of a new cluster.
     pub fn found(&self, cluster: u64) {
         self.identity.write().cluster = cluster;
-        self.change(|membership| membership.describe(|me| me.joined = 1));
+        self.change(Membership::found);
+        self.complete_everything();
     }
 
     /// Begins to join another cluster: gives up the one that this node alone has made, where that is
@@ -380,95 +383,19 @@ impl Cluster {
         }
         let before = std::mem::take(&mut self.identity.write().cluster);
         if before != 0 {
-            self.change(|membership| membership.describe(|me| me.joined = 0));
+            self.change(|membership| {
+                membership.describe(|me| {
+                    me.joined = 0;
+                    me.places.clear();
+                    me.complete = Some(Parts::default());
+                });
+            });
         }
         Some(Joining {
             cluster: self,
             before,
             _alone: alone,
         })
-    }
-
-    /// Whether this node's copy of a key does not count, though it owns the key.
-    pub fn lacks(&self, route: Route) -> bool {
-        self.lacking.has((route.rule.n, route.partition))
-    }
-
-    /// How many parts of what it owns this node may not have.
-    pub fn lacking(&self) -> usize {
-        self.lacking.all().len()
-    }
-
-    /// This node may have nothing of what it owns.
-    pub fn lack_everything(&self) {
-        let owned = self.owned_in(&self.placement());
-        if self.lacking.change(|parts| parts.extend(owned)) {
-            self.changed.notify_one();
-        }
-    }
-
-    /// This node has what the other owners have, of keys with so many owners.
-    pub fn has(&self, owners: u8, partitions: &[u16]) {
-        let some = self.lacking.some();
-        let had = partitions.iter().map(|partition| (owners, *partition));
-        let changed = some
-            && self.lacking.change(|parts| {
-                for part in had {
-                    parts.remove(&part);
-                }
-            });
-        if changed {
-            self.changed.notify_one();
-            if !self.lacking.some() {
-                tracing::info!("filled: every copy has been compared with the other owners'");
-            }
-        }
-    }
-
-    /// The cluster holds something: whoever comes to own a part of it lacks that at first.
-    pub fn note_data(&self) {
-        if !self.has_data() {
-            self.has_data.store(true, Ordering::Release);
-        }
-    }
-
-    /// Whether the cluster is known to hold anything.
-    pub fn has_data(&self) -> bool {
-        self.has_data.load(Ordering::Acquire)
-    }
-
-    fn owned_in(&self, placement: &Placement) -> BTreeSet<Part> {
-        let me = self.me();
-        let mut owned = BTreeSet::new();
-        for partition in 0..self.options.partitions.count() {
-            let list = placement.preference_list(partition);
-            if let Some(rank) = list.iter().position(|id| *id == me) {
-                let sizes = self.options.rules.sizes().into_iter();
-                owned.extend(
-                    sizes
-                        .filter(|n| rank < usize::from(*n))
-                        .map(|n| (n, partition)),
-                );
-            }
-        }
-        owned
-    }
-
-    /// Follows what this node owns.
-    fn own(&self, before: &BTreeSet<Part>, now: &BTreeSet<Part>) {
-        let gained = now.difference(before).count();
-        self.lacking.change(|parts| {
-            parts.retain(|part| now.contains(part));
-            if self.has_data() {
-                parts.extend(now.difference(before));
-            }
-        });
-        if gained > 0 && self.has_data() {
-            tracing::info!(
-                partitions = gained,
-                "more to own: filled from the other owners"
-            );
-        }
     }
 
     /// Another node lacks something: for a while it is asked last.
@@ -494,12 +421,11 @@ impl Cluster {
     /// What is to be written down.
     pub fn notes(&self) -> Notes {
         let Identity { node, cluster, .. } = self.identity();
-        let members = self.with_membership(|membership| membership.all().cloned().collect());
         Notes {
             node,
             cluster,
-            members,
-            lacking: self.lacking.all(),
+            members: self.everybody(),
+            lacking: Vec::new(),
         }
     }
 
@@ -509,9 +435,10 @@ impl Cluster {
             return true;
         }
         let now_ms = self.now_ms();
-        let detectors = self.detectors.lock();
         let suspected = |opinion: &Opinion| now_ms >= opinion.trusted_until_ms;
-        !self.peers.is_down(id) && !detectors.get(&id).is_some_and(suspected)
+        !self.peers.is_down(id)
+            && !self.detectors.lock().get(&id).is_some_and(suspected)
+            && !self.stops(id)
     }
 
     /// A member did not do what it was asked.
@@ -546,98 +473,131 @@ impl Cluster {
         }
     }
 
-    /// The owners of a partition's keys that have no rule of their own, the coordinator first.
+    /// Who serves a partition's keys that have no rule of their own, the coordinator first.
     pub fn owners(&self, partition: u16) -> Vec<NodeId> {
-        self.state.read().placement.table.owners(partition).to_vec()
+        let n = self.options.rules.default().n;
+        self.holders((n, partition)).serving.clone()
     }
 
-    /// The owners of a partition's keys that have so many, the coordinator first.
-    pub fn first_of(&self, partition: u16, owners: u8) -> Vec<NodeId> {
-        let placement = self.placement();
-        let list = placement.preference_list(partition);
-        list[..list.len().min(usize::from(owners))].to_vec()
+    /// Who holds a part, and whose copies count.
+    pub fn holders(&self, part: Part) -> Arc<Holders> {
+        self.placement().holders(part)
     }
 
-    /// The owners of a key, and who takes their place, in rank order.
+    /// Who serves a key, and who takes their place, in rank order.
     pub fn owners_and_fallbacks(&self, route: Route) -> (Vec<NodeId>, Vec<NodeId>) {
-        let placement = self.placement();
-        let (owners, fallbacks) = placement.split(route);
-        (owners.to_vec(), fallbacks.to_vec())
+        let holders = self.holders(route.part());
+        (holders.serving.clone(), holders.fallbacks.clone())
     }
 
-    /// Whether this node owns a key.
-    pub fn owns(&self, route: Route) -> bool {
-        let placement = self.placement();
-        placement.split(route).0.contains(&self.me())
+    /// Whether this node holds a key: it gets every write of it.
+    pub fn holds(&self, route: Route) -> bool {
+        self.holders(route.part()).has(self.me())
     }
 
-    /// How many partitions a member owns.
+    /// Whether this node's copy of a key counts for reads.
+    pub fn serves(&self, route: Route) -> bool {
+        self.holders(route.part()).serves(self.me()) && !self.lacks(route)
+    }
+
+    /// How many partitions a member is to own.
     pub fn load(&self, id: NodeId) -> usize {
-        self.state.read().placement.table.load(id)
+        self.state.read().placement.table().load(id)
     }
 
-    /// Who runs requests on a partition's keys: the first of the list that answers.
+    /// Who runs requests on a partition's keys: the first of those that serve it that answers.
     pub fn coordinator(&self, partition: u16) -> NodeId {
-        let placement = self.placement();
-        let owners = placement.table.owners(partition);
-        if let Some(&first) = owners.first()
-            && self.answers(first)
-        {
-            return first;
-        }
-        let list = placement.preference_list(partition);
-        let first = list.iter().copied().find(|id| self.answers(*id));
+        let n = self.options.rules.default().n;
+        let holders = self.holders((n, partition));
+        let Holders {
+            serving,
+            filling,
+            spare,
+            fallbacks,
+            ..
+        } = &*holders;
+        let all = serving.iter().chain(spare).chain(filling).chain(fallbacks);
+        let first = all.copied().find(|id| self.answers(*id));
         first.unwrap_or_else(|| self.me())
     }
 
-    /// Who is asked for all keys of a partition: the first owner that answers and does not lack any.
+    /// Who is asked for all keys of a partition: the first that serves it and answers.
     pub fn keeper(&self, partition: u16) -> NodeId {
-        let owners = self.owners(partition);
         let keeps = |id: &NodeId| {
             let lacks = *id == self.me() && self.lacks_of(partition);
             self.answers(*id) && !lacks && !self.seems_empty(*id)
         };
-        let first = owners.into_iter().find(keeps);
+        let first = self.owners(partition).into_iter().find(keeps);
         first.unwrap_or_else(|| self.coordinator(partition))
     }
 
-    /// Whether this node lacks something of a partition's keys that have no rule of their own.
-    pub fn lacks_of(&self, partition: u16) -> bool {
-        let owners = self.options.rules.default().n;
-        self.lacking.has((owners, partition))
+    /// Of those that serve a key, one in this node's zone that answers: reads of it stay in the zone.
+    pub fn nearest(&self, route: Route) -> Option<NodeId> {
+        let placement = self.placement();
+        let zone = placement.zone(self.me())?;
+        let holders = placement.holders(route.part());
+        let near = holders.serving.iter().copied();
+        let mut near = near.filter(|id| placement.zone(*id) == Some(zone));
+        near.find(|id| self.answers(*id) && !self.seems_empty(*id))
     }
 
     /// Whom this node asks, when it coordinates.
     pub fn targets(&self, route: Route) -> Targets {
         let placement = self.placement();
-        let (owners, rest) = placement.split(route);
+        let holders = placement.holders(route.part());
         let me = self.me();
-        let others = |list: &[NodeId]| list.iter().copied().filter(|id| *id != me).collect();
-        let mut fallbacks: Vec<NodeId> = if route.rule.strict {
-            Vec::new()
-        } else {
-            others(rest)
-        };
+        let all = holders.all().map(|node| Holder {
+            node,
+            serves: holders.serves(node),
+            owns: holders.owners.contains(&node),
+        });
+        let (here, mut others): (Vec<Holder>, Vec<Holder>) = all.partition(|h| h.node == me);
+        let mut fallbacks = Vec::new();
+        if !route.rule.strict {
+            let rest = holders.fallbacks.iter().copied();
+            fallbacks.extend(rest.filter(|id| *id != me));
+        }
         let all = fallbacks.len();
         fallbacks.retain(|id| self.answers(*id));
-        let mut owners: Vec<NodeId> = others(owners);
         if self.some_empty.load(Ordering::Acquire) {
-            owners.sort_by_key(|id| self.seems_empty(*id));
+            others.sort_by_key(|holder| self.seems_empty(holder.node));
+        }
+        if placement.has_zones() {
+            // Of those that are read the ones in this zone first.
+            let zone = placement.zone(me);
+            others.sort_by_key(|holder| placement.zone(holder.node) != zone);
         }
         Targets {
-            owners,
+            holders: others,
+            here: here.into_iter().next(),
+            serving: holders.serving.len(),
+            owners: holders.owners.len(),
+            members: placement.members(),
             others: fallbacks.len() < all,
             fallbacks,
         }
     }
 
+    /// How many copies of a key count for reads.
+    pub fn serving(&self, route: Route) -> usize {
+        self.holders(route.part()).serving.len()
+    }
+
+    /// How many members there are that could hold a key.
+    pub fn could_hold(&self) -> usize {
+        self.placement().members()
+    }
+
     /// How many members that could hold a key answer, as far as so many are wanted.
     pub fn reachable(&self, route: Route, wanted: usize) -> usize {
-        let placement = self.placement();
-        let (owners, fallbacks) = placement.split(route);
-        let fallbacks = if route.rule.strict { &[] } else { fallbacks };
-        let could = owners.iter().chain(fallbacks);
-        let answering = could.filter(|id| self.answers(**id));
+        let holders = self.holders(route.part());
+        let fallbacks: &[NodeId] = if route.rule.strict {
+            &[]
+        } else {
+            &holders.fallbacks
+        };
+        let could = holders.all().chain(fallbacks.iter().copied());
+        let answering = could.filter(|id| self.answers(*id));
         answering.take(wanted).count()
     }
 

@@ -1,7 +1,7 @@
 //! What a node writes down about its cluster, for its next start.
 
-use super::lacking::Part;
 use crate::logic::codec::{DecodeError, Reader, put_bytes, put_varint};
+use crate::logic::membership::Part;
 use crate::logic::membership::{Member, decode_member, encode_member};
 use crate::logic::placement::NodeId;
 

@@ -144,7 +144,7 @@ async fn repaired(
     let cluster = convergence.cluster();
     let sizes = convergence.replica().sizes().iter();
     let most = sizes.max().copied().unwrap_or(1);
-    let owners = cluster.first_of(partition, most);
+    let owners = cluster.holders((most, partition)).serving.clone();
     for attempt in 1.. {
         // The first owner owns the keys of every number of owners.
         let answering = owners.iter().copied().find(|id| cluster.answers(*id));

@@ -52,14 +52,26 @@ impl Handler for PeerHandler {
                 object,
                 hint_for,
                 only_over_seen,
+                events,
             } => {
+                if let Some(outdated) = outdated(&node, events) {
+                    return Answer::Now(outdated);
+                }
                 let how = Join {
                     hint_for,
                     only_over_seen,
                 };
                 apply(node, &key, &object, how)
             }
-            Request::Fetch { key, digest, dots } => Answer::Now(fetch(&node, &key, digest, &dots)),
+            Request::Fetch {
+                key,
+                digest,
+                dots,
+                events,
+            } => Answer::Now(match outdated(&node, events) {
+                Some(outdated) => outdated,
+                None => fetch(&node, &key, digest, &dots),
+            }),
             Request::Forward(command) => {
                 // The first poll puts it into the lanes of its keys, in the order of arrival.
                 let known = command.own.clone();
@@ -81,6 +93,8 @@ impl Handler for PeerHandler {
             | Request::List { .. }
             | Request::Objects(_)
             | Request::Merge(_)
+            | Request::Chunk { .. }
+            | Request::Sizes { .. }
             | Request::Repair { .. } => {
                 let Some(convergence) = node.convergence.clone() else {
                     return refuse("not in a cluster");
@@ -103,6 +117,13 @@ impl Handler for PeerHandler {
         let store = self.0.replica.store();
         (0..store.shards()).for_each(|shard| store.kick(shard));
     }
+}
+
+/// Whoever knows less of the membership would ask the wrong ones: he has to learn first.
+fn outdated(node: &Node, events: u64) -> Option<Response> {
+    let cluster = node.coordinator.as_ref()?.cluster();
+    let knows_less = events < cluster.events();
+    knows_less.then(|| Response::Outdated(cluster.everybody()))
 }
 
 fn refuse(reason: &str) -> Answer {
@@ -168,7 +189,6 @@ pub(super) async fn answer(node: Arc<Node>, request: Request) -> Response {
         }
         Request::Join(member) => join(&node, member),
         Request::Invite { address } => super::meet::invited(&node, &address).await,
-        Request::Fetch { key, digest, dots } => fetch(&node, &key, digest, &dots),
         Request::Everything => {
             let everything = off_worker(move || node.replica.everything_written()).await;
             let mut raw = Vec::new();

@@ -298,6 +298,24 @@ pub static DIRECTIVES: &[Directive] = &[
         "Seconds from one comparison of a member's copies with the other owners' to the next.",
     ),
     fixed(
+        "transfer-parallelism",
+        "4",
+        Kind::Number(1, 64),
+        "Partitions that a member takes over at a time.",
+    ),
+    live(
+        "transfer-rate",
+        "0",
+        Kind::Bytes(0, MAX),
+        "Bytes a second that a member takes over from others; 0: as much as its clients leave.",
+    ),
+    fixed(
+        "peer-wire-version",
+        "0",
+        Kind::Number(0, 3),
+        "The newest version of the protocol between nodes that is spoken; 0: the newest that the program knows.",
+    ),
+    fixed(
         "background-p99-us",
         "0",
         Kind::Number(0, MAX),

@@ -11,7 +11,7 @@ use crate::logic::causal::{Dot, Object};
 use crate::logic::merkle::Leaves;
 use crate::logic::placement::{NodeId, PartitionSet};
 use crate::logic::row;
-use crate::peer::message::{Request, Response, WireKey, WireListed};
+use crate::peer::message::{Request, Response, UNKNOWN_EVENTS, WireKey, WireListed};
 use crate::replica::{DATABASES, Join, Key, Listed, ReplicaError};
 use crate::storage::keys::MAX_KEY_LEN;
 
@@ -30,7 +30,16 @@ impl Convergence {
                 rules,
                 partitions,
                 mends,
+                events,
             } => {
+                let known = self.cluster.events();
+                if events != UNKNOWN_EVENTS && events != known {
+                    return if events < known {
+                        Response::Outdated(self.cluster.everybody())
+                    } else {
+                        Response::Refused("a change of the membership is not known here".into())
+                    };
+                }
                 if rules != self.cluster.rules_fingerprint() {
                     return Response::Refused("the rules of some prefix differ".into());
                 }
@@ -77,6 +86,13 @@ impl Convergence {
                     .await
             }
             Request::Objects(keys) => self.objects(&keys),
+            Request::Chunk {
+                owners,
+                partition,
+                from,
+                bytes,
+            } if partition < count => self.piece((owners, partition), from, bytes).await,
+            Request::Sizes { owners, partitions } => self.sizes(owners, &partitions).await,
             Request::Merge(objects) => self.merge(objects).await,
             Request::Repair { partition } if partition < count => {
                 match self.repair(partition).await {
@@ -108,9 +124,9 @@ impl Convergence {
         let seq = self.replica.last_seq();
         let count = self.replica.partitions().count();
         let held = |owners: u8| {
-            let owned = self.owned(owners);
+            let held = self.held(owners);
             let strays = |partition: &u16| {
-                owned.binary_search(partition).is_err() && self.replica.rows(owners, *partition) > 0
+                held.binary_search(partition).is_err() && self.replica.rows(owners, *partition) > 0
             };
             let held: PartitionSet = (0..count).filter(strays).collect();
             (owners, held.into_bytes().into())
@@ -146,6 +162,45 @@ impl Convergence {
                 next: page.next.unwrap_or_default().into(),
                 damaged: page.damaged,
             },
+            Err(error) => Response::Refused(error.to_string()),
+        }
+    }
+
+    async fn piece(&self, part: (u8, u16), from: Bytes, bytes: u64) -> Response {
+        if part.1 >= self.replica.partitions().count() || self.cluster.lacks_part(part) {
+            return Response::Refused("it is not complete here".into());
+        }
+        let replica = Arc::clone(&self.replica);
+        replica.settled().await;
+        let bytes = usize::try_from(bytes)
+            .unwrap_or(BATCH_BYTES)
+            .min(BATCH_BYTES);
+        match off_worker(move || replica.piece(part, &from, bytes)).await {
+            Ok(piece) => {
+                let wired = |(db, name, raw): (u8, Vec<u8>, Vec<u8>)| {
+                    let name = name.into();
+                    (WireKey { db, name }, Bytes::from(raw))
+                };
+                Response::Chunk {
+                    objects: piece.objects.into_iter().map(wired).collect(),
+                    next: piece.next.unwrap_or_default().into(),
+                }
+            }
+            Err(error) => Response::Refused(error.to_string()),
+        }
+    }
+
+    async fn sizes(&self, owners: u8, partitions: &[u8]) -> Response {
+        let partitions = PartitionSet::from_bytes(partitions);
+        let replica = Arc::clone(&self.replica);
+        let sizes = move || {
+            let asked = partitions.below(replica.partitions().count());
+            asked
+                .map(|partition| replica.size(owners, partition))
+                .collect::<Result<Vec<_>, _>>()
+        };
+        match off_worker(sizes).await {
+            Ok(sizes) => Response::Sizes(sizes),
             Err(error) => Response::Refused(error.to_string()),
         }
     }

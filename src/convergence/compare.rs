@@ -14,7 +14,7 @@ use crate::logic::causal::Dot;
 use crate::logic::merkle::{Leaves, Node, Sums, Walk};
 use crate::logic::placement::{NodeId, PartitionSet};
 use crate::peer::encode;
-use crate::peer::message::{Request, Response, WireKey, WireListed};
+use crate::peer::message::{NEWEST, Request, Response, WireKey, WireListed};
 use crate::replica::{Listed, Page};
 use crate::storage::keys::{self, Position};
 
@@ -116,11 +116,15 @@ impl Convergence {
         let response = response.inspect_err(|error| self.cluster.failed(to, *error))?;
         if is_tree {
             let mut answer = Vec::new();
-            response.encode(&mut answer);
+            response.encode(NEWEST, &mut answer);
             let bytes = (asked + answer.len()) as u64;
             self.counters.tree_bytes.fetch_add(bytes, Ordering::Relaxed);
         }
         match response {
+            Response::Outdated(members) => {
+                self.cluster.change(|membership| membership.learn(members));
+                Err(ExchangeError::Outdated)
+            }
             Response::Refused(reason) => Err(ExchangeError::Refused(reason)),
             response => Ok(response),
         }
@@ -147,6 +151,7 @@ impl Convergence {
             rules: self.cluster.rules_fingerprint(),
             partitions: asked.into_bytes().into(),
             mends,
+            events: self.cluster.events(),
         };
         match self.call(node, &request).await? {
             Response::Roots { as_of_ms, roots } if roots.len() == partitions.len() => {

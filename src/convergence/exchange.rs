@@ -45,6 +45,18 @@ pub struct Exchanged {
     pub received: u64,
     /// Objects sent.
     pub sent: u64,
+    /// Whether this node only sends: it gives its copies up.
+    only_sends: bool,
+}
+
+impl Exchanged {
+    /// Of an exchange in which this node takes nothing in.
+    pub fn only_sending() -> Self {
+        Self {
+            only_sends: true,
+            ..Self::default()
+        }
+    }
 }
 
 /// Marks an exchange as under way while it lives.
@@ -276,7 +288,9 @@ impl Convergence {
             rest = later;
             let begun = Instant::now();
             let failed = self.replica.failed_batches();
-            self.pull(with, part, exchanged).await?;
+            if !exchanged.only_sends {
+                self.pull(with, part, exchanged).await?;
+            }
             is_whole &= self.push(with, part, exchanged).await?;
             // What was taken in counts when it is stored, all of it.
             self.replica.settled().await;
@@ -341,7 +355,7 @@ impl Convergence {
         Ok((self.replica.dead_of(at, dots)?, self.replica.read(at)?))
     }
 
-    fn take_in(&self, key: &WireKey, raw: &[u8]) -> Result<(), ExchangeError> {
+    pub(super) fn take_in(&self, key: &WireKey, raw: &[u8]) -> Result<(), ExchangeError> {
         let bytes = (key.name.len() + raw.len()) as u64;
         self.counters
             .object_bytes

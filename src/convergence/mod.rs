@@ -3,11 +3,13 @@
 //!
 //! Here is how one exchange goes, and what a node answers to another's. When exchanges happen is
 //! `background`'s, who asks for one out of turn `command`'s. Everything that is moved is joined, so an
-//! exchange that breaks off anywhere has done no harm, and the next one finds only the rest.
+//! exchange that breaks off anywhere has done no harm, and the next one finds only the rest. What comes
+//! to a new owner is copied first (`transfer`), and then compared like everything else.
 
 mod answer;
 mod compare;
 mod exchange;
+mod transfer;
 mod verify;
 
 use std::collections::BTreeMap;
@@ -26,6 +28,7 @@ use crate::replica::{ENDING_MS, Replica, ReplicaError, Tombstones};
 
 pub use compare::{Difference, Found, Held, Side};
 pub use exchange::Exchanged;
+pub use transfer::{Giving, Taking, Transfers};
 pub use verify::{Differs, MOST_NAMED, Verified};
 
 /// The deadline of one request of an exchange.
@@ -43,6 +46,9 @@ pub enum ExchangeError {
     /// It sent something else.
     #[error("the other node sent something that was not asked for")]
     Unexpected,
+    /// It knows of changes in the membership that this node had not heard of.
+    #[error("the membership has changed")]
+    Outdated,
     /// This node's part failed.
     #[error(transparent)]
     Here(#[from] ReplicaError),
@@ -102,6 +108,7 @@ pub struct Convergence {
     governor: Arc<Governor>,
     counters: Counters,
     standing: Mutex<Standing>,
+    transfers: Transfers,
     /// With whom this node exchanges, and who of them has asked it to step back.
     under_way: Mutex<BTreeMap<NodeId, bool>>,
 }
@@ -115,6 +122,7 @@ impl Convergence {
             governor,
             counters: Counters::default(),
             standing: Mutex::default(),
+            transfers: Transfers::default(),
             under_way: Mutex::default(),
         }
     }
@@ -122,6 +130,11 @@ impl Convergence {
     /// Counters for INFO.
     pub fn counters(&self) -> &Counters {
         &self.counters
+    }
+
+    /// What this node takes over and gives up.
+    pub fn transfers(&self) -> &Transfers {
+        &self.transfers
     }
 
     /// The view of the cluster.
@@ -149,20 +162,26 @@ impl Convergence {
         change(&mut self.standing.lock());
     }
 
-    /// The partitions whose keys this node owns, of keys with so many owners.
-    pub fn owned(&self, owners: u8) -> Vec<u16> {
-        self.shared_with(owners, self.cluster.me())
+    /// The partitions whose keys this node holds, of keys with so many owners.
+    pub fn held(&self, owners: u8) -> Vec<u16> {
+        let me = self.cluster.me();
+        self.partitions(|partition| self.cluster.holders((owners, partition)).has(me))
     }
 
-    /// The partitions whose keys this node owns together with another.
+    /// The partitions of whose keys this node and another have complete copies.
     pub fn shared_with(&self, owners: u8, other: NodeId) -> Vec<u16> {
         let me = self.cluster.me();
+        self.partitions(|partition| {
+            let part = (owners, partition);
+            let holders = self.cluster.holders(part);
+            let has_it = |id| holders.has(id) && self.cluster.is_complete(id, part);
+            has_it(me) && has_it(other)
+        })
+    }
+
+    fn partitions(&self, wanted: impl Fn(u16) -> bool) -> Vec<u16> {
         let count = self.replica.partitions().count();
-        let shared = |partition: &u16| {
-            let owners = self.cluster.first_of(*partition, owners);
-            owners.contains(&me) && owners.contains(&other)
-        };
-        (0..count).filter(shared).collect()
+        (0..count).filter(|partition| wanted(*partition)).collect()
     }
 
     /// What has ended before this instant may have been reclaimed here, or is about to be.

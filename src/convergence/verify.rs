@@ -58,7 +58,7 @@ impl Convergence {
         partition: u16,
         verified: &mut Verified,
     ) -> Result<(), ExchangeError> {
-        let nodes = self.cluster.first_of(partition, owners);
+        let nodes = self.cluster.holders((owners, partition)).serving.clone();
         verified.compared += 1;
         let (answering, silent): (Vec<_>, Vec<_>) =
             nodes.into_iter().partition(|id| self.cluster.answers(*id));
@@ -137,7 +137,7 @@ impl Convergence {
         let mut exchanged = Exchanged::default();
         let me = self.cluster.me();
         for &owners in self.replica.sizes() {
-            let nodes = self.cluster.first_of(partition, owners);
+            let nodes = self.cluster.holders((owners, partition)).serving.clone();
             if !nodes.contains(&me) {
                 continue;
             }

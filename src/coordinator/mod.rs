@@ -24,6 +24,7 @@ use crate::peer::message::Response;
 use crate::replica::Replica;
 
 pub use forward::Forwarded;
+pub use write::Wait;
 
 /// Why a quorum was not met.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
@@ -169,21 +170,24 @@ impl Coordinator {
         self.coordinator_of(name) == self.cluster.me()
     }
 
-    /// How many owners of a key answer.
+    /// How many of those that serve a key answer.
     pub fn answering_owners(&self, name: &[u8]) -> u8 {
-        let (owners, _) = self.cluster.owners_and_fallbacks(self.cluster.route(name));
-        let answering = owners.into_iter().filter(|id| self.cluster.answers(*id));
-        answering.count() as u8
+        let holders = self.cluster.holders(self.cluster.route(name).part());
+        let answering = holders.serving.iter();
+        answering.filter(|id| self.cluster.answers(**id)).count() as u8
     }
 
-    /// Whether this node may read a key by itself though another coordinates it: it is an owner, and
-    /// any R owners include one that has acknowledged the last write.
-    pub fn may_read(&self, name: &[u8], asked: Asked) -> bool {
-        let route = self.cluster.route(name);
+    /// Whether any node that serves a key may read it though another coordinates it: any R of them
+    /// include one that has acknowledged the last write.
+    pub fn anybody_may_read(&self, name: &[u8], asked: Asked) -> bool {
+        let rule = self.cluster.route(name).rule;
         let Quorum { r, w } = self.quorum_of(name, asked);
-        r + w.min(route.rule.w) > route.rule.n
-            && self.cluster.owns(route)
-            && !self.cluster.lacks(route)
+        r + w.min(rule.w) > rule.n
+    }
+
+    /// Whether this node may.
+    pub fn may_read(&self, name: &[u8], asked: Asked) -> bool {
+        self.anybody_may_read(name, asked) && self.cluster.serves(self.cluster.route(name))
     }
 
     /// Whether any two writes of a key have an owner in common: the later one meets the earlier.
@@ -202,7 +206,8 @@ impl Coordinator {
     /// # Errors
     /// [`QuorumError::Unreachable`] when not.
     pub fn check_reachable(&self, name: &[u8], wanted: u8) -> Result<(), QuorumError> {
-        let wanted = wanted.into();
+        // Of a cluster with fewer members all are enough.
+        let wanted = usize::from(wanted).min(self.cluster.could_hold().max(1));
         let reachable = self.cluster.reachable(self.cluster.route(name), wanted);
         if reachable < wanted {
             Err(QuorumError::Unreachable { reachable, wanted })

@@ -59,21 +59,32 @@ impl Coordinator {
         r: u8,
         own: &[Dot],
     ) -> impl Future<Output = Result<(), QuorumError>> + Send + use<> {
-        let waiting = self.start_reading(Key { db, name }, r, own);
+        let mut waiting = self.start_reading(Key { db, name }, r, own);
+        let name = Bytes::copy_from_slice(name);
+        let own: SmallVec<[Dot; 2]> = SmallVec::from_slice(own);
+        let coordinator = Arc::clone(self);
         async move {
-            let Some(waiting) = waiting else {
-                return Ok(());
-            };
             let short = |answered| QuorumError::ReadShort {
                 replied: answered,
                 wanted: r.into(),
             };
-            match waiting.await {
-                Ok(Decision::Met) => Ok(()),
-                Ok(Decision::Short { answered }) => Err(short(answered)),
-                Ok(Decision::Behind) => Err(QuorumError::Behind),
-                Err(_) => Err(short(1)),
+            let mut is_again = false;
+            while let Some(decided) = waiting {
+                match decided.await {
+                    Ok(Told::Decision(Decision::Met)) => break,
+                    Ok(Told::Decision(Decision::Short { answered })) => {
+                        return Err(short(answered));
+                    }
+                    Ok(Told::Decision(Decision::Behind)) => return Err(QuorumError::Behind),
+                    // To whom the key belongs now.
+                    Ok(Told::Outdated) if !is_again => {
+                        is_again = true;
+                        waiting = coordinator.start_reading(Key { db, name: &name }, r, &own);
+                    }
+                    Ok(Told::Outdated) | Err(_) => return Err(short(1)),
+                }
             }
+            Ok(())
         }
     }
 
@@ -83,16 +94,16 @@ impl Coordinator {
         key: Key<'_>,
         r: u8,
         own: &[Dot],
-    ) -> Option<oneshot::Receiver<Decision>> {
+    ) -> Option<oneshot::Receiver<Told>> {
         let Key { db, name } = key;
         let route = self.cluster.route(name);
-        // A copy that may not be there does not count.
-        let r = if self.cluster.lacks(route) {
-            r.max(1) + 1
-        } else {
-            r
-        };
-        let r = r.min(route.rule.n.max(1));
+        let holders = self.cluster.holders(route.part());
+        let r = r.max(1).min(holders.serving.len().max(1) as u8);
+        // A copy that may not be there does not count, unless nobody is there who has one that does.
+        let counts = self.cluster.serves(route)
+            || !holders.has(self.cluster.me())
+                && !holders.serving.iter().any(|id| self.cluster.answers(*id));
+        let r = if counts { r } else { r + 1 };
         let all = self.compares_all();
         let covers = own.is_empty() || self.replica.has_seen(key, own);
         if r <= 1 && !all && covers {
@@ -101,7 +112,10 @@ impl Coordinator {
         let targets = self.cluster.targets(route);
         let answers = |id| self.cluster.answers(id);
         let (read, effects) = Read::start(r.into(), &targets, answers, all, covers);
-        let stray_for = (!self.cluster.owns(route)).then(|| targets.owners.first().copied());
+        let stray_for = match targets.here {
+            Some(_) => None,
+            None => targets.holders.first().map(|holder| holder.node),
+        };
         let ours = self.replica.read(key).ok();
         let ours = ours.as_deref();
         let (decided, decision) = oneshot::channel();
@@ -114,7 +128,8 @@ impl Coordinator {
             dots: ours.map_or(Vec::new(), |object| {
                 object.all_versions().map(|v| v.dot).collect()
             }),
-            stray_for: stray_for.flatten(),
+            stray_for,
+            events: self.cluster.events(),
             own: SmallVec::from_slice(own),
             begun: Instant::now(),
             state: Mutex::new(State {
@@ -193,6 +208,8 @@ struct Reading {
     dots: Vec<Dot>,
     /// An owner for whom a copy that is not ours is kept.
     stray_for: Option<NodeId>,
+    /// How many changes of the membership were known when it began.
+    events: u64,
     /// What the client has written himself.
     own: SmallVec<[Dot; 2]>,
     begun: Instant,
@@ -205,7 +222,15 @@ struct State {
     seen: SmallVec<[(NodeId, u64); 4]>,
     /// What lives in those that are not equal to this node's.
     dots: SmallVec<[Dot; 4]>,
-    decided: Option<oneshot::Sender<Decision>>,
+    decided: Option<oneshot::Sender<Told>>,
+}
+
+/// What the client's side hears.
+#[derive(Debug)]
+enum Told {
+    Decision(Decision),
+    /// The membership has changed: the read must begin again.
+    Outdated,
 }
 
 impl Reading {
@@ -213,14 +238,16 @@ impl Reading {
         for effect in effects {
             match effect {
                 Effect::Ask { node, .. } => self.ask(node),
-                Effect::Decide(decision) => {
-                    let decided = self.state.lock().decided.take();
-                    if let Some(decided) = decided {
-                        let _ = decided.send(decision);
-                    }
-                }
+                Effect::Decide(decision) => self.tell(Told::Decision(decision)),
                 Effect::KeepHint(_) => {}
             }
+        }
+    }
+
+    fn tell(&self, told: Told) {
+        let decided = self.state.lock().decided.take();
+        if let Some(decided) = decided {
+            let _ = decided.send(told);
         }
     }
 
@@ -229,6 +256,7 @@ impl Reading {
             key: self.key.clone(),
             digest: self.ours,
             dots: self.dots.clone(),
+            events: self.events,
         });
         let reading = Arc::clone(self);
         let done = move |outcome| reading.on_outcome(node, outcome);
@@ -250,6 +278,12 @@ impl Reading {
                 if !raw.is_empty() {
                     self.coordinator.take(&self.key, &raw, self.stray_for);
                 }
+                None
+            }
+            Ok(Response::Outdated(members)) => {
+                let cluster = &self.coordinator.cluster;
+                cluster.change(|membership| membership.learn(members));
+                self.tell(Told::Outdated);
                 None
             }
             Ok(_) => None,
@@ -320,6 +354,7 @@ impl Reading {
                     object: row::encode(&object).into(),
                     hint_for: None,
                     only_over_seen: false,
+                    events: coordinator.cluster.events(),
                 })
             });
             let repairs = &coordinator.counters.read_repairs;

@@ -9,8 +9,9 @@ use tokio::sync::oneshot;
 
 use super::{Coordinator, QuorumError};
 use crate::logic::causal::Dot;
+use crate::logic::membership::Member;
 use crate::logic::placement::NodeId;
-use crate::logic::quorum::{Decision, Effect, Write};
+use crate::logic::quorum::{Decision, Effect, Wanted, Write};
 use crate::logic::row;
 use crate::logic::types::string::Change;
 use crate::peer::message::{Request, Response, WireKey};
@@ -27,12 +28,17 @@ impl Coordinator {
     pub fn replicate(
         self: &Arc<Self>,
         delta: &Delta,
-        w: u8,
+        w: Wait,
         blind: bool,
     ) -> impl Future<Output = Result<Option<Written>, QuorumError>> + Send + use<> {
         let (decided, decision) = oneshot::channel();
-        self.send(delta, w, blind, decided, None);
-        let wanted = w.into();
+        let how = How {
+            w,
+            blind,
+            is_again: false,
+        };
+        self.send(delta, how, decided, None);
+        let wanted = w.w.into();
         async move {
             let short = |stored| QuorumError::WriteShort { stored, wanted };
             match decision.await {
@@ -43,23 +49,23 @@ impl Coordinator {
         }
     }
 
-    fn send(
-        self: &Arc<Self>,
-        delta: &Delta,
-        w: u8,
-        blind: bool,
-        decided: Decided,
-        again: Option<Written>,
-    ) {
+    fn send(self: &Arc<Self>, delta: &Delta, how: How, decided: Decided, again: Option<Written>) {
         let route = self.cluster.route(&delta.name);
         self.cluster.note_data();
+        let events = self.cluster.events();
         let targets = self.cluster.targets(route);
         let answers = |id| self.cluster.answers(id);
-        let (mut write, mut effects) = Write::start(w.into(), &targets, answers);
-        effects.extend(write.on_stored_here());
-        if !self.cluster.owns(route) {
+        let wanted = Wanted {
+            w: how.w.w,
+            hoped: how.w.hoped,
+            n: route.rule.n,
+        };
+        let (mut write, mut effects) = Write::start(wanted, &targets, answers);
+        effects.extend(write.on_stored_here(targets.here));
+        if targets.here.is_none() {
             // A copy that is not ours goes when an owner has it.
-            effects.extend(targets.owners.first().copied().map(Effect::KeepHint));
+            let first = targets.holders.first();
+            effects.extend(first.map(|holder| Effect::KeepHint(holder.node)));
         }
         let dot = delta.object.all_versions().next().map(|v| v.dot);
         let sending = Arc::new(Sending {
@@ -69,17 +75,36 @@ impl Coordinator {
                 name: delta.name.clone(),
             },
             object: row::encode(&delta.object).into(),
-            w,
-            blind: dot.filter(|_| blind),
+            how,
+            events,
+            blind: dot.filter(|_| how.blind),
             state: Mutex::new(State {
                 write,
                 decided: Some(decided),
                 decision: None,
                 again,
+                is_outdated: false,
             }),
         });
         sending.follow(effects);
     }
+}
+
+/// How many copies a write waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Wait {
+    /// Without these it is refused.
+    pub w: u8,
+    /// These are waited for as long as there is hope.
+    pub hoped: u8,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct How {
+    w: Wait,
+    blind: bool,
+    /// Whether it is sent again because the membership had changed: once is enough.
+    is_again: bool,
 }
 
 type Decided = oneshot::Sender<(Decision, Option<Written>)>;
@@ -88,7 +113,9 @@ struct Sending {
     coordinator: Arc<Coordinator>,
     key: WireKey,
     object: Bytes,
-    w: u8,
+    how: How,
+    /// How many changes of the membership were known when it began.
+    events: u64,
     /// The dot of a write that has not read a quorum.
     blind: Option<Dot>,
     state: Mutex<State>,
@@ -101,6 +128,8 @@ struct State {
     decision: Option<Decision>,
     /// What this node has written instead of what the client waited for at first.
     again: Option<Written>,
+    /// Whether it was sent again, to whom it belongs by now.
+    is_outdated: bool,
 }
 
 impl Sending {
@@ -150,6 +179,7 @@ impl Sending {
             object: self.object.clone(),
             hint_for,
             only_over_seen,
+            events: self.events,
         })
     }
 
@@ -167,6 +197,7 @@ impl Sending {
     ) {
         let stored = match outcome {
             Ok(Response::Done) => true,
+            Ok(Response::Outdated(members)) => self.send_anew(members),
             Ok(Response::Unseen(theirs)) => {
                 if !self.write_again(&theirs) {
                     // Nobody waits for it, or it was overwritten: as it is.
@@ -238,8 +269,46 @@ impl Sending {
             self.tell();
             return false;
         };
-        self.coordinator
-            .send(&delta, self.w, false, decided, Some(written));
+        let how = How {
+            blind: false,
+            ..self.how
+        };
+        self.coordinator.send(&delta, how, decided, Some(written));
+        true
+    }
+
+    /// The membership has changed: the same delta goes to whom it belongs now, once. Whether whoever
+    /// said so is asked again there.
+    fn send_anew(&self, members: Vec<Member>) -> bool {
+        let coordinator = &self.coordinator;
+        coordinator
+            .cluster
+            .change(|membership| membership.learn(members));
+        if self.how.is_again {
+            return false;
+        }
+        let (decided, again) = {
+            let mut state = self.state.lock();
+            if std::mem::replace(&mut state.is_outdated, true) {
+                return true;
+            }
+            (state.decided.take(), state.again.take())
+        };
+        let Ok(object) = row::decode(&self.object) else {
+            return false;
+        };
+        let delta = Delta {
+            db: self.key.db,
+            name: self.key.name.clone(),
+            object,
+        };
+        let how = How {
+            is_again: true,
+            ..self.how
+        };
+        // The client may have his answer already.
+        let decided = decided.unwrap_or_else(|| oneshot::channel().0);
+        coordinator.send(&delta, how, decided, again);
         true
     }
 
@@ -260,7 +329,12 @@ impl Sending {
                 object: (*object).clone(),
             };
             let (nobody, _) = oneshot::channel();
-            self.coordinator.send(&all, 1, false, nobody, None);
+            let how = How {
+                w: Wait { w: 1, hoped: 1 },
+                blind: false,
+                is_again: false,
+            };
+            self.coordinator.send(&all, how, nobody, None);
         }
     }
 

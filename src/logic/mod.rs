@@ -4,12 +4,13 @@
 //! --no-default-features` builds this module and nothing else, so the compiler keeps the boundary.
 //!
 //! Reading order: [`causal`] (what a key is), [`types`] (how a Redis type looks at it),
-//! [`placement`] (where a key lives), [`membership`] (who is there), [`merkle`] (what differs), [`row`]
-//! (how it is written down).
+//! [`placement`] (where a key lives), [`membership`] (who is there), [`merkle`] (what differs),
+//! [`handoff`] (how it moves), [`row`] (how it is written down).
 
 pub mod causal;
 pub mod codec;
 pub mod glob;
+pub mod handoff;
 pub mod membership;
 pub mod merkle;
 pub mod placement;

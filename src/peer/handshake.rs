@@ -16,13 +16,11 @@ use std::time::Duration;
 use tokio::io::{AsyncWrite, AsyncWriteExt};
 
 use super::frame::{self, Frames};
+use super::message::{NEWEST, OLDEST};
 use crate::logic::codec::{DecodeError, Reader};
 use crate::logic::placement::NodeId;
 
 const MAGIC: &[u8; 8] = b"ringwood";
-/// The wire versions that this program speaks.
-const OLDEST: u16 = 2;
-const NEWEST: u16 = 2;
 /// How long a handshake may take.
 pub(super) const LIMIT: Duration = Duration::from_secs(3);
 const HELLO_LEN: usize = 47;
@@ -43,6 +41,16 @@ pub struct Identity {
     pub n: u8,
     /// What proves the cluster's secret.
     pub key: [u8; 32],
+    /// The newest wire version that it speaks.
+    pub wire: u16,
+}
+
+/// Who is at the other end, and how the two talk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Other {
+    pub(super) node: NodeId,
+    /// The wire version that both speak.
+    pub(super) wire: u16,
 }
 
 impl Identity {
@@ -55,7 +63,7 @@ impl Identity {
         let mut out = Vec::with_capacity(HELLO_LEN);
         out.extend_from_slice(MAGIC);
         out.extend_from_slice(&OLDEST.to_le_bytes());
-        out.extend_from_slice(&NEWEST.to_le_bytes());
+        out.extend_from_slice(&self.newest().to_le_bytes());
         out.extend_from_slice(&self.cluster.to_le_bytes());
         out.extend_from_slice(&self.node.0.to_le_bytes());
         out.extend_from_slice(&self.partitions.to_le_bytes());
@@ -66,6 +74,17 @@ impl Identity {
         out.try_into().expect("the parts add up to the length")
     }
 
+    fn newest(&self) -> u16 {
+        self.wire.clamp(OLDEST, NEWEST)
+    }
+
+    fn with(&self, other: &Hello) -> Other {
+        Other {
+            node: other.node,
+            wire: self.newest().min(other.newest),
+        }
+    }
+
     fn proof(&self, side: u8, asker: &[u8], answerer: &[u8]) -> [u8; PROOF_LEN] {
         let mut hasher = blake3::Hasher::new_keyed(&self.key);
         hasher.update(&[side]).update(asker).update(answerer);
@@ -74,10 +93,12 @@ impl Identity {
 
     /// Why the two cannot talk, if they cannot.
     fn differs_from(&self, other: &Hello) -> Option<String> {
-        if other.newest < OLDEST || other.oldest > NEWEST {
+        if other.newest < OLDEST || other.oldest > self.newest() {
             return Some(format!(
-                "wire versions {}-{} and {OLDEST}-{NEWEST} have nothing in common",
-                other.oldest, other.newest
+                "wire versions {}-{} and {OLDEST}-{} have nothing in common",
+                other.oldest,
+                other.newest,
+                self.newest()
             ));
         }
         if other.node == self.node {
@@ -132,7 +153,7 @@ pub(super) async fn ask<R, W>(
     me: Identity,
     frames: &mut Frames<R>,
     writer: &mut W,
-) -> io::Result<NodeId>
+) -> io::Result<Other>
 where
     R: tokio::io::AsyncRead + Unpin,
     W: AsyncWrite + Unpin,
@@ -155,7 +176,7 @@ where
     let mut out = vec![ACCEPTED];
     out.extend_from_slice(&me.proof(1, &mine, hello));
     send(writer, &out).await?;
-    Ok(other.node)
+    Ok(me.with(&other))
 }
 
 /// The answerer's side; returns who asks.
@@ -163,7 +184,7 @@ pub(super) async fn answer<R, W>(
     me: Identity,
     frames: &mut Frames<R>,
     writer: &mut W,
-) -> io::Result<NodeId>
+) -> io::Result<Other>
 where
     R: tokio::io::AsyncRead + Unpin,
     W: AsyncWrite + Unpin,
@@ -181,7 +202,7 @@ where
     send(writer, &out).await?;
     let answer = receive(frames).await?;
     if constant_time_eq(accepted(&answer)?, &me.proof(1, &theirs, &mine)) {
-        Ok(other.node)
+        Ok(me.with(&other))
     } else {
         Err(refused("it does not know this cluster's secret"))
     }

@@ -24,8 +24,8 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use super::frame::{self, Arrived, Frames};
-use super::handshake::{self, Identity};
-use super::message::{Request, Response};
+use super::handshake::{self, Identity, Other};
+use super::message::{NEWEST, Request, Response};
 use super::{Done, Peers};
 use crate::logic::placement::NodeId;
 
@@ -58,12 +58,18 @@ pub enum CallError {
     /// No answer in time. The request may have been done, or may still be.
     #[error("no answer in time")]
     TimedOut,
+    /// The other node is older and does not know such a request. Nothing was done.
+    #[error("the node is older and does not know such a request")]
+    Unknown,
 }
 
 impl CallError {
     /// Whether the other node certainly did nothing.
     pub fn nothing_done(self) -> bool {
-        matches!(self, CallError::Unreachable | CallError::TooMuch)
+        matches!(
+            self,
+            CallError::Unreachable | CallError::TooMuch | CallError::Unknown
+        )
     }
 }
 
@@ -163,13 +169,14 @@ impl Peers for Links {
                 cluster: 0,
                 ..(self.who_am_i)()
             };
-            let (mut frames, mut writer, node) = connect(address, me).await?;
+            let (mut frames, mut writer, other) = connect(address, me).await?;
+            let Other { node, wire } = other;
             let mut out = Vec::new();
-            frame::put(&mut out, 1, |out| request.encode(out));
+            frame::put(&mut out, 1, |out| request.encode(wire, out));
             writer.write_all(&out).await?;
             let frame = frames.next().await?.ok_or(io::ErrorKind::UnexpectedEof)?;
-            let response = Response::decode(&frame.body).map_err(|_| io::ErrorKind::InvalidData)?;
-            Ok((node, response))
+            let response = Response::decode(&frame.body, wire);
+            Ok((node, response.map_err(|_| io::ErrorKind::InvalidData)?))
         };
         Box::pin(async move { tokio::time::timeout(within, asked).await? })
     }
@@ -215,6 +222,21 @@ impl Link {
         }
     }
 
+    /// Appends a request as the other node reads it.
+    fn put(&self, out: &mut Vec<u8>, id: u64, body: &[u8], wire: u16) {
+        if wire == NEWEST {
+            return frame::put(out, id, |out| out.extend_from_slice(body));
+        }
+        match Request::translate(body, wire) {
+            Some(body) => frame::put(out, id, |out| out.extend_from_slice(&body)),
+            None => {
+                if let Some(done) = self.forget(id) {
+                    done(Err(CallError::Unknown));
+                }
+            }
+        }
+    }
+
     fn forget(&self, id: u64) -> Option<Done> {
         let waiting = self.waiting.lock().remove(&id);
         waiting.map(|waiting| waiting.done)
@@ -249,15 +271,15 @@ impl Link {
         loop {
             let address = self.address.lock().clone();
             match connect(&address, who_am_i()).await {
-                Ok((frames, writer, node)) if node == self.to => {
-                    tracing::debug!(node = %self.to, %address, "link up");
+                Ok((frames, writer, Other { node, wire })) if node == self.to => {
+                    tracing::debug!(node = %self.to, %address, wire, "link up");
                     complained.clear();
                     pause = FIRST_PAUSE;
                     self.state.store(UP, Ordering::Release);
-                    let ended = self.pump(frames, writer, &mut outgoing).await;
+                    let ended = self.pump((frames, writer), wire, &mut outgoing).await;
                     tracing::debug!(node = %self.to, %address, ?ended, "link down");
                 }
-                Ok((.., node)) => {
+                Ok((.., Other { node, .. })) => {
                     tracing::warn!(%address, expected = %self.to, found = %node, "another node answers");
                 }
                 Err(error) => {
@@ -289,8 +311,8 @@ impl Link {
 
     async fn pump(
         &self,
-        mut frames: Frames<OwnedReadHalf>,
-        mut writer: OwnedWriteHalf,
+        (mut frames, mut writer): (Frames<OwnedReadHalf>, OwnedWriteHalf),
+        wire: u16,
         outgoing: &mut mpsc::Receiver<Outgoing>,
     ) -> io::Result<()> {
         let write = async {
@@ -301,7 +323,7 @@ impl Link {
                     self.queued_bytes.fetch_sub(body.len(), Ordering::Relaxed);
                     // Whoever was told that it failed, or gave up, must not have it done now.
                     if self.waiting.lock().contains_key(&id) {
-                        frame::put(&mut out, id, |out| out.extend_from_slice(&body));
+                        self.put(&mut out, id, &body, wire);
                     }
                     next = (out.len() < WRITE_BYTES)
                         .then(|| outgoing.try_recv().ok())
@@ -315,7 +337,8 @@ impl Link {
         };
         let read = async {
             while let Some(Arrived { id, body, .. }) = frames.next().await? {
-                let response = Response::decode(&body).map_err(|_| io::ErrorKind::InvalidData)?;
+                let response =
+                    Response::decode(&body, wire).map_err(|_| io::ErrorKind::InvalidData)?;
                 if let Some(done) = self.forget(id) {
                     done(Ok(response));
                 }
@@ -333,15 +356,15 @@ impl Link {
 pub(super) async fn connect(
     address: &str,
     me: Identity,
-) -> io::Result<(Frames<OwnedReadHalf>, OwnedWriteHalf, NodeId)> {
+) -> io::Result<(Frames<OwnedReadHalf>, OwnedWriteHalf, Other)> {
     let stream = tokio::time::timeout(CONNECT_LIMIT, TcpStream::connect(address)).await??;
     set_options(&stream)?;
     let (reader, mut writer) = stream.into_split();
     let mut frames = Frames::new(reader);
     let asked = handshake::ask(me, &mut frames, &mut writer);
-    let node = tokio::time::timeout(handshake::LIMIT, asked).await??;
+    let other = tokio::time::timeout(handshake::LIMIT, asked).await??;
     frames.trust();
-    Ok((frames, writer, node))
+    Ok((frames, writer, other))
 }
 
 pub(super) fn set_options(stream: &TcpStream) -> io::Result<()> {

@@ -11,10 +11,10 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 
 use super::frame::{self, Arrived, Frames};
+use super::handshake::{self, Other};
 use super::link::set_options;
 use super::message::{Request, Response};
-use super::{Answer, Handler, handshake};
-use crate::logic::placement::NodeId;
+use super::{Answer, Handler};
 
 /// Connections of other nodes at a time.
 const MAX_CONNECTIONS: usize = 4_096;
@@ -93,7 +93,7 @@ async fn serve_one(stream: TcpStream, handler: Arc<dyn Handler>) -> io::Result<(
 }
 
 async fn answer_all(
-    from: NodeId,
+    Other { node: from, wire }: Other,
     mut frames: Frames<OwnedReadHalf>,
     mut writer: OwnedWriteHalf,
     handler: &dyn Handler,
@@ -113,10 +113,10 @@ async fn answer_all(
         let some_arrived = frame.is_some();
         // What else is there already goes along: one write for all.
         while let Some(Arrived { id, age, body }) = frame {
-            let request = Request::decode(&body)
+            let request = Request::decode(&body, wire)
                 .map_err(|e| io::Error::new(io::ErrorKind::InvalidData, e.to_string()))?;
             match handler.start(from, request, age) {
-                Answer::Now(response) => put(&mut out, id, &response),
+                Answer::Now(response) => put(&mut out, id, &response, wire),
                 Answer::Later(later) => coming.push(later.map(move |response| (id, response))),
             }
             frame = if coming.len() < MAX_IN_FLIGHT && out.len() < WRITE_BYTES {
@@ -129,7 +129,7 @@ async fn answer_all(
             handler.all_started();
         }
         while let Some((id, response)) = answer {
-            put(&mut out, id, &response);
+            put(&mut out, id, &response, wire);
             answer = if out.len() < WRITE_BYTES {
                 coming.next().now_or_never().flatten()
             } else {
@@ -148,7 +148,7 @@ async fn answer_all(
                         written => sent += written,
                     },
                     Some((id, response)) = coming.next(), if room => {
-                        put(&mut next, id, &response);
+                        put(&mut next, id, &response, wire);
                     }
                 }
             }
@@ -158,12 +158,12 @@ async fn answer_all(
     }
 }
 
-fn put(out: &mut Vec<u8>, id: u64, response: &Response) {
+fn put(out: &mut Vec<u8>, id: u64, response: &Response, wire: u16) {
     let start = out.len();
-    frame::put(out, id, |out| response.encode(out));
+    frame::put(out, id, |out| response.encode(wire, out));
     if out.len() - start > frame::MAX_BODY {
         out.truncate(start);
         let refused = Response::Refused("the answer is too long for a frame".into());
-        frame::put(out, id, |out| refused.encode(out));
+        frame::put(out, id, |out| refused.encode(wire, out));
     }
 }

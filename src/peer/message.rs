@@ -3,7 +3,8 @@
 //! Requests and responses are types of the wire: domain types are turned into them and back by the
 //! layers above. Numbers are varints, unknown kinds are an error, lengths are checked against what
 //! has arrived. A new message gets a new kind; a kind's fields only ever grow at the end, under a
-//! higher wire version.
+//! higher wire version. Two nodes speak the highest version that both know; this program writes and
+//! reads the one before, too, so that a cluster can be upgraded one node after the other.
 
 use std::ops::Range;
 
@@ -12,9 +13,19 @@ use smallvec::SmallVec;
 
 use crate::logic::causal::{ActorId, Dot, Timestamp};
 use crate::logic::codec::{DecodeError, Reader, put_bytes, put_varint};
-use crate::logic::membership::{Digest, Member, Reply, decode_member, encode_member};
+use crate::logic::membership::{
+    Digest, Member, Reply, decode_member, encode_member, encode_member_as_before,
+};
 use crate::logic::merkle::{FANOUT, Leaves, Node, Sums};
 use crate::logic::placement::NodeId;
+
+/// The oldest wire version that this program speaks.
+pub const OLDEST: u16 = 2;
+/// The newest one: views of the membership go along with requests, members say what they have, parts
+/// are transferred.
+pub const NEWEST: u16 = 3;
+/// Events of who does not say how many he knows.
+pub const UNKNOWN_EVENTS: u64 = u64::MAX;
 
 /// Members or digests in one message.
 const MAX_MEMBERS: usize = 16_384;
@@ -38,6 +49,8 @@ pub enum Request {
         hint_for: Option<NodeId>,
         /// Not where it would stand beside something that its writer has not seen.
         only_over_seen: bool,
+        /// How many changes of the membership the sender knows.
+        events: u64,
     },
     /// Asks for the receiver's copy of a key.
     Fetch {
@@ -47,6 +60,8 @@ pub enum Request {
         digest: u64,
         /// What lives at the sender: it must hear what of that was overwritten.
         dots: Vec<Dot>,
+        /// How many changes of the membership the sender knows.
+        events: u64,
     },
     /// A client's command, for its coordinator.
     Forward(Command),
@@ -96,6 +111,8 @@ pub enum Request {
         partitions: Bytes,
         /// Whether the sender means to mend what differs: two nodes do not mend each other at once.
         mends: bool,
+        /// How many changes of the membership the sender knows: who knows fewer must learn them first.
+        events: u64,
     },
     /// Asks for the sums of the children of nodes of trees.
     Sums {
@@ -125,6 +142,28 @@ pub enum Request {
     Merge(Vec<(WireKey, Bytes)>),
     /// The sender does background work: which share of the time does the receiver give it?
     Pace,
+    /// Asks for the next piece of a part, rows in their order, tombstones among them.
+    Chunk {
+        /// Of keys with so many owners.
+        owners: u8,
+        /// The partition.
+        partition: u16,
+        /// The first row.
+        from: Bytes,
+        /// About how many bytes.
+        bytes: u64,
+    },
+    /// Asks about how large some partitions are, of keys with so many owners.
+    Sizes {
+        /// Of keys with so many owners.
+        owners: u8,
+        /// As in `Roots`.
+        partitions: Bytes,
+    },
+    /// Asks who the receiver is and whether it could join.
+    Describe,
+    /// Asks what the receiver transfers.
+    Transfers,
     /// Asks an owner to mend a partition.
     Repair {
         /// Which.
@@ -279,6 +318,26 @@ pub enum Response {
     /// What is left of the copy (nothing, where it is not there): the receiver came to own it a moment ago, or
     /// has lost its disk; it does not count as a reply.
     Empty(Bytes),
+    /// A piece of a part.
+    Chunk {
+        /// Keys with their objects, as rows.
+        objects: Vec<(WireKey, Bytes)>,
+        /// The row to go on at; empty when that was all.
+        next: Bytes,
+    },
+    /// For each partition its rows, and about how many bytes they have.
+    Sizes(Vec<(u64, u64)>),
+    /// Who a node is.
+    Described {
+        /// It.
+        member: Box<Member>,
+        /// Why it cannot join another cluster; empty when it can.
+        reason: String,
+    },
+    /// What a node transfers, as lines of text.
+    Transfers(Bytes),
+    /// Not done: the sender does not know what has changed in the membership.
+    Outdated(Vec<Member>),
     /// Not done, and nothing was stored.
     Refused(String),
     /// Not stored: this copy, as a row, holds what the writer has not seen.
@@ -286,38 +345,67 @@ pub enum Response {
 }
 
 impl Request {
-    /// Appends the kind and the fields.
-    pub fn encode(&self, out: &mut Vec<u8>) {
+    /// Whether the wire version before knew it.
+    fn is_old(&self) -> bool {
+        !matches!(
+            self,
+            Request::Chunk { .. } | Request::Sizes { .. } | Request::Describe | Request::Transfers
+        )
+    }
+
+    /// The bytes of a request for a node that speaks an older version; `None` where it does not know it.
+    pub(super) fn translate(raw: &[u8], wire: u16) -> Option<Vec<u8>> {
+        let request = Self::decode(raw, NEWEST).ok()?;
+        let mut out = Vec::new();
+        request.encode(wire, &mut out);
+        (wire >= NEWEST || request.is_old()).then_some(out)
+    }
+
+    /// Appends the kind and the fields, as a wire version has them.
+    pub fn encode(&self, wire: u16, out: &mut Vec<u8>) {
+        let counts_events = wire >= NEWEST;
         match self {
             Request::Gossip(digest) => {
                 out.push(1);
-                put_digest(out, digest);
+                put_digest(out, digest, wire);
             }
             Request::Push(members) => {
                 out.push(2);
-                put_members(out, members);
+                put_members(out, members, wire);
             }
             Request::Join(member) => {
                 out.push(3);
-                put_bytes(out, &encode_member(member));
+                put_member(out, member, wire);
             }
             Request::Apply {
                 key,
                 object,
                 hint_for,
                 only_over_seen,
+                events,
             } => {
                 out.push(4);
                 put_key(out, key);
                 put_bytes(out, object);
                 put_node(out, *hint_for);
                 out.push(u8::from(*only_over_seen));
+                if counts_events {
+                    put_varint(out, *events);
+                }
             }
-            Request::Fetch { key, digest, dots } => {
+            Request::Fetch {
+                key,
+                digest,
+                dots,
+                events,
+            } => {
                 out.push(5);
                 put_key(out, key);
                 out.extend_from_slice(&digest.to_le_bytes());
                 put_dots(out, dots);
+                if counts_events {
+                    put_varint(out, *events);
+                }
             }
             Request::Forward(command) => {
                 out.push(6);
@@ -373,12 +461,16 @@ impl Request {
                 rules,
                 partitions,
                 mends,
+                events,
             } => {
                 out.extend_from_slice(&[14, *owners]);
                 out.extend_from_slice(&rules.to_le_bytes());
                 put_varint(out, *as_of_ms);
                 put_bytes(out, partitions);
                 out.push(u8::from(*mends));
+                if counts_events {
+                    put_varint(out, *events);
+                }
             }
             Request::Sums { owners, nodes } => {
                 out.extend_from_slice(&[15, *owners]);
@@ -421,6 +513,23 @@ impl Request {
                 put_varint(out, u64::from(*partition));
             }
             Request::Pace => out.push(20),
+            Request::Chunk {
+                owners,
+                partition,
+                from,
+                bytes,
+            } => {
+                out.extend_from_slice(&[21, *owners]);
+                put_varint(out, u64::from(*partition));
+                put_bytes(out, from);
+                put_varint(out, *bytes);
+            }
+            Request::Sizes { owners, partitions } => {
+                out.extend_from_slice(&[22, *owners]);
+                put_bytes(out, partitions);
+            }
+            Request::Describe => out.push(23),
+            Request::Transfers => out.push(24),
             Request::Invite { address } => {
                 out.push(12);
                 put_bytes(out, address.as_bytes());
@@ -434,10 +543,10 @@ impl Request {
     }
 
     /// Reads what [`Self::encode`] wrote.
-    pub fn decode(raw: &[u8]) -> Result<Self, DecodeError> {
+    pub fn decode(raw: &[u8], wire: u16) -> Result<Self, DecodeError> {
         let mut r = Reader(raw);
         let request = match r.u8()? {
-            1 => Request::Gossip(read_digest(&mut r)?),
+            1 => Request::Gossip(read_digest(&mut r, wire)?),
             2 => Request::Push(read_members(&mut r)?),
             3 => Request::Join(decode_member(r.bytes()?)?),
             4 => Request::Apply {
@@ -445,11 +554,13 @@ impl Request {
                 object: read_bytes(&mut r)?,
                 hint_for: read_node(&mut r)?,
                 only_over_seen: r.u8()? != 0,
+                events: read_events(&mut r, wire)?,
             },
             5 => Request::Fetch {
                 key: read_key(&mut r)?,
                 digest: r.u64_le()?,
                 dots: read_dots(&mut r)?,
+                events: read_events(&mut r, wire)?,
             },
             6 => Request::Forward(read_command(&mut r)?),
             7 => Request::Everything,
@@ -479,6 +590,7 @@ impl Request {
                 as_of_ms: r.varint()?,
                 partitions: read_bytes(&mut r)?,
                 mends: r.u8()? != 0,
+                events: read_events(&mut r, wire)?,
             },
             15 => {
                 let (owners, count) = (r.u8()?, r.count(3)?);
@@ -508,6 +620,18 @@ impl Request {
             }
             18 => Request::Merge(read_objects(&mut r)?),
             20 => Request::Pace,
+            21 => Request::Chunk {
+                owners: r.u8()?,
+                partition: read_u16(&mut r)?,
+                from: read_bytes(&mut r)?,
+                bytes: r.varint()?,
+            },
+            22 => Request::Sizes {
+                owners: r.u8()?,
+                partitions: read_bytes(&mut r)?,
+            },
+            23 => Request::Describe,
+            24 => Request::Transfers,
             19 => Request::Repair {
                 partition: read_u16(&mut r)?,
             },
@@ -518,18 +642,18 @@ impl Request {
 }
 
 impl Response {
-    /// Appends the kind and the fields.
-    pub fn encode(&self, out: &mut Vec<u8>) {
+    /// Appends the kind and the fields, as a wire version has them.
+    pub fn encode(&self, wire: u16, out: &mut Vec<u8>) {
         match self {
             Response::Done => out.push(1),
             Response::Gossip(reply) => {
                 out.push(2);
-                put_members(out, &reply.newer);
+                put_members(out, &reply.newer, wire);
                 put_varint(out, reply.wanted.len() as u64);
                 for id in &reply.wanted {
                     out.extend_from_slice(&id.0.to_le_bytes());
                 }
-                put_digest(out, &reply.digest);
+                put_digest(out, &reply.digest, wire);
             }
             Response::Welcome {
                 cluster,
@@ -538,7 +662,7 @@ impl Response {
             } => {
                 out.push(3);
                 out.extend_from_slice(&cluster.to_le_bytes());
-                put_members(out, members);
+                put_members(out, members, wire);
                 out.push(u8::from(*has_data));
             }
             Response::Same => out.push(4),
@@ -631,6 +755,32 @@ impl Response {
                 out.push(16);
                 put_objects(out, objects);
             }
+            Response::Outdated(members) => {
+                out.push(19);
+                put_members(out, members, wire);
+            }
+            Response::Chunk { objects, next } => {
+                out.push(20);
+                put_objects(out, objects);
+                put_bytes(out, next);
+            }
+            Response::Sizes(sizes) => {
+                out.push(21);
+                put_varint(out, sizes.len() as u64);
+                for (rows, bytes) in sizes {
+                    put_varint(out, *rows);
+                    put_varint(out, *bytes);
+                }
+            }
+            Response::Described { member, reason } => {
+                out.push(22);
+                put_member(out, member, wire);
+                put_bytes(out, reason.as_bytes());
+            }
+            Response::Transfers(lines) => {
+                out.push(23);
+                put_bytes(out, lines);
+            }
             Response::Empty(object) => {
                 out.push(18);
                 put_bytes(out, object);
@@ -644,14 +794,14 @@ impl Response {
     }
 
     /// Reads what [`Self::encode`] wrote.
-    pub fn decode(raw: &[u8]) -> Result<Self, DecodeError> {
+    pub fn decode(raw: &[u8], wire: u16) -> Result<Self, DecodeError> {
         let mut r = Reader(raw);
         let response = match r.u8()? {
             1 => Response::Done,
             2 => Response::Gossip(Reply {
                 newer: read_members(&mut r)?,
                 wanted: read_nodes(&mut r)?,
-                digest: read_digest(&mut r)?,
+                digest: read_digest(&mut r, wire)?,
             }),
             3 => Response::Welcome {
                 cluster: r.u64_le()?,
@@ -729,6 +879,22 @@ impl Response {
             }
             16 => Response::Objects(read_objects(&mut r)?),
             18 => Response::Empty(read_bytes(&mut r)?),
+            19 => Response::Outdated(read_members(&mut r)?),
+            20 => Response::Chunk {
+                objects: read_objects(&mut r)?,
+                next: read_bytes(&mut r)?,
+            },
+            21 => {
+                let count = r.count(2)?;
+                let one = |_| Ok((r.varint()?, r.varint()?));
+                let sizes: Result<_, DecodeError> = (0..count).map(one).collect();
+                Response::Sizes(sizes?)
+            }
+            22 => Response::Described {
+                member: Box::new(decode_member(r.bytes()?)?),
+                reason: String::from_utf8_lossy(r.bytes()?).into_owned(),
+            },
+            23 => Response::Transfers(read_bytes(&mut r)?),
             17 => Response::Repaired {
                 received: r.varint()?,
                 sent: r.varint()?,
@@ -905,7 +1071,7 @@ fn read_watches(r: &mut Reader<'_>) -> Result<Option<Vec<(Bytes, Bytes)>>, Decod
     watches.map(Some)
 }
 
-fn put_digest(out: &mut Vec<u8>, digest: &[Digest]) {
+fn put_digest(out: &mut Vec<u8>, digest: &[Digest], wire: u16) {
     put_varint(out, digest.len() as u64);
     for d in digest {
         out.extend_from_slice(&d.id.0.to_le_bytes());
@@ -914,10 +1080,13 @@ fn put_digest(out: &mut Vec<u8>, digest: &[Digest]) {
         put_varint(out, d.heartbeat);
         put_varint(out, d.joined);
         out.push(u8::from(d.left));
+        if wire >= NEWEST {
+            out.extend_from_slice(&d.facts.unwrap_or(0).to_le_bytes());
+        }
     }
 }
 
-fn read_digest(r: &mut Reader<'_>) -> Result<Vec<Digest>, DecodeError> {
+fn read_digest(r: &mut Reader<'_>, wire: u16) -> Result<Vec<Digest>, DecodeError> {
     let count = r.count(13)?;
     if count > MAX_MEMBERS {
         return Err(DecodeError::Malformed);
@@ -930,15 +1099,38 @@ fn read_digest(r: &mut Reader<'_>) -> Result<Vec<Digest>, DecodeError> {
             heartbeat: r.varint()?,
             joined: r.varint()?,
             left: r.u8()? != 0,
+            facts: if wire >= NEWEST {
+                let raw = r.take(4)?;
+                raw.first_chunk().map(|raw| u32::from_le_bytes(*raw))
+            } else {
+                None
+            },
         })
     };
     (0..count).map(one).collect()
 }
 
-fn put_members(out: &mut Vec<u8>, members: &[Member]) {
+fn put_member(out: &mut Vec<u8>, member: &Member, wire: u16) {
+    let raw = if wire >= NEWEST {
+        encode_member(member)
+    } else {
+        encode_member_as_before(member)
+    };
+    put_bytes(out, &raw);
+}
+
+fn put_members(out: &mut Vec<u8>, members: &[Member], wire: u16) {
     put_varint(out, members.len() as u64);
     for member in members {
-        put_bytes(out, &encode_member(member));
+        put_member(out, member, wire);
+    }
+}
+
+fn read_events(r: &mut Reader<'_>, wire: u16) -> Result<u64, DecodeError> {
+    if wire >= NEWEST {
+        r.varint()
+    } else {
+        Ok(UNKNOWN_EVENTS)
     }
 }
 

@@ -81,7 +81,7 @@ pub trait Peers: Send + Sync + 'static {
 /// A request's bytes: made once, sent to many.
 pub fn encode(request: &Request) -> Bytes {
     let mut out = Vec::new();
-    request.encode(&mut out);
+    request.encode(message::NEWEST, &mut out);
     out.into()
 }
 

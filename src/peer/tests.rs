@@ -9,11 +9,16 @@ use smallvec::smallvec;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use super::message::{Command, Request, Response, WireKey, WireListed, Wrote};
+use super::message::{
+    Command, NEWEST, OLDEST, Request, Response, UNKNOWN_EVENTS, WireKey, WireListed, Wrote,
+};
 use super::{Answer, CallError, Handler, Identity, Links, PeerListener, Peers, encode};
 use crate::logic::causal::{ActorId, Dot, Timestamp};
+use crate::logic::membership::{
+    Digest, Member, Reply, State, decode_member, encode_member_as_before,
+};
 use crate::logic::merkle::{FANOUT, Node};
-use crate::logic::placement::NodeId;
+use crate::logic::placement::{NodeId, Place};
 
 const SECOND: Duration = Duration::from_secs(5);
 
@@ -24,6 +29,7 @@ fn identity(node: u64, secret: &[u8]) -> Identity {
         partitions: 256,
         n: 3,
         key: Identity::key_of(secret),
+        wire: NEWEST,
     }
 }
 
@@ -63,6 +69,7 @@ fn fetch(name: &str) -> Bytes {
         key,
         digest: 0,
         dots: Vec::new(),
+        events: 0,
     })
 }
 
@@ -210,6 +217,7 @@ fn requests() -> Vec<Request> {
             object: "row".into(),
             hint_for: Some(NodeId(9)),
             only_over_seen: true,
+            events: 12,
         },
         Request::Fetch {
             key,
@@ -218,6 +226,7 @@ fn requests() -> Vec<Request> {
                 actor: ActorId(5),
                 seq: 9,
             }],
+            events: 300,
         },
         Request::Forward(Command {
             events: 5,
@@ -258,6 +267,7 @@ fn requests() -> Vec<Request> {
             rules: u64::MAX,
             partitions: "\u{3}".into(),
             mends: true,
+            events: 1 << 40,
         },
         Request::Sums {
             owners: 3,
@@ -275,7 +285,143 @@ fn requests() -> Vec<Request> {
         Request::Merge(vec![(listed().key, "row".into())]),
         Request::Repair { partition: 16_383 },
         Request::Pace,
+        Request::Chunk {
+            owners: 3,
+            partition: 16_383,
+            from: "row".into(),
+            bytes: 1 << 18,
+        },
+        Request::Sizes {
+            owners: 1,
+            partitions: "\u{3}".into(),
+        },
+        Request::Describe,
+        Request::Transfers,
+        Request::Push(vec![member()]),
+        Request::Join(member()),
+        Request::Gossip(vec![digest(Some(7))]),
     ]
+}
+
+fn member() -> Member {
+    Member {
+        id: NodeId(9),
+        name: "node".into(),
+        peer_address: "10.0.0.9:16379".into(),
+        client_address: "10.0.0.9:6379".into(),
+        zone: "a".into(),
+        weight: 2,
+        actor: ActorId(4),
+        incarnation: 3,
+        version: 2,
+        joined: 5,
+        left: Some(9),
+        gone: false,
+        replaces: Some(NodeId(8)),
+        places: vec![Place {
+            at: 5,
+            zone: "b".into(),
+            weight: 1,
+        }],
+        complete: Some([(3, 7)].into_iter().collect()),
+        state: State::Stops,
+    }
+}
+
+fn digest(facts: Option<u32>) -> Digest {
+    Digest {
+        id: NodeId(9),
+        incarnation: 1,
+        version: 2,
+        heartbeat: 300,
+        joined: 4,
+        left: true,
+        facts,
+    }
+}
+
+/// What an older node hears of a member.
+fn as_before(member: &Member) -> Member {
+    decode_member(&encode_member_as_before(member)).expect("it was encoded")
+}
+
+#[test]
+fn the_wire_version_before_is_spoken_and_what_it_does_not_know_is_not_said() {
+    for request in requests() {
+        let expected = match request.clone() {
+            Request::Chunk { .. }
+            | Request::Sizes { .. }
+            | Request::Describe
+            | Request::Transfers => {
+                assert_eq!(Request::translate(&encode(&request), OLDEST), None);
+                continue;
+            }
+            Request::Apply {
+                key,
+                object,
+                hint_for,
+                only_over_seen,
+                ..
+            } => Request::Apply {
+                key,
+                object,
+                hint_for,
+                only_over_seen,
+                events: UNKNOWN_EVENTS,
+            },
+            Request::Fetch {
+                key, digest, dots, ..
+            } => Request::Fetch {
+                key,
+                digest,
+                dots,
+                events: UNKNOWN_EVENTS,
+            },
+            Request::Roots {
+                as_of_ms,
+                owners,
+                rules,
+                partitions,
+                mends,
+                ..
+            } => Request::Roots {
+                as_of_ms,
+                owners,
+                rules,
+                partitions,
+                mends,
+                events: UNKNOWN_EVENTS,
+            },
+            Request::Push(members) => Request::Push(members.iter().map(as_before).collect()),
+            Request::Join(member) => Request::Join(as_before(&member)),
+            Request::Gossip(mut digests) => {
+                for digest in &mut digests {
+                    digest.facts = None;
+                }
+                Request::Gossip(digests)
+            }
+            request => request,
+        };
+        let raw = Request::translate(&encode(&request), OLDEST).expect("it was known");
+        assert_eq!(Request::decode(&raw, OLDEST), Ok(expected));
+    }
+}
+
+#[tokio::test]
+async fn an_older_node_and_a_newer_one_understand_each_other() {
+    for (asker, answerer) in [(OLDEST, NEWEST), (NEWEST, OLDEST)] {
+        let of = |node, wire| Identity {
+            wire,
+            ..identity(node, b"s")
+        };
+        let (address, _tasks) = served(of(2, answerer)).await;
+        let links = Links::new(move || of(1, asker));
+        links.set_address(NodeId(2), &address);
+        let answer = links.call(NodeId(2), fetch("a"), SECOND).await;
+        assert_eq!(answer, Ok(Response::Object("a".into())));
+        let unknown = links.call(NodeId(2), encode(&Request::Describe), SECOND);
+        assert_eq!(unknown.await, Err(CallError::Unknown));
+    }
 }
 
 fn listed() -> WireListed {
@@ -293,8 +439,8 @@ fn listed() -> WireListed {
 fn messages_round_trip_and_every_truncation_is_an_error() {
     for request in requests() {
         let raw = encode(&request);
-        assert_eq!(Request::decode(&raw), Ok(request));
-        (0..raw.len()).for_each(|len| assert!(Request::decode(&raw[..len]).is_err()));
+        assert_eq!(Request::decode(&raw, NEWEST), Ok(request));
+        (0..raw.len()).for_each(|len| assert!(Request::decode(&raw[..len], NEWEST).is_err()));
     }
     let keys = vec![(1, "a".into()), (2, "b".into())];
     for response in [
@@ -327,22 +473,38 @@ fn messages_round_trip_and_every_truncation_is_an_error() {
             sent: 0,
         },
         Response::Empty("row".into()),
+        Response::Outdated(vec![member()]),
+        Response::Chunk {
+            objects: vec![(listed().key, "row".into())],
+            next: "row".into(),
+        },
+        Response::Sizes(vec![(1, 300), (0, 0)]),
+        Response::Described {
+            member: Box::new(member()),
+            reason: "why not".into(),
+        },
+        Response::Transfers("lines".into()),
+        Response::Gossip(Reply {
+            newer: vec![member()],
+            wanted: vec![NodeId(3)],
+            digest: vec![digest(Some(5))],
+        }),
         Response::Reply {
             reply: "+OK".into(),
             wrote: wrote(),
         },
     ] {
         let mut raw = Vec::new();
-        response.encode(&mut raw);
-        assert_eq!(Response::decode(&raw), Ok(response));
-        (0..raw.len()).for_each(|len| assert!(Response::decode(&raw[..len]).is_err()));
+        response.encode(NEWEST, &mut raw);
+        assert_eq!(Response::decode(&raw, NEWEST), Ok(response));
+        (0..raw.len()).for_each(|len| assert!(Response::decode(&raw[..len], NEWEST).is_err()));
     }
 }
 
 proptest! {
     #[test]
     fn hostile_messages_never_panic(raw in prop::collection::vec(any::<u8>(), 0..200)) {
-        let _ = Request::decode(&raw);
-        let _ = Response::decode(&raw);
+        let _ = Request::decode(&raw, NEWEST);
+        let _ = Response::decode(&raw, NEWEST);
     }
 }

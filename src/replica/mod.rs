@@ -8,6 +8,7 @@ mod absence;
 mod cache;
 mod compare;
 mod count;
+mod handoff;
 mod hints;
 mod keyspace;
 mod reclaim;
@@ -41,6 +42,7 @@ use crate::storage::{Op, Refused, Store, StoreError, Table, Ticket};
 
 pub use absence::Absence;
 pub use compare::{Listed, Page};
+pub use handoff::{Dropping, Piece};
 pub use hints::{Hint, HintLimits, HintPass};
 pub use keyspace::Found;
 pub use seen::Tombstones;

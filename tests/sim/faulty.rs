@@ -28,6 +28,8 @@ pub enum Fault {
     /// Trees do not follow some writes. Hints are lost too, so that nothing but the trees tells what is
     /// missing.
     SkipTree,
+    /// New owners' copies count before they are proven.
+    SwitchBeforeProof,
 }
 
 /// A store with a fault.
@@ -60,7 +62,8 @@ impl Store for Faulty {
             | Fault::StoreUnseen
             | Fault::DropTombstones
             | Fault::LoseHints
-            | Fault::SkipTree => {}
+            | Fault::SkipTree
+            | Fault::SwitchBeforeProof => {}
         }
         self.inner.enqueue(shard, ops)
     }

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use ringwood::logic::placement::NodeId;
-use ringwood::peer::message::{Request, Response};
+use ringwood::peer::message::{NEWEST, Request, Response};
 use ringwood::peer::{Answer as Answering, CallError, Done, Handler, Peers, encode};
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
@@ -209,7 +209,7 @@ impl Network {
         if self.breaks() {
             return Err(CallError::Lost);
         }
-        let request = Request::decode(&body).expect("what a node encodes another decodes");
+        let request = Request::decode(&body, NEWEST).expect("what a node encodes another decodes");
         let (done, response) = oneshot::channel();
         let endpoint = self
             .state()
@@ -269,21 +269,24 @@ impl Peers for Port {
         if self.is_down(to) {
             return done(Err(CallError::Unreachable));
         }
-        let body = match Request::decode(&body) {
+        let body = match Request::decode(&body, NEWEST) {
             Ok(Request::Apply {
                 key,
                 object,
                 hint_for,
+                events,
                 ..
             }) if self.fault == Fault::StoreUnseen => encode(&Request::Apply {
                 key,
                 object,
                 hint_for,
                 only_over_seen: false,
+                events,
             }),
             _ => body,
         };
-        let is_command = Request::decode(&body).is_ok_and(|r| matches!(r, Request::Forward(_)));
+        let is_command =
+            Request::decode(&body, NEWEST).is_ok_and(|r| matches!(r, Request::Forward(_)));
         let at = self.network.arrival(self.me, to, is_command);
         if !is_command && self.network.repeats() {
             let again = self.network.arrival(self.me, to, false);

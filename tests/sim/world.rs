@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::BytesMut;
+use ringwood::background::{HandoffOptions, hand_off};
 use ringwood::cluster::{self, Cluster, Notes};
 use ringwood::command::args::OwnedArgs;
 use ringwood::command::own::Own;
@@ -17,11 +18,12 @@ use ringwood::convergence::Convergence;
 use ringwood::coordinator::{self, Coordinator};
 use ringwood::governor::{Governor, Limits};
 use ringwood::logic::causal::ActorId;
-use ringwood::logic::membership::Member;
+use ringwood::logic::membership::{Member, Parts, State};
 use ringwood::logic::placement::{NodeId, Partitions};
 use ringwood::logic::quorum::{Rule, Rules};
 use ringwood::logic::row;
 use ringwood::net::resp::Reply;
+use ringwood::peer::message::NEWEST;
 use ringwood::peer::{Identity, Peers};
 use ringwood::replica::{HintLimits, Key, Options, Replica};
 use ringwood::storage::{Copied, MemoryStore, Store, Table};
@@ -75,6 +77,16 @@ struct Place {
     running: Option<Running>,
     /// An old copy of the disk.
     copied: Option<Copied>,
+}
+
+impl Place {
+    fn forget_what_it_has(&mut self) {
+        let id = self.id;
+        let members = self.notes.members.iter_mut();
+        for me in members.filter(|member| member.id == id) {
+            me.complete = Some(Parts::default());
+        }
+    }
 }
 
 struct World {
@@ -173,6 +185,12 @@ fn member(id: u64, joined: u64) -> Member {
         version: 0,
         joined,
         left: None,
+        gone: false,
+        replaces: None,
+        places: Vec::new(),
+        // Whatever it owns, to begin with.
+        complete: None,
+        state: State::Runs,
     }
 }
 
@@ -308,6 +326,7 @@ impl World {
             rules,
             phi_threshold: 8.0,
             key,
+            wire: NEWEST,
         };
         let reach = |_| port as Arc<dyn Peers>;
         let cluster = Cluster::new(me, place.notes.clone(), options, reach);
@@ -367,6 +386,13 @@ impl World {
         if self.kind == Kind::Lose {
             let mut random = Random::new(self.seed * 41 + nth as u64 + place.runs);
             let chance = move || random.below(1 << 30) as u64;
+            let handing_off = HandoffOptions {
+                parallelism: 2,
+                rate: Box::new(|| 0),
+                trusts_unproven: self.fault == Fault::SwitchBeforeProof,
+            };
+            let handing_off = hand_off(Arc::clone(&convergence), handing_off);
+            tasks.spawn(clock.rule(handing_off));
             let every = Duration::from_secs(2);
             let mending = ringwood::background::anti_entropy(convergence, every, chance);
             tasks.spawn(clock.rule(mending));
@@ -483,8 +509,7 @@ impl World {
                 self.kill(VICTIM);
                 let mut places = self.places.lock().expect("no panic");
                 places[VICTIM].disk.replace(None);
-                let everything = (0..16).map(|partition| (3, partition));
-                places[VICTIM].notes.lacking = everything.collect();
+                places[VICTIM].forget_what_it_has();
             }
             8 => {
                 let mut places = self.places.lock().expect("no panic");
@@ -740,9 +765,9 @@ impl World {
                 ));
             }
             for partition in 0..replica.partitions().count() {
-                let owners = running.cluster.first_of(partition, 3);
+                let holders = running.cluster.holders((3, partition));
                 let rows = replica.rows(3, partition);
-                if rows > 0 && !owners.contains(&place.id) {
+                if rows > 0 && !holders.has(place.id) {
                     return Err(format!("{}: keeps {rows} rows of others", place.id));
                 }
             }
@@ -756,7 +781,7 @@ impl World {
         for place in places.iter() {
             let running = place.running.as_ref().expect("all run");
             let route = running.cluster.route(key.as_bytes());
-            if !running.cluster.owns(route) {
+            if !running.cluster.holds(route) {
                 continue;
             }
             let at = Key {

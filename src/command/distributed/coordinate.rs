@@ -12,7 +12,7 @@ use crate::command::error::Error;
 use crate::command::session::Session;
 use crate::command::table::{Flags, Spec};
 use crate::command::{self, After, Ctx, Node, transactions};
-use crate::coordinator::{Coordinator, Quorum, QuorumError};
+use crate::coordinator::{Coordinator, Quorum, QuorumError, Wait};
 use crate::logic::causal::Dot;
 use crate::net::resp::Reply;
 use crate::peer::message::Wrote;
@@ -140,7 +140,7 @@ pub(super) async fn coordinate(
             } else {
                 w.max(coordinator.answering_owners(&delta.name))
             };
-            (w, coordinator.replicate(delta, hoped, blind))
+            coordinator.replicate(delta, Wait { w, hoped }, blind)
         })
         .collect();
     drop(turns);
@@ -161,10 +161,9 @@ pub(super) async fn coordinate(
         return error_reply(&who, &error);
     }
     written.clear();
-    for (w, copy) in copies {
+    for copy in copies {
         match copy.await {
             Ok(again) => written.extend(again),
-            Err(QuorumError::WriteShort { stored, .. }) if stored >= usize::from(w) => {}
             Err(error) => return quorum_reply(&node, &who, error),
         }
     }

@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 
 use super::member::Member;
-use crate::logic::placement::{NodeId, Placed};
+use crate::logic::placement::{NodeId, Place, Placed};
 
 /// What a node knows about one member, in short.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,6 +24,35 @@ pub struct Digest {
     pub joined: u64,
     /// Whether it is known to have left.
     pub left: bool,
+    /// A fingerprint of all facts about it; none from a node that does not say it.
+    pub facts: Option<u32>,
+}
+
+impl Digest {
+    fn of(known: &Known) -> Self {
+        let member = &known.member;
+        Self {
+            id: member.id,
+            incarnation: member.incarnation,
+            version: member.version,
+            heartbeat: known.heartbeat,
+            joined: member.joined,
+            left: member.left.is_some(),
+            facts: Some(member.facts() as u32),
+        }
+    }
+
+    /// Whether the facts in both are the same, as far as both say them.
+    fn agrees(&self, other: &Digest) -> bool {
+        match (self.facts, other.facts) {
+            (Some(a), Some(b)) => a == b,
+            _ => (self.joined, self.left) == (other.joined, other.left),
+        }
+    }
+
+    fn is_newer(&self, than: &Digest) -> bool {
+        (self.incarnation, self.version) > (than.incarnation, than.version)
+    }
 }
 
 /// The answer to a digest.
@@ -102,30 +131,92 @@ impl Membership {
         self.all().map(Member::placed).collect()
     }
 
-    /// How many joins and leaves are known: of two views the one with more is the better.
+    /// How many joins, changes and leaves are known: of two views the one with more is the better.
     pub fn events(&self) -> u64 {
-        self.all().map(|m| 1 + u64::from(m.left.is_some())).sum()
+        let of = |m: &Member| {
+            let changes = m.places.len().saturating_sub(1) as u64;
+            1 + changes + u64::from(m.left.is_some()) + u64::from(m.gone)
+        };
+        self.all().map(of).sum()
     }
 
     /// The ordinal of the next join or leave.
     pub fn next_event(&self) -> u64 {
-        let latest = self.all().map(|m| m.joined.max(m.left.unwrap_or(0)));
+        let latest = self.all().map(|m| {
+            let changed = m.places.last().map_or(0, |place| place.at);
+            m.joined.max(m.left.unwrap_or(0)).max(changed)
+        });
         latest.max().unwrap_or(0).saturating_add(1)
     }
 
-    /// Takes a newcomer in.
-    pub fn admit(&mut self, mut member: Member) {
-        member.joined = self.next_event();
-        member.left = None;
-        self.learn([member]);
+    /// This node is the first member of a new cluster.
+    pub fn found(&mut self) {
+        self.describe(|me| *me = first_place(me.clone(), 1));
     }
 
-    /// Notes that a member has left or is removed; `false` when it is not a member.
-    pub fn remove(&mut self, id: NodeId) -> bool {
+    /// Takes a newcomer in.
+    pub fn admit(&mut self, member: Member) {
+        let event = self.next_event();
+        self.learn([Member {
+            left: None,
+            gone: false,
+            replaces: None,
+            ..first_place(member, event)
+        }]);
+    }
+
+    /// Takes a newcomer in that owns from now on what another member did, who leaves.
+    pub fn replace(&mut self, old: NodeId, newcomer: Member) {
+        let event = self.next_event();
+        self.learn([Member {
+            left: None,
+            gone: false,
+            replaces: Some(old),
+            ..first_place(newcomer, event)
+        }]);
+        if let Some(known) = self.known.get_mut(&old) {
+            known.member.left = known.member.left.or(Some(event));
+        }
+    }
+
+    /// A member leaves: it owns nothing any more; `false` when it did not before.
+    pub fn leave(&mut self, id: NodeId) -> bool {
         let event = self.next_event();
         match self.known.get_mut(&id) {
-            Some(known) if known.member.is_present() => {
+            Some(known) if known.member.is_present() && known.member.is_placed() => {
                 known.member.left = Some(event);
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// A member is gone: removed, or it has left and holds nothing any more; `false` when it is none.
+    pub fn remove(&mut self, id: NodeId) -> bool {
+        self.leave(id);
+        match self.known.get_mut(&id) {
+            Some(known) if known.member.is_present() => {
+                known.member.gone = true;
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// A member has another zone or weight from now on; `false` when it is none, or had them before.
+    pub fn replant(&mut self, id: NodeId, zone: &str, weight: u32) -> bool {
+        let at = self.next_event();
+        match self.known.get_mut(&id) {
+            Some(known) if known.member.is_placed() && known.member.place() != (zone, weight) => {
+                let member = &mut known.member;
+                if member.places.is_empty() {
+                    *member = first_place(member.clone(), member.joined);
+                }
+                member.places.push(Place {
+                    at,
+                    zone: zone.to_owned(),
+                    weight,
+                });
                 true
             }
             _ => false,
@@ -141,15 +232,7 @@ impl Membership {
 
     /// What this node knows, in short.
     pub fn digest(&self) -> Vec<Digest> {
-        let short = |known: &Known| Digest {
-            id: known.member.id,
-            incarnation: known.member.incarnation,
-            version: known.member.version,
-            heartbeat: known.heartbeat,
-            joined: known.member.joined,
-            left: known.member.left.is_some(),
-        };
-        self.known.values().map(short).collect()
+        self.known.values().map(Digest::of).collect()
     }
 
     /// Answers another's digest. Heartbeats in it are taken by [`Self::hear`].
@@ -157,18 +240,14 @@ impl Membership {
         let theirs: BTreeMap<NodeId, &Digest> = digest.iter().map(|d| (d.id, d)).collect();
         let newer = |known: &&Known| {
             theirs.get(&known.member.id).is_none_or(|their| {
-                let ours = (known.member.incarnation, known.member.version);
-                ours > (their.incarnation, their.version)
-                    || (known.member.left.is_some() && !their.left)
-                    || known.member.joined != their.joined
+                let ours = Digest::of(known);
+                ours.is_newer(their) || !ours.agrees(their)
             })
         };
         let wanted = |their: &&Digest| {
-            self.known.get(&their.id).is_none_or(|ours| {
-                let ours = &ours.member;
-                (their.incarnation, their.version) > (ours.incarnation, ours.version)
-                    || (their.left && ours.left.is_none())
-                    || their.joined != ours.joined
+            self.known.get(&their.id).is_none_or(|known| {
+                let ours = Digest::of(known);
+                their.is_newer(&ours) || !ours.agrees(their)
             })
         };
         Reply {
@@ -250,16 +329,17 @@ impl Membership {
             return false;
         };
         let mut mine = known.member.clone();
-        mine.joined = match mine.joined {
-            0 => heard.joined,
-            joined => joined.min(heard.joined.max(1)),
-        };
-        mine.left = mine.left.or(heard.left);
+        mine.take_facts(heard);
         let said = (heard.incarnation, heard.version);
         let own = (mine.incarnation, mine.version);
         let differs = Member {
             joined: mine.joined,
             left: mine.left,
+            gone: mine.gone,
+            replaces: mine.replaces,
+            places: mine.places.clone(),
+            // An older node passes on what it understands.
+            complete: heard.complete.clone().or_else(|| mine.complete.clone()),
             ..heard.clone()
         } != mine;
         if said > own || (said == own && differs) {
@@ -286,5 +366,18 @@ impl Membership {
             partners.extend(pick(&silent, random[2]));
         }
         partners
+    }
+}
+
+/// A member that stands where it is configured from an event on.
+fn first_place(member: Member, event: u64) -> Member {
+    Member {
+        joined: event,
+        places: vec![Place {
+            at: event,
+            zone: member.zone.clone(),
+            weight: member.weight,
+        }],
+        ..member
     }
 }

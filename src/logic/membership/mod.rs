@@ -7,7 +7,11 @@
 mod detector;
 mod gossip;
 mod member;
+mod parts;
 
 pub use detector::Detector;
 pub use gossip::{Digest, Membership, Reply};
-pub use member::{Member, MemberError, decode_member, encode_member};
+pub use member::{
+    Member, MemberError, State, decode_member, encode_member, encode_member_as_before,
+};
+pub use parts::{Part, Parts};

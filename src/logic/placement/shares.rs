@@ -32,7 +32,7 @@ pub(super) fn fair_shares(members: &[Share<'_>], partitions: usize, n: usize) ->
         .iter()
         .map(|zone| (partitions * per_zone.min(in_zone(zone))) as f64)
         .collect();
-    let mut total = (partitions * n) as f64;
+    let total = (partitions * n) as f64;
     // With zones of very different sizes the bounds leave places over: then zones must give way.
     let of_zones = if bounds.iter().sum::<f64>() < total {
         let loose: Vec<f64> = zones
@@ -43,7 +43,15 @@ pub(super) fn fair_shares(members: &[Share<'_>], partitions: usize, n: usize) ->
     } else {
         pour(total, &weights, &bounds)
     };
-    let mut exact = vec![0.0; members.len()];
+    // Whole numbers for zones first: where each must have a copy, one too many here is one too few there.
+    let claim = |nth: usize| {
+        let of_zone = members.iter().filter(|m| m.zone == zones[nth]);
+        let (load, tie) = of_zone.fold((0, 0), |(load, tie), m| (load + m.load, tie ^ m.tie));
+        (load, tie)
+    };
+    let claims: Vec<(usize, u64)> = (0..zones.len()).map(claim).collect();
+    let of_zones = round(&claims, &of_zones, total.round() as usize);
+    let mut out = vec![0; members.len()];
     for (zone, amount) in zones.iter().zip(of_zones) {
         let places: Vec<usize> = (0..members.len())
             .filter(|&m| members[m].zone == *zone)
@@ -53,12 +61,16 @@ pub(super) fn fair_shares(members: &[Share<'_>], partitions: usize, n: usize) ->
             .map(|&m| f64::from(members[m].weight))
             .collect();
         let bounds = vec![partitions as f64; places.len()];
-        for (place, amount) in places.iter().zip(pour(amount, &weights, &bounds)) {
-            exact[*place] = amount;
+        let exact = pour(amount as f64, &weights, &bounds);
+        let claims: Vec<(usize, u64)> = places
+            .iter()
+            .map(|&m| (members[m].load, members[m].tie))
+            .collect();
+        for (place, amount) in places.iter().zip(round(&claims, &exact, amount)) {
+            out[*place] = amount;
         }
     }
-    total = total.round();
-    round(members, &exact, total as usize)
+    out
 }
 
 /// Shares an amount by weight under upper bounds.
@@ -91,21 +103,21 @@ fn pour(amount: f64, weights: &[f64], bounds: &[f64]) -> Vec<f64> {
     }
 }
 
-/// Whole numbers with the same sum, each less than one away.
-fn round(members: &[Share<'_>], exact: &[f64], total: usize) -> Vec<usize> {
+/// Whole numbers with the same sum, each less than one away; who owns what and breaks ties how.
+fn round(claims: &[(usize, u64)], exact: &[f64], total: usize) -> Vec<usize> {
     // A share that is whole but for the arithmetic's noise is whole.
     let floor = |share: f64| (share + 1e-6).floor() as usize;
     let mut out: Vec<usize> = exact.iter().map(|&share| floor(share)).collect();
-    let mut claims: Vec<usize> = (0..members.len())
+    let mut open: Vec<usize> = (0..exact.len())
         .filter(|&m| exact[m] - out[m] as f64 > 1e-6)
         .collect();
-    claims.sort_by_key(|&m| {
+    open.sort_by_key(|&m| {
         let part = ((exact[m] - out[m] as f64) * 1e6) as u64;
-        let has_it = members[m].load > out[m];
-        std::cmp::Reverse((has_it, part, members[m].tie))
+        let (load, tie) = claims[m];
+        std::cmp::Reverse((load > out[m], part, tie))
     });
     let odd = total.saturating_sub(out.iter().sum());
-    for &m in claims.iter().take(odd) {
+    for &m in open.iter().take(odd) {
         out[m] += 1;
     }
     out

@@ -1,8 +1,9 @@
 //! Which members own which partition: a pure function of the membership.
 //!
 //! Members carry the ordinal at which they joined and, when they have left, the one at which they
-//! left. The table is what these events make of it, replayed in order: the newcomer takes its fair
-//! share and nothing else moves, a leaver's partitions go to those who are below their share. So
+//! left; in between their weight or zone may have changed. The table is what these events make of
+//! it, replayed in order: the newcomer takes its fair share and nothing else moves, or all places of
+//! the one that it replaces; a leaver's partitions go to those who are below their share. So
 //! every node computes the same table from the same members, loads differ from the fair share by
 //! less than one partition, and a join or a leave moves the minimum. Why not from the present
 //! members alone: no such function is both balanced and still (docs/adr/0003).
@@ -40,6 +41,21 @@ pub struct Placed {
     pub joined: u64,
     /// The event at which it left.
     pub left: Option<u64>,
+    /// Whose places it took when it joined.
+    pub replaces: Option<NodeId>,
+    /// What was changed since it joined, by event.
+    pub changes: Vec<Place>,
+}
+
+/// Where a member stands from an event on.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Place {
+    /// The event.
+    pub at: u64,
+    /// Its zone.
+    pub zone: String,
+    /// Its weight.
+    pub weight: u32,
 }
 
 /// The owners of every partition.
@@ -57,6 +73,7 @@ impl Table {
         for event in events(members) {
             match event {
                 Event::Join(member) => replay.join(member),
+                Event::Change(id, place) => replay.change(id, place),
                 Event::Leave(member) => replay.leave(member.id),
             }
             replay.separate();
@@ -83,7 +100,7 @@ impl Table {
             .copied()
             .filter(|id| !owners.contains(id))
             .collect();
-        rest.sort_by_key(|&id| std::cmp::Reverse(score(id, partition)));
+        sort_by_rank(&mut rest, partition);
         [owners, &rest].concat()
     }
 
@@ -106,18 +123,22 @@ impl Table {
 
 enum Event<'a> {
     Join(&'a Placed),
+    Change(NodeId, &'a Place),
     Leave(&'a Placed),
 }
 
 fn events(members: &[Placed]) -> Vec<Event<'_>> {
-    let mut events: Vec<((u64, bool, NodeId), Event<'_>)> = Vec::new();
+    let mut events: Vec<((u64, u8, NodeId), Event<'_>)> = Vec::new();
     for member in members {
-        events.push(((member.joined, false, member.id), Event::Join(member)));
+        let id = member.id;
+        events.push(((member.joined, 0, id), Event::Join(member)));
+        for place in &member.changes {
+            let at = place.at.max(member.joined);
+            events.push(((at, 1, id), Event::Change(id, place)));
+        }
         if let Some(left) = member.left {
-            events.push((
-                (left.max(member.joined), true, member.id),
-                Event::Leave(member),
-            ));
+            let at = left.max(member.joined);
+            events.push(((at, 2, id), Event::Leave(member)));
         }
     }
     events.sort_by_key(|(at, _)| *at);
@@ -130,6 +151,11 @@ fn score(id: NodeId, partition: u16) -> u64 {
     mix(id.0 ^ mix(u64::from(partition) + 1))
 }
 
+/// Puts nodes into the order in which a partition likes them.
+pub fn sort_by_rank(nodes: &mut [NodeId], partition: u16) {
+    nodes.sort_by_key(|&id| std::cmp::Reverse(score(id, partition)));
+}
+
 fn mix(mut h: u64) -> u64 {
     h ^= h >> 33;
     h = h.wrapping_mul(0xff51_afd7_ed55_8ccd);
@@ -140,6 +166,8 @@ fn mix(mut h: u64) -> u64 {
 
 struct Holder<'a> {
     member: &'a Placed,
+    zone: &'a str,
+    weight: u32,
     load: usize,
     target: usize,
 }
@@ -161,6 +189,10 @@ enum Apart {
     Machines,
     Anyhow,
 }
+
+/// How often owners are parted after one of them has moved to another zone; once suffices where a
+/// member joins.
+const MOST_PASSES: usize = 16;
 
 const STRICTEST_FIRST: [Apart; 3] = [Apart::ZonesAndMachines, Apart::Machines, Apart::Anyhow];
 
@@ -187,12 +219,19 @@ impl<'a> Replay<'a> {
     }
 
     fn join(&mut self, member: &'a Placed) {
-        if self.holders.iter().any(|h| h.member.id == member.id) {
+        if self.place_of(member.id).is_some() {
             return;
+        }
+        let before = member.replaces;
+        let replaced = before.and_then(|id| self.place_of(id));
+        if let Some(replaced) = replaced {
+            return self.replace(replaced, member);
         }
         let newcomer = self.holders.len();
         self.holders.push(Holder {
             member,
+            zone: &member.zone,
+            weight: member.weight,
             load: 0,
             target: 0,
         });
@@ -211,8 +250,55 @@ impl<'a> Replay<'a> {
         }
     }
 
+    fn place_of(&self, id: NodeId) -> Option<usize> {
+        self.holders.iter().position(|h| h.member.id == id)
+    }
+
+    /// The newcomer owns what the other one did, and nothing else moves but what their weights ask for.
+    fn replace(&mut self, nth: usize, member: &'a Placed) {
+        let holder = &mut self.holders[nth];
+        let differ = (holder.zone, holder.weight, &holder.member.machine)
+            != (&*member.zone, member.weight, &member.machine);
+        holder.member = member;
+        (holder.zone, holder.weight) = (&member.zone, member.weight);
+        if differ {
+            self.settle(nth);
+        }
+    }
+
+    fn change(&mut self, id: NodeId, place: &'a Place) {
+        if let Some(nth) = self.place_of(id) {
+            let holder = &mut self.holders[nth];
+            (holder.zone, holder.weight) = (&place.zone, place.weight);
+            self.settle(nth);
+        }
+    }
+
+    /// A member's zone or weight is another: shares follow, and owners are kept apart again.
+    fn settle(&mut self, changed: usize) {
+        let owns = |p: &usize| self.owners[*p].contains(&changed);
+        let owned: Vec<usize> = (0..self.owners.len()).filter(owns).collect();
+        self.crowded.extend(owned);
+        self.set_targets();
+        if self.holders.len() <= self.n {
+            return;
+        }
+        for apart in STRICTEST_FIRST {
+            for taker in 0..self.holders.len() {
+                self.take_from_those_above(taker, apart);
+            }
+        }
+        for _ in 0..MOST_PASSES {
+            let before = self.owners.clone();
+            self.separate();
+            if self.owners == before {
+                return;
+            }
+        }
+    }
+
     fn leave(&mut self, id: NodeId) {
-        let Some(gone) = self.holders.iter().position(|h| h.member.id == id) else {
+        let Some(gone) = self.place_of(id) else {
             return;
         };
         self.holders.remove(gone);
@@ -329,9 +415,9 @@ impl<'a> Replay<'a> {
         if others().any(|o| o == who) {
             return false;
         }
-        let member = self.holders[who].member;
+        let Holder { member, zone, .. } = self.holders[who];
         let same_machine = |o: usize| self.holders[o].member.machine == member.machine;
-        let same_zone = |o: &usize| self.holders[*o].member.zone == member.zone;
+        let same_zone = |o: &usize| self.holders[*o].zone == zone;
         match apart {
             Apart::Anyhow => true,
             Apart::Machines => !others().any(same_machine),
@@ -343,11 +429,7 @@ impl<'a> Replay<'a> {
 
     /// How many owners of one partition a zone has to take.
     fn in_a_zone(&self) -> usize {
-        let mut zones: Vec<&str> = self
-            .holders
-            .iter()
-            .map(|h| h.member.zone.as_str())
-            .collect();
+        let mut zones: Vec<&str> = self.holders.iter().map(|h| h.zone).collect();
         zones.sort_unstable();
         zones.dedup();
         self.n.div_ceil(zones.len().max(1))
@@ -406,8 +488,8 @@ impl<'a> Replay<'a> {
             .holders
             .iter()
             .map(|h| Share {
-                zone: &h.member.zone,
-                weight: h.member.weight.max(1),
+                zone: h.zone,
+                weight: h.weight.max(1),
                 load: h.load,
                 tie: mix(h.member.id.0),
             })

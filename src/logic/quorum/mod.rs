@@ -12,19 +12,46 @@ mod write;
 pub use latency::Slowest;
 pub use read::Read;
 pub use rules::{Rule, Rules};
-pub use write::Write;
+pub use write::{Wanted, Write};
 
 use super::placement::NodeId;
+
+/// A node that holds a key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Holder {
+    /// Which.
+    pub node: NodeId,
+    /// Whether its copy counts for reads.
+    pub serves: bool,
+    /// Whether its copy will count: it shall own the key.
+    pub owns: bool,
+}
 
 /// Who can be asked for one key, in rank order.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Targets {
-    /// The other owners.
-    pub owners: Vec<NodeId>,
-    /// Members after the owners, which answer now.
+    /// The other nodes that hold it.
+    pub holders: Vec<Holder>,
+    /// What this node is to it; `None` for one that does not hold it: it stands in for somebody.
+    pub here: Option<Holder>,
+    /// How many copies count for reads, and how many owners there shall be; both at most N.
+    pub serving: usize,
+    /// See there.
+    pub owners: usize,
+    /// How many members could hold it.
+    pub members: usize,
+    /// Members after the holders, which answer now.
     pub fallbacks: Vec<NodeId>,
     /// Whether there are others, which do not.
     pub others: bool,
+}
+
+impl Targets {
+    /// The other nodes whose copies count for reads.
+    pub fn readable(&self) -> impl Iterator<Item = NodeId> {
+        let serving = self.holders.iter().filter(|holder| holder.serves);
+        serving.map(|holder| holder.node)
+    }
 }
 
 /// What the shell is to do.
@@ -55,4 +82,25 @@ pub enum Decision {
     },
     /// Enough answered, but none had seen what the client himself has written.
     Behind,
+}
+
+#[cfg(test)]
+impl Targets {
+    /// Of an owner whose copy counts, with others like it: nothing moves.
+    fn of_owners(others: &[u64], fallbacks: &[u64]) -> Self {
+        let holder = |id: u64| Holder {
+            node: NodeId(id),
+            serves: true,
+            owns: true,
+        };
+        Self {
+            holders: others.iter().map(|id| holder(*id)).collect(),
+            here: Some(holder(1)),
+            serving: others.len() + 1,
+            owners: others.len() + 1,
+            members: 1 + others.len() + fallbacks.len(),
+            fallbacks: fallbacks.iter().map(|id| NodeId(*id)).collect(),
+            others: false,
+        }
+    }
 }

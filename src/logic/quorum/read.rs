@@ -35,7 +35,7 @@ impl Read {
         all: bool,
         covers: bool,
     ) -> (Self, Vec<Effect>) {
-        let owners = targets.owners.iter().copied().filter(|id| answers(*id));
+        let owners = targets.readable().filter(|id| answers(*id));
         let mut read = Self {
             r,
             replies: 1,
@@ -43,7 +43,10 @@ impl Read {
             owners: owners.collect(),
             fallbacks: targets.fallbacks.iter().copied().collect(),
             covers,
-            silent: [targets.owners.as_slice(), &targets.fallbacks].concat(),
+            silent: {
+                let fallbacks = targets.fallbacks.iter().copied();
+                targets.readable().chain(fallbacks).collect()
+            },
             others: targets.others,
             decided: false,
         };
@@ -148,12 +151,7 @@ mod tests {
     use super::*;
 
     fn targets(owners: &[u64], fallbacks: &[u64]) -> Targets {
-        let ids = |raw: &[u64]| raw.iter().map(|id| NodeId(*id)).collect();
-        Targets {
-            owners: ids(owners),
-            fallbacks: ids(fallbacks),
-            others: false,
-        }
+        Targets::of_owners(owners, fallbacks)
     }
 
     fn ask(node: u64) -> Effect {

@@ -1,77 +1,139 @@
-//! One write: sent to every owner, answered when W have it, followed until every owner has it or
-//! somebody keeps a hint for him.
+//! One write: sent to every node that holds the key, answered when enough have it, followed until
+//! every one has it or somebody keeps a hint for it.
+//!
+//! While a part moves, W copies are wanted among those that count for reads, and as many among those
+//! that will count, so that a read meets the write before and after the switch. The second is waited
+//! for and not insisted upon: a new owner that fails must not have writes refused.
 
 use std::collections::VecDeque;
 
-use super::{Decision, Effect, Targets};
+use super::{Decision, Effect, Holder, Targets};
 use crate::logic::placement::NodeId;
+
+/// How many copies a write waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Wanted {
+    /// Copies without which it is refused (W).
+    pub w: u8,
+    /// Copies that are waited for as long as there is hope.
+    pub hoped: u8,
+    /// Owners a key (N).
+    pub n: u8,
+}
 
 /// The state of one write.
 #[derive(Clone, Debug)]
 pub struct Write {
-    w: usize,
-    stored: usize,
+    needs: Needs,
+    /// Copies in all, among those that count for reads, and among those that will.
+    stored: Stored,
     /// Who was asked in whose place.
-    waiting: Vec<(NodeId, NodeId)>,
+    waiting: Vec<(NodeId, Holder)>,
     fallbacks: VecDeque<NodeId>,
     decided: bool,
 }
 
+#[derive(Clone, Copy, Debug, Default)]
+struct Stored {
+    all: usize,
+    serving: usize,
+    owning: usize,
+}
+
+impl Stored {
+    fn count(&mut self, holder: Holder) {
+        self.all += 1;
+        self.serving += usize::from(holder.serves);
+        self.owning += usize::from(holder.owns);
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Needs {
+    /// In all.
+    all: usize,
+    /// Among those that count for reads.
+    serving: usize,
+    hoped: usize,
+    /// Among those that will count.
+    owning: usize,
+}
+
+impl Needs {
+    /// A copy that is missing among those that count, of a member that was removed or has lost its
+    /// disk, is one that has not got the write: the others are read instead.
+    fn of(Wanted { w, hoped, n }: Wanted, targets: &Targets) -> Self {
+        let among = |wanted: u8, count: usize| {
+            let vacant = usize::from(n).saturating_sub(count);
+            usize::from(wanted).saturating_sub(vacant).max(1)
+        };
+        Self {
+            all: usize::from(w).min(targets.members.max(1)),
+            serving: among(w, targets.serving),
+            hoped: among(hoped, targets.serving),
+            owning: usize::from(w).min(targets.owners),
+        }
+    }
+}
+
 impl Write {
-    /// Starts a write that waits for `w` copies. `answers` says which owners are worth asking.
+    /// Starts a write. `answers` says which holders are worth asking.
     ///
     /// This node's own copy is reported like any other, with [`Self::on_stored_here`].
     pub fn start(
-        w: usize,
+        wanted: Wanted,
         targets: &Targets,
         answers: impl Fn(NodeId) -> bool,
     ) -> (Self, Vec<Effect>) {
         let mut write = Self {
-            w,
-            stored: 0,
+            needs: Needs::of(wanted, targets),
+            stored: Stored::default(),
             waiting: Vec::new(),
             fallbacks: targets.fallbacks.iter().copied().collect(),
             decided: false,
         };
         let mut effects = Vec::new();
-        for &owner in &targets.owners {
-            if answers(owner) {
-                write.waiting.push((owner, owner));
+        for &holder in &targets.holders {
+            if answers(holder.node) {
+                write.waiting.push((holder.node, holder));
                 effects.push(Effect::Ask {
-                    node: owner,
+                    node: holder.node,
                     hint_for: None,
                 });
             } else {
-                effects.push(write.stand_in(owner));
+                effects.push(write.stand_in(holder));
             }
         }
         (write, effects)
     }
 
-    /// This node has it.
-    pub fn on_stored_here(&mut self) -> Vec<Effect> {
-        self.stored += 1;
+    /// This node has it; one that does not hold the key stands in for somebody who does.
+    pub fn on_stored_here(&mut self, here: Option<Holder>) -> Vec<Effect> {
+        self.stored.count(here.unwrap_or(Holder {
+            node: NodeId(0),
+            serves: true,
+            owns: true,
+        }));
         self.decide()
     }
 
     /// Another node has it.
     pub fn on_stored(&mut self, node: NodeId) -> Vec<Effect> {
-        let before = self.waiting.len();
-        self.waiting.retain(|(asked, _)| *asked != node);
-        if self.waiting.len() == before {
+        let Some(at) = self.waiting.iter().position(|(asked, _)| *asked == node) else {
             return Vec::new();
-        }
-        self.stored += 1;
+        };
+        let (_, holder) = self.waiting.remove(at);
+        self.stored.count(holder);
         self.decide()
     }
 
-    /// Another node did not answer, or refused: the next fallback takes the owner's place.
+    /// Another node did not answer, or refused: the next fallback takes the holder's place.
     pub fn on_failed(&mut self, node: NodeId) -> Vec<Effect> {
         let Some(at) = self.waiting.iter().position(|(asked, _)| *asked == node) else {
             return Vec::new();
         };
-        let (_, owner) = self.waiting.remove(at);
-        let mut effects = vec![self.stand_in(owner)];
+        let (_, holder) = self.waiting.remove(at);
+        let mut effects = vec![self.stand_in(holder)];
         effects.extend(self.decide());
         effects
     }
@@ -81,16 +143,16 @@ impl Write {
         self.waiting.is_empty()
     }
 
-    fn stand_in(&mut self, owner: NodeId) -> Effect {
+    fn stand_in(&mut self, holder: Holder) -> Effect {
         match self.fallbacks.pop_front() {
             Some(node) => {
-                self.waiting.push((node, owner));
+                self.waiting.push((node, holder));
                 Effect::Ask {
                     node,
-                    hint_for: Some(owner),
+                    hint_for: Some(holder.node),
                 }
             }
-            None => Effect::KeepHint(owner),
+            None => Effect::KeepHint(holder.node),
         }
     }
 
@@ -98,11 +160,14 @@ impl Write {
         if self.decided {
             return Vec::new();
         }
-        let decision = if self.stored >= self.w {
+        let (needs, stored) = (self.needs, self.stored);
+        let enough = stored.all >= needs.all && stored.serving >= needs.serving;
+        let hoped = stored.serving >= needs.hoped && stored.owning >= needs.owning;
+        let decision = if enough && (hoped || self.waiting.is_empty()) {
             Decision::Met
-        } else if self.waiting.is_empty() && self.stored > 0 {
+        } else if self.waiting.is_empty() && stored.all > 0 {
             Decision::Short {
-                answered: self.stored,
+                answered: stored.serving.min(stored.all),
             }
         } else {
             return Vec::new();
@@ -117,12 +182,19 @@ mod tests {
     use super::*;
 
     fn targets(owners: &[u64], fallbacks: &[u64]) -> Targets {
-        let ids = |raw: &[u64]| raw.iter().map(|id| NodeId(*id)).collect();
-        Targets {
-            owners: ids(owners),
-            fallbacks: ids(fallbacks),
-            others: false,
-        }
+        Targets::of_owners(owners, fallbacks)
+    }
+
+    fn wanted(w: u8) -> Wanted {
+        Wanted { w, hoped: w, n: 3 }
+    }
+
+    fn here(write: &mut Write) -> Vec<Effect> {
+        write.on_stored_here(Some(Holder {
+            node: NodeId(1),
+            serves: true,
+            owns: true,
+        }))
     }
 
     fn ask(node: u64, hint_for: Option<u64>) -> Effect {
@@ -134,9 +206,9 @@ mod tests {
 
     #[test]
     fn a_write_is_answered_when_w_have_it_and_over_when_all_have() {
-        let (mut write, effects) = Write::start(2, &targets(&[2, 3], &[]), |_| true);
+        let (mut write, effects) = Write::start(wanted(2), &targets(&[2, 3], &[]), |_| true);
         assert_eq!(effects, [ask(2, None), ask(3, None)]);
-        assert_eq!(write.on_stored_here(), []);
+        assert_eq!(here(&mut write), []);
         assert_eq!(write.on_stored(NodeId(3)), [Effect::Decide(Decision::Met)]);
         assert!(!write.is_over());
         assert_eq!(write.on_stored(NodeId(2)), []);
@@ -146,9 +218,9 @@ mod tests {
     #[test]
     fn fallbacks_take_the_place_of_owners_in_rank_order() {
         let (mut write, effects) =
-            Write::start(2, &targets(&[2, 3], &[4, 5]), |id| id != NodeId(2));
+            Write::start(wanted(2), &targets(&[2, 3], &[4, 5]), |id| id != NodeId(2));
         assert_eq!(effects, [ask(4, Some(2)), ask(3, None)]);
-        write.on_stored_here();
+        here(&mut write);
         assert_eq!(write.on_failed(NodeId(3)), [ask(5, Some(3))]);
         assert_eq!(write.on_failed(NodeId(4)), [Effect::KeepHint(NodeId(2))]);
         assert_eq!(write.on_stored(NodeId(5)), [Effect::Decide(Decision::Met)]);
@@ -157,22 +229,75 @@ mod tests {
 
     #[test]
     fn when_nobody_is_left_the_client_learns_how_many_have_it() {
-        let (mut write, effects) = Write::start(2, &targets(&[2, 3], &[]), |_| false);
+        let (mut write, effects) = Write::start(wanted(2), &targets(&[2, 3], &[]), |_| false);
         assert_eq!(
             effects,
             [Effect::KeepHint(NodeId(2)), Effect::KeepHint(NodeId(3))]
         );
         let short = Effect::Decide(Decision::Short { answered: 1 });
-        assert_eq!(write.on_stored_here(), [short]);
+        assert_eq!(here(&mut write), [short]);
     }
 
     #[test]
     fn an_answer_that_comes_twice_or_from_a_stranger_counts_for_nothing() {
-        let (mut write, _) = Write::start(3, &targets(&[2, 3], &[]), |_| true);
-        write.on_stored_here();
+        let (mut write, _) = Write::start(wanted(3), &targets(&[2, 3], &[]), |_| true);
+        here(&mut write);
         write.on_stored(NodeId(2));
         assert_eq!(write.on_stored(NodeId(2)), []);
         assert_eq!(write.on_stored(NodeId(9)), []);
         assert_eq!(write.on_stored(NodeId(3)), [Effect::Decide(Decision::Met)]);
+    }
+
+    /// Nodes 1 (here), 2 and 3 serve; 4 takes the place of 3.
+    fn moving() -> Targets {
+        let mut targets = targets(&[2, 3], &[]);
+        targets.holders[1].owns = false;
+        targets.holders.push(Holder {
+            node: NodeId(4),
+            serves: false,
+            owns: true,
+        });
+        targets.members = 4;
+        targets
+    }
+
+    #[test]
+    fn while_a_part_moves_a_read_before_and_after_the_switch_meets_the_write() {
+        let (mut write, _) = Write::start(wanted(2), &moving(), |_| true);
+        here(&mut write);
+        // Nodes 1 and 3: a read of 2 and 4 would miss it.
+        assert_eq!(write.on_stored(NodeId(3)), []);
+        assert_eq!(write.on_stored(NodeId(4)), [Effect::Decide(Decision::Met)]);
+        let (mut write, _) = Write::start(wanted(2), &moving(), |_| true);
+        here(&mut write);
+        // Nodes 1 and 4: the old owners alone count.
+        assert_eq!(write.on_stored(NodeId(4)), []);
+        assert_eq!(write.on_stored(NodeId(2)), [Effect::Decide(Decision::Met)]);
+    }
+
+    #[test]
+    fn a_new_owner_that_fails_does_not_fail_the_write() {
+        let (mut write, _) = Write::start(wanted(2), &moving(), |_| true);
+        here(&mut write);
+        write.on_stored(NodeId(3));
+        assert_eq!(write.on_failed(NodeId(4)), [Effect::KeepHint(NodeId(4))]);
+        let met = Effect::Decide(Decision::Met);
+        assert_eq!(
+            write.on_failed(NodeId(2)),
+            [Effect::KeepHint(NodeId(2)), met]
+        );
+    }
+
+    #[test]
+    fn what_one_node_alone_serves_is_written_there_and_to_another() {
+        let mut growing = targets(&[2, 3], &[]);
+        growing.holders.iter_mut().for_each(|h| h.serves = false);
+        growing.serving = 1;
+        let (mut write, _) = Write::start(wanted(2), &growing, |_| true);
+        assert_eq!(here(&mut write), []);
+        assert_eq!(write.on_stored(NodeId(3)), [Effect::Decide(Decision::Met)]);
+        let lone = targets(&[], &[]);
+        let (mut write, _) = Write::start(wanted(2), &lone, |_| true);
+        assert_eq!(here(&mut write), [Effect::Decide(Decision::Met)]);
     }
 }

@@ -1,0 +1,196 @@
+//! When parts move: what this node owns and has not is copied and proven, what it has and does not hold
+//! any more is given up. Until the end of both nobody has to do anything.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use tokio::time::Instant;
+
+use crate::convergence::{Convergence, ExchangeError, Giving, off_worker};
+use crate::logic::handoff::Stage;
+use crate::logic::membership::Part;
+use crate::logic::placement::NodeId;
+
+const LOOK_EVERY: Duration = Duration::from_millis(200);
+/// How often copies that are not this node's are looked for.
+const GIVE_UP_EVERY: Duration = Duration::from_secs(1);
+/// After something that broke off.
+const PAUSE: Duration = Duration::from_millis(300);
+/// Copied parts that are compared together.
+const TOGETHER: usize = 32;
+/// Copies that are no more than this are handed over one by one.
+const FEW_ROWS: u64 = 256;
+
+/// How parts are taken over.
+pub struct Options {
+    /// How many are copied at a time.
+    pub parallelism: usize,
+    /// Bytes a second; 0 for as many as the governor leaves.
+    pub rate: Box<dyn Fn() -> u64 + Send + Sync>,
+    /// Whether a copy counts before it is proven: a fault that a simulation plants.
+    pub trusts_unproven: bool,
+}
+
+/// Takes parts over and gives them up, until it is dropped.
+pub async fn hand_off(convergence: Arc<Convergence>, options: Options) {
+    let mut given_up = Instant::now();
+    let mut began: Option<Instant> = None;
+    loop {
+        let pause = match take_over(&convergence, &options).await {
+            Ok(Taken::Nothing) => LOOK_EVERY,
+            Ok(Taken::Some) => Duration::ZERO,
+            Ok(Taken::Waits) => PAUSE,
+            Err(error) => {
+                tracing::warn!(%error, "taking parts over waits");
+                PAUSE
+            }
+        };
+        note(&convergence, &mut began);
+        if given_up.elapsed() >= GIVE_UP_EVERY {
+            if let Err(error) = give_up(&convergence).await {
+                tracing::debug!(%error, "giving parts up waits");
+            }
+            given_up = Instant::now();
+        }
+        tokio::time::sleep(pause).await;
+    }
+}
+
+enum Taken {
+    Nothing,
+    Some,
+    Waits,
+}
+
+/// Says when taking over begins and ends.
+fn note(convergence: &Convergence, began: &mut Option<Instant>) {
+    let parts = convergence.transfers().taking().len();
+    match began {
+        None if parts > 0 => *began = Some(Instant::now()),
+        Some(since) if parts == 0 => {
+            let transfers = convergence.transfers();
+            let load = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
+            tracing::info!(
+                took_ms = since.elapsed().as_millis() as u64,
+                completed = load(&transfers.completed),
+                rows = load(&transfers.rows),
+                bytes = load(&transfers.bytes),
+                "all that this node owns was taken over"
+            );
+            *began = None;
+        }
+        _ => {}
+    }
+}
+
+async fn take_over(
+    convergence: &Arc<Convergence>,
+    options: &Options,
+) -> Result<Taken, ExchangeError> {
+    if !convergence.cluster().has_joined() || convergence.follow_lacking()?.is_empty() {
+        return Ok(Taken::Nothing);
+    }
+    let taking = convergence.transfers().taking();
+    let copied = |part: &&Part| taking[*part].progress.is_whole;
+    let whole: Vec<Part> = taking.keys().filter(copied).copied().collect();
+    let mut rest: Vec<Part> = taking
+        .keys()
+        .filter(|part| !copied(part))
+        .copied()
+        .collect();
+    // Those that were under way go on; those that wait for somebody come last.
+    rest.sort_by_key(|part| match taking[part].stage {
+        Stage::Copying(_) | Stage::Proving => 0,
+        Stage::Queued => 1,
+        Stage::Waits(_) => 2,
+    });
+    rest.truncate(options.parallelism.max(1));
+    let rate = (options.rate)() / rest.len().max(1) as u64;
+    let before = convergence.transfers().rows.load(Ordering::Relaxed);
+    let copies = rest.iter().map(|part| convergence.copy_some(*part, rate));
+    for copied in join_all(copies).await {
+        copied?;
+    }
+    let is_copying = convergence.transfers().rows.load(Ordering::Relaxed) > before;
+    if options.trusts_unproven {
+        convergence.take_over(&whole)?;
+    } else if !whole.is_empty() && (whole.len() >= TOGETHER || !is_copying) {
+        let together = &whole[..whole.len().min(TOGETHER * 8)];
+        let proven = convergence.prove(together).await?;
+        if proven.is_empty() && !is_copying {
+            return Ok(Taken::Waits);
+        }
+        return Ok(Taken::Some);
+    }
+    let now = convergence.transfers().taking();
+    let has_moved = now.values().filter(|t| t.progress.is_whole).count() != whole.len();
+    Ok(if is_copying || has_moved || options.trusts_unproven {
+        Taken::Some
+    } else {
+        Taken::Waits
+    })
+}
+
+/// Looks for copies that this node holds no more, and whether it holds anything that others need.
+async fn give_up(convergence: &Arc<Convergence>) -> Result<(), ExchangeError> {
+    let (cluster, replica) = (convergence.cluster(), convergence.replica());
+    if !cluster.has_joined() || !replica.is_counted() {
+        return Ok(());
+    }
+    let (me, mut giving) = (cluster.me(), Giving::default());
+    let mut strays: Vec<(Part, u64)> = Vec::new();
+    for &owners in replica.sizes() {
+        for partition in 0..replica.partitions().count() {
+            let part = (owners, partition);
+            let holders = cluster.holders(part);
+            if holders.has(me) {
+                giving.waiting += u64::from(!holders.owners.contains(&me));
+                continue;
+            }
+            replica.forget_seen(owners, partition)?;
+            let rows = replica.rows(owners, partition);
+            if rows > 0 {
+                giving.dropping += 1;
+                strays.push((part, rows));
+            }
+        }
+    }
+    convergence.transfers().note_giving(giving);
+    let holds_nothing = giving == Giving::default() && replica.hint_counts().is_empty();
+    cluster.say_drained(cluster.leaves() && holds_nothing);
+    for (part, rows) in strays {
+        let holders = cluster.holders(part);
+        let mut owners = holders.serving.iter().copied();
+        let Some(to) = owners.find(|id| cluster.answers(*id)) else {
+            continue;
+        };
+        if rows > FEW_ROWS && holders.is_settled() {
+            match convergence.give_up(part, to).await {
+                Ok(_) | Err(ExchangeError::Yielded | ExchangeError::Refused(_)) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        if replica.rows(part.0, part.1) <= FEW_ROWS {
+            hint(convergence, part, to).await?;
+        }
+    }
+    Ok(())
+}
+
+/// Notes to whom a few copies go.
+async fn hint(
+    convergence: &Arc<Convergence>,
+    (owners, partition): Part,
+    to: NodeId,
+) -> Result<(), ExchangeError> {
+    let (replica, begun) = (Arc::clone(convergence.replica()), Instant::now());
+    replica.settled().await;
+    let hint = move || replica.hint_strays(owners, partition, to, FEW_ROWS);
+    let hinted = off_worker(hint).await?;
+    let strays = &convergence.counters().strays;
+    strays.fetch_add(hinted, Ordering::Relaxed);
+    convergence.governor().rest(begun.elapsed()).await;
+    Ok(())
+}

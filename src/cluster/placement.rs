@@ -1,0 +1,166 @@
+//! Who holds what, as of one state of the member table.
+//!
+//! The table of owners is costly and follows joins, changes and leaves; holders also follow what members
+//! say they have, which changes often while parts move: they are worked out when somebody asks.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, OnceLock};
+
+use super::Options;
+use crate::logic::membership::{Membership, Part, Parts};
+use crate::logic::placement::{Holders, NodeId, Placed, Table};
+
+/// The owners of every partition, with the lists of who comes after them.
+struct Owners {
+    placed: Vec<Placed>,
+    table: Table,
+    lists: Vec<OnceLock<Vec<NodeId>>>,
+}
+
+/// What a present member says of itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Says {
+    zone: String,
+    complete: Option<Parts>,
+    stops: bool,
+    leaves: bool,
+}
+
+pub(super) struct Placement {
+    pub(super) events: u64,
+    owners: Arc<Owners>,
+    says: BTreeMap<NodeId, Says>,
+    leaving: Vec<NodeId>,
+    has_zones: bool,
+    sizes: Vec<u8>,
+    /// By size, then by partition.
+    holders: Vec<Vec<OnceLock<Arc<Holders>>>>,
+}
+
+impl Placement {
+    /// The placement of a membership; `before` is the one that it takes the place of.
+    pub(super) fn of(
+        membership: &Membership,
+        options: &Options,
+        before: Option<&Placement>,
+    ) -> Arc<Self> {
+        let placed = membership.placed();
+        let owners = match before {
+            Some(before) if before.owners.placed == placed => Arc::clone(&before.owners),
+            _ => Arc::new(Owners::of(placed, options)),
+        };
+        let says = says(membership);
+        let leaving = says.iter().filter(|(_, says)| says.leaves);
+        let mut zones: Vec<&str> = says.values().map(|says| says.zone.as_str()).collect();
+        zones.sort_unstable();
+        zones.dedup();
+        let sizes = options.rules.sizes();
+        let count = usize::from(options.partitions.count());
+        let nobody = || (0..count).map(|_| OnceLock::new()).collect();
+        Arc::new(Self {
+            events: membership.events(),
+            owners,
+            leaving: leaving.map(|(id, _)| *id).collect(),
+            has_zones: zones.len() > 1,
+            holders: sizes.iter().map(|_| nobody()).collect(),
+            sizes,
+            says,
+        })
+    }
+
+    /// Whether a membership has the same placement.
+    pub(super) fn is_of(&self, membership: &Membership) -> bool {
+        self.events == membership.events()
+            && self.owners.placed == membership.placed()
+            && self.says == says(membership)
+    }
+
+    pub(super) fn table(&self) -> &Table {
+        &self.owners.table
+    }
+
+    /// How many members own partitions.
+    pub(super) fn members(&self) -> usize {
+        self.owners.table.members().len()
+    }
+
+    pub(super) fn has_zones(&self) -> bool {
+        self.has_zones
+    }
+
+    pub(super) fn zone(&self, id: NodeId) -> Option<&str> {
+        self.says.get(&id).map(|says| says.zone.as_str())
+    }
+
+    /// Members that have said that they are about to stop.
+    pub(super) fn stopping(&self) -> BTreeSet<NodeId> {
+        let stopping = self.says.iter().filter(|(_, says)| says.stops);
+        stopping.map(|(id, _)| *id).collect()
+    }
+
+    pub(super) fn holders(&self, part: Part) -> Arc<Holders> {
+        let (owners, partition) = part;
+        let Ok(size) = self.sizes.binary_search(&owners) else {
+            return Arc::new(self.find(part));
+        };
+        let found =
+            self.holders[size][usize::from(partition)].get_or_init(|| Arc::new(self.find(part)));
+        Arc::clone(found)
+    }
+
+    fn find(&self, part: Part) -> Holders {
+        let (n, partition) = (usize::from(part.0), part.1);
+        let list = self.owners.list(partition);
+        let owned = &list[..n.min(list.len())];
+        let is_complete = |id: NodeId| {
+            let says = self.says.get(&id);
+            says.is_some_and(|says| match &says.complete {
+                Some(parts) => parts.contains(part),
+                None => owned.contains(&id),
+            })
+        };
+        Holders::new(partition, (list, n), &self.leaving, is_complete)
+    }
+
+    /// What a member is to own.
+    pub(super) fn owned(&self, id: NodeId) -> BTreeSet<Part> {
+        let mut owned = BTreeSet::new();
+        for partition in 0..self.owners.lists.len() as u16 {
+            let list = self.owners.list(partition);
+            if let Some(rank) = list.iter().position(|member| *member == id) {
+                let sizes = self.sizes.iter().filter(|n| rank < usize::from(**n));
+                owned.extend(sizes.map(|n| (*n, partition)));
+            }
+        }
+        owned
+    }
+}
+
+impl Owners {
+    fn of(placed: Vec<Placed>, options: &Options) -> Self {
+        let n = usize::from(options.rules.default().n);
+        let count = usize::from(options.partitions.count());
+        Self {
+            table: Table::new(&placed, options.partitions, n),
+            placed,
+            lists: (0..count).map(|_| OnceLock::new()).collect(),
+        }
+    }
+
+    fn list(&self, partition: u16) -> &[NodeId] {
+        self.lists[usize::from(partition)].get_or_init(|| self.table.preference_list(partition))
+    }
+}
+
+fn says(membership: &Membership) -> BTreeMap<NodeId, Says> {
+    let of = |member: &crate::logic::membership::Member| {
+        let says = Says {
+            zone: member.place().0.to_owned(),
+            complete: member.complete.clone(),
+            stops: member.state.stops(),
+            leaves: !member.is_placed(),
+        };
+        (member.id, says)
+    };
+    membership.present().map(of).collect()
+}

@@ -1,0 +1,270 @@
+//! Plans: what a change of the membership would move, shown before anything happens.
+//!
+//! A plan is this node's own until it is committed; then it is a few facts about members, which spread
+//! like all others. It is good for the membership that it was made for, and no other.
+
+use thiserror::Error;
+
+use super::{Cluster, Part};
+use crate::logic::membership::{Member, Membership};
+use crate::logic::placement::{NodeId, Table};
+
+/// One change.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// A node becomes a member.
+    Join(Member),
+    /// A member hands over what it has, and leaves.
+    Leave(NodeId),
+    /// A member is gone; the others make its copies again.
+    Remove(NodeId),
+    /// A node becomes a member and takes all places of another, who leaves.
+    Replace(NodeId, Member),
+    /// A member has another weight or zone.
+    Place {
+        /// Which.
+        id: NodeId,
+        /// Its zone from now on.
+        zone: String,
+        /// Its weight from now on.
+        weight: u32,
+    },
+}
+
+/// A copy that is to be made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Move {
+    /// Of what.
+    pub part: Part,
+    /// Who does not own it any more, if it is somebody's place.
+    pub from: Option<NodeId>,
+    /// Who owns it then.
+    pub to: NodeId,
+}
+
+/// What one member owns before and after.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Load {
+    /// Which.
+    pub member: Member,
+    /// Partitions before.
+    pub before: usize,
+    /// Partitions after.
+    pub after: usize,
+    /// What would be fair by weight alone.
+    pub fair: f64,
+}
+
+/// A change of the membership, and what follows from it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Plan {
+    /// The changes, in order.
+    pub steps: Vec<Step>,
+    /// Copies that are to be made, by partition.
+    pub moves: Vec<Move>,
+    /// Who owns how much, by name; also who leaves.
+    pub loads: Vec<Load>,
+    /// What will not be as it should be.
+    pub violations: Vec<String>,
+    /// The membership that it is for.
+    view: u64,
+}
+
+/// Why there is no plan, or it cannot be committed. Nothing was changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum PlanError {
+    /// Nothing is planned.
+    #[error("nothing is planned")]
+    Nothing,
+    /// The membership is another one by now.
+    #[error("the membership has changed since the plan was made: plan again")]
+    Changed,
+    /// A step concerns somebody that is no member, or one already.
+    #[error("a step does not apply: the member is not there, leaves already, or is one already")]
+    Impossible,
+    /// Nobody would be left.
+    #[error("no member would be left")]
+    Nobody,
+}
+
+impl Step {
+    fn apply(&self, membership: &mut Membership) -> bool {
+        match self {
+            Step::Join(member) => {
+                let is_new = membership.member(member.id).is_none();
+                if is_new {
+                    membership.admit(member.clone());
+                }
+                is_new
+            }
+            Step::Leave(id) => membership.leave(*id),
+            Step::Remove(id) => membership.remove(*id),
+            Step::Replace(old, member) => {
+                let is_new = membership.member(member.id).is_none();
+                let is_there = membership.member(*old).is_some_and(Member::is_placed);
+                if is_new && is_there {
+                    membership.replace(*old, member.clone());
+                }
+                is_new && is_there
+            }
+            Step::Place { id, zone, weight } => membership.replant(*id, zone, *weight),
+        }
+    }
+
+    /// The node that is to become a member.
+    pub fn newcomer(&self) -> Option<&Member> {
+        match self {
+            Step::Join(member) | Step::Replace(_, member) => Some(member),
+            _ => None,
+        }
+    }
+}
+
+impl Cluster {
+    /// Works out what some changes would move, and keeps it for [`Self::commit`].
+    ///
+    /// # Errors
+    /// When a step does not apply.
+    pub fn plan(&self, steps: Vec<Step>) -> Result<Plan, PlanError> {
+        let before = self.with_membership(Clone::clone);
+        let mut after = before.clone();
+        if !steps.iter().all(|step| step.apply(&mut after)) {
+            return Err(PlanError::Impossible);
+        }
+        if !after.present().any(Member::is_placed) {
+            return Err(PlanError::Nobody);
+        }
+        let n = self.options.rules.default().n;
+        let table =
+            |of: &Membership| Table::new(&of.placed(), self.options.partitions, usize::from(n));
+        let (old, new) = (table(&before), table(&after));
+        let plan = Plan {
+            moves: moves(n, self.options.partitions.count(), &old, &new),
+            loads: loads(&before, &after, &old, &new),
+            violations: violations(
+                usize::from(n),
+                self.options.partitions.count(),
+                &after,
+                &new,
+            ),
+            steps,
+            view: self.facts(),
+        };
+        *self.staged.lock() = Some(plan.clone());
+        Ok(plan)
+    }
+
+    /// What is planned.
+    pub fn planned(&self) -> Option<Plan> {
+        self.staged.lock().clone()
+    }
+
+    /// Withdraws what is planned; whether there was something.
+    pub fn cancel(&self) -> bool {
+        self.staged.lock().take().is_some()
+    }
+
+    /// Does what is planned: from now on the membership is the new one.
+    ///
+    /// # Errors
+    /// When nothing is planned, or the membership is not what it was; the plan is withdrawn then.
+    pub fn commit(&self) -> Result<Plan, PlanError> {
+        let plan = self.staged.lock().take().ok_or(PlanError::Nothing)?;
+        self.note_data();
+        self.change(|membership| {
+            if facts(membership) != plan.view {
+                return Err(PlanError::Changed);
+            }
+            for step in &plan.steps {
+                step.apply(membership);
+            }
+            Ok(())
+        })?;
+        Ok(plan)
+    }
+
+    fn facts(&self) -> u64 {
+        self.with_membership(facts)
+    }
+}
+
+/// A fingerprint of all members' places.
+fn facts(membership: &Membership) -> u64 {
+    let mut raw = Vec::new();
+    for member in membership.all() {
+        raw.extend_from_slice(&member.id.0.to_le_bytes());
+        raw.extend_from_slice(&member.facts().to_le_bytes());
+    }
+    crate::logic::placement::key_hash(&raw)
+}
+
+fn moves(n: u8, partitions: u16, old: &Table, new: &Table) -> Vec<Move> {
+    let mut moves = Vec::new();
+    for partition in 0..partitions {
+        let (was, is) = (old.owners(partition), new.owners(partition));
+        let mut losers = was.iter().filter(|id| !is.contains(id));
+        for to in is.iter().filter(|id| !was.contains(id)) {
+            moves.push(Move {
+                part: (n, partition),
+                from: losers.next().copied(),
+                to: *to,
+            });
+        }
+    }
+    moves
+}
+
+fn loads(before: &Membership, after: &Membership, old: &Table, new: &Table) -> Vec<Load> {
+    let placed = || after.present().filter(|member| member.is_placed());
+    let weights: f64 = placed().map(|m| f64::from(m.place().1)).sum();
+    let total: usize = new.members().iter().map(|id| new.load(*id)).sum();
+    let concerned = |member: &&Member| {
+        let was = before.member(member.id);
+        member.is_placed() || was.is_some_and(|m| m.is_present() && m.is_placed())
+    };
+    let load = |member: &Member| Load {
+        before: old.load(member.id),
+        after: new.load(member.id),
+        fair: if member.is_placed() {
+            total as f64 * f64::from(member.place().1) / weights
+        } else {
+            0.0
+        },
+        member: member.clone(),
+    };
+    let mut loads: Vec<Load> = after.all().filter(concerned).map(load).collect();
+    loads.sort_by(|a, b| a.member.name.cmp(&b.member.name));
+    loads
+}
+
+fn violations(n: usize, partitions: u16, after: &Membership, new: &Table) -> Vec<String> {
+    let mut found = Vec::new();
+    let members = new.members().len();
+    if members < n {
+        found.push(format!(
+            "{members} members cannot hold {n} copies: there will be {members}"
+        ));
+    }
+    let zone_of = |id: &NodeId| after.member(*id).map(|member| member.place().0);
+    let distinct = |ids: &[NodeId]| {
+        let mut zones: Vec<_> = ids.iter().map(zone_of).collect();
+        zones.sort_unstable();
+        zones.dedup();
+        zones.len()
+    };
+    let zones = distinct(new.members());
+    let wanted = zones.min(n).min(members);
+    let crowded = (0..partitions).filter(|p| distinct(new.owners(*p)) < wanted);
+    let crowded = crowded.count();
+    if crowded > 0 {
+        found.push(format!(
+            "{crowded} partitions will have copies in fewer than {wanted} of {zones} zones"
+        ));
+    }
+    if zones > 1 && zones < n {
+        found.push(format!(
+            "{zones} zones for {n} copies: the loss of one zone may take more than one copy"
+        ));
+    }
+    found
+}

@@ -1,0 +1,401 @@
+//! Taking a part over, and giving one up.
+//!
+//! A new owner copies a part, piece by piece in the order of rows, from one node that serves it. Each
+//! piece is stored, and behind it how far the part has come: whichever side is killed, the copying goes
+//! on there. Then the copy is proven: compared, and mended, with those that serve the part. Only then it
+//! counts. An old owner drops its copy when all new owners have theirs, and only what it has compared.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::time::Instant;
+
+use super::{Convergence, ExchangeError, Exchanged, off_worker};
+use crate::logic::handoff::{self, Progress, Proof, Stage, Why};
+use crate::logic::membership::Part;
+use crate::logic::placement::NodeId;
+use crate::peer::message::{Request, Response};
+
+/// Bytes of a piece, and of one whose receiver stands back.
+const PIECE_BYTES: usize = 256 << 10;
+/// Pieces until others have their turn.
+const SLICE: usize = 16;
+/// A node that did not give a piece is asked last for so long.
+const FAILED_FOR: Duration = Duration::from_secs(2);
+
+/// What this node takes over.
+#[derive(Clone, Debug)]
+pub struct Taking {
+    /// Where it stands.
+    pub stage: Stage,
+    /// How far the copying has come.
+    pub progress: Progress,
+    /// Rows and about how many bytes there are, as far as is known.
+    pub size: Option<(u64, u64)>,
+    /// Whether it goes on where an earlier run, or an attempt that broke off, had stopped.
+    pub is_resumed: bool,
+}
+
+/// What this node gives up.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Giving {
+    /// Partitions that it holds and owns no more, whose new owners have not all got theirs.
+    pub waiting: u64,
+    /// Partitions of which it has copies that it drops when they are compared.
+    pub dropping: u64,
+}
+
+/// What this node takes over and gives up.
+#[derive(Debug, Default)]
+pub struct Transfers {
+    taking: Mutex<BTreeMap<Part, Taking>>,
+    giving: Mutex<Giving>,
+    failed: Mutex<BTreeMap<NodeId, Instant>>,
+    /// Parts taken over since the start.
+    pub completed: AtomicU64,
+    /// Copies that went on where they had stopped.
+    pub resumed: AtomicU64,
+    /// Bytes taken in by copying since the start.
+    pub bytes: AtomicU64,
+    /// Rows taken in by copying since the start.
+    pub rows: AtomicU64,
+    /// Rows that were given up since the start.
+    pub dropped: AtomicU64,
+}
+
+impl Transfers {
+    /// What is taken over.
+    pub fn taking(&self) -> BTreeMap<Part, Taking> {
+        self.taking.lock().clone()
+    }
+
+    /// What is given up.
+    pub fn giving(&self) -> Giving {
+        *self.giving.lock()
+    }
+
+    /// Says what is given up.
+    pub fn note_giving(&self, giving: Giving) {
+        *self.giving.lock() = giving;
+    }
+
+    fn change(&self, part: Part, change: impl FnOnce(&mut Taking)) {
+        if let Some(taking) = self.taking.lock().get_mut(&part) {
+            change(taking);
+        }
+    }
+
+    fn failed(&self) -> BTreeSet<NodeId> {
+        let mut failed = self.failed.lock();
+        failed.retain(|_, since| since.elapsed() < FAILED_FOR);
+        failed.keys().copied().collect()
+    }
+}
+
+impl Convergence {
+    /// Follows what this node lacks: what is new is queued, what it does not own any more is dropped.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn follow_lacking(&self) -> Result<Vec<Part>, ExchangeError> {
+        let lacking = self.cluster.lacking_parts();
+        let wanted: BTreeSet<Part> = lacking.iter().copied().collect();
+        let (mut gone, mut new) = (Vec::new(), Vec::new());
+        {
+            let mut taking = self.transfers.taking.lock();
+            taking.retain(|part, _| {
+                let stays = wanted.contains(part);
+                if !stays {
+                    gone.push(*part);
+                }
+                stays
+            });
+            new.extend(
+                wanted
+                    .iter()
+                    .copied()
+                    .filter(|part| !taking.contains_key(part)),
+            );
+        }
+        for (owners, partition) in gone {
+            self.replica.note_handoff(owners, partition, None)?;
+        }
+        for (owners, partition) in new {
+            let progress = self.replica.handoff_progress(owners, partition)?;
+            let is_resumed = progress.as_ref().is_some_and(|p| p.rows > 0);
+            if is_resumed && let Some(progress) = &progress {
+                self.transfers.resumed.fetch_add(1, Ordering::Relaxed);
+                let (rows, pieces) = (progress.rows, progress.pieces);
+                tracing::info!(
+                    partition,
+                    rows,
+                    pieces,
+                    "a transfer goes on where it had stopped"
+                );
+            }
+            let taking = Taking {
+                stage: Stage::Queued,
+                progress: progress.unwrap_or_default(),
+                size: None,
+                is_resumed,
+            };
+            self.transfers
+                .taking
+                .lock()
+                .insert((owners, partition), taking);
+        }
+        Ok(lacking)
+    }
+
+    /// Copies some more of a part; a byte rate of 0 is none.
+    ///
+    /// # Errors
+    /// When the copying broke off here. What was taken in stays.
+    pub async fn copy_some(&self, part: Part, rate: u64) -> Result<(), ExchangeError> {
+        let Some(taking) = self.transfers.taking().remove(&part) else {
+            return Ok(());
+        };
+        let mut progress = taking.progress;
+        for _ in 0..SLICE {
+            if progress.is_whole || !self.cluster.lacks_part(part) {
+                return Ok(());
+            }
+            let begun = Instant::now();
+            let Some(bytes) = self.copy_piece(part, &mut progress).await? else {
+                return Ok(());
+            };
+            self.governor.rest(begun.elapsed()).await;
+            if let Some(micros) = (bytes * 1_000_000).checked_div(rate) {
+                let least = Duration::from_micros(micros);
+                tokio::time::sleep(least.saturating_sub(begun.elapsed())).await;
+            }
+        }
+        Ok(())
+    }
+
+    /// Copies a piece; `None` when nobody gives one.
+    async fn copy_piece(
+        &self,
+        part: Part,
+        progress: &mut Progress,
+    ) -> Result<Option<u64>, ExchangeError> {
+        let (owners, partition) = part;
+        let me = self.cluster.me();
+        let holders = self.cluster.holders(part);
+        let answers = |id| self.cluster.answers(id);
+        if holders.serves(me) {
+            // Nobody has it: there is nothing to copy.
+            progress.is_whole = true;
+            self.note_copied(part, progress)?;
+            return Ok(Some(0));
+        }
+        let failed = self.transfers.failed();
+        let Some(from) = handoff::source(partition, &holders, me, answers, &failed) else {
+            self.waits(part, Why::NoSource);
+            return Ok(None);
+        };
+        self.learn_size(part, from).await;
+        self.transfers
+            .change(part, |taking| taking.stage = Stage::Copying(from));
+        let request = Request::Chunk {
+            owners,
+            partition,
+            from: progress.next.clone().into(),
+            bytes: self.governor.items(PIECE_BYTES) as u64,
+        };
+        let (objects, next) = match self.call(from, &request).await {
+            Ok(Response::Chunk { objects, next }) => (objects, next),
+            outcome => {
+                self.transfers.failed.lock().insert(from, Instant::now());
+                let why = match outcome {
+                    Err(error) => error.to_string(),
+                    Ok(_) => ExchangeError::Unexpected.to_string(),
+                };
+                self.waits(part, Why::Refused(why));
+                return Ok(None);
+            }
+        };
+        if !next.is_empty() && *next <= *progress.next {
+            return Err(ExchangeError::Unexpected);
+        }
+        let failures = self.replica.failed_batches();
+        let mut bytes = 0;
+        for (key, raw) in &objects {
+            bytes += (key.name.len() + raw.len()) as u64;
+            self.take_in(key, raw)?;
+        }
+        self.replica.settled().await;
+        if self.replica.failed_batches() != failures {
+            return Err(ExchangeError::NotStored);
+        }
+        progress.is_whole = next.is_empty();
+        if !next.is_empty() {
+            progress.next = next.to_vec();
+        }
+        progress.rows += objects.len() as u64;
+        progress.bytes += bytes;
+        progress.pieces += 1;
+        self.transfers
+            .rows
+            .fetch_add(objects.len() as u64, Ordering::Relaxed);
+        self.transfers.bytes.fetch_add(bytes, Ordering::Relaxed);
+        self.note_copied(part, progress)?;
+        Ok(Some(bytes))
+    }
+
+    fn note_copied(&self, part: Part, progress: &Progress) -> Result<(), ExchangeError> {
+        self.replica.note_handoff(part.0, part.1, Some(progress))?;
+        self.transfers.change(part, |taking| {
+            taking.progress = progress.clone();
+            if progress.is_whole {
+                taking.stage = Stage::Proving;
+            }
+        });
+        Ok(())
+    }
+
+    async fn learn_size(&self, part: Part, from: NodeId) {
+        let known = |taking: &Taking| taking.size.is_some();
+        if self.transfers.taking.lock().get(&part).is_none_or(known) {
+            return;
+        }
+        let partitions: crate::logic::placement::PartitionSet = [part.1].into_iter().collect();
+        let request = Request::Sizes {
+            owners: part.0,
+            partitions: partitions.into_bytes().into(),
+        };
+        if let Ok(Response::Sizes(sizes)) = self.call(from, &request).await {
+            let size = sizes.first().copied();
+            self.transfers.change(part, |taking| taking.size = size);
+        }
+    }
+
+    fn waits(&self, part: Part, why: Why) {
+        self.transfers
+            .change(part, |taking| taking.stage = Stage::Waits(why));
+    }
+
+    /// Proves parts that are copied: compares them with those that serve them. Returns those that are
+    /// complete by now, which count from here on.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn prove(&self, parts: &[Part]) -> Result<Vec<Part>, ExchangeError> {
+        let me = self.cluster.me();
+        let answers = |id| self.cluster.answers(id);
+        let proof = |part: &Part| {
+            let w = self.cluster.options().rules.least_w(part.0);
+            let holders = self.cluster.holders(*part);
+            (*part, Proof::of((*part, w), &holders, me, answers))
+        };
+        let view = self.cluster.events();
+        let proofs: BTreeMap<Part, Proof> = parts.iter().map(proof).collect();
+        let mut wanted: BTreeMap<(NodeId, u8), Vec<u16>> = BTreeMap::new();
+        for ((owners, partition), proof) in &proofs {
+            for with in &proof.with {
+                let partitions = wanted.entry((*with, *owners)).or_default();
+                partitions.push(*partition);
+            }
+        }
+        let mut compared: BTreeMap<Part, BTreeSet<NodeId>> = BTreeMap::new();
+        let mut broke_off = None;
+        for ((with, owners), partitions) in wanted {
+            let mut exchanged = Exchanged::default();
+            let done = self
+                .exchange(with, owners, &partitions, &mut exchanged)
+                .await;
+            for partition in exchanged.mended {
+                compared
+                    .entry((owners, partition))
+                    .or_default()
+                    .insert(with);
+            }
+            match done {
+                Err(error @ ExchangeError::Here(_)) => return Err(error),
+                Err(error) => broke_off = Some(error.to_string()),
+                Ok(()) => {}
+            }
+        }
+        self.replica.settled().await;
+        let nobody = BTreeSet::new();
+        let mut proven = Vec::new();
+        for (part, proof) in &proofs {
+            let compared = compared.get(part).unwrap_or(&nobody);
+            if proof.is_met(compared) {
+                proven.push(*part);
+            } else {
+                let why = broke_off.clone().map_or(
+                    Why::Unproven {
+                        compared: compared.len(),
+                        needed: proof.needed,
+                    },
+                    Why::Refused,
+                );
+                self.waits(*part, why);
+            }
+        }
+        // Whoever serves a part by now that did not when this began was not asked.
+        if self.cluster.events() != view {
+            return Ok(Vec::new());
+        }
+        self.take_over(&proven)?;
+        Ok(proven)
+    }
+
+    /// From here on these parts' copies count.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub fn take_over(&self, parts: &[Part]) -> Result<(), ExchangeError> {
+        self.cluster.has(parts);
+        for part in parts {
+            self.replica.note_handoff(part.0, part.1, None)?;
+            self.transfers.taking.lock().remove(part);
+            self.transfers.completed.fetch_add(1, Ordering::Relaxed);
+        }
+        Ok(())
+    }
+
+    /// Gives a part up that this node does not hold any more: whatever an owner lacks is sent to it,
+    /// then what was compared is dropped. Returns how many rows went.
+    ///
+    /// # Errors
+    /// When it broke off; the rest stays.
+    pub async fn give_up(&self, part: Part, to: NodeId) -> Result<u64, ExchangeError> {
+        let (owners, partition) = part;
+        let mut dropping = self.replica.before_dropping(owners, partition);
+        let mut exchanged = Exchanged::only_sending();
+        self.exchange(to, owners, &[partition], &mut exchanged)
+            .await?;
+        if !exchanged.mended.contains(&partition) || exchanged.leaves_out {
+            return Ok(0);
+        }
+        // What is said to be here is not here any more.
+        self.replica.forget_seen(owners, partition)?;
+        loop {
+            let begun = Instant::now();
+            self.replica.settled().await;
+            if self.cluster.holders(part).has(self.cluster.me()) {
+                break;
+            }
+            let replica = Arc::clone(&self.replica);
+            let slice = move || {
+                let more = replica.drop_some(part, &mut dropping)?;
+                Ok::<_, crate::replica::ReplicaError>((more, dropping))
+            };
+            let (more, rest) = off_worker(slice).await?;
+            dropping = rest;
+            self.governor.rest(begun.elapsed()).await;
+            if !more {
+                break;
+            }
+        }
+        self.transfers
+            .dropped
+            .fetch_add(dropping.dropped, Ordering::Relaxed);
+        Ok(dropping.dropped)
+    }
+}

@@ -1,0 +1,77 @@
+//! Which parts of the data a member's copy is complete of. A part is a partition's keys with so many
+//! owners; of most clusters there is but one number of owners.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::logic::codec::{DecodeError, Reader, put_bytes};
+use crate::logic::placement::PartitionSet;
+
+/// A partition's keys with so many owners.
+pub type Part = (u8, u16);
+
+/// A set of parts.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Parts(BTreeMap<u8, PartitionSet>);
+
+impl Parts {
+    /// Whether a part is in it.
+    pub fn contains(&self, (owners, partition): Part) -> bool {
+        self.0
+            .get(&owners)
+            .is_some_and(|set| set.contains(partition))
+    }
+
+    /// Its parts below a number of partitions.
+    pub fn below(&self, count: u16) -> BTreeSet<Part> {
+        let of_size = |(owners, set): (&u8, &PartitionSet)| {
+            let owners = *owners;
+            let parts = set.below(count).map(move |partition| (owners, partition));
+            parts.collect::<Vec<Part>>()
+        };
+        self.0.iter().flat_map(of_size).collect()
+    }
+
+    /// Appends its bytes.
+    pub fn encode(&self, out: &mut Vec<u8>) {
+        out.push(self.0.len() as u8);
+        for (owners, set) in &self.0 {
+            out.push(*owners);
+            put_bytes(out, &set.clone().into_bytes());
+        }
+    }
+
+    /// Reads what [`Self::encode`] wrote.
+    pub fn decode(r: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        let count = r.u8()?;
+        let one = |_| Ok((r.u8()?, PartitionSet::from_bytes(r.bytes()?)));
+        let parts: Result<_, DecodeError> = (0..count).map(one).collect();
+        Ok(Self(parts?))
+    }
+}
+
+impl FromIterator<Part> for Parts {
+    fn from_iter<I: IntoIterator<Item = Part>>(parts: I) -> Self {
+        let mut all = Self::default();
+        for (owners, partition) in parts {
+            all.0.entry(owners).or_default().insert(partition);
+        }
+        all
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts_are_what_was_put_in() {
+        let parts: BTreeSet<Part> = [(1, 7), (3, 0), (3, 255)].into();
+        let set: Parts = parts.iter().copied().collect();
+        let mut raw = Vec::new();
+        set.encode(&mut raw);
+        let again = Parts::decode(&mut Reader(&raw)).expect("it was encoded");
+        assert_eq!(again.below(256), parts);
+        assert!(again.contains((1, 7)) && !again.contains((1, 0)) && !again.contains((2, 7)));
+        assert_eq!(again.below(8), [(1, 7), (3, 0)].into());
+    }
+}

@@ -1,0 +1,263 @@
+//! What moves from one owner to another: pieces of a part for whoever takes it over, how far that has
+//! come, and dropping the copies that others have proven to hold.
+//!
+//! A piece is read in the order of rows, as of the moment when it is asked for. No snapshot is held from
+//! piece to piece: what is written meanwhile goes to the new owner as well.
+
+use super::{Key, Replica, ReplicaError};
+use crate::logic::causal::Object;
+use crate::logic::codec::{DecodeError, Reader, put_bytes, put_varint};
+use crate::logic::handoff::Progress;
+use crate::logic::merkle;
+use crate::logic::row;
+use crate::storage::keys;
+use crate::storage::{Op, Table};
+
+/// Rows read at a time: few, since each may be large.
+const PAGE: usize = 64;
+/// Rows of a piece, at most.
+const MOST_ROWS: usize = 1_024;
+/// Rows by which a part's size is guessed.
+const SAMPLE: usize = 64;
+const PROGRESS_VERSION: u8 = 1;
+const PROGRESS_PREFIX: &[u8] = b"handoff/";
+
+/// A piece of a part.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Piece {
+    /// Keys by database, with their objects as rows.
+    pub objects: Vec<(u8, Vec<u8>, Vec<u8>)>,
+    /// Where to go on, unless that was all.
+    pub next: Option<Vec<u8>>,
+}
+
+/// How dropping a part's copies goes.
+#[derive(Clone, Debug)]
+pub struct Dropping {
+    /// What every leaf came to when the copies were compared.
+    sums: Vec<u64>,
+    next: u32,
+    /// Rows that went.
+    pub dropped: u64,
+}
+
+impl Replica {
+    /// A piece of a part from a row on, tombstones among it. The caller has waited for
+    /// [`Self::settled`]. Blocks.
+    ///
+    /// # Errors
+    /// When the store cannot be read, or a row cannot.
+    pub fn piece(
+        &self,
+        (owners, partition): (u8, u16),
+        from: &[u8],
+        bytes: usize,
+    ) -> Result<Piece, ReplicaError> {
+        let start = partition.to_be_bytes();
+        let mut from = from.max(&start[..]).to_vec();
+        let (end, shard) = (keys::partition_end(partition), self.shard_of(partition));
+        let (mut piece, mut size, mut rows) = (Piece::default(), 0, 0);
+        loop {
+            let page = self.store.scan(shard, Table::Data, &from, &end, PAGE)?;
+            let full = page.len() == PAGE;
+            for (row_key, raw) in page {
+                from = [row_key.as_slice(), &[0]].concat();
+                rows += 1;
+                let Some((_, db, name)) = keys::parse(&row_key) else {
+                    continue;
+                };
+                if self.owners_of(name) != owners {
+                    continue;
+                }
+                let object = self.decode(partition, db, &raw)?;
+                if object.is_unknown() {
+                    continue;
+                }
+                let raw = row::encode(&object);
+                size += name.len() + raw.len();
+                piece.objects.push((db, name.to_vec(), raw));
+                if size >= bytes {
+                    piece.next = Some(from);
+                    return Ok(piece);
+                }
+            }
+            if !full {
+                return Ok(piece);
+            }
+            if rows >= MOST_ROWS {
+                piece.next = Some(from);
+                return Ok(piece);
+            }
+        }
+    }
+
+    /// A part's rows, and about how many bytes they have. Blocks.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn size(&self, owners: u8, partition: u16) -> Result<(u64, u64), ReplicaError> {
+        let rows = self.rows(owners, partition);
+        let (start, end) = (partition.to_be_bytes(), keys::partition_end(partition));
+        let shard = self.shard_of(partition);
+        let sample = self.store.scan(shard, Table::Data, &start, &end, SAMPLE)?;
+        let of_row = |(key, value): &(Vec<u8>, Vec<u8>)| (key.len() + value.len()) as u64;
+        let bytes: u64 = sample.iter().map(of_row).sum();
+        Ok((rows, rows * bytes / (sample.len().max(1) as u64)))
+    }
+
+    /// How far a part that this node takes over has come.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn handoff_progress(
+        &self,
+        owners: u8,
+        partition: u16,
+    ) -> Result<Option<Progress>, ReplicaError> {
+        let (key, shard) = (progress_key(owners, partition), self.shard_of(partition));
+        let raw = self.store.load(shard, Table::Meta, &key)?;
+        Ok(raw.map(|raw| decode_progress(&raw)).transpose()?)
+    }
+
+    /// Notes how far it has come, behind the rows that were taken in before; `None` at the end.
+    ///
+    /// # Errors
+    /// When it cannot be written down.
+    pub fn note_handoff(
+        &self,
+        owners: u8,
+        partition: u16,
+        progress: Option<&Progress>,
+    ) -> Result<(), ReplicaError> {
+        let shard = self.shard_of(partition);
+        let op = Op {
+            table: Table::Meta,
+            key: progress_key(owners, partition),
+            value: progress.map(encode_progress),
+        };
+        let ticket = self.store.submit(shard, vec![op])?;
+        self.last_tickets[shard].fetch_max(ticket, std::sync::atomic::Ordering::AcqRel);
+        Ok(())
+    }
+
+    /// Remembers what this node's copies of a part come to, before they are compared with another
+    /// owner's: what is still the same afterwards may be dropped.
+    pub fn before_dropping(&self, owners: u8, partition: u16) -> Dropping {
+        let leaves = 0..self.shape.leaves() as u32;
+        let tree = self.tree(owners);
+        let sum = |leaf| {
+            tree.map_or(0, |tree| {
+                self.spaces.sum(tree, partition, &(leaf..leaf + 1))
+            })
+        };
+        Dropping {
+            sums: leaves.map(sum).collect(),
+            next: 0,
+            dropped: 0,
+        }
+    }
+
+    /// Drops copies of a part below the next leaves that are as they were; whether there is more. What
+    /// has changed, or is kept for somebody, stays. The caller has waited for [`Self::settled`]. Blocks.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub fn drop_some(
+        &self,
+        (owners, partition): (u8, u16),
+        dropping: &mut Dropping,
+    ) -> Result<bool, ReplicaError> {
+        const LEAVES: u32 = 64;
+        let upto = (dropping.next + LEAVES).min(dropping.sums.len() as u32);
+        let mut from = self.leaf_start(partition, dropping.next);
+        let end = self.leaf_start(partition, upto);
+        let shard = self.shard_of(partition);
+        let (mut leaf, mut rows) = (dropping.next, Vec::new());
+        loop {
+            let page = self.store.scan(shard, Table::Data, &from, &end, PAGE)?;
+            let full = page.len() == PAGE;
+            for (row_key, raw) in page {
+                from = [row_key.as_slice(), &[0]].concat();
+                let Some((at, _, name)) = keys::parse(&row_key) else {
+                    continue;
+                };
+                if self.owners_of(name) != owners {
+                    continue;
+                }
+                let of_row = self.shape.leaf(at.slot.0, at.hash) as u32;
+                if of_row != leaf {
+                    self.drop_leaf(leaf, std::mem::take(&mut rows), dropping)?;
+                    leaf = of_row;
+                }
+                rows.push((row_key, raw));
+            }
+            if !full {
+                break;
+            }
+        }
+        self.drop_leaf(leaf, rows, dropping)?;
+        dropping.next = upto;
+        Ok((upto as usize) < dropping.sums.len())
+    }
+
+    fn drop_leaf(
+        &self,
+        leaf: u32,
+        rows: Vec<(Vec<u8>, Vec<u8>)>,
+        dropping: &mut Dropping,
+    ) -> Result<(), ReplicaError> {
+        let mut found: Vec<(Vec<u8>, Object)> = Vec::new();
+        let mut sum = 0u64;
+        for (row_key, raw) in rows {
+            let Some((at, db, _)) = keys::parse(&row_key) else {
+                continue;
+            };
+            let object = self.decode(at.partition, db, &raw)?;
+            sum = sum.wrapping_add(merkle::digest(&row_key, &object));
+            found.push((row_key, object));
+        }
+        if sum != dropping.sums[leaf as usize] {
+            return Ok(());
+        }
+        for (row_key, object) in found {
+            let Some((at, db, name)) = keys::parse(&row_key) else {
+                continue;
+            };
+            let located = self.locate(Key { db, name }, at);
+            let _order = self.lock(at);
+            if *self.load(&located, false)? == object && !self.has_hint(&located, None)? {
+                self.store_object(&located, &object, Object::default(), None)?;
+                dropping.dropped += 1;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn progress_key(owners: u8, partition: u16) -> Vec<u8> {
+    [PROGRESS_PREFIX, &[owners], &partition.to_be_bytes()].concat()
+}
+
+fn encode_progress(progress: &Progress) -> Vec<u8> {
+    let mut out = vec![PROGRESS_VERSION, u8::from(progress.is_whole)];
+    put_bytes(&mut out, &progress.next);
+    for number in [progress.rows, progress.bytes, progress.pieces] {
+        put_varint(&mut out, number);
+    }
+    out
+}
+
+fn decode_progress(raw: &[u8]) -> Result<Progress, DecodeError> {
+    let mut r = Reader(raw);
+    let version = r.u8()?;
+    if version != PROGRESS_VERSION {
+        return Err(DecodeError::Version(version));
+    }
+    Ok(Progress {
+        is_whole: r.u8()? != 0,
+        next: r.bytes()?.to_vec(),
+        rows: r.varint()?,
+        bytes: r.varint()?,
+        pieces: r.varint()?,
+    })
+}
