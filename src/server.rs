@@ -20,6 +20,7 @@ use crate::coordinator::{self, Coordinator};
 use crate::governor::{self, Governor};
 use crate::logic;
 use crate::logic::causal::ActorId;
+use crate::logic::membership::Parts;
 use crate::logic::placement::{NodeId, Partitions};
 use crate::logic::quorum::{Rule, Rules};
 use crate::logic::types::conflict::{OnConflict, Policies};
@@ -265,6 +266,7 @@ impl Member {
             replaces: before.and_then(|member| member.replaces),
             places: before.map_or_else(Vec::new, |member| member.places.clone()),
             complete: before.and_then(|member| member.complete.clone()),
+            proven: before.map_or_else(Parts::default, |member| member.proven.clone()),
             state: logic::membership::State::Runs,
         };
         let seeds = config.text("seeds");

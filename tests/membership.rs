@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use ringwood::logic::causal::ActorId;
 use ringwood::logic::membership::{
-    Detector, Member, Membership, Part, State, decode_member, encode_member,
+    Detector, Member, Membership, Part, Parts, State, decode_member, encode_member,
     encode_member_as_before,
 };
 use ringwood::logic::placement::{NodeId, Place};
@@ -36,6 +36,7 @@ fn member(id: u64) -> Member {
         replaces: None,
         places: Vec::new(),
         complete: None,
+        proven: Parts::default(),
         state: State::Runs,
     }
 }
@@ -105,7 +106,7 @@ impl World {
         let reply = self.nodes[to].membership.answer(&digest);
         self.nodes[to].hear(&digest, self.now_ms);
         self.bytes += reply.digest.len() * 33;
-        let push = self.nodes[from].membership.pick(&reply.wanted);
+        let push = self.nodes[from].membership.push(&reply);
         for member in push.iter().chain(&reply.newer) {
             self.bytes += encode_member(member).len();
         }
@@ -249,7 +250,7 @@ fn a_removal_outlives_whatever_the_removed_node_says() {
     a.learn([again]);
     assert_eq!(a.present().count(), 2);
     let mut removed = Membership::new(member(3), [member(1)]);
-    removed.learn(a.pick(&[NodeId(3)]));
+    removed.learn(a.member(NodeId(3)).cloned());
     assert!(!removed.me().is_present());
 }
 
@@ -296,6 +297,7 @@ fn records_round_trip_and_every_truncation_is_an_error() {
     }];
     let complete: [Part; 2] = [(3, 1), (3, 200)];
     member.complete = Some(complete.into_iter().collect());
+    member.proven = [(2, 9)].into_iter().collect();
     member.state = State::Drained;
     let raw = encode_member(&member);
     assert_eq!(decode_member(&raw), Ok(member));

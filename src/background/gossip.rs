@@ -60,7 +60,7 @@ async fn exchange(cluster: &Cluster, partner: NodeId) {
     match cluster.peers().call(partner, body, WITHIN).await {
         Ok(Response::Gossip(reply)) => {
             cluster.hear(&reply.digest);
-            let push = cluster.with_membership(|membership| membership.pick(&reply.wanted));
+            let push = cluster.with_membership(|membership| membership.push(&reply));
             if !reply.newer.is_empty() {
                 cluster.change(|membership| membership.learn(reply.newer));
             }

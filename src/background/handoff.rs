@@ -29,7 +29,7 @@ pub struct Options {
     pub parallelism: usize,
     /// Bytes a second; 0 for as many as the governor leaves.
     pub rate: Box<dyn Fn() -> u64 + Send + Sync>,
-    /// Whether a copy counts before it is proven: a fault that a simulation plants.
+    /// Whether copies count before they are proven: a fault that the simulation plants.
     pub trusts_unproven: bool,
 }
 
@@ -89,9 +89,18 @@ async fn take_over(
     convergence: &Arc<Convergence>,
     options: &Options,
 ) -> Result<Taken, ExchangeError> {
-    if !convergence.cluster().has_joined() || convergence.follow_lacking()?.is_empty() {
+    if !convergence.cluster().has_joined() {
         return Ok(Taken::Nothing);
     }
+    let lacking = convergence.follow_lacking()?;
+    if lacking.is_empty() {
+        return Ok(Taken::Nothing);
+    }
+    if options.trusts_unproven {
+        convergence.take_over(&lacking)?;
+        return Ok(Taken::Some);
+    }
+    convergence.learn_sizes().await;
     let taking = convergence.transfers().taking();
     let copied = |part: &&Part| taking[*part].progress.is_whole;
     let whole: Vec<Part> = taking.keys().filter(copied).copied().collect();
@@ -114,9 +123,7 @@ async fn take_over(
         copied?;
     }
     let is_copying = convergence.transfers().rows.load(Ordering::Relaxed) > before;
-    if options.trusts_unproven {
-        convergence.take_over(&whole)?;
-    } else if !whole.is_empty() && (whole.len() >= TOGETHER || !is_copying) {
+    if !whole.is_empty() && (whole.len() >= TOGETHER || !is_copying) {
         let together = &whole[..whole.len().min(TOGETHER * 8)];
         let proven = convergence.prove(together).await?;
         if proven.is_empty() && !is_copying {
@@ -126,7 +133,7 @@ async fn take_over(
     }
     let now = convergence.transfers().taking();
     let has_moved = now.values().filter(|t| t.progress.is_whole).count() != whole.len();
-    Ok(if is_copying || has_moved || options.trusts_unproven {
+    Ok(if is_copying || has_moved {
         Taken::Some
     } else {
         Taken::Waits

@@ -66,10 +66,9 @@ pub async fn hand_over_hints(
         tokio::time::sleep_until(next.map_or(look, |next| next.min(look))).await;
         let me = cluster.me();
         let others = cluster.members().into_iter().filter(|m| m.id != me);
-        let (there, gone): (Vec<_>, Vec<_>) = others.partition(|m| cluster.answers(m.id));
-        for member in gone {
-            by_node.remove(&member.id);
-        }
+        let there: Vec<_> = others.filter(|m| cluster.answers(m.id)).collect();
+        // Who is silent, or no member any more.
+        by_node.retain(|id, _| there.iter().any(|member| member.id == *id));
         // Floors first: what was flushed must not come back with the hints of somebody else.
         for member in &there {
             let progress = by_node.entry(member.id).or_insert_with(Progress::new);

@@ -25,20 +25,33 @@ impl Cluster {
         state.placement = Placement::of(&state.membership, &self.options, Some(&state.placement));
         self.note_stopping(state.placement.stopping());
         let me = state.membership.me();
+        if me.gone && !self.is_gone.swap(true, Ordering::AcqRel) {
+            tracing::warn!("this node is no member any more: it was removed, or has left");
+        }
         let Some(complete) = &me.complete else {
             return;
         };
-        let (id, complete) = (me.id, complete.below(self.options.partitions.count()));
+        let count = self.options.partitions.count();
+        let (id, complete, proven) = (me.id, complete.below(count), me.proven.below(count));
         let owned = state.placement.owned(id);
+        let is_settled = |part: &Part| state.placement.holders(*part).is_settled();
+        let is_over = |part: &Part| state.placement.holders(*part).is_over();
         let mut now = complete.clone();
         // What all new owners have needs nobody else.
-        now.retain(|part| owned.contains(part) || !state.placement.holders(*part).is_settled());
-        if !self.has_data() {
+        now.retain(|part| owned.contains(part) || !is_settled(part));
+        // What a node had alone is nothing in the cluster that it is joining.
+        if !self.has_data() && self.has_joined() {
             now.extend(owned.iter().copied());
         }
-        if now != complete {
-            let parts: Parts = now.iter().copied().collect();
-            state.membership.describe(|me| me.complete = Some(parts));
+        let (done, mut waiting): (BTreeSet<Part>, BTreeSet<Part>) =
+            proven.iter().copied().partition(is_over);
+        now.extend(done.into_iter().filter(|part| owned.contains(part)));
+        waiting.retain(|part| owned.contains(part) && !now.contains(part));
+        if now != complete || waiting != proven {
+            state.membership.describe(|me| {
+                me.complete = Some(now.iter().copied().collect());
+                me.proven = waiting.iter().copied().collect();
+            });
             state.placement =
                 Placement::of(&state.membership, &self.options, Some(&state.placement));
         }
@@ -56,7 +69,10 @@ impl Cluster {
         self.change(|membership| {
             let owned = Placement::of(membership, &self.options, None).owned(membership.me().id);
             let parts = of(&owned);
-            membership.describe(|me| me.complete = Some(parts));
+            membership.describe(|me| {
+                me.complete = Some(parts);
+                me.proven = Parts::default();
+            });
         });
     }
 
@@ -71,18 +87,24 @@ impl Cluster {
         self.set_complete(|_| Parts::default());
     }
 
-    /// This node has what counts elsewhere, of keys with so many owners.
-    pub fn has(&self, parts: &[Part]) {
+    /// This node's copies of some parts were proven equal to those that count.
+    pub fn has_proven(&self, parts: &[Part]) {
         if parts.is_empty() {
             return;
         }
         let count = self.options.partitions.count();
         self.change(|membership| {
             membership.describe(|me| {
-                let before = me.complete.take().unwrap_or_default().below(count);
-                me.complete = Some(before.into_iter().chain(parts.iter().copied()).collect());
+                let before = me.proven.below(count).into_iter();
+                me.proven = before.chain(parts.iter().copied()).collect();
             });
         });
+    }
+
+    /// What was proven here, and waits for other owners' copies.
+    pub fn proven_parts(&self) -> BTreeSet<Part> {
+        let count = self.options.partitions.count();
+        self.with_membership(|membership| membership.me().proven.below(count))
     }
 
     /// Whether this node's copy of a key does not count, though it owns the key.
@@ -112,24 +134,29 @@ impl Cluster {
         self.lacking.load(Ordering::Acquire)
     }
 
-    /// What this node owns and may not have.
+    /// What this node owns and has not proven to have.
     pub fn lacking_parts(&self) -> Vec<Part> {
         if self.lacking() == 0 {
             return Vec::new();
         }
         let count = self.options.partitions.count();
         let owned = self.placement().owned(self.me());
-        let complete = self.with_membership(|membership| membership.me().complete.clone());
-        let complete = complete.unwrap_or_default().below(count);
-        owned.difference(&complete).copied().collect()
+        let has = self.with_membership(|membership| {
+            let me = membership.me();
+            let complete = me.complete.as_ref().map(|parts| parts.below(count));
+            let mut has = complete.unwrap_or_default();
+            has.extend(me.proven.below(count));
+            has
+        });
+        owned.difference(&has).copied().collect()
     }
 
-    /// Whether a member says that its copy of a part is complete.
-    pub fn is_complete(&self, id: NodeId, part: Part) -> bool {
+    /// Whether a member says that its copy of a part is complete, or was proven to be.
+    pub fn has_part(&self, id: NodeId, part: Part) -> bool {
         self.with_membership(|membership| {
             let member = membership.member(id);
             member.is_some_and(|member| match &member.complete {
-                Some(complete) => complete.contains(part),
+                Some(complete) => complete.contains(part) || member.proven.contains(part),
                 None => true,
             })
         })

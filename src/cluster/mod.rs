@@ -80,6 +80,8 @@ pub struct Cluster {
     /// Members that are about to stop.
     stopping: Mutex<BTreeSet<NodeId>>,
     some_stop: AtomicBool,
+    /// Whether this node was a member and is none any more.
+    is_gone: AtomicBool,
     /// What is to be done when somebody says so.
     staged: Mutex<Option<Plan>>,
     /// Whether the cluster is known to hold anything.
@@ -123,6 +125,7 @@ impl Joining<'_> {
                 incarnation: earlier.incarnation + 1,
                 version: 0,
                 complete: Some(Parts::default()),
+                proven: Parts::default(),
                 ..mine
             };
             tracing::warn!(id = %me.id, "this node was a member before and has lost its disk");
@@ -208,6 +211,7 @@ impl Cluster {
             lacking: AtomicU64::new(0),
             stopping: Mutex::default(),
             some_stop: AtomicBool::new(false),
+            is_gone: AtomicBool::new(false),
             staged: Mutex::default(),
             // Whoever was a member before may have written something.
             has_data: AtomicBool::new(notes.cluster != 0),
@@ -235,9 +239,9 @@ impl Cluster {
         self.identity.read().node
     }
 
-    /// Whether this node belongs to a cluster.
+    /// Whether this node belongs to a cluster, and is not gone from it.
     pub fn has_joined(&self) -> bool {
-        self.identity.read().cluster != 0
+        self.identity.read().cluster != 0 && !self.is_gone.load(Ordering::Acquire)
     }
 
     /// What was agreed.
@@ -284,6 +288,7 @@ impl Cluster {
                 put_varint(&mut raw, member.facts());
                 if let Some(complete) = &member.complete {
                     complete.encode(&mut raw);
+                    member.proven.encode(&mut raw);
                 }
             }
         });
@@ -388,6 +393,7 @@ impl Cluster {
                     me.joined = 0;
                     me.places.clear();
                     me.complete = Some(Parts::default());
+                    me.proven = Parts::default();
                 });
             });
         }
@@ -549,7 +555,8 @@ impl Cluster {
         let all = holders.all().map(|node| Holder {
             node,
             serves: holders.serves(node),
-            owns: holders.owners.contains(&node),
+            elsewhere: holders.elsewhere.contains(&node),
+            stays: !holders.spare.contains(&node),
         });
         let (here, mut others): (Vec<Holder>, Vec<Holder>) = all.partition(|h| h.node == me);
         let mut fallbacks = Vec::new();
@@ -571,7 +578,7 @@ impl Cluster {
             holders: others,
             here: here.into_iter().next(),
             serving: holders.serving.len(),
-            owners: holders.owners.len(),
+            elsewhere: holders.elsewhere.len(),
             members: placement.members(),
             others: fallbacks.len() < all,
             fallbacks,

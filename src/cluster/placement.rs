@@ -8,7 +8,7 @@ use std::sync::{Arc, OnceLock};
 
 use super::Options;
 use crate::logic::membership::{Membership, Part, Parts};
-use crate::logic::placement::{Holders, NodeId, Placed, Table};
+use crate::logic::placement::{Copy, Holders, NodeId, Placed, Table};
 
 /// The owners of every partition, with the lists of who comes after them.
 struct Owners {
@@ -22,6 +22,7 @@ struct Owners {
 struct Says {
     zone: String,
     complete: Option<Parts>,
+    proven: Parts,
     stops: bool,
     leaves: bool,
 }
@@ -112,14 +113,21 @@ impl Placement {
         let (n, partition) = (usize::from(part.0), part.1);
         let list = self.owners.list(partition);
         let owned = &list[..n.min(list.len())];
-        let is_complete = |id: NodeId| {
-            let says = self.says.get(&id);
-            says.is_some_and(|says| match &says.complete {
+        let copy = |id: NodeId| {
+            let Some(says) = self.says.get(&id) else {
+                return Copy::Partial;
+            };
+            let is_complete = match &says.complete {
                 Some(parts) => parts.contains(part),
                 None => owned.contains(&id),
-            })
+            };
+            match () {
+                () if is_complete => Copy::Complete,
+                () if says.proven.contains(part) => Copy::Proven,
+                () => Copy::Partial,
+            }
         };
-        Holders::new(partition, (list, n), &self.leaving, is_complete)
+        Holders::new(partition, (list, n), &self.leaving, copy)
     }
 
     /// What a member is to own.
@@ -157,6 +165,7 @@ fn says(membership: &Membership) -> BTreeMap<NodeId, Says> {
         let says = Says {
             zone: member.place().0.to_owned(),
             complete: member.complete.clone(),
+            proven: member.proven.clone(),
             stops: member.state.stops(),
             leaves: !member.is_placed(),
         };

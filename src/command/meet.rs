@@ -25,21 +25,33 @@ pub(super) fn meet(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
             "ERR This instance has cluster support disabled",
         ));
     };
-    let (host, port) = (args.text(2), args.text(3));
-    let invalid = || {
-        let text = format!("ERR Invalid node address specified: {host}:{port}");
-        Error::Text(text.into())
-    };
-    let client_port: u16 = port.parse().map_err(|_| invalid())?;
-    let peer_port = match args.get(4) {
-        Some(_) => args.text(4).parse().ok(),
-        None => client_port.checked_add(PEER_PORT_OFFSET),
-    };
-    let address = format!("{host}:{}", peer_port.ok_or_else(invalid)?);
+    let mut address = format!("{}:{}", args.text(2), args.text(3));
+    if args.get(4).is_some() {
+        address = format!("{address}@{}", args.text(4));
+    }
+    let peer = peer_address(&address);
+    let address = peer.map_err(|reason| Error::Text(format!("ERR {reason}").into()))?;
     let (node, cluster) = (Arc::clone(ctx.node), Arc::clone(coordinator.cluster()));
     let who = Who::of(ctx);
     ctx.after = After::Later(begin(node, cluster, who, address));
     Ok(())
+}
+
+/// Where other nodes reach the one that clients reach at `host:port`, or at `host:port@peer-port`.
+pub(super) fn peer_address(address: &str) -> Result<String, String> {
+    let (client, peer) = match address.split_once('@') {
+        Some((client, peer)) => (client, Some(peer)),
+        None => (address, None),
+    };
+    let found = client.rsplit_once(':').and_then(|(host, port)| {
+        let port: u16 = port.parse().ok()?;
+        let peer = match peer {
+            Some(peer) => peer.parse().ok()?,
+            None => port.checked_add(PEER_PORT_OFFSET)?,
+        };
+        (!host.is_empty()).then(|| format!("{host}:{peer}"))
+    });
+    found.ok_or_else(|| format!("Invalid node address specified: {address}"))
 }
 
 fn begin(node: Arc<Node>, cluster: Arc<Cluster>, who: Who, address: String) -> Later {
@@ -61,7 +73,7 @@ fn begin(node: Arc<Node>, cluster: Arc<Cluster>, who: Who, address: String) -> L
 }
 
 /// Whether this node may become a member of another cluster.
-fn may_join(node: &Node, cluster: &Cluster) -> Result<(), String> {
+pub(super) fn may_join(node: &Node, cluster: &Cluster) -> Result<(), String> {
     let others = cluster.members().len().saturating_sub(1);
     if others > 0 {
         return Err(format!("the node's cluster has {others} other members"));
@@ -77,7 +89,7 @@ fn may_join(node: &Node, cluster: &Cluster) -> Result<(), String> {
 }
 
 /// Asks a node that is alone to join this one's cluster.
-async fn invite(cluster: &Cluster, address: &str) -> Result<(), String> {
+pub(super) async fn invite(cluster: &Cluster, address: &str) -> Result<(), String> {
     let to = cluster.with_membership(|membership| membership.me().peer_address.clone());
     let asked = Request::Invite { address: to };
     match cluster

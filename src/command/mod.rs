@@ -23,11 +23,13 @@ mod node;
 mod operator;
 pub mod own;
 mod peer;
+mod plan;
 mod server;
 mod session;
 mod strings;
 mod table;
 mod transactions;
+mod transfers;
 mod wait;
 
 use std::borrow::Cow;

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 
-use super::{Node, distributed, everywhere};
+use super::{Node, distributed, everywhere, plan, transfers};
 use crate::convergence::off_worker;
 use crate::coordinator::Coordinator;
 use crate::logic::causal::Dot;
@@ -40,10 +40,21 @@ impl Handler for PeerHandler {
             let known = members.with_membership(|m| m.member(from).is_some_and(Member::is_present));
             let stranger = matches!(
                 request,
-                Request::Join(_) | Request::Gossip(_) | Request::Push(_) | Request::Invite { .. }
+                Request::Join(_)
+                    | Request::Gossip(_)
+                    | Request::Push(_)
+                    | Request::Invite { .. }
+                    | Request::Describe
             );
             if !known && !stranger {
-                return refuse("the asker is not a member");
+                // Who does not know that he is gone must hear it.
+                let was = members.with_membership(|m| m.member(from).is_some());
+                let on_keys = matches!(request, Request::Apply { .. } | Request::Fetch { .. });
+                return if was && on_keys {
+                    Answer::Now(Response::Outdated(members.everybody()))
+                } else {
+                    refuse("the asker is not a member")
+                };
             }
         }
         match request {
@@ -68,10 +79,12 @@ impl Handler for PeerHandler {
                 digest,
                 dots,
                 events,
-            } => Answer::Now(match outdated(&node, events) {
-                Some(outdated) => outdated,
-                None => fetch(&node, &key, digest, &dots),
-            }),
+                counts,
+            } => {
+                let outdated = outdated(&node, events);
+                let outdated = outdated.or_else(|| given_up(&node, &key).filter(|_| counts));
+                Answer::Now(outdated.unwrap_or_else(|| fetch(&node, &key, digest, &dots)))
+            }
             Request::Forward(command) => {
                 // The first poll puts it into the lanes of its keys, in the order of arrival.
                 let known = command.own.clone();
@@ -124,6 +137,13 @@ fn outdated(node: &Node, events: u64) -> Option<Response> {
     let cluster = node.coordinator.as_ref()?.cluster();
     let knows_less = events < cluster.events();
     knows_less.then(|| Response::Outdated(cluster.everybody()))
+}
+
+/// Whoever takes this node for one that serves a key, which it does not any more, has to learn first.
+fn given_up(node: &Node, key: &WireKey) -> Option<Response> {
+    let cluster = node.coordinator.as_ref()?.cluster();
+    let holds = cluster.holds(cluster.route(&key.name));
+    (!holds).then(|| Response::Outdated(cluster.everybody()))
 }
 
 fn refuse(reason: &str) -> Answer {
@@ -188,6 +208,11 @@ pub(super) async fn answer(node: Arc<Node>, request: Request) -> Response {
             Response::Done
         }
         Request::Join(member) => join(&node, member),
+        Request::Describe => plan::described(&node),
+        Request::Transfers => match &node.convergence {
+            Some(convergence) => transfers::answered(convergence),
+            None => Response::Refused("not in a cluster".into()),
+        },
         Request::Invite { address } => super::meet::invited(&node, &address).await,
         Request::Everything => {
             let everything = off_worker(move || node.replica.everything_written()).await;

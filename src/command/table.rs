@@ -8,7 +8,7 @@ use std::sync::LazyLock;
 use super::args::Args;
 use super::{
     Ctx, Outcome, causal, cluster, connection, converge, docs, expiry, info, keys, latency, meet,
-    operator, server, strings, transactions,
+    operator, plan, server, strings, transactions, transfers,
 };
 
 /// Properties of a command, with Redis's names where COMMAND shows them.
@@ -843,6 +843,14 @@ static COMMANDS: &[Spec] = &[
     )),
     sub(
         "ringwood",
+        "plan",
+        -2,
+        L.and(OWN),
+        plan::plan,
+        "Shows what a change of the membership would move; COMMIT does it, CANCEL withdraws it.",
+    ),
+    sub(
+        "ringwood",
         "repair",
         -2,
         L.and(OWN),
@@ -864,6 +872,14 @@ static COMMANDS: &[Spec] = &[
         L.and(OWN),
         operator::status,
         "The state of the node.",
+    ),
+    sub(
+        "ringwood",
+        "transfers",
+        -2,
+        L.and(OWN),
+        transfers::transfers,
+        "What moves from node to node, how far it is, what waits and why.",
     ),
     sub(
         "ringwood",

@@ -190,7 +190,7 @@ impl Convergence {
         }
     }
 
-    async fn sizes(&self, owners: u8, partitions: &[u8]) -> Response {
+    pub(super) async fn sizes(&self, owners: u8, partitions: &[u8]) -> Response {
         let partitions = PartitionSet::from_bytes(partitions);
         let replica = Arc::clone(&self.replica);
         let sizes = move || {

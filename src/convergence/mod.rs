@@ -174,7 +174,7 @@ impl Convergence {
         self.partitions(|partition| {
             let part = (owners, partition);
             let holders = self.cluster.holders(part);
-            let has_it = |id| holders.has(id) && self.cluster.is_complete(id, part);
+            let has_it = |id| holders.has(id) && self.cluster.has_part(id, part);
             has_it(me) && has_it(other)
         })
     }

@@ -5,18 +5,19 @@
 //! on there. Then the copy is proven: compared, and mended, with those that serve the part. Only then it
 //! counts. An old owner drops its copy when all new owners have theirs, and only what it has compared.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use super::{Convergence, ExchangeError, Exchanged, off_worker};
 use crate::logic::handoff::{self, Progress, Proof, Stage, Why};
 use crate::logic::membership::Part;
-use crate::logic::placement::NodeId;
+use crate::logic::placement::{NodeId, PartitionSet};
 use crate::peer::message::{Request, Response};
 
 /// Bytes of a piece, and of one whose receiver stands back.
@@ -25,6 +26,10 @@ const PIECE_BYTES: usize = 256 << 10;
 const SLICE: usize = 16;
 /// A node that did not give a piece is asked last for so long.
 const FAILED_FOR: Duration = Duration::from_secs(2);
+
+/// The time of which the rate is told, and pieces that are remembered for it.
+const LATELY: Duration = Duration::from_secs(5);
+const MOST_LATELY: usize = 65_536;
 
 /// What this node takes over.
 #[derive(Clone, Debug)]
@@ -54,6 +59,8 @@ pub struct Transfers {
     taking: Mutex<BTreeMap<Part, Taking>>,
     giving: Mutex<Giving>,
     failed: Mutex<BTreeMap<NodeId, Instant>>,
+    /// What was taken in lately, and when.
+    lately: Mutex<VecDeque<(Instant, u64)>>,
     /// Parts taken over since the start.
     pub completed: AtomicU64,
     /// Copies that went on where they had stopped.
@@ -80,6 +87,31 @@ impl Transfers {
     /// Says what is given up.
     pub fn note_giving(&self, giving: Giving) {
         *self.giving.lock() = giving;
+    }
+
+    /// Bytes a second that were taken in lately.
+    pub fn rate(&self) -> u64 {
+        let mut lately = self.lately.lock();
+        while lately.front().is_some_and(|(at, _)| at.elapsed() > LATELY) {
+            lately.pop_front();
+        }
+        let bytes: u64 = lately.iter().map(|(_, bytes)| bytes).sum();
+        bytes / LATELY.as_secs()
+    }
+
+    fn took(&self, rows: u64, bytes: u64) {
+        self.rows.fetch_add(rows, Ordering::Relaxed);
+        self.bytes.fetch_add(bytes, Ordering::Relaxed);
+        let mut lately = self.lately.lock();
+        lately.push_back((Instant::now(), bytes));
+        if lately.len() > MOST_LATELY {
+            lately.pop_front();
+        }
+    }
+
+    /// Parts that were taken over since the start.
+    pub fn taken(&self) -> u64 {
+        self.completed.load(Ordering::Relaxed)
     }
 
     fn change(&self, part: Part, change: impl FnOnce(&mut Taking)) {
@@ -197,7 +229,6 @@ impl Convergence {
             self.waits(part, Why::NoSource);
             return Ok(None);
         };
-        self.learn_size(part, from).await;
         self.transfers
             .change(part, |taking| taking.stage = Stage::Copying(from));
         let request = Request::Chunk {
@@ -238,10 +269,7 @@ impl Convergence {
         progress.rows += objects.len() as u64;
         progress.bytes += bytes;
         progress.pieces += 1;
-        self.transfers
-            .rows
-            .fetch_add(objects.len() as u64, Ordering::Relaxed);
-        self.transfers.bytes.fetch_add(bytes, Ordering::Relaxed);
+        self.transfers.took(objects.len() as u64, bytes);
         self.note_copied(part, progress)?;
         Ok(Some(bytes))
     }
@@ -257,20 +285,64 @@ impl Convergence {
         Ok(())
     }
 
-    async fn learn_size(&self, part: Part, from: NodeId) {
-        let known = |taking: &Taking| taking.size.is_some();
-        if self.transfers.taking.lock().get(&part).is_none_or(known) {
-            return;
-        }
-        let partitions: crate::logic::placement::PartitionSet = [part.1].into_iter().collect();
-        let request = Request::Sizes {
-            owners: part.0,
-            partitions: partitions.into_bytes().into(),
+    /// Asks about how large the parts are of which that is not known.
+    pub async fn learn_sizes(&self) {
+        let unknown = |(part, taking): (&Part, &Taking)| taking.size.is_none().then_some(*part);
+        let unknown: Vec<Part> = self
+            .transfers
+            .taking
+            .lock()
+            .iter()
+            .filter_map(unknown)
+            .collect();
+        let (me, nobody) = (self.cluster.me(), BTreeSet::new());
+        let answers = |id| self.cluster.answers(id);
+        let from = |part: Part| {
+            let holders = self.cluster.holders(part);
+            Some((
+                part,
+                handoff::source(part.1, &holders, me, answers, &nobody)?,
+            ))
         };
-        if let Ok(Response::Sizes(sizes)) = self.call(from, &request).await {
-            let size = sizes.first().copied();
-            self.transfers.change(part, |taking| taking.size = size);
+        let sizes = self.sizes_of(unknown.into_iter().filter_map(from)).await;
+        for (part, size) in sizes {
+            self.transfers
+                .change(part, |taking| taking.size = Some(size));
         }
+    }
+
+    /// About how large some parts are, as those say that have them: rows and bytes.
+    pub async fn sizes_of(
+        &self,
+        parts: impl Iterator<Item = (Part, NodeId)>,
+    ) -> BTreeMap<Part, (u64, u64)> {
+        let mut asked: BTreeMap<(NodeId, u8), Vec<u16>> = BTreeMap::new();
+        for ((owners, partition), node) in parts {
+            asked.entry((node, owners)).or_default().push(partition);
+        }
+        let mut found = BTreeMap::new();
+        for ((node, owners), mut partitions) in asked {
+            partitions.sort_unstable();
+            let set: PartitionSet = partitions.iter().copied().collect();
+            let bits: Bytes = set.into_bytes().into();
+            let answer = if node == self.cluster.me() {
+                self.sizes(owners, &bits).await
+            } else {
+                let request = Request::Sizes {
+                    owners,
+                    partitions: bits,
+                };
+                match self.call(node, &request).await {
+                    Ok(answer) => answer,
+                    Err(_) => continue,
+                }
+            };
+            if let Response::Sizes(sizes) = answer {
+                let of = |(partition, size)| ((owners, partition), size);
+                found.extend(partitions.into_iter().zip(sizes).map(of));
+            }
+        }
+        found
     }
 
     fn waits(&self, part: Part, why: Why) {
@@ -278,8 +350,8 @@ impl Convergence {
             .change(part, |taking| taking.stage = Stage::Waits(why));
     }
 
-    /// Proves parts that are copied: compares them with those that serve them. Returns those that are
-    /// complete by now, which count from here on.
+    /// Proves parts that are copied: compares them with those that serve them. Returns those that were;
+    /// they count when all other new owners have theirs.
     ///
     /// # Errors
     /// When the store fails.
@@ -345,12 +417,12 @@ impl Convergence {
         Ok(proven)
     }
 
-    /// From here on these parts' copies count.
+    /// These parts' copies were proven.
     ///
     /// # Errors
     /// When the store fails.
     pub fn take_over(&self, parts: &[Part]) -> Result<(), ExchangeError> {
-        self.cluster.has(parts);
+        self.cluster.has_proven(parts);
         for part in parts {
             self.replica.note_handoff(part.0, part.1, None)?;
             self.transfers.taking.lock().remove(part);

@@ -59,7 +59,7 @@ impl Coordinator {
         r: u8,
         own: &[Dot],
     ) -> impl Future<Output = Result<(), QuorumError>> + Send + use<> {
-        let mut waiting = self.start_reading(Key { db, name }, r, own);
+        let mut waiting = self.start_reading(Key { db, name }, r, own, false);
         let name = Bytes::copy_from_slice(name);
         let own: SmallVec<[Dot; 2]> = SmallVec::from_slice(own);
         let coordinator = Arc::clone(self);
@@ -68,7 +68,6 @@ impl Coordinator {
                 replied: answered,
                 wanted: r.into(),
             };
-            let mut is_again = false;
             while let Some(decided) = waiting {
                 match decided.await {
                     Ok(Told::Decision(Decision::Met)) => break,
@@ -77,11 +76,11 @@ impl Coordinator {
                     }
                     Ok(Told::Decision(Decision::Behind)) => return Err(QuorumError::Behind),
                     // To whom the key belongs now.
-                    Ok(Told::Outdated) if !is_again => {
-                        is_again = true;
-                        waiting = coordinator.start_reading(Key { db, name: &name }, r, &own);
+                    Ok(Told::Outdated) => {
+                        let key = Key { db, name: &name };
+                        waiting = coordinator.start_reading(key, r, &own, true);
                     }
-                    Ok(Told::Outdated) | Err(_) => return Err(short(1)),
+                    Err(_) => return Err(short(1)),
                 }
             }
             Ok(())
@@ -94,6 +93,7 @@ impl Coordinator {
         key: Key<'_>,
         r: u8,
         own: &[Dot],
+        is_again: bool,
     ) -> Option<oneshot::Receiver<Told>> {
         let Key { db, name } = key;
         let route = self.cluster.route(name);
@@ -130,6 +130,8 @@ impl Coordinator {
             }),
             stray_for,
             events: self.cluster.events(),
+            serving: SmallVec::from_slice(&holders.serving),
+            is_again,
             own: SmallVec::from_slice(own),
             begun: Instant::now(),
             state: Mutex::new(State {
@@ -210,6 +212,10 @@ struct Reading {
     stray_for: Option<NodeId>,
     /// How many changes of the membership were known when it began.
     events: u64,
+    /// Whose copies counted then.
+    serving: SmallVec<[NodeId; 3]>,
+    /// Whether it has begun again because the membership had changed: once is enough.
+    is_again: bool,
     /// What the client has written himself.
     own: SmallVec<[Dot; 2]>,
     begun: Instant,
@@ -257,6 +263,7 @@ impl Reading {
             digest: self.ours,
             dots: self.dots.clone(),
             events: self.events,
+            counts: self.serving.contains(&node),
         });
         let reading = Arc::clone(self);
         let done = move |outcome| reading.on_outcome(node, outcome);
@@ -283,7 +290,9 @@ impl Reading {
             Ok(Response::Outdated(members)) => {
                 let cluster = &self.coordinator.cluster;
                 cluster.change(|membership| membership.learn(members));
-                self.tell(Told::Outdated);
+                if !self.is_again {
+                    self.tell(Told::Outdated);
+                }
                 None
             }
             Ok(_) => None,

@@ -59,6 +59,7 @@ impl Coordinator {
             w: how.w.w,
             hoped: how.w.hoped,
             n: route.rule.n,
+            strict: route.rule.strict,
         };
         let (mut write, mut effects) = Write::start(wanted, &targets, answers);
         effects.extend(write.on_stored_here(targets.here));

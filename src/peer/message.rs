@@ -62,6 +62,8 @@ pub enum Request {
         dots: Vec<Dot>,
         /// How many changes of the membership the sender knows.
         events: u64,
+        /// Whether the sender takes the receiver for one whose copy counts.
+        counts: bool,
     },
     /// A client's command, for its coordinator.
     Forward(Command),
@@ -398,6 +400,7 @@ impl Request {
                 digest,
                 dots,
                 events,
+                counts,
             } => {
                 out.push(5);
                 put_key(out, key);
@@ -405,6 +408,7 @@ impl Request {
                 put_dots(out, dots);
                 if counts_events {
                     put_varint(out, *events);
+                    out.push(u8::from(*counts));
                 }
             }
             Request::Forward(command) => {
@@ -561,6 +565,7 @@ impl Request {
                 digest: r.u64_le()?,
                 dots: read_dots(&mut r)?,
                 events: read_events(&mut r, wire)?,
+                counts: wire >= NEWEST && r.u8()? != 0,
             },
             6 => Request::Forward(read_command(&mut r)?),
             7 => Request::Everything,

@@ -70,6 +70,7 @@ fn fetch(name: &str) -> Bytes {
         digest: 0,
         dots: Vec::new(),
         events: 0,
+        counts: false,
     })
 }
 
@@ -227,6 +228,7 @@ fn requests() -> Vec<Request> {
                 seq: 9,
             }],
             events: 300,
+            counts: true,
         },
         Request::Forward(Command {
             events: 5,
@@ -324,6 +326,7 @@ fn member() -> Member {
             weight: 1,
         }],
         complete: Some([(3, 7)].into_iter().collect()),
+        proven: [(3, 8)].into_iter().collect(),
         state: State::Stops,
     }
 }
@@ -376,6 +379,7 @@ fn the_wire_version_before_is_spoken_and_what_it_does_not_know_is_not_said() {
                 digest,
                 dots,
                 events: UNKNOWN_EVENTS,
+                counts: false,
             },
             Request::Roots {
                 as_of_ms,

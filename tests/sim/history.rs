@@ -37,6 +37,9 @@ pub struct History {
     pub blind: BTreeMap<String, Vec<Blind>>,
     /// Keys that were written once, and deleted for good.
     pub deleted: BTreeSet<String>,
+    /// Keys that were written once, with strict quorums, and acknowledged.
+    pub strict: BTreeSet<String>,
+    not_seen: Option<String>,
     /// Increments that were begun, and those that were acknowledged.
     pub counted: (u64, u64),
     /// Whether no clock is so far ahead of another that it is not believed: then what is newest is
@@ -99,6 +102,11 @@ impl History {
         }
     }
 
+    /// Somebody has read a key after its write was acknowledged, and found nothing.
+    pub fn not_seen(&mut self, key: &str) {
+        self.not_seen = Some(key.to_owned());
+    }
+
     pub fn acknowledged(&self) -> u64 {
         let writes = self.writes.values().flatten();
         let resolved = writes.filter(|write| write.acknowledged).count();
@@ -117,6 +125,13 @@ impl History {
             Some("gone") if self.deleted.contains(key) && !visible.is_empty() => {
                 Err(format!("{key}: was deleted and is back: {visible:?}"))
             }
+            Some("strict") => match &self.not_seen {
+                Some(key) => Err(format!(
+                    "{key}: was acknowledged, and a read did not see it"
+                )),
+                None if visible.is_empty() => Err(format!("{key}: an acknowledged write is lost")),
+                None => Ok(()),
+            },
             Some("mine") => self.too_old.clone().map_or(Ok(()), Err),
             _ => Ok(()),
         }

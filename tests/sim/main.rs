@@ -16,6 +16,7 @@ use world::{Kind, run};
 
 const SEEDS: u64 = 2_000;
 const LOSE_SEEDS: u64 = 5_000;
+const GROW_SEEDS: u64 = 5_000;
 /// Worlds in which a planted fault has to be found.
 const FAULT_SEEDS: u64 = 400;
 
@@ -62,7 +63,7 @@ fn worlds(kind: Kind, count: u64) {
 #[test]
 fn the_same_seed_makes_the_same_world() {
     for seed in 1..=20 {
-        for kind in [Kind::Cut, Kind::Crash, Kind::Lose] {
+        for kind in [Kind::Cut, Kind::Crash, Kind::Lose, Kind::Grow] {
             let once = run(seed, kind, Fault::None).expect("no violation");
             let again = run(seed, kind, Fault::None).expect("no violation");
             assert_eq!(once, again, "world {seed}");
@@ -83,6 +84,16 @@ fn crash_loses_nothing_and_converges_when_read() {
 #[test]
 fn lose_converges_by_anti_entropy_whatever_happens_to_one_disk() {
     worlds(Kind::Lose, LOSE_SEEDS);
+}
+
+#[test]
+fn grow_loses_nothing_and_ends_in_one_complete_placement() {
+    worlds(Kind::Grow, GROW_SEEDS);
+}
+
+#[test]
+fn reads_that_switch_before_the_proof_are_found() {
+    is_found(Kind::Grow, Fault::SwitchBeforeProof);
 }
 
 #[test]

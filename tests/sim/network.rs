@@ -45,6 +45,7 @@ struct State {
 }
 
 struct Endpoint {
+    address: String,
     handler: Arc<dyn Handler>,
     clock: Clock,
     tasks: JoinSet<()>,
@@ -70,8 +71,9 @@ impl Network {
         self.0.lock().expect("no test panics while it holds this")
     }
 
-    pub fn start(&self, node: NodeId, handler: Arc<dyn Handler>, clock: Clock) {
+    pub fn start(&self, node: NodeId, address: &str, handler: Arc<dyn Handler>, clock: Clock) {
         let endpoint = Endpoint {
+            address: address.to_owned(),
             handler,
             clock,
             tasks: JoinSet::new(),
@@ -131,6 +133,24 @@ impl Network {
     /// Whether connections break: then a command may be repeated elsewhere while it still runs.
     pub fn breaks_connections(&self) -> bool {
         self.state().breaks_percent > 0
+    }
+
+    /// Whether two nodes belong to two clusters.
+    fn are_strangers(&self, a: NodeId, b: NodeId) -> bool {
+        let handler = |id| {
+            let state = self.state();
+            state.up.get(&id).map(|up| Arc::clone(&up.handler))
+        };
+        let cluster = |id| handler(id).map_or(0, |handler| handler.identity().cluster);
+        let (a, b) = (cluster(a), cluster(b));
+        a != 0 && b != 0 && a != b
+    }
+
+    fn at(&self, address: &str) -> Option<NodeId> {
+        let state = self.state();
+        let mut up = state.up.iter();
+        let found = up.find(|(_, endpoint)| endpoint.address == address);
+        found.map(|(id, _)| *id)
     }
 
     /// A task of a node has panicked.
@@ -266,7 +286,7 @@ impl Peers for Port {
     }
 
     fn ask(&self, to: NodeId, body: Bytes, within: Duration, done: Done) {
-        if self.is_down(to) {
+        if self.is_down(to) || self.network.are_strangers(self.me, to) {
             return done(Err(CallError::Unreachable));
         }
         let body = match Request::decode(&body, NEWEST) {
@@ -315,11 +335,20 @@ impl Peers for Port {
 
     fn call_address<'a>(
         &'a self,
-        _: &'a str,
-        _: &'a Request,
-        _: Duration,
+        address: &'a str,
+        request: &'a Request,
+        within: Duration,
     ) -> Pin<Box<dyn Future<Output = io::Result<(NodeId, Response)>> + Send + 'a>> {
-        Box::pin(std::future::ready(Err(io::ErrorKind::Unsupported.into())))
+        let Some(to) = self.network.at(address) else {
+            return Box::pin(std::future::ready(Err(io::ErrorKind::NotFound.into())));
+        };
+        let at = self.network.arrival(self.me, to, true);
+        let carried = Arc::clone(&self.network).carry(self.me, to, encode(request), at);
+        Box::pin(async move {
+            let lost = |_| io::Error::from(io::ErrorKind::ConnectionReset);
+            let answer = tokio::time::timeout(within, carried).await?;
+            Ok((to, answer.map_err(lost)?))
+        })
     }
 
     fn close(&self) {

@@ -1,7 +1,7 @@
 //! One world: its nodes, clients, calamities, and the look at what is left.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -19,7 +19,7 @@ use ringwood::coordinator::{self, Coordinator};
 use ringwood::governor::{Governor, Limits};
 use ringwood::logic::causal::ActorId;
 use ringwood::logic::membership::{Member, Parts, State};
-use ringwood::logic::placement::{NodeId, Partitions};
+use ringwood::logic::placement::{self, NodeId, Partitions, Placed};
 use ringwood::logic::quorum::{Rule, Rules};
 use ringwood::logic::row;
 use ringwood::net::resp::Reply;
@@ -57,7 +57,21 @@ pub enum Kind {
     /// Besides, one of them loses its disk or finds an old copy of it, any of them its hints; and
     /// anti-entropy alone mends everything.
     Lose,
+    /// Besides cuts and kills, nodes join, leave, are replaced and removed, by whomever is asked.
+    Grow,
 }
+
+impl Kind {
+    /// Whether anti-entropy and handing parts over run.
+    fn mends(self) -> bool {
+        matches!(self, Kind::Lose | Kind::Grow)
+    }
+}
+
+/// The cluster that clients write to; each node beyond it is one of its own at first.
+const CLUSTER: u64 = 7;
+/// Nodes that may join.
+const NEWCOMERS: u64 = 3;
 
 struct Running {
     node: Arc<Node>,
@@ -77,14 +91,52 @@ struct Place {
     running: Option<Running>,
     /// An old copy of the disk.
     copied: Option<Copied>,
+    /// Whether it was removed while it was down: it is never started again.
+    is_removed: bool,
+}
+
+fn says_gone<'a>(mut members: impl Iterator<Item = &'a Member>, id: NodeId) -> bool {
+    members.any(|member| member.id == id && !member.is_present())
+}
+
+/// Which node this is: its number in the world.
+fn nth_of(id: NodeId) -> u64 {
+    id.0 / 0x1234_5678_9abc
 }
 
 impl Place {
+    /// Whether it belongs to the clients' cluster, up or not.
+    fn is_member(&self) -> bool {
+        let cluster = match &self.running {
+            Some(running) => &running.cluster.notes(),
+            None => &self.notes,
+        };
+        let me = cluster.members.iter().find(|member| member.id == self.id);
+        cluster.cluster == CLUSTER
+            && !self.is_removed
+            && me.is_some_and(|me| me.is_present() && me.is_placed())
+    }
+
+    /// Whether it could join.
+    fn is_alone(&self) -> bool {
+        let running = self.running.as_ref();
+        running.is_some_and(|running| running.cluster.identity().cluster != CLUSTER)
+    }
+
+    /// Whether it runs and has joined: what it holds matters in the end.
+    fn counts(&self) -> bool {
+        let running = self.running.as_ref();
+        running.is_some_and(|running| {
+            running.cluster.has_joined() && running.cluster.identity().cluster == CLUSTER
+        })
+    }
+
     fn forget_what_it_has(&mut self) {
         let id = self.id;
         let members = self.notes.members.iter_mut();
         for me in members.filter(|member| member.id == id) {
             me.complete = Some(Parts::default());
+            me.proven = Parts::default();
         }
     }
 }
@@ -98,6 +150,8 @@ struct World {
     kind: Kind,
     seed: u64,
     kills: AtomicU64,
+    /// Whether a member was removed.
+    removed: AtomicBool,
     /// More than clocks differ.
     grace_ms: u64,
     /// Whether any two quorums have a member in common, and no command runs twice.
@@ -188,33 +242,64 @@ fn member(id: u64, joined: u64) -> Member {
         gone: false,
         replaces: None,
         places: Vec::new(),
-        // Whatever it owns, to begin with.
         complete: None,
+        proven: Parts::default(),
         state: State::Runs,
     }
+}
+
+/// Members that have whatever they own.
+fn with_all_they_own(mut members: Vec<Member>) -> Vec<Member> {
+    let placed: Vec<Placed> = members.iter().map(Member::placed).collect();
+    let partitions = Partitions::new(16).expect("a power of two");
+    let table = placement::Table::new(&placed, partitions, 3);
+    for member in &mut members {
+        let owns = |partition: &u16| table.owners(*partition).contains(&member.id);
+        let parts = (0..16).filter(owns).map(|partition| (3, partition));
+        member.complete = Some(parts.collect());
+    }
+    members
 }
 
 impl World {
     fn new(seed: u64, kind: Kind, fault: Fault) -> Self {
         let mut random = Random::new(seed);
-        let count = 3 + random.below(3) as u64;
+        let first = if kind == Kind::Grow { 2 } else { 3 };
+        let count = first + random.below(3) as u64;
         let members: Vec<Member> = (1..=count)
             .map(|n| member(n * 0x1234_5678_9abc, n))
             .collect();
-        let wrong: Vec<i64> = members.iter().map(|_| wrong_by_ms(&mut random)).collect();
+        let members = with_all_they_own(members);
+        let newcomers = if kind == Kind::Grow { NEWCOMERS } else { 0 };
+        let newcomers = (count + 1..=count + newcomers).map(|n| Member {
+            joined: 0,
+            ..member(n * 0x1234_5678_9abc, n)
+        });
+        let all: Vec<Member> = members.iter().cloned().chain(newcomers).collect();
+        let wrong: Vec<i64> = all.iter().map(|_| wrong_by_ms(&mut random)).collect();
         let place = |(member, ahead_ms): (&Member, &i64)| Place {
             id: member.id,
             disk: Arc::new(MemoryStore::new(2)),
             clock: Clock::new(*ahead_ms),
-            notes: Notes {
-                node: member.id,
-                cluster: 7,
-                members: members.clone(),
-                lacking: Vec::new(),
+            notes: if member.joined > 0 {
+                Notes {
+                    node: member.id,
+                    cluster: CLUSTER,
+                    members: members.clone(),
+                    lacking: Vec::new(),
+                }
+            } else {
+                Notes {
+                    node: member.id,
+                    cluster: 0,
+                    members: vec![member.clone()],
+                    lacking: Vec::new(),
+                }
             },
             runs: 0,
             running: None,
             copied: None,
+            is_removed: false,
         };
         let network = Network::new(seed);
         let (earliest, latest) = wrong
@@ -224,7 +309,7 @@ impl World {
         history.clocks_are_believed = latest - earliest < MAX_DRIFT_MS as i64;
         let world = Self {
             strict: members.len() == 3 && !network.breaks_connections(),
-            places: Mutex::new(members.iter().zip(&wrong).map(place).collect()),
+            places: Mutex::new(all.iter().zip(&wrong).map(place).collect()),
             network,
             history: Mutex::new(history),
             random: Mutex::new(random),
@@ -232,9 +317,10 @@ impl World {
             kind,
             seed,
             kills: AtomicU64::new(0),
+            removed: AtomicBool::new(false),
             grace_ms: (latest - earliest) as u64 + 10_000,
         };
-        for nth in 0..count as usize {
+        for nth in 0..all.len() {
             world.start(nth);
         }
         world
@@ -247,7 +333,7 @@ impl World {
     fn start(&self, nth: usize) {
         let mut places = self.places.lock().expect("no panic");
         let place = &mut places[nth];
-        if place.running.is_some() {
+        if place.running.is_some() || place.is_removed {
             return;
         }
         place.runs += 1;
@@ -264,15 +350,26 @@ impl World {
                 w: 2,
                 strict: false,
             },
-            vec![(
-                b"mine-".to_vec(),
-                Rule {
-                    n: 3,
-                    r: 1,
-                    w: 1,
-                    strict: false,
-                },
-            )],
+            vec![
+                (
+                    b"mine-".to_vec(),
+                    Rule {
+                        n: 3,
+                        r: 1,
+                        w: 1,
+                        strict: false,
+                    },
+                ),
+                (
+                    b"strict-".to_vec(),
+                    Rule {
+                        n: 3,
+                        r: 2,
+                        w: 2,
+                        strict: true,
+                    },
+                ),
+            ],
         );
         let options = Options {
             rules: Arc::new(rules.clone()),
@@ -360,8 +457,9 @@ impl World {
             set_appendfsync: Box::new(|_| {}),
             port: 0,
         });
-        self.network
-            .start(place.id, Arc::new(PeerHandler(Arc::clone(&node))), clock);
+        let address = cluster.with_membership(|m| m.me().peer_address.clone());
+        let handler = Arc::new(PeerHandler(Arc::clone(&node)));
+        self.network.start(place.id, &address, handler, clock);
         let mut tasks = JoinSet::new();
         let mut random = Random::new(self.seed * 31 + nth as u64 + place.runs);
         let mut of_disk = Random::new(self.seed * 37 + nth as u64 + place.runs);
@@ -383,7 +481,7 @@ impl World {
         );
         tasks.spawn(clock.rule(handing));
         tasks.spawn(clock.rule(async move { hedging.hedge_reads().await }));
-        if self.kind == Kind::Lose {
+        if self.kind.mends() {
             let mut random = Random::new(self.seed * 41 + nth as u64 + place.runs);
             let chance = move || random.below(1 << 30) as u64;
             let handing_off = HandoffOptions {
@@ -438,6 +536,14 @@ impl World {
         for _ in 0..CALAMITIES {
             sleep(Duration::from_millis(self.below(1_500) as u64)).await;
             self.calamity();
+            if self.kind == Kind::Grow {
+                // Two at a time, of two nodes that may not have heard of each other.
+                let changes = 1 + self.below(2);
+                for _ in 0..changes {
+                    let world = Arc::clone(self);
+                    clients.spawn(async move { world.change_members().await });
+                }
+            }
         }
         while let Some(ended) = clients.join_next().await {
             if ended.is_err() {
@@ -454,7 +560,11 @@ impl World {
         for place in self.places.lock().expect("no panic").iter() {
             place.disk.be_lazy(false);
         }
-        let quiet = if self.kind == Kind::Lose { 60 } else { 20 };
+        let quiet = match self.kind {
+            Kind::Cut | Kind::Crash => 20,
+            Kind::Lose => 60,
+            Kind::Grow => 90,
+        };
         sleep(Duration::from_secs(quiet)).await;
     }
 
@@ -468,7 +578,7 @@ impl World {
         let count = self.places.lock().expect("no panic").len();
         let kinds = match self.kind {
             Kind::Cut => 4,
-            Kind::Crash => 7,
+            Kind::Crash | Kind::Grow => 7,
             Kind::Lose => 11,
         };
         if matches!(self.fault, Fault::LoseHints | Fault::SkipTree) {
@@ -530,16 +640,103 @@ impl World {
         }
     }
 
+    /// Somebody changes the membership, through any node that answers.
+    async fn change_members(&self) {
+        let (present, free) = {
+            let places = self.places.lock().expect("no panic");
+            let joined = |place: &&Place| place.is_member();
+            let name = |place: &Place| format!("node-{}", nth_of(place.id));
+            let present: Vec<String> = places.iter().filter(joined).map(name).collect();
+            let address = |place: &Place| format!("10.0.0.{0}:0@1", nth_of(place.id));
+            let free = places.iter().filter(|place| place.is_alone());
+            (present, free.map(address).collect::<Vec<String>>())
+        };
+        let some = |of: &[String]| of.get(self.below(of.len().max(1))).cloned();
+        let (member, newcomer) = (some(&present), some(&free));
+        let words: Vec<String> = match (self.below(6), member, newcomer) {
+            (0 | 1, _, Some(newcomer)) => vec!["JOIN".into(), newcomer],
+            (2, Some(member), _) if present.len() > 3 => vec!["LEAVE".into(), member],
+            (3, Some(member), Some(newcomer)) => vec!["REPLACE".into(), member, newcomer],
+            (4, Some(member), _) => {
+                let weight = 1 + self.below(3);
+                vec!["WEIGHT".into(), member, weight.to_string()]
+            }
+            (5, ..) if present.len() > 3 => return self.remove_one().await,
+            _ => return,
+        };
+        self.plan(&words).await;
+    }
+
+    async fn plan(&self, words: &[String]) -> bool {
+        let mut plan: Vec<&[u8]> = vec![b"RINGWOOD", b"PLAN"];
+        plan.extend(words.iter().map(String::as_bytes));
+        let Some(nth) = self.somebody() else {
+            return false;
+        };
+        let own = Arc::default();
+        let is_text = |reply: Option<BytesMut>| reply.is_some_and(|r| r.first() == Some(&b'$'));
+        is_text(self.call_at(nth, &own, &plan).await) && {
+            let commit: [&[u8]; 3] = [b"RINGWOOD", b"PLAN", b"COMMIT"];
+            is_text(self.call_at(nth, &own, &commit).await)
+        }
+    }
+
+    /// One member at most is lost for good: what two of three have acknowledged is on another one.
+    async fn remove_one(&self) {
+        if self.removed.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        let up = self.members_up();
+        let nth = up[self.below(up.len())];
+        {
+            self.kill(nth);
+            self.places.lock().expect("no panic")[nth].is_removed = true;
+        }
+        sleep(Duration::from_secs(1)).await;
+        let id = self.places.lock().expect("no panic")[nth].id;
+        let name = format!("node-{}", nth_of(id));
+        for _ in 0..40 {
+            self.plan(&["REMOVE".into(), name.clone()]).await;
+            if self.is_gone(id) {
+                return;
+            }
+            sleep(Duration::from_secs(1)).await;
+        }
+        self.places.lock().expect("no panic")[nth].is_removed = false;
+    }
+
+    /// Whether somebody knows that a node is no member any more.
+    fn is_gone(&self, id: NodeId) -> bool {
+        let places = self.places.lock().expect("no panic");
+        let knows = |place: &Place| match &place.running {
+            Some(running) => running.cluster.with_membership(|m| says_gone(m.all(), id)),
+            None => says_gone(place.notes.members.iter(), id),
+        };
+        places.iter().any(knows)
+    }
+
+    fn members_up(&self) -> Vec<usize> {
+        let places = self.places.lock().expect("no panic");
+        let is_up = |nth: &usize| places[*nth].is_member() && places[*nth].running.is_some();
+        (0..places.len()).filter(is_up).collect()
+    }
+
+    fn somebody(&self) -> Option<usize> {
+        let up = self.members_up();
+        up.get(self.below(up.len().max(1))).copied()
+    }
+
     /// A client that does one thing after the other.
     async fn write(&self, client: usize) {
         let own = Arc::new(Own::default());
         for nth in 0..WRITES {
             sleep(Duration::from_millis(self.below(600) as u64)).await;
             let value = format!("c{client}-{nth}");
-            match self.below(if self.kind == Kind::Lose { 16 } else { 13 }) {
+            match self.below(if self.kind.mends() { 16 } else { 13 }) {
                 13.. => self.write_and_delete(client, nth).await,
                 // A quorum of one does not outlive the one's disk.
                 10.. if self.kind == Kind::Lose => self.set(&value).await,
+                10.. if self.kind == Kind::Grow => self.write_and_look(client, nth).await,
                 10.. => self.write_and_read_back(&own, client, &value).await,
                 0..5 => self.resolve(&value).await,
                 5..7 => self.set(&value).await,
@@ -622,6 +819,87 @@ impl World {
         }
     }
 
+    /// With strict quorums: what was acknowledged is seen by whoever reads later.
+    async fn write_and_look(&self, client: usize, nth: usize) {
+        let key = format!("strict-{client}-{nth}");
+        let reply = self.call(&[b"SET", key.as_bytes(), b"v"]).await;
+        if reply.is_none_or(|reply| &reply[..] != b"+OK\r\n") {
+            return;
+        }
+        self.history().strict.insert(key.clone());
+        {
+            eprintln!("ACK {key}");
+            let places = self.places.lock().expect("no panic");
+            for place in places.iter() {
+                let Some(r) = &place.running else {
+                    eprintln!("  {} down removed {}", nth_of(place.id), place.is_removed);
+                    continue;
+                };
+                let route = r.cluster.route(key.as_bytes());
+                let h = r.cluster.holders(route.part());
+                let n = |v: &Vec<NodeId>| v.iter().map(|i| nth_of(*i)).collect::<Vec<_>>();
+                let o = r
+                    .replica
+                    .read(Key {
+                        db: 0,
+                        name: key.as_bytes(),
+                    })
+                    .unwrap();
+                eprintln!(
+                    "  {} cl {} ev {} p{} serving {:?} filling {:?} spare {:?} owners {:?} lacks {} has {}",
+                    nth_of(place.id),
+                    r.cluster.identity().cluster,
+                    r.cluster.events(),
+                    route.partition,
+                    n(&h.serving),
+                    n(&h.filling),
+                    n(&h.spare),
+                    n(&h.owners),
+                    r.cluster.lacks(route),
+                    o.all_versions().count()
+                );
+            }
+        }
+        for _ in 0..3 {
+            sleep(Duration::from_millis(self.below(2_000) as u64)).await;
+            let reply = self.call(&[b"GET", key.as_bytes()]).await;
+            if reply.is_some_and(|reply| &reply[..] == b"$-1\r\n") {
+                self.history().not_seen(&key);
+                eprintln!("NOTSEEN {key}");
+                let places = self.places.lock().expect("no panic");
+                for place in places.iter() {
+                    let Some(r) = &place.running else {
+                        eprintln!("  {} down removed {}", nth_of(place.id), place.is_removed);
+                        continue;
+                    };
+                    let route = r.cluster.route(key.as_bytes());
+                    let h = r.cluster.holders(route.part());
+                    let n = |v: &Vec<NodeId>| v.iter().map(|i| nth_of(*i)).collect::<Vec<_>>();
+                    let o = r
+                        .replica
+                        .read(Key {
+                            db: 0,
+                            name: key.as_bytes(),
+                        })
+                        .unwrap();
+                    eprintln!(
+                        "  {} cl {} ev {} p{} serving {:?} filling {:?} spare {:?} owners {:?} lacks {} has {}",
+                        nth_of(place.id),
+                        r.cluster.identity().cluster,
+                        r.cluster.events(),
+                        route.partition,
+                        n(&h.serving),
+                        n(&h.filling),
+                        n(&h.spare),
+                        n(&h.owners),
+                        r.cluster.lacks(route),
+                        o.all_versions().count()
+                    );
+                }
+            }
+        }
+    }
+
     /// Of keys that end by themselves the copies alone are compared: clocks are wrong.
     async fn set_for_a_while(&self, value: &str) {
         let ms = (1 + self.below(5_000)).to_string();
@@ -671,14 +949,12 @@ impl World {
     }
 
     async fn call_as(&self, own: &Arc<Own>, words: &[&[u8]]) -> Option<BytesMut> {
+        let nth = self.somebody()?;
+        self.call_at(nth, own, words).await
+    }
+
+    async fn call_at(&self, nth: usize, own: &Arc<Own>, words: &[&[u8]]) -> Option<BytesMut> {
         let (node, died, id, clock) = {
-            let up: Vec<usize> = {
-                let places = self.places.lock().expect("no panic");
-                (0..places.len())
-                    .filter(|nth| places[*nth].running.is_some())
-                    .collect()
-            };
-            let nth = *up.get(self.below(up.len().max(1)))?;
             let places = self.places.lock().expect("no panic");
             let running = places[nth].running.as_ref()?;
             let died = Arc::clone(&running.died);
@@ -711,7 +987,15 @@ impl World {
         let blind = (0..BLIND_KEYS).map(|n| format!("blind-{n}"));
         let mine = (0..CLIENTS).map(|n| format!("mine-{n}"));
         let others = ["ending", "counter"].map(str::to_owned);
-        let gone: Vec<String> = self.history().deleted.iter().cloned().collect();
+        let gone: Vec<String> = {
+            let history = self.history();
+            history
+                .deleted
+                .iter()
+                .chain(&history.strict)
+                .cloned()
+                .collect()
+        };
         let keys = resolved.chain(blind).chain(mine).chain(others).chain(gone);
         let keys: Vec<String> = keys.collect();
         if self.kind == Kind::Crash {
@@ -724,10 +1008,13 @@ impl World {
         // Where there is a fallback, the last write may have been nobody's to see; where a command
         // was repeated, its first run may come to light later.
         let strict = self.kind == Kind::Cut && self.strict;
+        if self.kind == Kind::Grow {
+            self.all_is_settled()?;
+        }
         for key in &keys {
             self.copies_agree(key)?;
         }
-        if self.kind == Kind::Lose {
+        if self.kind.mends() {
             self.nothing_is_left()?;
         }
         for key in &keys {
@@ -737,7 +1024,7 @@ impl World {
             self.history().check(key, &visible, strict)?;
         }
         let places = self.places.lock().expect("no panic");
-        for place in places.iter() {
+        for place in places.iter().filter(|place| place.counts()) {
             let hints = place
                 .running
                 .as_ref()
@@ -751,9 +1038,76 @@ impl World {
         Ok(self.history().acknowledged())
     }
 
+    /// All members see the same, complete placement.
+    fn all_is_settled(&self) -> Result<(), String> {
+        let places = self.places.lock().expect("no panic");
+        let mut tables: BTreeMap<Vec<Vec<NodeId>>, Vec<NodeId>> = BTreeMap::new();
+        // Who was removed while he was cut off from all others may never hear of it.
+        let gone = |id| {
+            let running = places.iter().filter_map(|place| place.running.as_ref());
+            let mut views = running.map(|running| &running.cluster);
+            views.any(|view| view.with_membership(|m| says_gone(m.all(), id)))
+        };
+        let counting = places.iter().filter(|place| place.counts());
+        for place in counting.filter(|place| !gone(place.id)) {
+            let cluster = &place.running.as_ref().expect("it runs").cluster;
+            let mut table = Vec::new();
+            for partition in 0..16 {
+                let holders = cluster.holders((3, partition));
+                if !holders.is_settled() {
+                    let seed = self.seed;
+                    let text = format!("partition {partition}: {holders:?}");
+                    let lacking = cluster.lacking_parts();
+                    let taking = place.running.as_ref().expect("it runs");
+                    let taking = taking
+                        .node
+                        .convergence
+                        .as_ref()
+                        .map(|c| c.transfers().taking());
+                    return Err(format!(
+                        "{}: still moves (world {seed}): {text}, lacks {lacking:?}: {taking:?}",
+                        place.id
+                    ));
+                }
+                table.push(holders.serving.clone());
+            }
+            tables.entry(table).or_default().push(place.id);
+        }
+        if tables.len() > 1 {
+            let who: Vec<_> = tables.values().collect();
+            for place in places.iter().filter(|place| place.counts()) {
+                let c = &place.running.as_ref().unwrap().cluster;
+                eprintln!(
+                    "{} answers {:?}",
+                    nth_of(place.id),
+                    c.members()
+                        .iter()
+                        .map(|m| (
+                            nth_of(m.id),
+                            c.answers(m.id),
+                            m.joined,
+                            m.left,
+                            m.gone,
+                            m.places
+                                .iter()
+                                .map(|p| (p.at, p.weight))
+                                .collect::<Vec<_>>(),
+                            m.replaces.map(nth_of),
+                            m.incarnation,
+                            m.version
+                        ))
+                        .collect::<Vec<_>>()
+                );
+            }
+            return Err(format!("members see different placements: {who:?}"));
+        }
+        Ok(())
+    }
+
     /// What was deleted or kept for others leaves nothing behind.
     fn nothing_is_left(&self) -> Result<(), String> {
-        for place in self.places.lock().expect("no panic").iter() {
+        let places = self.places.lock().expect("no panic");
+        for place in places.iter().filter(|place| place.counts()) {
             let running = place.running.as_ref().expect("all run");
             let replica = &running.replica;
             let tombstones = replica.tombstones();
@@ -778,7 +1132,7 @@ impl World {
     fn copies_agree(&self, key: &str) -> Result<(), String> {
         let places = self.places.lock().expect("no panic");
         let mut copies: BTreeMap<Vec<u8>, Vec<String>> = BTreeMap::new();
-        for place in places.iter() {
+        for place in places.iter().filter(|place| place.counts()) {
             let running = place.running.as_ref().expect("all run");
             let route = running.cluster.route(key.as_bytes());
             if !running.cluster.holds(route) {

@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 
 use super::member::Member;
+use super::parts::Parts;
 use crate::logic::placement::{NodeId, Place, Placed};
 
 /// What a node knows about one member, in short.
@@ -161,6 +162,9 @@ impl Membership {
             left: None,
             gone: false,
             replaces: None,
+            // What it had when it was alone is nothing here.
+            complete: Some(Parts::default()),
+            proven: Parts::default(),
             ..first_place(member, event)
         }]);
     }
@@ -172,6 +176,8 @@ impl Membership {
             left: None,
             gone: false,
             replaces: Some(old),
+            complete: Some(Parts::default()),
+            proven: Parts::default(),
             ..first_place(newcomer, event)
         }]);
         if let Some(known) = self.known.get_mut(&old) {
@@ -262,13 +268,10 @@ impl Membership {
         }
     }
 
-    /// The members that another wanted, for the push.
-    pub fn pick(&self, wanted: &[NodeId]) -> Vec<Member> {
-        wanted
-            .iter()
-            .filter_map(|id| self.member(*id))
-            .cloned()
-            .collect()
+    /// What another does not know, for the push: all of it, be it wanted or not. Whoever hears something
+    /// of one member hears all that this one knew when it said so.
+    pub fn push(&self, reply: &Reply) -> Vec<Member> {
+        self.answer(&reply.digest).newer
     }
 
     /// Takes heartbeats in; returns whose advanced.
@@ -340,6 +343,10 @@ impl Membership {
             places: mine.places.clone(),
             // An older node passes on what it understands.
             complete: heard.complete.clone().or_else(|| mine.complete.clone()),
+            proven: match heard.complete {
+                Some(_) => heard.proven.clone(),
+                None => mine.proven.clone(),
+            },
             ..heard.clone()
         } != mine;
         if said > own || (said == own && differs) {

@@ -53,6 +53,8 @@ pub struct Member {
     /// The parts of which its copy is complete: what counts for reads. Nothing of a node that does not
     /// say so, because it is older: that one has whatever it owns.
     pub complete: Option<Parts>,
+    /// The parts of which its copy has been proven, and counts when all other owners' have been too.
+    pub proven: Parts,
     /// Whether it is about to stop, or has nothing any more that others need.
     pub state: State,
 }
@@ -209,6 +211,7 @@ pub fn encode_member(member: &Member) -> Vec<u8> {
     out.push(u8::from(member.complete.is_some()));
     if let Some(complete) = &member.complete {
         complete.encode(&mut out);
+        member.proven.encode(&mut out);
     }
     out
 }
@@ -268,6 +271,7 @@ pub fn decode_member(raw: &[u8]) -> Result<Member, MemberError> {
         replaces: None,
         places: Vec::new(),
         complete: None,
+        proven: Parts::default(),
         state: State::Runs,
     };
     if version == VERSION {
@@ -300,10 +304,10 @@ fn read_more(r: &mut Reader<'_>, member: &mut Member) -> Result<(), MemberError>
         3 => State::DrainedAndStops,
         _ => return Err(DecodeError::Malformed),
     };
-    member.complete = match r.u8()? {
-        0 => None,
-        _ => Some(Parts::decode(r)?),
-    };
+    if r.u8()? != 0 {
+        member.complete = Some(Parts::decode(r)?);
+        member.proven = Parts::decode(r)?;
+    }
     Ok(())
 }
 

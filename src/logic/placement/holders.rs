@@ -1,70 +1,101 @@
 //! Who holds a part while it moves, and whose copies count.
 //!
-//! The table says who shall own a part. A copy counts for reads when it is complete, which its holder
-//! says of itself. As long as a new owner's copy is not, an old owner whose copy is serves in its
-//! place; writes go to both. So a part is served by the old owners until the new ones have proven
-//! equal, one place at a time, however many changes come at once and in whatever order they are heard.
+//! The table says who shall own a part. Whether its copy is complete a holder says of itself; a new owner
+//! first says that it has been proven. Until all owners' copies are proven or complete, the part is served
+//! by those whose copies are complete, the old owners; then by the new ones. So reads switch once, from
+//! all old owners to all new ones, however many changes come at once and in whatever order they are heard.
+//!
+//! Not everybody hears of it at once. Until the switch writes go to both sets, so that whoever knows of
+//! it already reads them; after it, until every old owner has said that it knows, so that whoever does
+//! not know yet does.
 
 use super::{NodeId, sort_by_rank};
+
+/// What a member says of its copy of a part.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Copy {
+    /// Something may be missing.
+    Partial,
+    /// It was proven equal to those that count.
+    Proven,
+    /// It counts.
+    Complete,
+}
 
 /// Who holds a part.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Holders {
     /// Whose copies count for reads, the coordinator first; at most N.
     pub serving: Vec<NodeId>,
-    /// Owners whose copies are not complete yet.
+    /// Owners whose copies do not count yet.
     pub filling: Vec<NodeId>,
-    /// Whose copies are complete, and count for nothing unless another is lost: old owners.
+    /// Old owners that do not count any more, and have not said that they know.
     pub spare: Vec<NodeId>,
     /// Who takes the place of a holder that does not answer, in rank order.
     pub fallbacks: Vec<NodeId>,
     /// Who shall own it.
     pub owners: Vec<NodeId>,
+    /// Whose copies count for those who know of the switch already, or do not know of it yet.
+    pub elsewhere: Vec<NodeId>,
 }
 
 impl Holders {
     /// The holders of a part with `n` owners: `list` is its preference list, `leaving` are members that
-    /// own nothing any more, `is_complete` tells whose copies are.
+    /// own nothing any more, `copy` tells what a member says of its copy.
     pub fn new(
         partition: u16,
         (list, n): (&[NodeId], usize),
         leaving: &[NodeId],
-        is_complete: impl Fn(NodeId) -> bool,
+        copy: impl Fn(NodeId) -> Copy,
     ) -> Self {
         let (owners, rest) = list.split_at(n.min(list.len()));
-        let (mut serving, mut filling): (Vec<_>, Vec<_>) =
-            owners.iter().copied().partition(|id| is_complete(*id));
-        let mut spare = Vec::new();
-        if !filling.is_empty() {
-            let mut others: Vec<NodeId> = rest.iter().chain(leaving).copied().collect();
-            others.retain(|id| is_complete(*id));
-            sort_by_rank(&mut others, partition);
-            spare = others.split_off(others.len().min(n.saturating_sub(serving.len())));
-            serving.extend(others);
-            sort_by_rank(&mut serving, partition);
-        }
-        if serving.is_empty() {
-            // Nobody has it: what there is, its owners have.
-            serving = std::mem::take(&mut filling);
-        }
-        let holds = |id: &NodeId| serving.contains(id) || filling.contains(id);
-        let fallbacks = rest
+        let others = rest.iter().chain(leaving).copied();
+        let mut old: Vec<NodeId> = owners
             .iter()
             .copied()
-            .filter(|id| !holds(id) && !spare.contains(id))
+            .chain(others)
+            .filter(|id| copy(*id) == Copy::Complete)
             .collect();
+        sort_by_rank(&mut old, partition);
+        // Of more than enough those that are to stay.
+        old.sort_by_key(|id| !owners.contains(id));
+        let beyond = old.split_off(old.len().min(n));
+        sort_by_rank(&mut old, partition);
+        let have_it = owners.iter().all(|id| copy(*id) != Copy::Partial);
+        // What nobody has its owners have.
+        let (serving, elsewhere) = if have_it || old.is_empty() {
+            let elsewhere = if old.is_empty() { owners } else { &old };
+            (owners.to_vec(), elsewhere.to_vec())
+        } else {
+            (old.clone(), owners.to_vec())
+        };
+        let filling: Vec<NodeId> = owners
+            .iter()
+            .copied()
+            .filter(|id| !serving.contains(id))
+            .collect();
+        let is_spare = |id: &NodeId| !serving.contains(id) && !filling.contains(id);
+        let spare: Vec<NodeId> = old.into_iter().chain(beyond).filter(is_spare).collect();
+        let fallbacks = rest.iter().copied();
+        let fallbacks = fallbacks.filter(|id| is_spare(id) && !spare.contains(id));
         Self {
-            fallbacks,
+            fallbacks: fallbacks.collect(),
             serving,
             filling,
             spare,
             owners: owners.to_vec(),
+            elsewhere,
         }
     }
 
     /// Whether all its owners have it.
     pub fn is_settled(&self) -> bool {
         self.filling.is_empty() && self.serving.iter().all(|id| self.owners.contains(id))
+    }
+
+    /// Whether every old owner knows that, too.
+    pub fn is_over(&self) -> bool {
+        self.is_settled() && self.spare.is_empty()
     }
 
     /// Who gets every write.
@@ -99,9 +130,16 @@ mod tests {
     }
 
     fn holders(list: &[u64], leaving: &[u64], complete: &[u64]) -> Holders {
-        let complete = ids(complete);
-        let is_complete = |id| complete.contains(&id);
-        Holders::new(7, (&ids(list), 3), &ids(leaving), is_complete)
+        with_proven(list, leaving, complete, &[])
+    }
+
+    fn with_proven(list: &[u64], leaving: &[u64], complete: &[u64], proven: &[u64]) -> Holders {
+        let copy = |id: NodeId| match () {
+            () if complete.contains(&id.0) => Copy::Complete,
+            () if proven.contains(&id.0) => Copy::Proven,
+            () => Copy::Partial,
+        };
+        Holders::new(7, (&ids(list), 3), &ids(leaving), copy)
     }
 
     #[test]
@@ -118,9 +156,16 @@ mod tests {
         assert_eq!(sorted(&moving.serving), [1, 2, 4]);
         assert_eq!(moving.filling, ids(&[3]));
         assert!(!moving.is_settled());
-        let done = holders(&[1, 2, 3, 4], &[], &[1, 2, 3, 4]);
-        assert!(done.is_settled());
+        let done = with_proven(&[1, 2, 3, 4], &[], &[1, 2, 4], &[3]);
+        assert!(done.is_settled() && !done.is_over());
         assert_eq!(sorted(&done.serving), [1, 2, 3]);
+        // Until node 4 says that it knows, it gets writes.
+        assert_eq!(
+            (&done.spare, sorted(&done.elsewhere)),
+            (&ids(&[4]), vec![1, 2, 4])
+        );
+        let over = with_proven(&[1, 2, 3, 4], &[], &[1, 2], &[3]);
+        assert!(over.is_over());
     }
 
     #[test]
@@ -131,15 +176,22 @@ mod tests {
     }
 
     #[test]
-    fn two_new_owners_take_over_one_place_at_a_time() {
-        let moving = holders(&[1, 5, 6, 2, 3], &[], &[1, 2, 3]);
-        assert_eq!(sorted(&moving.serving), [1, 2, 3]);
-        let half = holders(&[1, 5, 6, 2, 3], &[], &[1, 2, 3, 5]);
-        assert_eq!(half.serving.len(), 3);
-        assert!(half.serves(NodeId(1)) && half.serves(NodeId(5)));
-        // Who does not serve any more gets writes, as long as it may have to again.
-        assert_eq!(half.spare.len(), 1);
-        assert_eq!(sorted(&half.all().collect::<Vec<_>>()), [1, 2, 3, 5, 6]);
+    fn two_new_owners_take_over_together() {
+        let half = with_proven(&[1, 5, 6, 2, 3], &[], &[1, 2, 3], &[5]);
+        assert_eq!(sorted(&half.serving), [1, 2, 3]);
+        assert_eq!(half.filling, ids(&[5, 6]));
+        let done = with_proven(&[1, 5, 6, 2, 3], &[], &[1, 2, 3], &[5, 6]);
+        assert!(done.is_settled());
+        assert_eq!(sorted(&done.serving), [1, 5, 6]);
+        assert_eq!(sorted(&done.all().collect::<Vec<_>>()), [1, 2, 3, 5, 6]);
+    }
+
+    #[test]
+    fn a_complete_copy_beyond_the_number_is_kept_and_gets_writes() {
+        let more = holders(&[1, 5, 2, 3, 4], &[], &[1, 2, 3, 4]);
+        assert_eq!(more.serving.len(), 3);
+        assert_eq!(more.spare.len(), 1);
+        assert_eq!(sorted(&more.all().collect::<Vec<_>>()), [1, 2, 3, 4, 5]);
     }
 
     #[test]

@@ -6,7 +6,7 @@ mod shares;
 mod slot;
 mod table;
 
-pub use holders::Holders;
+pub use holders::{Copy, Holders};
 pub use set::PartitionSet;
 pub use slot::{Partitions, SLOTS, Slot, key_hash, slot_of};
 pub use table::{NodeId, Place, Placed, Table, sort_by_rank};

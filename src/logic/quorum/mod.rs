@@ -23,8 +23,10 @@ pub struct Holder {
     pub node: NodeId,
     /// Whether its copy counts for reads.
     pub serves: bool,
-    /// Whether its copy will count: it shall own the key.
-    pub owns: bool,
+    /// Whether it counts for those who know more of a move, or less.
+    pub elsewhere: bool,
+    /// Whether it is to have every write: an old owner that does not count any more is not.
+    pub stays: bool,
 }
 
 /// Who can be asked for one key, in rank order.
@@ -34,10 +36,10 @@ pub struct Targets {
     pub holders: Vec<Holder>,
     /// What this node is to it; `None` for one that does not hold it: it stands in for somebody.
     pub here: Option<Holder>,
-    /// How many copies count for reads, and how many owners there shall be; both at most N.
+    /// How many copies count for reads; at most N.
     pub serving: usize,
-    /// See there.
-    pub owners: usize,
+    /// How many count for those who know more of a move, or less.
+    pub elsewhere: usize,
     /// How many members could hold it.
     pub members: usize,
     /// Members after the holders, which answer now.
@@ -91,13 +93,14 @@ impl Targets {
         let holder = |id: u64| Holder {
             node: NodeId(id),
             serves: true,
-            owns: true,
+            elsewhere: true,
+            stays: true,
         };
         Self {
             holders: others.iter().map(|id| holder(*id)).collect(),
             here: Some(holder(1)),
             serving: others.len() + 1,
-            owners: others.len() + 1,
+            elsewhere: others.len() + 1,
             members: 1 + others.len() + fallbacks.len(),
             fallbacks: fallbacks.iter().map(|id| NodeId(*id)).collect(),
             others: false,

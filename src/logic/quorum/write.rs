@@ -2,8 +2,8 @@
 //! every one has it or somebody keeps a hint for it.
 //!
 //! While a part moves, W copies are wanted among those that count for reads, and as many among those
-//! that will count, so that a read meets the write before and after the switch. The second is waited
-//! for and not insisted upon: a new owner that fails must not have writes refused.
+//! that count for whoever knows more of the move, or less: so every read meets the write. The second is
+//! waited for and, but for strict quorums, not insisted upon: who fails in a move has no write refused.
 
 use std::collections::VecDeque;
 
@@ -19,13 +19,15 @@ pub struct Wanted {
     pub hoped: u8,
     /// Owners a key (N).
     pub n: u8,
+    /// Whether copies among those that count elsewhere are insisted upon.
+    pub strict: bool,
 }
 
 /// The state of one write.
 #[derive(Clone, Debug)]
 pub struct Write {
     needs: Needs,
-    /// Copies in all, among those that count for reads, and among those that will.
+    /// Copies in all, among those that count for reads, and among those that count elsewhere.
     stored: Stored,
     /// Who was asked in whose place.
     waiting: Vec<(NodeId, Holder)>,
@@ -37,14 +39,14 @@ pub struct Write {
 struct Stored {
     all: usize,
     serving: usize,
-    owning: usize,
+    elsewhere: usize,
 }
 
 impl Stored {
     fn count(&mut self, holder: Holder) {
         self.all += 1;
         self.serving += usize::from(holder.serves);
-        self.owning += usize::from(holder.owns);
+        self.elsewhere += usize::from(holder.elsewhere);
     }
 }
 
@@ -55,14 +57,21 @@ struct Needs {
     /// Among those that count for reads.
     serving: usize,
     hoped: usize,
-    /// Among those that will count.
-    owning: usize,
+    /// Among those that count elsewhere.
+    elsewhere: usize,
+    strict: bool,
 }
 
 impl Needs {
     /// A copy that is missing among those that count, of a member that was removed or has lost its
     /// disk, is one that has not got the write: the others are read instead.
-    fn of(Wanted { w, hoped, n }: Wanted, targets: &Targets) -> Self {
+    fn of(wanted: Wanted, targets: &Targets) -> Self {
+        let Wanted {
+            w,
+            hoped,
+            n,
+            strict,
+        } = wanted;
         let among = |wanted: u8, count: usize| {
             let vacant = usize::from(n).saturating_sub(count);
             usize::from(wanted).saturating_sub(vacant).max(1)
@@ -71,7 +80,8 @@ impl Needs {
             all: usize::from(w).min(targets.members.max(1)),
             serving: among(w, targets.serving),
             hoped: among(hoped, targets.serving),
-            owning: usize::from(w).min(targets.owners),
+            elsewhere: among(w, targets.elsewhere),
+            strict,
         }
     }
 }
@@ -101,7 +111,7 @@ impl Write {
                     hint_for: None,
                 });
             } else {
-                effects.push(write.stand_in(holder));
+                effects.extend(write.stand_in(holder));
             }
         }
         (write, effects)
@@ -112,7 +122,8 @@ impl Write {
         self.stored.count(here.unwrap_or(Holder {
             node: NodeId(0),
             serves: true,
-            owns: true,
+            elsewhere: true,
+            stays: true,
         }));
         self.decide()
     }
@@ -133,7 +144,7 @@ impl Write {
             return Vec::new();
         };
         let (_, holder) = self.waiting.remove(at);
-        let mut effects = vec![self.stand_in(holder)];
+        let mut effects: Vec<Effect> = self.stand_in(holder).into_iter().collect();
         effects.extend(self.decide());
         effects
     }
@@ -143,8 +154,11 @@ impl Write {
         self.waiting.is_empty()
     }
 
-    fn stand_in(&mut self, holder: Holder) -> Effect {
-        match self.fallbacks.pop_front() {
+    fn stand_in(&mut self, holder: Holder) -> Option<Effect> {
+        if !holder.stays {
+            return None;
+        }
+        Some(match self.fallbacks.pop_front() {
             Some(node) => {
                 self.waiting.push((node, holder));
                 Effect::Ask {
@@ -153,7 +167,7 @@ impl Write {
                 }
             }
             None => Effect::KeepHint(holder.node),
-        }
+        })
     }
 
     fn decide(&mut self) -> Vec<Effect> {
@@ -161,8 +175,11 @@ impl Write {
             return Vec::new();
         }
         let (needs, stored) = (self.needs, self.stored);
-        let enough = stored.all >= needs.all && stored.serving >= needs.serving;
-        let hoped = stored.serving >= needs.hoped && stored.owning >= needs.owning;
+        let elsewhere = stored.elsewhere >= needs.elsewhere;
+        let enough = stored.all >= needs.all
+            && stored.serving >= needs.serving
+            && (elsewhere || !needs.strict);
+        let hoped = stored.serving >= needs.hoped && elsewhere;
         let decision = if enough && (hoped || self.waiting.is_empty()) {
             Decision::Met
         } else if self.waiting.is_empty() && stored.all > 0 {
@@ -186,14 +203,20 @@ mod tests {
     }
 
     fn wanted(w: u8) -> Wanted {
-        Wanted { w, hoped: w, n: 3 }
+        Wanted {
+            w,
+            hoped: w,
+            n: 3,
+            strict: false,
+        }
     }
 
     fn here(write: &mut Write) -> Vec<Effect> {
         write.on_stored_here(Some(Holder {
             node: NodeId(1),
             serves: true,
-            owns: true,
+            elsewhere: true,
+            stays: true,
         }))
     }
 
@@ -251,11 +274,12 @@ mod tests {
     /// Nodes 1 (here), 2 and 3 serve; 4 takes the place of 3.
     fn moving() -> Targets {
         let mut targets = targets(&[2, 3], &[]);
-        targets.holders[1].owns = false;
+        targets.holders[1].elsewhere = false;
         targets.holders.push(Holder {
             node: NodeId(4),
             serves: false,
-            owns: true,
+            elsewhere: true,
+            stays: true,
         });
         targets.members = 4;
         targets
@@ -286,6 +310,26 @@ mod tests {
             write.on_failed(NodeId(2)),
             [Effect::KeepHint(NodeId(2)), met]
         );
+    }
+
+    #[test]
+    fn an_old_owner_that_does_not_answer_gets_no_hint() {
+        let mut moved = moving();
+        // By now 1, 2 and 4 serve, and 3 has not said that it knows.
+        for holder in &mut moved.holders {
+            std::mem::swap(&mut holder.serves, &mut holder.elsewhere);
+            holder.stays = holder.serves;
+        }
+        moved.holders[0] = Holder {
+            serves: true,
+            elsewhere: true,
+            stays: true,
+            ..moved.holders[0]
+        };
+        let (mut write, effects) = Write::start(wanted(2), &moved, |id| id != NodeId(3));
+        assert_eq!(effects, [ask(2, None), ask(4, None)]);
+        here(&mut write);
+        assert_eq!(write.on_stored(NodeId(2)), [Effect::Decide(Decision::Met)]);
     }
 
     #[test]

@@ -1,0 +1,426 @@
+//! RINGWOOD PLAN: a change of the membership, shown before anything happens, then committed or
+//! withdrawn.
+//!
+//! The plan is kept by the node that was asked; what it would move is worked out by `cluster`. Here is
+//! what it takes to know the newcomers, to guess sizes, and to tell people.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::args::Args;
+use super::distributed::{Later, Who, error_reply};
+use super::error::Error;
+use super::{After, Ctx, Node, Outcome, meet};
+use crate::cluster::{Cluster, Load, Move, Part, Plan, Step};
+use crate::convergence::Convergence;
+use crate::logic::membership::Member;
+use crate::logic::placement::NodeId;
+use crate::net::resp::Reply;
+use crate::peer::message::{Request, Response};
+
+const WITHIN: Duration = Duration::from_secs(3);
+/// A newcomer is asked so often to come, before gossip goes on with it.
+const INVITATIONS: usize = 5;
+const PAUSE: Duration = Duration::from_millis(200);
+/// Columns of a line that lists partitions.
+const WIDTH: usize = 80;
+
+/// What is asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Asked {
+    Show,
+    Commit,
+    Cancel,
+    Join(Vec<String>),
+    Leave(Vec<String>),
+    Remove(Vec<String>),
+    Replace(String, String),
+    Weight(String, u32),
+    Zone(String, String),
+}
+
+/// RINGWOOD PLAN [COMMIT | CANCEL | JOIN address … | LEAVE member … | REMOVE member … | REPLACE member
+/// address | WEIGHT member n | ZONE member zone].
+pub(super) fn plan(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
+    let asked = parse(args)?;
+    let Some(convergence) = ctx.node.convergence.clone() else {
+        return Err(Error::text(
+            "ERR This instance has cluster support disabled",
+        ));
+    };
+    let (node, who) = (Arc::clone(ctx.node), Who::of(ctx));
+    let later: Later = Box::pin(async move {
+        match answer(&convergence, asked).await {
+            Ok(text) => {
+                let mut reply = Reply::default();
+                reply.set_protocol(who.protocol);
+                reply.verbatim(&text);
+                std::mem::take(reply.buffer())
+            }
+            Err(reason) => {
+                let error = Error::Text(format!("ERR {reason}").into());
+                node.stats.count_error(&error);
+                error_reply(&who, &error)
+            }
+        }
+    });
+    ctx.after = After::Later(later);
+    Ok(())
+}
+
+fn parse(args: Args<'_>) -> Result<Asked, Error> {
+    if args.len() == 2 {
+        return Ok(Asked::Show);
+    }
+    let words: Vec<String> = (3..args.len()).map(|nth| args.text(nth)).collect();
+    let is = |word| args.is(2, word);
+    match words.as_slice() {
+        [] if is("COMMIT") => Ok(Asked::Commit),
+        [] if is("CANCEL") => Ok(Asked::Cancel),
+        [_, ..] if is("JOIN") => Ok(Asked::Join(words)),
+        [_, ..] if is("LEAVE") => Ok(Asked::Leave(words)),
+        [_, ..] if is("REMOVE") => Ok(Asked::Remove(words)),
+        [old, new] if is("REPLACE") => Ok(Asked::Replace(old.clone(), new.clone())),
+        [member, weight] if is("WEIGHT") => {
+            let weight: Option<u32> = weight.parse().ok();
+            let valid = weight.filter(|weight| (1..=1_000).contains(weight));
+            let weight = valid.ok_or(Error::text("ERR weight must be between 1 and 1000"))?;
+            Ok(Asked::Weight(member.clone(), weight))
+        }
+        [member, zone] if is("ZONE") => Ok(Asked::Zone(member.clone(), zone.clone())),
+        _ => Err(Error::Syntax),
+    }
+}
+
+async fn answer(convergence: &Convergence, asked: Asked) -> Result<String, String> {
+    let cluster = convergence.cluster();
+    if !cluster.has_joined() {
+        return Err("this node has no cluster yet".to_owned());
+    }
+    let steps = match asked {
+        Asked::Show => {
+            let plan = cluster.planned().ok_or("nothing is planned")?;
+            return Ok(shown(convergence, &plan).await);
+        }
+        Asked::Cancel if cluster.cancel() => return Ok("the plan is withdrawn\n".to_owned()),
+        Asked::Cancel => return Err("nothing is planned".to_owned()),
+        Asked::Commit => return commit(cluster).await,
+        Asked::Join(addresses) => {
+            let mut steps = Vec::new();
+            for address in addresses {
+                steps.push(Step::Join(describe(cluster, &address).await?));
+            }
+            steps
+        }
+        Asked::Leave(names) => each(cluster, &names, Step::Leave)?,
+        Asked::Remove(names) => {
+            let steps = each(cluster, &names, Step::Remove)?;
+            for name in &names {
+                if cluster.answers(member(cluster, name)?.id) {
+                    return Err(format!(
+                        "{name} answers: only a member that is gone can be removed; let it leave"
+                    ));
+                }
+            }
+            steps
+        }
+        Asked::Replace(old, new) => {
+            let old = member(cluster, &old)?.id;
+            let new = describe(cluster, &new).await?;
+            vec![Step::Replace(old, new)]
+        }
+        Asked::Weight(name, weight) => {
+            let member = member(cluster, &name)?;
+            vec![Step::Place {
+                id: member.id,
+                zone: member.place().0.to_owned(),
+                weight,
+            }]
+        }
+        Asked::Zone(name, zone) => {
+            let member = member(cluster, &name)?;
+            vec![Step::Place {
+                id: member.id,
+                weight: member.place().1,
+                zone,
+            }]
+        }
+    };
+    let plan = cluster.plan(steps).map_err(|error| error.to_string())?;
+    Ok(shown(convergence, &plan).await)
+}
+
+fn member(cluster: &Cluster, name: &str) -> Result<Member, String> {
+    let long_id = |member: &Member| format!("{:040x}", member.id.0);
+    let is_it = |member: &Member| {
+        member.name == name || member.id.to_string() == name || long_id(member) == name
+    };
+    let mut found = cluster.members().into_iter().filter(is_it);
+    match (found.next(), found.next()) {
+        (Some(member), None) => Ok(member),
+        (None, _) => Err(format!("Unknown node {name}")),
+        (Some(_), Some(_)) => Err(format!("several members are called {name}: give an id")),
+    }
+}
+
+fn each(
+    cluster: &Cluster,
+    names: &[String],
+    step: impl Fn(NodeId) -> Step,
+) -> Result<Vec<Step>, String> {
+    let found = names.iter().map(|name| member(cluster, name));
+    found.map(|member| Ok(step(member?.id))).collect()
+}
+
+/// Asks a node who it is, and whether it could join.
+async fn describe(cluster: &Cluster, address: &str) -> Result<Member, String> {
+    let peer = meet::peer_address(address)?;
+    let known = cluster.members();
+    if let Some(member) = known.iter().find(|member| member.peer_address == peer) {
+        return Err(format!("{address} is a member: {}", member.name));
+    }
+    let peers = cluster.peers();
+    match peers.call_address(&peer, &Request::Describe, WITHIN).await {
+        Ok((_, Response::Described { member, reason })) if reason.is_empty() => {
+            if known.iter().any(|other| other.name == member.name) {
+                return Err(format!("a member is called {} already", member.name));
+            }
+            Ok(*member)
+        }
+        Ok((_, Response::Described { reason, .. } | Response::Refused(reason))) => {
+            Err(format!("{address}: {reason}"))
+        }
+        Ok(_) => Err(format!(
+            "{address}: the other node sent something that was not asked for"
+        )),
+        Err(error) => Err(format!("{address}: {error}")),
+    }
+}
+
+/// The new membership holds from here on; then the newcomers are told.
+async fn commit(cluster: &Cluster) -> Result<String, String> {
+    let plan = cluster.commit().map_err(|error| error.to_string())?;
+    let count = plan.steps.len();
+    tracing::info!(
+        steps = count,
+        moves = plan.moves.len(),
+        "a plan is committed"
+    );
+    let mut text = format!("committed: {}\n", words(cluster, &plan));
+    for newcomer in plan.steps.iter().filter_map(Step::newcomer) {
+        if let Err(reason) = invite(cluster, newcomer).await {
+            let _ = writeln!(
+                text,
+                "{} has not come yet ({reason}); it is asked again and again",
+                newcomer.name
+            );
+        }
+    }
+    let _ = writeln!(text, "{} copies of partitions move", plan.moves.len());
+    Ok(text)
+}
+
+async fn invite(cluster: &Cluster, newcomer: &Member) -> Result<(), String> {
+    let mut said = Ok(());
+    for _ in 0..INVITATIONS {
+        said = meet::invite(cluster, &newcomer.peer_address).await;
+        if said.is_ok() {
+            return said;
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
+    said
+}
+
+/// Who a node is, for one that would take it in.
+pub(super) fn described(node: &Node) -> Response {
+    let Some(coordinator) = &node.coordinator else {
+        return Response::Refused("not in a cluster".into());
+    };
+    let cluster = coordinator.cluster();
+    Response::Described {
+        member: Box::new(cluster.with_membership(|membership| membership.me().clone())),
+        reason: meet::may_join(node, cluster).err().unwrap_or_default(),
+    }
+}
+
+fn words(cluster: &Cluster, plan: &Plan) -> String {
+    let name = |id: &NodeId| cluster.name_of(*id);
+    let of = |step: &Step| match step {
+        Step::Join(member) => format!("join {}", member.name),
+        Step::Leave(id) => format!("leave {}", name(id)),
+        Step::Remove(id) => format!("remove {}", name(id)),
+        Step::Replace(id, member) => format!("replace {} by {}", name(id), member.name),
+        Step::Place { id, zone, weight } => {
+            format!("{}: zone {zone}, weight {weight}", name(id))
+        }
+    };
+    let steps: Vec<String> = plan.steps.iter().map(of).collect();
+    steps.join(", ")
+}
+
+/// The plan for people.
+async fn shown(convergence: &Convergence, plan: &Plan) -> String {
+    let cluster = convergence.cluster();
+    let sizes = sizes(convergence, plan).await;
+    let mut text = format!("plan         {}\n", words(cluster, plan));
+    let _ = writeln!(
+        text,
+        "partitions   {} with {} copies each\n",
+        cluster.options().partitions.count(),
+        cluster.options().rules.default().n
+    );
+    loads(&mut text, &plan.loads);
+    moves(&mut text, plan, &sizes);
+    let _ = match plan.violations.as_slice() {
+        [] => writeln!(text, "\nviolations   none"),
+        some => writeln!(text, "\nviolations   {}", some.join("\n             ")),
+    };
+    text.push_str("\nNothing has happened yet: commit the plan, or cancel it.\n");
+    text
+}
+
+fn loads(text: &mut String, loads: &[Load]) {
+    let _ = writeln!(
+        text,
+        "{:<20} {:<10} {:>6} {:>8} {:>8} {:>8} {:>10}",
+        "member", "zone", "weight", "before", "after", "change", "fair share"
+    );
+    for Load {
+        member,
+        before,
+        after,
+        fair,
+    } in loads
+    {
+        let (zone, weight) = member.place();
+        let change = *after as i64 - *before as i64;
+        let _ = writeln!(
+            text,
+            "{:<20} {zone:<10} {weight:>6} {before:>8} {after:>8} {change:>+8} {fair:>10.1}",
+            member.name
+        );
+    }
+}
+
+fn moves(text: &mut String, plan: &Plan, sizes: &BTreeMap<Part, (u64, u64)>) {
+    let bytes_of = |of: &dyn Fn(&&Move) -> bool| {
+        let moves = plan.moves.iter().filter(of);
+        moves
+            .filter_map(|m| sizes.get(&m.part))
+            .map(|(_, bytes)| bytes)
+            .sum::<u64>()
+    };
+    let names: BTreeMap<NodeId, &str> = plan
+        .loads
+        .iter()
+        .map(|load| (load.member.id, load.member.name.as_str()))
+        .collect();
+    let name = |id: NodeId| names.get(&id).copied().unwrap_or("nobody");
+    let _ = writeln!(
+        text,
+        "\nmoves        {} copies, about {}",
+        plan.moves.len(),
+        human(bytes_of(&|_| true))
+    );
+    let pairs: BTreeSet<(NodeId, Option<NodeId>)> =
+        plan.moves.iter().map(|m| (m.to, m.from)).collect();
+    for (to, from) in pairs {
+        let between = |m: &&Move| (m.to, m.from) == (to, from);
+        let partitions: Vec<u16> = plan
+            .moves
+            .iter()
+            .filter(between)
+            .map(|m| m.part.1)
+            .collect();
+        let _ = writeln!(
+            text,
+            "  {} to {}: {} copies, about {}",
+            from.map_or("(made again)", name),
+            name(to),
+            partitions.len(),
+            human(bytes_of(&between))
+        );
+        wrapped(text, &partitions);
+    }
+}
+
+/// Partitions, neighbours together, in lines of bounded length.
+fn wrapped(text: &mut String, partitions: &[u16]) {
+    let mut ranges: Vec<(u16, u16)> = Vec::new();
+    for &partition in partitions {
+        match ranges.last_mut() {
+            Some((_, last)) if *last + 1 == partition => *last = partition,
+            _ => ranges.push((partition, partition)),
+        }
+    }
+    let mut line = String::from("   ");
+    for (first, last) in ranges {
+        let range = if first == last {
+            format!(" {first}")
+        } else {
+            format!(" {first}-{last}")
+        };
+        if line.len() + range.len() > WIDTH {
+            let _ = writeln!(text, "{line}");
+            line = String::from("   ");
+        }
+        line.push_str(&range);
+    }
+    let _ = writeln!(text, "{line}");
+}
+
+/// Bytes as people say them.
+pub(super) fn human(bytes: u64) -> String {
+    const UNITS: [&str; 5] = ["bytes", "KiB", "MiB", "GiB", "TiB"];
+    let (mut amount, mut unit) = (bytes as f64, 0);
+    while amount >= 1_024.0 && unit + 1 < UNITS.len() {
+        amount /= 1_024.0;
+        unit += 1;
+    }
+    if unit == 0 {
+        format!("{bytes} bytes")
+    } else {
+        format!("{amount:.1} {}", UNITS[unit])
+    }
+}
+
+/// About how large what moves is, as those say that have it.
+async fn sizes(convergence: &Convergence, plan: &Plan) -> BTreeMap<Part, (u64, u64)> {
+    let cluster = convergence.cluster();
+    let holder = |part: &Part| {
+        let holders = cluster.holders(*part);
+        holders
+            .serving
+            .iter()
+            .copied()
+            .find(|id| cluster.answers(*id))
+    };
+    let parts: BTreeSet<Part> = plan.moves.iter().map(|m| m.part).collect();
+    let asked = parts.iter().filter_map(|part| Some((*part, holder(part)?)));
+    convergence.sizes_of(asked).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn partitions_are_listed_in_lines_of_80_columns() {
+        let mut text = String::new();
+        let partitions: Vec<u16> = (0..200).filter(|p| p % 7 != 0).chain([300]).collect();
+        wrapped(&mut text, &partitions);
+        assert!(text.starts_with("    1-6 8-13 "));
+        assert!(text.ends_with(" 300\n"));
+        assert!(text.lines().all(|line| line.len() <= WIDTH));
+    }
+
+    #[test]
+    fn bytes_are_said_in_the_largest_unit() {
+        assert_eq!(human(1_023), "1023 bytes");
+        assert_eq!(human(1_536), "1.5 KiB");
+        assert_eq!(human(3 << 30), "3.0 GiB");
+    }
+}
