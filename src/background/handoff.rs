@@ -47,6 +47,7 @@ pub async fn hand_off(convergence: Arc<Convergence>, options: Options) {
                 PAUSE
             }
         };
+        convergence.confirm().await;
         note(&convergence, &mut began);
         if given_up.elapsed() >= GIVE_UP_EVERY {
             if let Err(error) = give_up(&convergence).await {
@@ -169,12 +170,13 @@ async fn give_up(convergence: &Arc<Convergence>) -> Result<(), ExchangeError> {
     cluster.say_drained(cluster.leaves() && holds_nothing);
     for (part, rows) in strays {
         let holders = cluster.holders(part);
-        let mut owners = holders.serving.iter().copied();
-        let Some(to) = owners.find(|id| cluster.answers(*id)) else {
+        let owners = holders.serving.iter().copied();
+        let to: Vec<NodeId> = owners.filter(|id| cluster.answers(*id)).collect();
+        if to.len() * 2 <= holders.serving.len() {
             continue;
-        };
+        }
         if rows > FEW_ROWS && holders.is_settled() {
-            match convergence.give_up(part, to).await {
+            match convergence.give_up(part, &to).await {
                 Ok(_) | Err(ExchangeError::Yielded | ExchangeError::Refused(_)) => {}
                 Err(error) => return Err(error),
             }
@@ -190,11 +192,11 @@ async fn give_up(convergence: &Arc<Convergence>) -> Result<(), ExchangeError> {
 async fn hint(
     convergence: &Arc<Convergence>,
     (owners, partition): Part,
-    to: NodeId,
+    to: Vec<NodeId>,
 ) -> Result<(), ExchangeError> {
     let (replica, begun) = (Arc::clone(convergence.replica()), Instant::now());
     replica.settled().await;
-    let hint = move || replica.hint_strays(owners, partition, to, FEW_ROWS);
+    let hint = move || replica.hint_strays(owners, partition, &to, FEW_ROWS);
     let hinted = off_worker(hint).await?;
     let strays = &convergence.counters().strays;
     strays.fetch_add(hinted, Ordering::Relaxed);

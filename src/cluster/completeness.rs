@@ -35,7 +35,6 @@ impl Cluster {
         let (id, complete, proven) = (me.id, complete.below(count), me.proven.below(count));
         let owned = state.placement.owned(id);
         let is_settled = |part: &Part| state.placement.holders(*part).is_settled();
-        let is_over = |part: &Part| state.placement.holders(*part).is_over();
         let mut now = complete.clone();
         // What all new owners have needs nobody else.
         now.retain(|part| owned.contains(part) || !is_settled(part));
@@ -43,9 +42,7 @@ impl Cluster {
         if !self.has_data() && self.has_joined() {
             now.extend(owned.iter().copied());
         }
-        let (done, mut waiting): (BTreeSet<Part>, BTreeSet<Part>) =
-            proven.iter().copied().partition(is_over);
-        now.extend(done.into_iter().filter(|part| owned.contains(part)));
+        let mut waiting = proven.clone();
         waiting.retain(|part| owned.contains(part) && !now.contains(part));
         if now != complete || waiting != proven {
             state.membership.describe(|me| {
@@ -97,6 +94,24 @@ impl Cluster {
             membership.describe(|me| {
                 let before = me.proven.below(count).into_iter();
                 me.proven = before.chain(parts.iter().copied()).collect();
+            });
+        });
+    }
+
+    /// These parts have switched, and everybody knows who must: this node's copies are as good as any.
+    pub fn has_switched(&self, parts: &[Part]) {
+        if parts.is_empty() {
+            return;
+        }
+        let count = self.options.partitions.count();
+        self.change(|membership| {
+            membership.describe(|me| {
+                let proven = me.proven.below(count).into_iter();
+                let (done, rest): (Vec<Part>, Vec<Part>) =
+                    proven.partition(|part| parts.contains(part));
+                let before = me.complete.take().unwrap_or_default().below(count);
+                me.complete = Some(before.into_iter().chain(done).collect());
+                me.proven = rest.into_iter().collect();
             });
         });
     }

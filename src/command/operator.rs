@@ -113,7 +113,7 @@ async fn explanation(node: &Arc<Node>, coordinator: &Coordinator, db: u8, key: &
             digest: u64::MAX,
             dots: Vec::new(),
             events: UNKNOWN_EVENTS,
-            counts: false,
+            serving: 0,
         });
         match cluster.peers().call(*id, body, coordinator.within()).await {
             Ok(Response::Object(raw)) => row::decode(&raw).ok(),

@@ -46,6 +46,11 @@ impl Handler for PeerHandler {
                     | Request::Invite { .. }
                     | Request::Describe
             );
+            let gossips = matches!(request, Request::Gossip(_) | Request::Push(_));
+            if gossips && members.identity().cluster == 0 {
+                // It may be what it was again in a moment.
+                return refuse("this node is joining a cluster");
+            }
             if !known && !stranger {
                 // Who does not know that he is gone must hear it.
                 let was = members.with_membership(|m| m.member(from).is_some());
@@ -79,10 +84,10 @@ impl Handler for PeerHandler {
                 digest,
                 dots,
                 events,
-                counts,
+                serving,
             } => {
                 let outdated = outdated(&node, events);
-                let outdated = outdated.or_else(|| given_up(&node, &key).filter(|_| counts));
+                let outdated = outdated.or_else(|| meant_for_others(&node, &key, serving));
                 Answer::Now(outdated.unwrap_or_else(|| fetch(&node, &key, digest, &dots)))
             }
             Request::Forward(command) => {
@@ -139,11 +144,12 @@ fn outdated(node: &Node, events: u64) -> Option<Response> {
     knows_less.then(|| Response::Outdated(cluster.everybody()))
 }
 
-/// Whoever takes this node for one that serves a key, which it does not any more, has to learn first.
-fn given_up(node: &Node, key: &WireKey) -> Option<Response> {
+/// Whoever sees others serve a key than this node does may not know that it has moved.
+fn meant_for_others(node: &Node, key: &WireKey, serving: u32) -> Option<Response> {
     let cluster = node.coordinator.as_ref()?.cluster();
-    let holds = cluster.holds(cluster.route(&key.name));
-    (!holds).then(|| Response::Outdated(cluster.everybody()))
+    let holders = cluster.holders(cluster.route(&key.name).part());
+    let differs = serving != 0 && serving != holders.mark;
+    differs.then(|| Response::Outdated(cluster.everybody()))
 }
 
 fn refuse(reason: &str) -> Answer {

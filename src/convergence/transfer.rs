@@ -417,6 +417,35 @@ impl Convergence {
         Ok(proven)
     }
 
+    /// Tells old owners of parts that have switched. Those of which everybody knows who must are as good
+    /// here as anywhere from then on.
+    pub async fn confirm(&self) {
+        let me = self.cluster.me();
+        let proven = self.cluster.proven_parts();
+        let mut old: BTreeMap<Part, BTreeSet<NodeId>> = BTreeMap::new();
+        for part in proven {
+            let holders = self.cluster.holders(part);
+            if holders.is_settled() {
+                old.insert(part, holders.old().filter(|id| *id != me).collect());
+            }
+        }
+        let all: BTreeSet<NodeId> = old.values().flatten().copied().collect();
+        let mut told = BTreeSet::new();
+        for id in all.into_iter().filter(|id| self.cluster.answers(*id)) {
+            let everybody = Request::Push(self.cluster.everybody());
+            if let Ok(Response::Done) = self.call(id, &everybody).await {
+                told.insert(id);
+            }
+        }
+        let is_known = |part: &Part| {
+            let holders = self.cluster.holders(*part);
+            let known = holders.old().all(|id| id == me || told.contains(&id));
+            holders.is_settled() && known
+        };
+        let done: Vec<Part> = old.into_keys().filter(is_known).collect();
+        self.cluster.has_switched(&done);
+    }
+
     /// These parts' copies were proven.
     ///
     /// # Errors
@@ -431,19 +460,21 @@ impl Convergence {
         Ok(())
     }
 
-    /// Gives a part up that this node does not hold any more: whatever an owner lacks is sent to it,
-    /// then what was compared is dropped. Returns how many rows went.
+    /// Gives a part up that this node does not hold any more: whatever an owner lacks is sent to it, then
+    /// what was compared with all of these is dropped. Returns how many rows went.
     ///
     /// # Errors
     /// When it broke off; the rest stays.
-    pub async fn give_up(&self, part: Part, to: NodeId) -> Result<u64, ExchangeError> {
+    pub async fn give_up(&self, part: Part, to: &[NodeId]) -> Result<u64, ExchangeError> {
         let (owners, partition) = part;
         let mut dropping = self.replica.before_dropping(owners, partition);
-        let mut exchanged = Exchanged::only_sending();
-        self.exchange(to, owners, &[partition], &mut exchanged)
-            .await?;
-        if !exchanged.mended.contains(&partition) || exchanged.leaves_out {
-            return Ok(0);
+        for owner in to {
+            let mut exchanged = Exchanged::only_sending();
+            self.exchange(*owner, owners, &[partition], &mut exchanged)
+                .await?;
+            if !exchanged.mended.contains(&partition) || exchanged.leaves_out {
+                return Ok(0);
+            }
         }
         // What is said to be here is not here any more.
         self.replica.forget_seen(owners, partition)?;

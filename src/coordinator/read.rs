@@ -130,7 +130,7 @@ impl Coordinator {
             }),
             stray_for,
             events: self.cluster.events(),
-            serving: SmallVec::from_slice(&holders.serving),
+            serving: if is_again { 0 } else { holders.mark },
             is_again,
             own: SmallVec::from_slice(own),
             begun: Instant::now(),
@@ -212,8 +212,8 @@ struct Reading {
     stray_for: Option<NodeId>,
     /// How many changes of the membership were known when it began.
     events: u64,
-    /// Whose copies counted then.
-    serving: SmallVec<[NodeId; 3]>,
+    /// A fingerprint of whose copies counted then.
+    serving: u32,
     /// Whether it has begun again because the membership had changed: once is enough.
     is_again: bool,
     /// What the client has written himself.
@@ -263,7 +263,7 @@ impl Reading {
             digest: self.ours,
             dots: self.dots.clone(),
             events: self.events,
-            counts: self.serving.contains(&node),
+            serving: self.serving,
         });
         let reading = Arc::clone(self);
         let done = move |outcome| reading.on_outcome(node, outcome);

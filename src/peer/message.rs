@@ -62,8 +62,8 @@ pub enum Request {
         dots: Vec<Dot>,
         /// How many changes of the membership the sender knows.
         events: u64,
-        /// Whether the sender takes the receiver for one whose copy counts.
-        counts: bool,
+        /// A fingerprint of whose copies count, as the sender sees it; 0 when that does not matter.
+        serving: u32,
     },
     /// A client's command, for its coordinator.
     Forward(Command),
@@ -400,7 +400,7 @@ impl Request {
                 digest,
                 dots,
                 events,
-                counts,
+                serving,
             } => {
                 out.push(5);
                 put_key(out, key);
@@ -408,7 +408,7 @@ impl Request {
                 put_dots(out, dots);
                 if counts_events {
                     put_varint(out, *events);
-                    out.push(u8::from(*counts));
+                    out.extend_from_slice(&serving.to_le_bytes());
                 }
             }
             Request::Forward(command) => {
@@ -565,7 +565,11 @@ impl Request {
                 digest: r.u64_le()?,
                 dots: read_dots(&mut r)?,
                 events: read_events(&mut r, wire)?,
-                counts: wire >= NEWEST && r.u8()? != 0,
+                serving: if wire >= NEWEST {
+                    read_u32_le(&mut r)?
+                } else {
+                    0
+                },
             },
             6 => Request::Forward(read_command(&mut r)?),
             7 => Request::Everything,
@@ -987,6 +991,11 @@ fn read_u16(r: &mut Reader<'_>) -> Result<u16, DecodeError> {
     u16::try_from(r.varint()?).map_err(|_| DecodeError::Malformed)
 }
 
+fn read_u32_le(r: &mut Reader<'_>) -> Result<u32, DecodeError> {
+    let raw = r.take(4)?.first_chunk().ok_or(DecodeError::Malformed)?;
+    Ok(u32::from_le_bytes(*raw))
+}
+
 fn read_u32(r: &mut Reader<'_>) -> Result<u32, DecodeError> {
     u32::try_from(r.varint()?).map_err(|_| DecodeError::Malformed)
 }
@@ -1104,12 +1113,7 @@ fn read_digest(r: &mut Reader<'_>, wire: u16) -> Result<Vec<Digest>, DecodeError
             heartbeat: r.varint()?,
             joined: r.varint()?,
             left: r.u8()? != 0,
-            facts: if wire >= NEWEST {
-                let raw = r.take(4)?;
-                raw.first_chunk().map(|raw| u32::from_le_bytes(*raw))
-            } else {
-                None
-            },
+            facts: (wire >= NEWEST).then(|| read_u32_le(r)).transpose()?,
         })
     };
     (0..count).map(one).collect()

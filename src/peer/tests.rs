@@ -70,7 +70,7 @@ fn fetch(name: &str) -> Bytes {
         digest: 0,
         dots: Vec::new(),
         events: 0,
-        counts: false,
+        serving: 0,
     })
 }
 
@@ -228,7 +228,7 @@ fn requests() -> Vec<Request> {
                 seq: 9,
             }],
             events: 300,
-            counts: true,
+            serving: 1 << 31,
         },
         Request::Forward(Command {
             events: 5,
@@ -379,7 +379,7 @@ fn the_wire_version_before_is_spoken_and_what_it_does_not_know_is_not_said() {
                 digest,
                 dots,
                 events: UNKNOWN_EVENTS,
-                counts: false,
+                serving: 0,
             },
             Request::Roots {
                 as_of_ms,

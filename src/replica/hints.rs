@@ -193,13 +193,14 @@ impl Replica {
         Ok(HintRow { op, bytes, is_new })
     }
 
-    /// Notes again that copies of a partition belong to another node, of keys with so many owners: this
-    /// one does not own them, and no hint tells whose they are. Returns how many. Blocks.
+    /// Notes again that copies of a partition belong to other nodes, of keys with so many owners: this
+    /// one does not own them, and no hint tells whose they are. To all of them: who had acknowledged a
+    /// write is not known any more. Returns how many. Blocks.
     pub fn hint_strays(
         &self,
         owners: u8,
         partition: u16,
-        to: NodeId,
+        to: &[NodeId],
         limit: u64,
     ) -> Result<u64, ReplicaError> {
         const PAGE: usize = 128;
@@ -219,7 +220,9 @@ impl Replica {
                 let located = self.locate(Key { db, name }, at);
                 if self.owners_of(name) == owners && !self.has_hint(&located, None)? {
                     // What is here already need not be refused.
-                    self.keep_hint_within(u64::MAX, located.key, to)?;
+                    for node in to {
+                        self.keep_hint_within(u64::MAX, located.key, *node)?;
+                    }
                     hinted += 1;
                 }
             }

@@ -827,75 +827,11 @@ impl World {
             return;
         }
         self.history().strict.insert(key.clone());
-        {
-            eprintln!("ACK {key}");
-            let places = self.places.lock().expect("no panic");
-            for place in places.iter() {
-                let Some(r) = &place.running else {
-                    eprintln!("  {} down removed {}", nth_of(place.id), place.is_removed);
-                    continue;
-                };
-                let route = r.cluster.route(key.as_bytes());
-                let h = r.cluster.holders(route.part());
-                let n = |v: &Vec<NodeId>| v.iter().map(|i| nth_of(*i)).collect::<Vec<_>>();
-                let o = r
-                    .replica
-                    .read(Key {
-                        db: 0,
-                        name: key.as_bytes(),
-                    })
-                    .unwrap();
-                eprintln!(
-                    "  {} cl {} ev {} p{} serving {:?} filling {:?} spare {:?} owners {:?} lacks {} has {}",
-                    nth_of(place.id),
-                    r.cluster.identity().cluster,
-                    r.cluster.events(),
-                    route.partition,
-                    n(&h.serving),
-                    n(&h.filling),
-                    n(&h.spare),
-                    n(&h.owners),
-                    r.cluster.lacks(route),
-                    o.all_versions().count()
-                );
-            }
-        }
         for _ in 0..3 {
             sleep(Duration::from_millis(self.below(2_000) as u64)).await;
             let reply = self.call(&[b"GET", key.as_bytes()]).await;
             if reply.is_some_and(|reply| &reply[..] == b"$-1\r\n") {
                 self.history().not_seen(&key);
-                eprintln!("NOTSEEN {key}");
-                let places = self.places.lock().expect("no panic");
-                for place in places.iter() {
-                    let Some(r) = &place.running else {
-                        eprintln!("  {} down removed {}", nth_of(place.id), place.is_removed);
-                        continue;
-                    };
-                    let route = r.cluster.route(key.as_bytes());
-                    let h = r.cluster.holders(route.part());
-                    let n = |v: &Vec<NodeId>| v.iter().map(|i| nth_of(*i)).collect::<Vec<_>>();
-                    let o = r
-                        .replica
-                        .read(Key {
-                            db: 0,
-                            name: key.as_bytes(),
-                        })
-                        .unwrap();
-                    eprintln!(
-                        "  {} cl {} ev {} p{} serving {:?} filling {:?} spare {:?} owners {:?} lacks {} has {}",
-                        nth_of(place.id),
-                        r.cluster.identity().cluster,
-                        r.cluster.events(),
-                        route.partition,
-                        n(&h.serving),
-                        n(&h.filling),
-                        n(&h.spare),
-                        n(&h.owners),
-                        r.cluster.lacks(route),
-                        o.all_versions().count()
-                    );
-                }
             }
         }
     }
@@ -1075,30 +1011,6 @@ impl World {
         }
         if tables.len() > 1 {
             let who: Vec<_> = tables.values().collect();
-            for place in places.iter().filter(|place| place.counts()) {
-                let c = &place.running.as_ref().unwrap().cluster;
-                eprintln!(
-                    "{} answers {:?}",
-                    nth_of(place.id),
-                    c.members()
-                        .iter()
-                        .map(|m| (
-                            nth_of(m.id),
-                            c.answers(m.id),
-                            m.joined,
-                            m.left,
-                            m.gone,
-                            m.places
-                                .iter()
-                                .map(|p| (p.at, p.weight))
-                                .collect::<Vec<_>>(),
-                            m.replaces.map(nth_of),
-                            m.incarnation,
-                            m.version
-                        ))
-                        .collect::<Vec<_>>()
-                );
-            }
             return Err(format!("members see different placements: {who:?}"));
         }
         Ok(())

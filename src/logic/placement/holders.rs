@@ -5,11 +5,11 @@
 //! by those whose copies are complete, the old owners; then by the new ones. So reads switch once, from
 //! all old owners to all new ones, however many changes come at once and in whatever order they are heard.
 //!
-//! Not everybody hears of it at once. Until the switch writes go to both sets, so that whoever knows of
-//! it already reads them; after it, until every old owner has said that it knows, so that whoever does
-//! not know yet does.
+//! Not everybody hears of it at once. Writes go to both sets, before the switch, so that whoever knows of
+//! it already reads them, and after it, until every old owner has been told. From then on a read that is
+//! meant for the old owners meets one that knows better: requests say for whom they are meant.
 
-use super::{NodeId, sort_by_rank};
+use super::{NodeId, key_hash, sort_by_rank};
 
 /// What a member says of its copy of a part.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,6 +37,8 @@ pub struct Holders {
     pub owners: Vec<NodeId>,
     /// Whose copies count for those who know of the switch already, or do not know of it yet.
     pub elsewhere: Vec<NodeId>,
+    /// A fingerprint of who serves it; never 0.
+    pub mark: u32,
 }
 
 impl Holders {
@@ -80,6 +82,7 @@ impl Holders {
         let fallbacks = fallbacks.filter(|id| is_spare(id) && !spare.contains(id));
         Self {
             fallbacks: fallbacks.collect(),
+            mark: mark(&serving),
             serving,
             filling,
             spare,
@@ -93,9 +96,9 @@ impl Holders {
         self.filling.is_empty() && self.serving.iter().all(|id| self.owners.contains(id))
     }
 
-    /// Whether every old owner knows that, too.
-    pub fn is_over(&self) -> bool {
-        self.is_settled() && self.spare.is_empty()
+    /// Who must know that, before the new owners can do without the old ones.
+    pub fn old(&self) -> impl Iterator<Item = NodeId> {
+        self.elsewhere.iter().chain(&self.spare).copied()
     }
 
     /// Who gets every write.
@@ -113,6 +116,11 @@ impl Holders {
     pub fn serves(&self, id: NodeId) -> bool {
         self.serving.contains(&id)
     }
+}
+
+fn mark(serving: &[NodeId]) -> u32 {
+    let raw: Vec<u8> = serving.iter().flat_map(|id| id.0.to_le_bytes()).collect();
+    (key_hash(&raw) as u32).max(1)
 }
 
 #[cfg(test)]
@@ -157,15 +165,14 @@ mod tests {
         assert_eq!(moving.filling, ids(&[3]));
         assert!(!moving.is_settled());
         let done = with_proven(&[1, 2, 3, 4], &[], &[1, 2, 4], &[3]);
-        assert!(done.is_settled() && !done.is_over());
+        assert!(done.is_settled());
         assert_eq!(sorted(&done.serving), [1, 2, 3]);
         // Until node 4 says that it knows, it gets writes.
         assert_eq!(
             (&done.spare, sorted(&done.elsewhere)),
             (&ids(&[4]), vec![1, 2, 4])
         );
-        let over = with_proven(&[1, 2, 3, 4], &[], &[1, 2], &[3]);
-        assert!(over.is_over());
+        assert!(done.old().any(|id| id == NodeId(4)));
     }
 
     #[test]

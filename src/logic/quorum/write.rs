@@ -64,7 +64,7 @@ struct Needs {
 
 impl Needs {
     /// A copy that is missing among those that count, of a member that was removed or has lost its
-    /// disk, is one that has not got the write: the others are read instead.
+    /// disk, is one that has not got the write: all others are read instead.
     fn of(wanted: Wanted, targets: &Targets) -> Self {
         let Wanted {
             w,
@@ -72,15 +72,20 @@ impl Needs {
             n,
             strict,
         } = wanted;
-        let among = |wanted: u8, count: usize| {
+        let most = |wanted: u8, count: usize| usize::from(wanted).min(count).max(1);
+        let least = |wanted: u8, count: usize| {
             let vacant = usize::from(n).saturating_sub(count);
             usize::from(wanted).saturating_sub(vacant).max(1)
         };
         Self {
             all: usize::from(w).min(targets.members.max(1)),
-            serving: among(w, targets.serving),
-            hoped: among(hoped, targets.serving),
-            elsewhere: among(w, targets.elsewhere),
+            serving: if strict {
+                most(w, targets.serving)
+            } else {
+                least(w, targets.serving)
+            },
+            hoped: most(hoped, targets.serving),
+            elsewhere: most(w, targets.elsewhere),
             strict,
         }
     }
@@ -117,12 +122,14 @@ impl Write {
         (write, effects)
     }
 
-    /// This node has it; one that does not hold the key stands in for somebody who does.
+    /// This node has it; one that does not hold the key stands in for somebody who does, unless only those
+    /// count who hold it.
     pub fn on_stored_here(&mut self, here: Option<Holder>) -> Vec<Effect> {
+        let stands_in = !self.needs.strict;
         self.stored.count(here.unwrap_or(Holder {
             node: NodeId(0),
-            serves: true,
-            elsewhere: true,
+            serves: stands_in,
+            elsewhere: stands_in,
             stays: true,
         }));
         self.decide()
