@@ -5,6 +5,7 @@ use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::time::Duration;
 
+use indicatif::HumanBytes;
 use thiserror::Error;
 
 /// How long a node may take to answer.
@@ -68,6 +69,18 @@ impl Target {
         }
         let address = self.address.clone();
         Ok(Connection { stream, address })
+    }
+
+    /// What moves, a line for each member.
+    ///
+    /// # Errors
+    /// When the node is not there, or answers with an error.
+    pub fn transfers(&self) -> Result<Vec<Transfers>, AdminError> {
+        let raw = self.ask(&["RINGWOOD", "TRANSFERS", "JSON"])?;
+        let broken = |_| AdminError::Refused("the node sent something else than JSON".to_owned());
+        let answer: serde_json::Value = serde_json::from_str(&raw).map_err(broken)?;
+        let nodes = answer["nodes"].as_array().map_or(&[][..], Vec::as_slice);
+        Ok(nodes.iter().map(Transfers::of).collect())
     }
 
     /// Whether all owners of all keys that begin with a prefix hold the same; `report` is told what is
@@ -158,6 +171,64 @@ impl Target {
         Ok(format!(
             "{count} partitions: {received} objects received, {sent} sent"
         ))
+    }
+}
+
+/// What one member takes over and gives up.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Transfers {
+    /// Its name.
+    pub node: String,
+    /// Partitions taken over, since it started.
+    pub done: u64,
+    /// And those that are to be.
+    pub of: u64,
+    /// Whether anything moves or waits.
+    pub moves: bool,
+    /// Bytes, the rate, the time that is left, what waits and why.
+    pub text: String,
+}
+
+impl Transfers {
+    fn of(node: &serde_json::Value) -> Self {
+        let number = |name: &str| node[name].as_u64().unwrap_or(0);
+        let name = node["node"].as_str().unwrap_or("?").to_owned();
+        let done = number("taken");
+        let (taking, giving) = (number("taking"), number("giving_up") + number("dropping"));
+        if node["answers"] != serde_json::Value::Bool(true) {
+            return Self {
+                node: name,
+                done: 0,
+                of: 0,
+                moves: false,
+                text: "does not answer".to_owned(),
+            };
+        }
+        let mut text = format!("{:>10}", HumanBytes(number("bytes")).to_string());
+        if number("bytes_left") > 0 {
+            text += &format!(" {}/s", HumanBytes(number("bytes_per_second")));
+        }
+        if let Some(seconds) = node["seconds_left"].as_u64().filter(|_| taking > 0) {
+            text += &format!(", {seconds} s left");
+        }
+        if number("waiting_for_others") > 0 {
+            text += &format!(", {} wait for other owners", number("waiting_for_others"));
+        }
+        if giving > 0 {
+            text += &format!(", gives up {giving}");
+        }
+        let parts = node["parts"].as_array().map_or(&[][..], Vec::as_slice);
+        if let Some(part) = parts.iter().find(|part| part["stage"] == "waits") {
+            let why = part["why"].as_str().unwrap_or("?");
+            text += &format!(", {} waits: {why}", part["partition"]);
+        }
+        Self {
+            node: name,
+            done,
+            of: done + taking,
+            moves: taking + giving > 0,
+            text,
+        }
     }
 }
 

@@ -1,12 +1,17 @@
 //! One governor for all background work (the paper's §6.5): hints, anti-entropy, sweeps and transfers
 //! take slices of time and rest after each, for as long as it says. It watches the 99th percentile of
 //! foreground reads and shrinks or grows the share of the time that background work may take.
+//!
+//! How fast reads are without it is measured where there is none. Long work pauses for that now and then,
+//! on all nodes in the same seconds by the clock: what is slower because the cluster has grown is not the
+//! work's fault.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
 
+use crate::clock;
 use crate::metrics::Histogram;
 
 /// Thousandths of the time: background work never stands still, and never takes everything.
@@ -25,6 +30,9 @@ const PART: Duration = Duration::from_secs(1);
 const ONE_IN: u64 = 4;
 /// A percentile of fewer reads says nothing.
 const ENOUGH: u64 = 20;
+/// Every so many seconds by the clock background work pauses for so many.
+const PAUSE_EVERY_SECS: u64 = 30;
+const PAUSE_SECS: u64 = 3;
 /// By how much the quiet percentile follows a higher one, in a hundred.
 const FOLLOWS: u64 = 5;
 
@@ -60,6 +68,8 @@ pub struct Governor {
     others: AtomicU64,
     others_work: AtomicBool,
     has_worked: AtomicBool,
+    /// Whether there are so many reads that they can be slowed down.
+    has_reads: AtomicBool,
     /// The parts of the last minute; the first is being recorded.
     reads: [Histogram; PARTS],
     nth: AtomicU64,
@@ -95,6 +105,7 @@ impl Governor {
             others: AtomicU64::new(MOST),
             others_work: AtomicBool::new(false),
             has_worked: AtomicBool::new(false),
+            has_reads: AtomicBool::new(false),
             reads: std::array::from_fn(|_| Histogram::default()),
             nth: AtomicU64::new(0),
             begun: AtomicU64::new(0),
@@ -118,6 +129,15 @@ impl Governor {
 
     /// How long to rest after a slice of background work.
     pub fn rest_after(&self, slice: Duration) -> Duration {
+        let rest = self.rest_of_share(slice);
+        if self.has_reads.load(Ordering::Relaxed) {
+            rest.max(left_of_pause(clock::now_ms()))
+        } else {
+            rest
+        }
+    }
+
+    fn rest_of_share(&self, slice: Duration) -> Duration {
         let nanos = u64::try_from(slice.as_nanos()).unwrap_or(u64::MAX);
         self.worked.fetch_add(nanos, Ordering::Relaxed);
         let share = self.share();
@@ -174,7 +194,7 @@ impl Governor {
     pub async fn govern(&self) {
         loop {
             tokio::time::sleep(PART).await;
-            self.decide();
+            self.decide(clock::now_ms());
         }
     }
 
@@ -182,7 +202,7 @@ impl Governor {
         self.nth.load(Ordering::Relaxed) as usize % PARTS
     }
 
-    fn decide(&self) {
+    fn decide(&self, now_ms: u64) {
         let part = &self.reads[self.part()];
         let (recent, count) = (part.percentile(0.99), part.count());
         let worked = Duration::from_nanos(self.worked.swap(0, Ordering::Relaxed));
@@ -191,7 +211,14 @@ impl Governor {
         let others_work = self.others_work.swap(false, Ordering::Relaxed);
         let is_quiet = !works && !others_work;
         let mut watched = self.watched.lock();
-        if count >= ENOUGH && is_quiet {
+        self.has_reads.store(count >= ENOUGH, Ordering::Relaxed);
+        if count >= ENOUGH && was_in_pause(now_ms) {
+            watched.quiet = if watched.quiet.is_zero() {
+                recent
+            } else {
+                (watched.quiet + recent) / 2
+            };
+        } else if count >= ENOUGH && is_quiet {
             let quiet = watched.quiet;
             let followed = quiet + (recent.saturating_sub(quiet)) * FOLLOWS as u32 / 100;
             watched.quiet = if quiet.is_zero() {
@@ -208,6 +235,7 @@ impl Governor {
         let share = self.share.load(Ordering::Relaxed);
         let (share, reason) = match () {
             () if count < ENOUGH => (share + share / 2, Reason::Quiet),
+            () if !left_of_pause(now_ms).is_zero() => (share, Reason::Room),
             // Nothing is known of how much there is room for.
             () if is_quiet || threshold.is_zero() => (FIRST, Reason::Room),
             () if recent > threshold => (share / 2, Reason::Slow),
@@ -227,6 +255,18 @@ impl Governor {
     }
 }
 
+/// How much is left of a pause.
+fn left_of_pause(now_ms: u64) -> Duration {
+    let since_ms = now_ms % (PAUSE_EVERY_SECS * 1_000);
+    Duration::from_millis((PAUSE_SECS * 1_000).saturating_sub(since_ms))
+}
+
+/// Whether all of the last part lay in a pause, but for its first second: what had begun has ended.
+fn was_in_pause(now_ms: u64) -> bool {
+    let since_ms = now_ms % (PAUSE_EVERY_SECS * 1_000);
+    (2_000..PAUSE_SECS * 1_000).contains(&since_ms)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -236,8 +276,29 @@ mod tests {
         governor
             .worked
             .store(worked.as_nanos() as u64, Ordering::Relaxed);
-        governor.decide();
+        governor.decide(NO_PAUSE_MS);
         governor.state()
+    }
+
+    const NO_PAUSE_MS: u64 = (PAUSE_EVERY_SECS - 10) * 1_000;
+
+    #[test]
+    fn long_work_pauses_and_what_reads_take_then_is_what_they_may_take() {
+        let governor = Governor::new(Limits {
+            fixed: Duration::ZERO,
+            percent: 200,
+        });
+        let (fast, slow) = (Duration::from_micros(100), Duration::from_micros(900));
+        after(&governor, 100, fast, Duration::ZERO);
+        assert_eq!(after(&governor, 100, slow, PART / 4).reason, Reason::Slow);
+        assert_eq!(left_of_pause(30_000), Duration::from_secs(3));
+        assert_eq!(left_of_pause(NO_PAUSE_MS), Duration::ZERO);
+        // They are as slow without the work.
+        for nth in 0..8 {
+            (0..100).for_each(|_| governor.read(slow));
+            governor.decide(nth * 30_000 + 2_500);
+        }
+        assert_eq!(after(&governor, 100, slow, PART / 4).reason, Reason::Room);
     }
 
     #[test]

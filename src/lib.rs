@@ -5,11 +5,12 @@
 //! | layer | what |
 //! | --- | --- |
 //! | `server` | composition root: builds the parts, owns the tasks |
+//! | `restore` | a data directory from a copy |
 //! | `net` | listener, connection, RESP |
 //! | `command` | the command table and its handlers |
 //! | `admin` | the command line's questions to a running node |
 //! | `background` | gossip, hinted handoff, and when anti-entropy runs |
-//! | `convergence` | Merkle anti-entropy between two owners |
+//! | `convergence` | Merkle anti-entropy between two owners, parts that move |
 //! | `coordinator` | quorums, forwarding, read repair |
 //! | `cluster` | this node's view: members, owners, who answers |
 //! | `peer` | nodes among themselves: messages over raw TCP |
@@ -45,6 +46,8 @@ pub mod net;
 pub mod peer;
 #[cfg(feature = "server")]
 pub mod replica;
+#[cfg(feature = "server")]
+pub mod restore;
 #[cfg(feature = "server")]
 pub mod server;
 #[cfg(feature = "server")]

@@ -3,15 +3,20 @@
 use std::io::Write as _;
 use std::path::Path;
 use std::process::ExitCode;
+use std::time::Duration;
 
-use clap::{Arg, ArgMatches, Command};
-use indicatif::{ProgressBar, ProgressStyle};
+use clap::builder::ValueRange;
+use clap::{Arg, ArgAction, ArgMatches, Command};
+use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use ringwood::admin::{AdminError, Target};
 use ringwood::config::{Config, DIRECTIVES};
 use tracing_subscriber::filter::LevelFilter;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// How often transfers are looked at.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
 
 fn main() -> ExitCode {
     let matches = command_line().get_matches();
@@ -23,15 +28,20 @@ fn main() -> ExitCode {
         }
         Some(("verify", flags)) => verify(flags),
         Some(("repair", flags)) => repair(flags),
+        Some(("snapshot", flags)) => {
+            let dir = flags.get_one::<String>("dir").map_or("", String::as_str);
+            ask(flags, &["RINGWOOD", "SNAPSHOT", dir])
+        }
+        Some(("restore", flags)) => restore(flags),
         Some(("cluster", cluster)) => match cluster.subcommand() {
             Some(("status", flags)) => ask(flags, &["RINGWOOD", "STATUS"]),
             Some(("ring", flags)) => ask(flags, &["RINGWOOD", "RING"]),
-            Some(("join", flags)) => join(flags),
-            Some(("remove", flags)) => {
-                let name = flags.get_one::<String>("member").map_or("", String::as_str);
-                ask(flags, &["CLUSTER", "FORGET", name])
-            }
-            _ => ExitCode::FAILURE,
+            Some(("plan", flags)) => plan(flags, None),
+            Some(("commit", flags)) => ask(flags, &["RINGWOOD", "PLAN", "COMMIT"]),
+            Some(("cancel", flags)) => ask(flags, &["RINGWOOD", "PLAN", "CANCEL"]),
+            Some(("transfers", flags)) => transfers(flags),
+            Some((verb, flags)) => plan(flags, Some(verb)),
+            None => ExitCode::FAILURE,
         },
         _ => ExitCode::FAILURE,
     }
@@ -70,7 +80,11 @@ fn command_line() -> Command {
             .arg(Arg::new("key").required(true).value_name("KEY")),
         )
         .subcommand(
-            asking("verify", "Whether all owners hold the same, or what differs").arg(
+            asking(
+                "verify",
+                "Whether all owners hold the same, or what differs",
+            )
+            .arg(
                 Arg::new("prefix")
                     .long("prefix")
                     .value_name("TEXT")
@@ -87,42 +101,101 @@ fn command_line() -> Command {
             ),
         )
         .subcommand(
+            asking(
+                "snapshot",
+                "Makes a consistent copy of a running node's data, where the node runs",
+            )
+            .arg(
+                Arg::new("dir")
+                    .required(true)
+                    .value_name("DIR")
+                    .help("A folder that is not there yet"),
+            ),
+        )
+        .subcommand(
+            Command::new("restore")
+                .about("Makes a data directory from such a copy, for a node that does not run")
+                .arg(Arg::new("copy").required(true).value_name("COPY"))
+                .arg(
+                    Arg::new("dir")
+                        .long("dir")
+                        .required(true)
+                        .value_name("DIR")
+                        .help("The data directory; empty, or not there yet"),
+                ),
+        )
+        .subcommand(
             Command::new("cluster")
-                .about("Look at a cluster through one of its nodes, or join one")
+                .about("Look at a cluster through one of its nodes, and change its membership")
                 .subcommand_required(true)
                 .subcommand(asking("status", "The members as the node sees them"))
                 .subcommand(asking("ring", "The owners of every partition"))
                 .subcommand(
                     asking(
-                        "remove",
-                        "Removes a member that is gone for good; the others make its copies again",
+                        "plan",
+                        "Shows what a change would move, before anything happens",
                     )
-                    .arg(
-                        Arg::new("member")
-                            .required(true)
-                            .value_name("NAME")
-                            .help("Its name or id"),
-                    ),
+                    .arg(words("change", "CHANGE", 0..).help(
+                        "join ADDRESS..., leave MEMBER..., remove MEMBER..., \
+                             replace MEMBER ADDRESS, weight MEMBER N, zone MEMBER ZONE, \
+                             commit, cancel; nothing: what is planned",
+                    )),
                 )
+                .subcommand(asking("commit", "Does what is planned"))
+                .subcommand(asking("cancel", "Withdraws what is planned"))
+                .subcommand(changing(
+                    "join",
+                    "Makes nodes that are alone and empty members",
+                    words("words", "HOST:PORT[@PEER-PORT]", 1..),
+                ))
+                .subcommand(changing(
+                    "leave",
+                    "Lets members hand over what they have, and leave",
+                    words("words", "MEMBER", 1..),
+                ))
+                .subcommand(changing(
+                    "replace",
+                    "Has a node that is alone and empty take all places of a member, who leaves",
+                    words("words", "MEMBER ADDRESS", 2..=2),
+                ))
+                .subcommand(changing(
+                    "remove",
+                    "Removes members that are gone for good; the others make their copies again",
+                    words("words", "MEMBER", 1..),
+                ))
+                .subcommand(changing(
+                    "weight",
+                    "Gives a member another share of the data",
+                    words("words", "MEMBER N", 2..=2),
+                ))
+                .subcommand(changing(
+                    "zone",
+                    "Says that a member stands in another zone",
+                    words("words", "MEMBER ZONE", 2..=2),
+                ))
                 .subcommand(
-                    asking(
-                        "join",
-                        "Makes a node that is alone and empty a member of another's cluster",
-                    )
-                    .arg(
-                        Arg::new("member")
-                            .required(true)
-                            .value_name("HOST:PORT")
-                            .help("A member of the cluster, as clients reach it"),
-                    )
-                    .arg(
-                        Arg::new("peer-port")
-                            .long("peer-port")
-                            .value_name("PORT")
-                            .help("The member's port for other nodes, where it is not its port plus 10000"),
+                    asking("transfers", "What moves, how far it is, what waits and why").arg(
+                        Arg::new("json")
+                            .long("json")
+                            .action(ArgAction::SetTrue)
+                            .help("Once, as JSON"),
                     ),
                 ),
         )
+}
+
+fn words(name: &'static str, value: &'static str, count: impl Into<ValueRange>) -> Arg {
+    Arg::new(name).value_name(value).num_args(count)
+}
+
+/// A subcommand that changes the membership: a plan, and with --yes its commit.
+fn changing(name: &'static str, about: &'static str, words: Arg) -> Command {
+    asking(name, about).arg(words.required(true)).arg(
+        Arg::new("yes")
+            .long("yes")
+            .action(ArgAction::SetTrue)
+            .help("Do it at once, instead of showing the plan"),
+    )
 }
 
 /// A subcommand that asks a running node.
@@ -143,18 +216,76 @@ fn asking(name: &'static str, about: &'static str) -> Command {
         .arg(option("db", "N", "0").help("The database"))
 }
 
-fn join(flags: &ArgMatches) -> ExitCode {
-    let text = |name: &str| flags.get_one::<String>(name).cloned().unwrap_or_default();
-    let (member, peer_port) = (text("member"), text("peer-port"));
-    let Some((host, port)) = member.rsplit_once(':') else {
-        eprintln!("ringwood: '{member}' is not HOST:PORT");
-        return ExitCode::from(2);
-    };
-    let mut words = vec!["CLUSTER", "MEET", host, port];
-    if !peer_port.is_empty() {
-        words.push(&peer_port);
+fn restore(flags: &ArgMatches) -> ExitCode {
+    let path = |name| Path::new(flags.get_one::<String>(name).map_or("", String::as_str));
+    match ringwood::restore::restore(path("copy"), path("dir")) {
+        Ok(about) => {
+            let dir = path("dir").display();
+            print(&format!("{} rows of {} in {dir}", about.rows, about.node));
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            eprintln!("ringwood: {error}");
+            ExitCode::FAILURE
+        }
     }
-    ask(flags, &words)
+}
+
+/// Shows the plan of a change; commits it, too, where that is asked for.
+fn plan(flags: &ArgMatches, verb: Option<&str>) -> ExitCode {
+    let of = if verb.is_some() { "words" } else { "change" };
+    let given = flags.get_many::<String>(of).into_iter().flatten();
+    let words = ["RINGWOOD", "PLAN"].into_iter().chain(verb);
+    let words: Vec<&str> = words.chain(given.map(String::as_str)).collect();
+    let planned = target(flags).ask(&words).map(|answer| (answer, true));
+    let commits = verb.is_some() && flags.get_flag("yes");
+    if !commits || planned.is_err() {
+        return tell(planned);
+    }
+    ask(flags, &["RINGWOOD", "PLAN", "COMMIT"])
+}
+
+/// What moves: once as JSON, or with bars until nothing moves any more.
+fn transfers(flags: &ArgMatches) -> ExitCode {
+    let target = target(flags);
+    if flags.get_flag("json") {
+        let words = ["RINGWOOD", "TRANSFERS", "JSON"];
+        return tell(target.ask(&words).map(|answer| (answer, true)));
+    }
+    let bars = MultiProgress::new();
+    let mut of_node: Vec<ProgressBar> = Vec::new();
+    loop {
+        let lines = match target.transfers() {
+            Ok(lines) => lines,
+            Err(error) => return tell(Err(error)),
+        };
+        while of_node.len() < lines.len() {
+            of_node.push(bars.add(transfer_bar()));
+        }
+        for (bar, line) in of_node.iter().zip(&lines) {
+            bar.set_length(line.of.max(1));
+            bar.set_position(if line.of == 0 { 1 } else { line.done });
+            bar.set_prefix(line.node.clone());
+            bar.set_message(line.text.clone());
+        }
+        if lines.iter().all(|line| !line.moves) {
+            of_node.iter().for_each(ProgressBar::abandon);
+            for line in lines {
+                print(&format!("{:<14} {}", line.node, line.text));
+            }
+            return ExitCode::SUCCESS;
+        }
+        std::thread::sleep(LOOK_EVERY);
+    }
+}
+
+fn transfer_bar() -> ProgressBar {
+    let bar = ProgressBar::new(1);
+    let style = "{prefix:<14!} {bar:16} {pos:>4}/{len:<4} {msg}";
+    if let Ok(style) = ProgressStyle::with_template(style) {
+        bar.set_style(style);
+    }
+    bar
 }
 
 fn target(flags: &ArgMatches) -> Target {

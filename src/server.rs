@@ -218,7 +218,7 @@ struct Member {
 }
 
 /// The note under which a node keeps what it knows about its cluster.
-const CLUSTER_NOTE: &[u8] = b"cluster";
+pub(crate) const CLUSTER_NOTE: &[u8] = b"cluster";
 
 impl Member {
     async fn start(

@@ -20,7 +20,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("replica", &["logic", "clock", "storage"]),
     ("peer", &["logic", "clock"]),
     ("cluster", &["logic", "clock", "peer"]),
-    ("governor", &["metrics"]),
+    ("governor", &["metrics", "clock"]),
     ("coordinator", &["logic", "cluster", "peer", "replica"]),
     (
         "convergence",
@@ -58,6 +58,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "net::resp",
         ],
     ),
+    ("restore", &["cluster", "replica", "server", "storage"]),
     ("net", &["command", "replica", "config", "clock"]),
     (
         "server",

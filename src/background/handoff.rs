@@ -16,11 +16,13 @@ use crate::logic::placement::NodeId;
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 /// How often copies that are not this node's are looked for.
 const GIVE_UP_EVERY: Duration = Duration::from_secs(1);
+/// For how long they are given up in one go.
+const GIVE_UP_FOR: Duration = Duration::from_secs(2);
 /// After something that broke off.
 const PAUSE: Duration = Duration::from_millis(300);
 /// Copied parts that are compared together.
 const TOGETHER: usize = 32;
-/// Copies that are no more than this are handed over one by one.
+/// Copies of a part that moves are handed over one by one if there are no more than this.
 const FEW_ROWS: u64 = 256;
 
 /// How parts are taken over.
@@ -168,6 +170,7 @@ async fn give_up(convergence: &Arc<Convergence>) -> Result<(), ExchangeError> {
     convergence.transfers().note_giving(giving);
     let holds_nothing = giving == Giving::default() && replica.hint_counts().is_empty();
     cluster.say_drained(cluster.leaves() && holds_nothing);
+    let since = Instant::now();
     for (part, rows) in strays {
         let holders = cluster.holders(part);
         let owners = holders.serving.iter().copied();
@@ -175,14 +178,21 @@ async fn give_up(convergence: &Arc<Convergence>) -> Result<(), ExchangeError> {
         if to.len() * 2 <= holders.serving.len() {
             continue;
         }
-        if rows > FEW_ROWS && holders.is_settled() {
-            match convergence.give_up(part, &to).await {
-                Ok(_) | Err(ExchangeError::Yielded | ExchangeError::Refused(_)) => {}
-                Err(error) => return Err(error),
+        if !holders.is_settled() {
+            if rows <= FEW_ROWS {
+                hint(convergence, part, to).await?;
             }
+            continue;
         }
-        if replica.rows(part.0, part.1) <= FEW_ROWS {
-            hint(convergence, part, to).await?;
+        let mut from = Some(Vec::new());
+        while let Some(at) = from {
+            let begun = Instant::now();
+            from = convergence.give_up(part, &to, at).await?;
+            convergence.governor().rest(begun.elapsed()).await;
+            // Taking over goes first; what went does not come again.
+            if since.elapsed() > GIVE_UP_FOR {
+                return Ok(());
+            }
         }
     }
     Ok(())

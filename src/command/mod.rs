@@ -26,6 +26,7 @@ mod peer;
 mod plan;
 mod server;
 mod session;
+mod snapshot;
 mod strings;
 mod table;
 mod transactions;

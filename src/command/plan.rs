@@ -9,6 +9,8 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
 
+use indicatif::HumanBytes;
+
 use super::args::Args;
 use super::distributed::{Later, Who, error_reply};
 use super::error::Error;
@@ -323,7 +325,7 @@ fn moves(text: &mut String, plan: &Plan, sizes: &BTreeMap<Part, (u64, u64)>) {
         text,
         "\nmoves        {} copies, about {}",
         plan.moves.len(),
-        human(bytes_of(&|_| true))
+        HumanBytes(bytes_of(&|_| true))
     );
     let pairs: BTreeSet<(NodeId, Option<NodeId>)> =
         plan.moves.iter().map(|m| (m.to, m.from)).collect();
@@ -341,7 +343,7 @@ fn moves(text: &mut String, plan: &Plan, sizes: &BTreeMap<Part, (u64, u64)>) {
             from.map_or("(made again)", name),
             name(to),
             partitions.len(),
-            human(bytes_of(&between))
+            HumanBytes(bytes_of(&between))
         );
         wrapped(text, &partitions);
     }
@@ -372,21 +374,6 @@ fn wrapped(text: &mut String, partitions: &[u16]) {
     let _ = writeln!(text, "{line}");
 }
 
-/// Bytes as people say them.
-pub(super) fn human(bytes: u64) -> String {
-    const UNITS: [&str; 5] = ["bytes", "KiB", "MiB", "GiB", "TiB"];
-    let (mut amount, mut unit) = (bytes as f64, 0);
-    while amount >= 1_024.0 && unit + 1 < UNITS.len() {
-        amount /= 1_024.0;
-        unit += 1;
-    }
-    if unit == 0 {
-        format!("{bytes} bytes")
-    } else {
-        format!("{amount:.1} {}", UNITS[unit])
-    }
-}
-
 /// About how large what moves is, as those say that have it.
 async fn sizes(convergence: &Convergence, plan: &Plan) -> BTreeMap<Part, (u64, u64)> {
     let cluster = convergence.cluster();
@@ -415,12 +402,5 @@ mod tests {
         assert!(text.starts_with("    1-6 8-13 "));
         assert!(text.ends_with(" 300\n"));
         assert!(text.lines().all(|line| line.len() <= WIDTH));
-    }
-
-    #[test]
-    fn bytes_are_said_in_the_largest_unit() {
-        assert_eq!(human(1_023), "1023 bytes");
-        assert_eq!(human(1_536), "1.5 KiB");
-        assert_eq!(human(3 << 30), "3.0 GiB");
     }
 }

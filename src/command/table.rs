@@ -8,7 +8,7 @@ use std::sync::LazyLock;
 use super::args::Args;
 use super::{
     Ctx, Outcome, causal, cluster, connection, converge, docs, expiry, info, keys, latency, meet,
-    operator, plan, server, strings, transactions, transfers,
+    operator, plan, server, snapshot, strings, transactions, transfers,
 };
 
 /// Properties of a command, with Redis's names where COMMAND shows them.
@@ -864,6 +864,14 @@ static COMMANDS: &[Spec] = &[
         L.and(OWN),
         operator::ring,
         "Which node owns which partitions.",
+    ),
+    sub(
+        "ringwood",
+        "snapshot",
+        3,
+        ADMIN.and(OWN),
+        snapshot::snapshot,
+        "Makes a consistent copy of this node's data in a folder that is not there yet.",
     ),
     sub(
         "ringwood",

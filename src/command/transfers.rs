@@ -8,12 +8,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use futures_util::future::join_all;
+use indicatif::HumanBytes;
 use serde_json::{Value, json};
 
 use super::args::Args;
 use super::distributed::{Later, Who};
 use super::error::Error;
-use super::plan::human;
 use super::{After, Ctx, Outcome};
 use crate::convergence::{Convergence, Taking};
 use crate::logic::handoff::{Stage, Why};
@@ -108,6 +108,7 @@ fn here(convergence: &Convergence) -> Value {
         "bytes_left": bytes_left,
         "bytes_per_second": rate,
         "seconds_left": bytes_left.checked_div(rate),
+        "waiting_for_others": cluster.proven_parts().len(),
         "giving_up": giving.waiting,
         "dropping": giving.dropping,
         "parts": named
@@ -140,6 +141,11 @@ fn of_part(convergence: &Convergence, part: Part, taking: &Taking) -> Value {
     })
 }
 
+/// As a text, so that it can be aligned.
+fn said_bytes(bytes: u64) -> String {
+    HumanBytes(bytes).to_string()
+}
+
 fn said(why: &Why) -> String {
     match why {
         Why::NoSource => "nobody who has it answers".to_owned(),
@@ -168,9 +174,9 @@ fn shown(nodes: &[Value]) -> String {
             "{name:<16} {:>7} {:>7} {:>11} {:>11} {:>9} {:>10}",
             number("taken"),
             number("taking"),
-            human(number("bytes")),
-            human(number("bytes_left")),
-            human(number("bytes_per_second")),
+            said_bytes(number("bytes")),
+            said_bytes(number("bytes_left")),
+            said_bytes(number("bytes_per_second")),
             number("giving_up") + number("dropping"),
         );
         for part in node["parts"].as_array().into_iter().flatten() {
@@ -187,8 +193,8 @@ fn line_of_part(text: &mut String, part: &Value) {
         Some("copying") => writeln!(
             text,
             "  partition {partition}: {} of about {} from {}",
-            human(number("bytes")),
-            human(number("of_bytes")),
+            said_bytes(number("bytes")),
+            said_bytes(number("of_bytes")),
             part["from"].as_str().unwrap_or("?")
         ),
         Some("waits") => writeln!(

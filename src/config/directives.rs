@@ -310,6 +310,12 @@ pub static DIRECTIVES: &[Directive] = &[
         "Bytes a second that a member takes over from others; 0: as much as its clients leave.",
     ),
     fixed(
+        "snapshot-dir",
+        "",
+        Kind::Text,
+        "The only folder in which RINGWOOD SNAPSHOT makes copies, which it then takes by name; anywhere when empty.",
+    ),
+    fixed(
         "peer-wire-version",
         "0",
         Kind::Number(0, 3),

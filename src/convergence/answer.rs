@@ -177,9 +177,9 @@ impl Convergence {
             .min(BATCH_BYTES);
         match off_worker(move || replica.piece(part, &from, bytes)).await {
             Ok(piece) => {
-                let wired = |(db, name, raw): (u8, Vec<u8>, Vec<u8>)| {
+                let wired = |(db, name, object): (u8, Vec<u8>, Object)| {
                     let name = name.into();
-                    (WireKey { db, name }, Bytes::from(raw))
+                    (WireKey { db, name }, Bytes::from(row::encode(&object)))
                 };
                 Response::Chunk {
                     objects: piece.objects.into_iter().map(wired).collect(),

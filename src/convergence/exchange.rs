@@ -45,18 +45,6 @@ pub struct Exchanged {
     pub received: u64,
     /// Objects sent.
     pub sent: u64,
-    /// Whether this node only sends: it gives its copies up.
-    only_sends: bool,
-}
-
-impl Exchanged {
-    /// Of an exchange in which this node takes nothing in.
-    pub fn only_sending() -> Self {
-        Self {
-            only_sends: true,
-            ..Self::default()
-        }
-    }
 }
 
 /// Marks an exchange as under way while it lives.
@@ -288,9 +276,7 @@ impl Convergence {
             rest = later;
             let begun = Instant::now();
             let failed = self.replica.failed_batches();
-            if !exchanged.only_sends {
-                self.pull(with, part, exchanged).await?;
-            }
+            self.pull(with, part, exchanged).await?;
             is_whole &= self.push(with, part, exchanged).await?;
             // What was taken in counts when it is stored, all of it.
             self.replica.settled().await;
@@ -426,7 +412,7 @@ impl Convergence {
         Ok(Some(Push { key, object }))
     }
 
-    async fn send(
+    pub(super) async fn send(
         &self,
         with: NodeId,
         objects: Vec<(WireKey, Bytes)>,

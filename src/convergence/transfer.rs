@@ -18,10 +18,15 @@ use super::{Convergence, ExchangeError, Exchanged, off_worker};
 use crate::logic::handoff::{self, Progress, Proof, Stage, Why};
 use crate::logic::membership::Part;
 use crate::logic::placement::{NodeId, PartitionSet};
-use crate::peer::message::{Request, Response};
+use crate::logic::row;
+use crate::peer::message::{Request, Response, WireKey, Wrote};
+use crate::replica::{Key, Piece, ReplicaError};
 
-/// Bytes of a piece, and of one whose receiver stands back.
+/// Bytes of a piece, and of one of a node that stands back.
 const PIECE_BYTES: usize = 256 << 10;
+const LEAST_BYTES: usize = 64 << 10;
+/// Objects that are sent together to an owner that has not seen them.
+const OFFERED: usize = 256;
 /// Pieces until others have their turn.
 const SLICE: usize = 16;
 /// A node that did not give a piece is asked last for so long.
@@ -235,7 +240,7 @@ impl Convergence {
             owners,
             partition,
             from: progress.next.clone().into(),
-            bytes: self.governor.items(PIECE_BYTES) as u64,
+            bytes: self.governor.items(PIECE_BYTES).max(LEAST_BYTES) as u64,
         };
         let (objects, next) = match self.call(from, &request).await {
             Ok(Response::Chunk { objects, next }) => (objects, next),
@@ -460,45 +465,80 @@ impl Convergence {
         Ok(())
     }
 
-    /// Gives a part up that this node does not hold any more: whatever an owner lacks is sent to it, then
-    /// what was compared with all of these is dropped. Returns how many rows went.
+    /// Gives up some of a part that this node does not hold any more, from a row on: whatever one of these
+    /// owners has not seen is sent to it, then the copies go. Returns where to go on.
     ///
     /// # Errors
     /// When it broke off; the rest stays.
-    pub async fn give_up(&self, part: Part, to: &[NodeId]) -> Result<u64, ExchangeError> {
-        let (owners, partition) = part;
-        let mut dropping = self.replica.before_dropping(owners, partition);
-        for owner in to {
-            let mut exchanged = Exchanged::only_sending();
-            self.exchange(*owner, owners, &[partition], &mut exchanged)
-                .await?;
-            if !exchanged.mended.contains(&partition) || exchanged.leaves_out {
-                return Ok(0);
-            }
-        }
+    pub async fn give_up(
+        &self,
+        part: Part,
+        to: &[NodeId],
+        from: Vec<u8>,
+    ) -> Result<Option<Vec<u8>>, ExchangeError> {
+        let replica = Arc::clone(&self.replica);
+        replica.settled().await;
+        let piece = off_worker(move || replica.piece(part, &from, PIECE_BYTES)).await?;
         // What is said to be here is not here any more.
-        self.replica.forget_seen(owners, partition)?;
-        loop {
-            let begun = Instant::now();
-            self.replica.settled().await;
-            if self.cluster.holders(part).has(self.cluster.me()) {
-                break;
+        self.replica.forget_seen(part.0, part.1)?;
+        for owner in to {
+            self.offer(*owner, &piece).await?;
+        }
+        if self.cluster.holders(part).has(self.cluster.me()) {
+            return Ok(None);
+        }
+        self.replica.settled().await;
+        let replica = Arc::clone(&self.replica);
+        let (next, objects) = (piece.next, piece.objects);
+        let drop_all = move || {
+            let mut dropped = 0;
+            for (db, name, object) in &objects {
+                let key = Key { db: *db, name };
+                dropped += u64::from(replica.drop_copy(key, object)?);
             }
-            let replica = Arc::clone(&self.replica);
-            let slice = move || {
-                let more = replica.drop_some(part, &mut dropping)?;
-                Ok::<_, crate::replica::ReplicaError>((more, dropping))
-            };
-            let (more, rest) = off_worker(slice).await?;
-            dropping = rest;
-            self.governor.rest(begun.elapsed()).await;
-            if !more {
-                break;
+            Ok::<u64, ReplicaError>(dropped)
+        };
+        let dropped = off_worker(drop_all).await?;
+        self.transfers.dropped.fetch_add(dropped, Ordering::Relaxed);
+        Ok(next)
+    }
+
+    /// Sends an owner what it has not seen of a piece.
+    async fn offer(&self, owner: NodeId, piece: &Piece) -> Result<(), ExchangeError> {
+        let mut writes = Vec::new();
+        for (db, name, object) in &piece.objects {
+            let name = Bytes::copy_from_slice(name);
+            writes.extend(object.all_versions().map(|version| Wrote {
+                db: *db,
+                name: name.clone(),
+                dot: version.dot,
+                at: version.at,
+            }));
+        }
+        let asked = Request::Holds {
+            writes,
+            synced: false,
+        };
+        let Response::Counts(held) = self.call(owner, &asked).await? else {
+            return Err(ExchangeError::Unexpected);
+        };
+        let mut held = held.into_iter();
+        let mut unseen = Vec::new();
+        for (db, name, object) in &piece.objects {
+            let versions = object.all_versions().count();
+            // Nothing tells whether a delete was seen.
+            let is_seen =
+                versions > 0 && held.by_ref().take(versions).filter(|h| *h > 0).count() == versions;
+            if !is_seen {
+                let name = Bytes::copy_from_slice(name);
+                let object: Bytes = row::encode(object).into();
+                unseen.push((WireKey { db: *db, name }, object));
             }
         }
-        self.transfers
-            .dropped
-            .fetch_add(dropping.dropped, Ordering::Relaxed);
-        Ok(dropping.dropped)
+        let mut exchanged = Exchanged::default();
+        for some in unseen.chunks(OFFERED) {
+            self.send(owner, some.to_vec(), &mut exchanged).await?;
+        }
+        Ok(())
     }
 }

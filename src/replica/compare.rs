@@ -161,7 +161,7 @@ impl Replica {
         }
     }
 
-    pub(super) fn leaf_start(&self, partition: u16, leaf: u32) -> Vec<u8> {
+    fn leaf_start(&self, partition: u16, leaf: u32) -> Vec<u8> {
         if leaf as usize >= self.shape.leaves() {
             return keys::partition_end(partition).to_vec();
         }

@@ -8,9 +8,7 @@ use super::{Key, Replica, ReplicaError};
 use crate::logic::causal::Object;
 use crate::logic::codec::{DecodeError, Reader, put_bytes, put_varint};
 use crate::logic::handoff::Progress;
-use crate::logic::merkle;
-use crate::logic::row;
-use crate::storage::keys;
+use crate::storage::keys::{self, Position};
 use crate::storage::{Op, Table};
 
 /// Rows read at a time: few, since each may be large.
@@ -25,20 +23,10 @@ const PROGRESS_PREFIX: &[u8] = b"handoff/";
 /// A piece of a part.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Piece {
-    /// Keys by database, with their objects as rows.
-    pub objects: Vec<(u8, Vec<u8>, Vec<u8>)>,
+    /// Keys by database, with their objects.
+    pub objects: Vec<(u8, Vec<u8>, Object)>,
     /// Where to go on, unless that was all.
     pub next: Option<Vec<u8>>,
-}
-
-/// How dropping a part's copies goes.
-#[derive(Clone, Debug)]
-pub struct Dropping {
-    /// What every leaf came to when the copies were compared.
-    sums: Vec<u64>,
-    next: u32,
-    /// Rows that went.
-    pub dropped: u64,
 }
 
 impl Replica {
@@ -73,9 +61,8 @@ impl Replica {
                 if object.is_unknown() {
                     continue;
                 }
-                let raw = row::encode(&object);
-                size += name.len() + raw.len();
-                piece.objects.push((db, name.to_vec(), raw));
+                size += row_key.len() + raw.len();
+                piece.objects.push((db, name.to_vec(), object));
                 if size >= bytes {
                     piece.next = Some(from);
                     return Ok(piece);
@@ -140,97 +127,19 @@ impl Replica {
         Ok(())
     }
 
-    /// Remembers what this node's copies of a part come to, before they are compared with another
-    /// owner's: what is still the same afterwards may be dropped.
-    pub fn before_dropping(&self, owners: u8, partition: u16) -> Dropping {
-        let leaves = 0..self.shape.leaves() as u32;
-        let tree = self.tree(owners);
-        let sum = |leaf| {
-            tree.map_or(0, |tree| {
-                self.spaces.sum(tree, partition, &(leaf..leaf + 1))
-            })
-        };
-        Dropping {
-            sums: leaves.map(sum).collect(),
-            next: 0,
-            dropped: 0,
-        }
-    }
-
-    /// Drops copies of a part below the next leaves that are as they were; whether there is more. What
-    /// has changed, or is kept for somebody, stays. The caller has waited for [`Self::settled`]. Blocks.
+    /// Drops a copy that is as it was when others said that they know all of it, unless it is kept for
+    /// somebody; whether it went. The caller has waited for [`Self::settled`].
     ///
     /// # Errors
     /// When the store fails.
-    pub fn drop_some(
-        &self,
-        (owners, partition): (u8, u16),
-        dropping: &mut Dropping,
-    ) -> Result<bool, ReplicaError> {
-        const LEAVES: u32 = 64;
-        let upto = (dropping.next + LEAVES).min(dropping.sums.len() as u32);
-        let mut from = self.leaf_start(partition, dropping.next);
-        let end = self.leaf_start(partition, upto);
-        let shard = self.shard_of(partition);
-        let (mut leaf, mut rows) = (dropping.next, Vec::new());
-        loop {
-            let page = self.store.scan(shard, Table::Data, &from, &end, PAGE)?;
-            let full = page.len() == PAGE;
-            for (row_key, raw) in page {
-                from = [row_key.as_slice(), &[0]].concat();
-                let Some((at, _, name)) = keys::parse(&row_key) else {
-                    continue;
-                };
-                if self.owners_of(name) != owners {
-                    continue;
-                }
-                let of_row = self.shape.leaf(at.slot.0, at.hash) as u32;
-                if of_row != leaf {
-                    self.drop_leaf(leaf, std::mem::take(&mut rows), dropping)?;
-                    leaf = of_row;
-                }
-                rows.push((row_key, raw));
-            }
-            if !full {
-                break;
-            }
+    pub fn drop_copy(&self, key: Key<'_>, as_it_was: &Object) -> Result<bool, ReplicaError> {
+        let located = self.locate(key, Position::of(key.name, self.partitions));
+        let _order = self.lock(located.at);
+        let goes = *self.load(&located, false)? == *as_it_was && !self.has_hint(&located, None)?;
+        if goes {
+            self.store_object(&located, as_it_was, Object::default(), None)?;
         }
-        self.drop_leaf(leaf, rows, dropping)?;
-        dropping.next = upto;
-        Ok((upto as usize) < dropping.sums.len())
-    }
-
-    fn drop_leaf(
-        &self,
-        leaf: u32,
-        rows: Vec<(Vec<u8>, Vec<u8>)>,
-        dropping: &mut Dropping,
-    ) -> Result<(), ReplicaError> {
-        let mut found: Vec<(Vec<u8>, Object)> = Vec::new();
-        let mut sum = 0u64;
-        for (row_key, raw) in rows {
-            let Some((at, db, _)) = keys::parse(&row_key) else {
-                continue;
-            };
-            let object = self.decode(at.partition, db, &raw)?;
-            sum = sum.wrapping_add(merkle::digest(&row_key, &object));
-            found.push((row_key, object));
-        }
-        if sum != dropping.sums[leaf as usize] {
-            return Ok(());
-        }
-        for (row_key, object) in found {
-            let Some((at, db, name)) = keys::parse(&row_key) else {
-                continue;
-            };
-            let located = self.locate(Key { db, name }, at);
-            let _order = self.lock(at);
-            if *self.load(&located, false)? == object && !self.has_hint(&located, None)? {
-                self.store_object(&located, &object, Object::default(), None)?;
-                dropping.dropped += 1;
-            }
-        }
-        Ok(())
+        Ok(goes)
     }
 }
 

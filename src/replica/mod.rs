@@ -42,13 +42,13 @@ use crate::storage::{Op, Refused, Store, StoreError, Table, Ticket};
 
 pub use absence::Absence;
 pub use compare::{Listed, Page};
-pub use handoff::{Dropping, Piece};
+pub use handoff::Piece;
 pub use hints::{Hint, HintLimits, HintPass};
 pub use keyspace::Found;
 pub use seen::Tombstones;
 pub use shared::{Join, digest};
 pub use space::DATABASES;
-pub use start::{Options, Recovery, random_u64};
+pub use start::{Options, Recovery, note_key, random_u64};
 pub use tree::ENDING_MS;
 
 use absence::Absences;

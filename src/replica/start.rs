@@ -22,7 +22,7 @@ use crate::logic::quorum::{Rule, Rules};
 use crate::logic::row;
 use crate::logic::types::conflict::Policies;
 use crate::logic::types::guard;
-use crate::storage::{Op, Store, StoreError, Table};
+use crate::storage::{Frozen, Op, Store, StoreError, Table};
 
 /// How a replica is started.
 #[derive(Clone, Debug)]
@@ -222,6 +222,16 @@ impl Replica {
         Ok(self.store.load(0, Table::Meta, &note_key(key))?)
     }
 
+    /// All shards as they are now, with everything that was written. Blocks.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn freeze(&self) -> Result<Vec<Arc<dyn Frozen>>, StoreError> {
+        self.settle();
+        let shards = 0..self.store.shards();
+        shards.map(|shard| self.store.freeze(shard)).collect()
+    }
+
     /// Writes such a note, or removes it. Blocks until it is stored.
     pub fn put_note(&self, key: &[u8], value: Option<Vec<u8>>) {
         self.put_meta(&note_key(key), value);
@@ -367,7 +377,8 @@ impl Replica {
     }
 }
 
-fn note_key(key: &[u8]) -> Vec<u8> {
+/// The row of a note.
+pub fn note_key(key: &[u8]) -> Vec<u8> {
     [b"note/", key].concat()
 }
 

@@ -4,6 +4,7 @@
 //! Invariants: writes of one shard take effect in the order of their tickets; a batch is atomic;
 //! a write that was reported committed survives the end of the process.
 
+pub mod archive;
 mod committer;
 mod disk;
 pub mod keys;
