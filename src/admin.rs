@@ -71,16 +71,19 @@ impl Target {
         Ok(Connection { stream, address })
     }
 
-    /// What moves, a line for each member.
+    /// What moves, a line for each member; whether anything does.
     ///
     /// # Errors
     /// When the node is not there, or answers with an error.
-    pub fn transfers(&self) -> Result<Vec<Transfers>, AdminError> {
+    pub fn transfers(&self) -> Result<(Vec<Transfers>, bool), AdminError> {
         let raw = self.ask(&["RINGWOOD", "TRANSFERS", "JSON"])?;
         let broken = |_| AdminError::Refused("the node sent something else than JSON".to_owned());
         let answer: serde_json::Value = serde_json::from_str(&raw).map_err(broken)?;
         let nodes = answer["nodes"].as_array().map_or(&[][..], Vec::as_slice);
-        Ok(nodes.iter().map(Transfers::of).collect())
+        let lines: Vec<Transfers> = nodes.iter().map(Transfers::of).collect();
+        let unsettled = answer["unsettled"].as_u64().unwrap_or(0) > 0;
+        let moves = unsettled || lines.iter().any(|line| line.moves);
+        Ok((lines, moves))
     }
 
     /// Whether all owners of all keys that begin with a prefix hold the same; `report` is told what is
@@ -226,7 +229,7 @@ impl Transfers {
             node: name,
             done,
             of: done + taking,
-            moves: taking + giving > 0,
+            moves: taking + giving > 0 || node["leaving"] == serde_json::Value::Bool(true),
             text,
         }
     }

@@ -255,8 +255,8 @@ fn transfers(flags: &ArgMatches) -> ExitCode {
     let bars = MultiProgress::new();
     let mut of_node: Vec<ProgressBar> = Vec::new();
     loop {
-        let lines = match target.transfers() {
-            Ok(lines) => lines,
+        let (lines, moves) = match target.transfers() {
+            Ok(found) => found,
             Err(error) => return tell(Err(error)),
         };
         while of_node.len() < lines.len() {
@@ -268,7 +268,7 @@ fn transfers(flags: &ArgMatches) -> ExitCode {
             bar.set_prefix(line.node.clone());
             bar.set_message(line.text.clone());
         }
-        if lines.iter().all(|line| !line.moves) {
+        if !moves {
             of_node.iter().for_each(ProgressBar::abandon);
             for line in lines {
                 print(&format!("{:<14} {}", line.node, line.text));

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use parking_lot::RwLock;
 use thiserror::Error;
 use tokio::runtime::Handle;
@@ -26,8 +27,8 @@ use crate::logic::quorum::{Rule, Rules};
 use crate::logic::types::conflict::{OnConflict, Policies};
 use crate::logic::types::guard;
 use crate::net;
-use crate::peer::message::NEWEST;
-use crate::peer::{Identity, Links, PeerListener};
+use crate::peer::message::{NEWEST, Request};
+use crate::peer::{Identity, Links, PeerListener, encode};
 use crate::replica::{HintLimits, Options as ReplicaOptions, Replica, ReplicaError, random_u64};
 use crate::storage::{DiskOptions, DiskStore, Store, StoreError};
 
@@ -72,6 +73,11 @@ pub enum StartError {
 
 /// Taken for the machine's memory where it cannot be told.
 const DEFAULT_MEMORY: u64 = 1 << 30;
+
+/// How long the others may take to hear that this node stops, and how long what they have sent until
+/// then may be on its way.
+const TOLD_WITHIN: Duration = Duration::from_millis(500);
+const LAST_REQUESTS: Duration = Duration::from_millis(300);
 
 /// How far background work stands back (see nice(1)).
 const BACKGROUND_NICE: i32 = 10;
@@ -477,11 +483,39 @@ async fn stop_on_signal(node: &Node) {
         tokio::select! {
             _ = terminate.recv() => {}
             _ = interrupt.recv() => {}
+            () = node.was_asked_to_stop() => {}
         }
         tracing::info!("asked to stop: finishing what has begun");
+        hand_over(node).await;
         node.stop();
     }
     std::future::pending::<()>().await;
+}
+
+/// Tells the other members that this one stops, so that they send it nothing more, and gives what is on
+/// its way the time to come.
+async fn hand_over(node: &Node) {
+    let Some(coordinator) = node.coordinator.as_ref() else {
+        return;
+    };
+    let cluster = coordinator.cluster();
+    if !cluster.has_joined() {
+        return;
+    }
+    // Who has left and holds nothing any more is gone when it stops.
+    if let Some(Err(error)) = node.convergence.as_ref().map(|c| c.survey()) {
+        tracing::debug!(%error, "what this node holds is not known");
+    }
+    cluster.say_it_stops();
+    let me = cluster.with_membership(|membership| membership.me().clone());
+    let push = encode(&Request::Push(vec![me]));
+    let others = cluster.members().into_iter().map(|member| member.id);
+    let others = others.filter(|id| *id != cluster.me() && cluster.answers(*id));
+    let told = others.map(|id| cluster.peers().call(id, push.clone(), TOLD_WITHIN));
+    let told = join_all(told).await;
+    if told.iter().any(Result::is_ok) {
+        tokio::time::sleep(LAST_REQUESTS).await;
+    }
 }
 
 /// Counts what is there, a partition at a time: after an unclean stop, and when writes have failed.

@@ -26,11 +26,18 @@ pub async fn gossip(
     join(&cluster, &seeds, chance()).await;
     let mut rounds = tokio::time::interval_at(Instant::now() + ROUND / 10, ROUND);
     rounds.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut is_first = true;
     loop {
         rounds.tick().await;
         cluster.beat();
         let random = [chance(), chance(), chance()];
-        let partners = cluster.with_membership(|m| m.partners(|id| cluster.answers(id), random));
+        // Everybody is to know at once that this node is there again.
+        let partners = if std::mem::take(&mut is_first) {
+            let others = cluster.members().into_iter().map(|member| member.id);
+            others.filter(|id| *id != cluster.me()).collect()
+        } else {
+            cluster.with_membership(|m| m.partners(|id| cluster.answers(id), random))
+        };
         // One silent partner must not hold up the round.
         forget_drained(&cluster);
         let exchanges = partners

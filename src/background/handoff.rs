@@ -8,7 +8,7 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use tokio::time::Instant;
 
-use crate::convergence::{Convergence, ExchangeError, Giving, off_worker};
+use crate::convergence::{Convergence, ExchangeError, off_worker};
 use crate::logic::handoff::Stage;
 use crate::logic::membership::Part;
 use crate::logic::placement::NodeId;
@@ -145,31 +145,7 @@ async fn take_over(
 
 /// Looks for copies that this node holds no more, and whether it holds anything that others need.
 async fn give_up(convergence: &Arc<Convergence>) -> Result<(), ExchangeError> {
-    let (cluster, replica) = (convergence.cluster(), convergence.replica());
-    if !cluster.has_joined() || !replica.is_counted() {
-        return Ok(());
-    }
-    let (me, mut giving) = (cluster.me(), Giving::default());
-    let mut strays: Vec<(Part, u64)> = Vec::new();
-    for &owners in replica.sizes() {
-        for partition in 0..replica.partitions().count() {
-            let part = (owners, partition);
-            let holders = cluster.holders(part);
-            if holders.has(me) {
-                giving.waiting += u64::from(!holders.owners.contains(&me));
-                continue;
-            }
-            replica.forget_seen(owners, partition)?;
-            let rows = replica.rows(owners, partition);
-            if rows > 0 {
-                giving.dropping += 1;
-                strays.push((part, rows));
-            }
-        }
-    }
-    convergence.transfers().note_giving(giving);
-    let holds_nothing = giving == Giving::default() && replica.hint_counts().is_empty();
-    cluster.say_drained(cluster.leaves() && holds_nothing);
+    let (cluster, strays) = (convergence.cluster(), convergence.survey()?);
     let since = Instant::now();
     for (part, rows) in strays {
         let holders = cluster.holders(part);

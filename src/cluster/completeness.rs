@@ -205,6 +205,11 @@ impl Cluster {
         self.some_stop.load(Ordering::Acquire) && self.stopping.lock().contains(&id)
     }
 
+    /// Whether this node has left and holds nothing that others need.
+    pub fn is_drained(&self) -> bool {
+        self.with_membership(|membership| membership.me().state.is_drained())
+    }
+
     /// Says that this node is about to stop: others do its work from now on.
     pub fn say_it_stops(&self) {
         self.say(|state| Standing::new(true, state.is_drained()));

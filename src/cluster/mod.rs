@@ -490,6 +490,16 @@ impl Cluster {
         self.placement().holders(part)
     }
 
+    /// How many parts are on their way to new owners.
+    pub fn unsettled(&self) -> usize {
+        let partitions = 0..self.options.partitions.count();
+        let sizes = self.options.rules.sizes().into_iter();
+        let parts = sizes.flat_map(|n| partitions.clone().map(move |p| (n, p)));
+        parts
+            .filter(|part| !self.holders(*part).is_settled())
+            .count()
+    }
+
     /// Who serves a key, and who takes their place, in rank order.
     pub fn owners_and_fallbacks(&self, route: Route) -> (Vec<NodeId>, Vec<NodeId>) {
         let holders = self.holders(route.part());
@@ -535,6 +545,11 @@ impl Cluster {
         };
         let first = self.owners(partition).into_iter().find(keeps);
         first.unwrap_or_else(|| self.coordinator(partition))
+    }
+
+    /// Whether members stand in several zones.
+    pub fn has_zones(&self) -> bool {
+        self.state.read().placement.has_zones()
     }
 
     /// Of those that serve a key, one in this node's zone that answers: reads of it stay in the zone.

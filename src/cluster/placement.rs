@@ -80,9 +80,18 @@ impl Placement {
         &self.owners.table
     }
 
-    /// How many members own partitions.
+    /// How many members own partitions and have something of them: a newcomer that has not come yet must
+    /// not have writes refused.
     pub(super) fn members(&self) -> usize {
-        self.owners.table.members().len()
+        let has_something = |id: &&NodeId| {
+            let says = self.says.get(id);
+            says.is_some_and(|says| match &says.complete {
+                Some(parts) => !parts.is_empty() || !says.proven.is_empty(),
+                None => true,
+            })
+        };
+        let members = self.owners.table.members().iter();
+        members.filter(has_something).count()
     }
 
     pub(super) fn has_zones(&self) -> bool {

@@ -99,6 +99,7 @@ pub struct Node {
     pub run_id: String,
     pub(super) set_appendfsync: Box<dyn Fn(AppendFsync) + Send + Sync>,
     shutdown: Notify,
+    asked_to_stop: Notify,
     stopping: AtomicBool,
     monitors: Mutex<Vec<mpsc::Sender<String>>>,
     monitor_count: AtomicUsize,
@@ -146,6 +147,7 @@ impl Node {
             port,
             set_appendfsync,
             shutdown: Notify::new(),
+            asked_to_stop: Notify::new(),
             stopping: AtomicBool::new(false),
             monitors: Mutex::default(),
             monitor_count: AtomicUsize::new(0),
@@ -164,7 +166,17 @@ impl Node {
         found.map_or_else(|| actor.to_string(), |member| member.name)
     }
 
-    /// Asks the node to stop.
+    /// Asks the node to hand over what it does for others, and to stop.
+    pub fn ask_to_stop(&self) {
+        self.asked_to_stop.notify_one();
+    }
+
+    /// Waits until somebody has asked for that.
+    pub async fn was_asked_to_stop(&self) {
+        self.asked_to_stop.notified().await;
+    }
+
+    /// Stops: no new command begins.
     pub fn stop(&self) {
         self.stopping.store(true, Ordering::Release);
         self.shutdown.notify_waiters();

@@ -147,7 +147,11 @@ pub(super) fn shutdown(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
         return Err(Error::text("ERR No shutdown in progress."));
     }
     tracing::info!(client = %ctx.session.client.address, "SHUTDOWN received");
-    ctx.node.stop();
+    if args.is(1, "NOW") {
+        ctx.node.stop();
+    } else {
+        ctx.node.ask_to_stop();
+    }
     ctx.after = After::Close;
     Ok(())
 }

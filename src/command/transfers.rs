@@ -35,14 +35,17 @@ pub(super) fn transfers(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
     };
     let (convergence, who) = (ctx.node.convergence.clone(), Who::of(ctx));
     let later: Later = Box::pin(async move {
-        let nodes = match &convergence {
-            Some(convergence) => of_all(convergence).await,
-            None => Vec::new(),
+        let (unsettled, nodes) = match &convergence {
+            Some(convergence) => {
+                let unsettled = convergence.cluster().unsettled();
+                (unsettled, of_all(convergence).await)
+            }
+            None => (0, Vec::new()),
         };
         let text = if as_json {
-            json!({ "nodes": nodes }).to_string() + "\n"
+            json!({ "unsettled": unsettled, "nodes": nodes }).to_string() + "\n"
         } else {
-            shown(&nodes)
+            shown(unsettled, &nodes)
         };
         let mut reply = Reply::default();
         reply.set_protocol(who.protocol);
@@ -111,6 +114,7 @@ fn here(convergence: &Convergence) -> Value {
         "waiting_for_others": cluster.proven_parts().len(),
         "giving_up": giving.waiting,
         "dropping": giving.dropping,
+        "leaving": cluster.leaves() && !cluster.is_drained(),
         "parts": named
             .iter()
             .take(MOST_NAMED)
@@ -157,9 +161,9 @@ fn said(why: &Why) -> String {
 }
 
 /// The same for people.
-fn shown(nodes: &[Value]) -> String {
+fn shown(unsettled: usize, nodes: &[Value]) -> String {
     let mut text = format!(
-        "{:<16} {:>7} {:>7} {:>11} {:>11} {:>9} {:>10}\n",
+        "partitions on their way: {unsettled}\n\n{:<16} {:>7} {:>7} {:>11} {:>11} {:>9} {:>10}\n",
         "member", "taken", "to take", "copied", "left", "per s", "giving up"
     );
     for node in nodes {

@@ -465,6 +465,39 @@ impl Convergence {
         Ok(())
     }
 
+    /// Looks at what this node has and does not own, and says so: the parts that it does not hold any more,
+    /// with their rows; and whether it has left and holds nothing that others need.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub fn survey(&self) -> Result<Vec<(Part, u64)>, ExchangeError> {
+        let mut strays = Vec::new();
+        if !self.cluster.has_joined() || !self.replica.is_counted() {
+            return Ok(strays);
+        }
+        let (me, mut giving) = (self.cluster.me(), Giving::default());
+        for &owners in self.replica.sizes() {
+            for partition in 0..self.replica.partitions().count() {
+                let part = (owners, partition);
+                let holders = self.cluster.holders(part);
+                if holders.has(me) {
+                    giving.waiting += u64::from(!holders.owners.contains(&me));
+                    continue;
+                }
+                self.replica.forget_seen(owners, partition)?;
+                let rows = self.replica.rows(owners, partition);
+                if rows > 0 {
+                    giving.dropping += 1;
+                    strays.push((part, rows));
+                }
+            }
+        }
+        self.transfers.note_giving(giving);
+        let nothing = giving == Giving::default() && self.replica.hint_counts().is_empty();
+        self.cluster.say_drained(self.cluster.leaves() && nothing);
+        Ok(strays)
+    }
+
     /// Gives up some of a part that this node does not hold any more, from a row on: whatever one of these
     /// owners has not seen is sent to it, then the copies go. Returns where to go on.
     ///

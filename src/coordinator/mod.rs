@@ -185,6 +185,17 @@ impl Coordinator {
         r + w.min(rule.w) > rule.n
     }
 
+    /// Another node than this one and the coordinator, in this node's zone, that may.
+    pub fn near_reader(&self, name: &[u8], asked: Asked) -> Option<NodeId> {
+        if !self.cluster.has_zones() || !self.anybody_may_read(name, asked) {
+            return None;
+        }
+        let route = self.cluster.route(name);
+        let near = self.cluster.nearest(route)?;
+        let others = [self.cluster.me(), self.cluster.coordinator(route.partition)];
+        (!others.contains(&near)).then_some(near)
+    }
+
     /// Whether this node may.
     pub fn may_read(&self, name: &[u8], asked: Asked) -> bool {
         self.anybody_may_read(name, asked) && self.cluster.serves(self.cluster.route(name))

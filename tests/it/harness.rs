@@ -100,6 +100,23 @@ impl Cluster {
 
     /// One more member, which joins through the first.
     pub fn add(&mut self, flags: &[&str]) {
+        let seed = self.members[0].peer_address.to_string();
+        self.add_with(&seed, flags);
+    }
+
+    /// One more node, alone and empty.
+    pub fn add_alone(&mut self, flags: &[&str]) {
+        self.add_with("", flags);
+        let newcomer = self.members.last().expect("it was added");
+        eventually("it has a cluster of its own", || {
+            newcomer
+                .connect()
+                .call(&["CLUSTER", "INFO"])
+                .contains("cluster_state:ok\r\n")
+        });
+    }
+
+    fn add_with(&mut self, seed: &str, flags: &[&str]) {
         let nth = self.members.len();
         let host = IpAddr::from([127, 0, 0, nth as u8 + 1]);
         let peer_address = SocketAddr::new(host, free_port_of(host));
@@ -107,7 +124,7 @@ impl Cluster {
         let own = [
             ("--cluster-enabled", "yes".to_owned()),
             ("--cluster-secret", "a test".to_owned()),
-            ("--seeds", self.members[0].peer_address.to_string()),
+            ("--seeds", seed.to_owned()),
             ("--node-name", format!("node-{}", nth + 1)),
             ("--peer-bind", host.to_string()),
             ("--peer-port", peer_address.port().to_string()),
@@ -164,6 +181,11 @@ impl Cluster {
 }
 
 impl Member {
+    /// As a plan names a node that is to join.
+    pub fn plan_address(&self) -> String {
+        format!("{}@{}", self.address, self.peer_address.port())
+    }
+
     pub fn start(&mut self, clock: Option<&Clock>) {
         let mut command = Command::new(env!("CARGO_BIN_EXE_ringwood"));
         let (host, port) = (

@@ -4,6 +4,7 @@ mod cluster;
 mod convergence;
 mod crash;
 mod differential;
+mod growth;
 mod harness;
 mod hostile;
 mod namespaces;

@@ -178,6 +178,14 @@ pub(super) fn start(
             let (coordinator, work) = (Arc::clone(coordinator), Work::of(spec, args.to_owned()));
             return Some(Box::pin(coordinate(node, coordinator, who, work)));
         }
+        // Where there are zones, somebody in this one who serves it.
+        if !under_way.elsewhere.get(&hash).is_some_and(written)
+            && let Some(near) = coordinator.near_reader(key, who.quorum)
+        {
+            under_way.read_here.insert(hash);
+            let (coordinator, work) = (Arc::clone(coordinator), Work::of(spec, args.to_owned()));
+            return Some(Box::pin(hand_on(node, coordinator, who, work, near)));
+        }
     }
     let me = coordinator.cluster().me();
     let positions = spec.key_positions(args.len());
@@ -319,6 +327,11 @@ fn coordinator_elsewhere(coordinator: &Coordinator, who: &Who, work: &Work) -> O
     let (spec, words) = &work.steps[0];
     let args = words.as_args();
     let first = spec.key_positions(args.len())[0];
+    let was_forwarded = who.hops < MAX_HOPS;
+    let reads = work.transaction.is_none() && spec.reads_one_key();
+    if was_forwarded && reads && coordinator.may_read(args.at(first), who.quorum) {
+        return None;
+    }
     let to = coordinator.coordinator_of(args.at(first));
     (to != coordinator.cluster().me() && who.hops > 0).then_some(to)
 }

@@ -14,6 +14,11 @@ pub type Part = (u8, u16);
 pub struct Parts(BTreeMap<u8, PartitionSet>);
 
 impl Parts {
+    /// Whether nothing is in it.
+    pub fn is_empty(&self) -> bool {
+        self.0.values().all(PartitionSet::is_empty)
+    }
+
     /// Whether a part is in it.
     pub fn contains(&self, (owners, partition): Part) -> bool {
         self.0

@@ -15,6 +15,11 @@ impl PartitionSet {
         self.0
     }
 
+    /// Whether none is in it.
+    pub fn is_empty(&self) -> bool {
+        self.0.iter().all(|byte| *byte == 0)
+    }
+
     /// Adds one.
     pub fn insert(&mut self, partition: u16) {
         let byte = usize::from(partition / 8);
