@@ -18,7 +18,7 @@ use crate::metrics::Histogram;
 const LEAST: u64 = 20;
 const MOST: u64 = 900;
 /// Where background work begins beside reads.
-const FIRST: u64 = 200;
+const FIRST: u64 = 100;
 /// Items of the smallest slice.
 const FEWEST: usize = 16;
 /// No rest is longer.
@@ -330,8 +330,8 @@ mod tests {
             percent: 0,
         });
         let slice = Duration::from_millis(10);
-        assert_eq!(governor.rest_after(slice), slice * 4);
-        assert_eq!(governor.items(1_000), 40);
+        assert_eq!(governor.rest_after(slice), slice * 9);
+        assert_eq!(governor.items(1_000), FEWEST);
         assert_eq!(governor.items(10), 10);
         assert_eq!(governor.items(100), FEWEST);
         assert_eq!(governor.rest_after(slice * 1_000), LONGEST_REST);

@@ -170,8 +170,9 @@ impl Worker {
                 let held = held.get(&owners);
                 held.is_some_and(|held| !held.contains(partition))
             };
-            let settled = |partition: &u16| cluster.holders((owners, *partition)).is_settled();
-            let mended = mended.into_iter().filter(settled);
+            // Nor may an old owner hold anything that it has not given up.
+            let stays = |partition: &u16| cluster.holders((owners, *partition)).is_over();
+            let mended = mended.into_iter().filter(stays);
             let whole: Vec<u16> = mended.filter(nobody_keeps).collect();
             if let Some((context, view, failed)) = &covered {
                 // What was taken in, here or from hints, is stored; and all is as it was.

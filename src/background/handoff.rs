@@ -52,7 +52,7 @@ pub async fn hand_off(convergence: Arc<Convergence>, options: Options) {
         convergence.confirm().await;
         note(&convergence, &mut began);
         if given_up.elapsed() >= GIVE_UP_EVERY {
-            if let Err(error) = give_up(&convergence).await {
+            if let Err(error) = give_up(&convergence, options.parallelism).await {
                 tracing::debug!(%error, "giving parts up waits");
             }
             given_up = Instant::now();
@@ -121,7 +121,10 @@ async fn take_over(
     rest.truncate(options.parallelism.max(1));
     let rate = (options.rate)() / rest.len().max(1) as u64;
     let before = convergence.transfers().rows.load(Ordering::Relaxed);
-    let copies = rest.iter().map(|part| convergence.copy_some(*part, rate));
+    let at_a_time = rest.len() as u32;
+    let copies = rest
+        .iter()
+        .map(|part| convergence.copy_some(*part, rate, at_a_time));
     for copied in join_all(copies).await {
         copied?;
     }
@@ -143,33 +146,52 @@ async fn take_over(
     })
 }
 
-/// Looks for copies that this node holds no more, and whether it holds anything that others need.
-async fn give_up(convergence: &Arc<Convergence>) -> Result<(), ExchangeError> {
-    let (cluster, strays) = (convergence.cluster(), convergence.survey()?);
+/// Looks for copies that this node holds no more, and gives them up, some partitions at a time.
+async fn give_up(convergence: &Arc<Convergence>, parallelism: usize) -> Result<(), ExchangeError> {
+    let strays = convergence.survey()?;
     let since = Instant::now();
-    for (part, rows) in strays {
-        let holders = cluster.holders(part);
-        let owners = holders.serving.iter().copied();
-        let to: Vec<NodeId> = owners.filter(|id| cluster.answers(*id)).collect();
-        if to.len() * 2 <= holders.serving.len() {
-            continue;
+    for some in strays.chunks(parallelism.max(1)) {
+        let at_a_time = some.len() as u32;
+        let given = some
+            .iter()
+            .map(|stray| give_up_part(convergence, *stray, at_a_time));
+        for given in join_all(given).await {
+            given?;
         }
-        if !holders.is_settled() {
-            if rows <= FEW_ROWS {
-                hint(convergence, part, to).await?;
-            }
-            continue;
+        // Taking over goes first; what went does not come again.
+        if since.elapsed() > GIVE_UP_FOR {
+            break;
         }
-        let mut from = Some(Vec::new());
-        while let Some(at) = from {
-            let begun = Instant::now();
-            from = convergence.give_up(part, &to, at).await?;
-            convergence.governor().rest(begun.elapsed()).await;
-            // Taking over goes first; what went does not come again.
-            if since.elapsed() > GIVE_UP_FOR {
-                return Ok(());
-            }
+    }
+    Ok(())
+}
+
+async fn give_up_part(
+    convergence: &Arc<Convergence>,
+    (part, rows): (Part, u64),
+    at_a_time: u32,
+) -> Result<(), ExchangeError> {
+    let cluster = convergence.cluster();
+    let holders = cluster.holders(part);
+    let owners = holders.serving.iter().copied();
+    let to: Vec<NodeId> = owners.filter(|id| cluster.answers(*id)).collect();
+    if to.len() * 2 <= holders.serving.len() {
+        return Ok(());
+    }
+    if !holders.is_settled() {
+        if rows <= FEW_ROWS {
+            hint(convergence, part, to).await?;
         }
+        return Ok(());
+    }
+    let mut from = Some(Vec::new());
+    while let Some(at) = from {
+        let begun = Instant::now();
+        from = convergence.give_up(part, &to, at).await?;
+        convergence
+            .governor()
+            .rest(begun.elapsed() * at_a_time)
+            .await;
     }
     Ok(())
 }

@@ -22,7 +22,7 @@ use crate::logic::membership::{Detector, Digest, Member, Membership, Parts, Stat
 use crate::logic::placement::{NodeId, Partitions, key_hash, slot_of};
 use crate::logic::quorum::{Holder, Rule, Rules, Targets};
 use crate::peer::message::{Request, Response};
-use crate::peer::{CallError, Identity, Peers};
+use crate::peer::{CallError, Identity, Peers, encode};
 
 pub use crate::logic::membership::Part;
 pub use crate::logic::placement::Holders;
@@ -33,6 +33,8 @@ use placement::Placement;
 
 /// A node that lacks something is asked last for so long after it has said so.
 const EMPTY_FOR_MS: u64 = 1_000;
+/// A node that knew less of the membership has heard it by then.
+const BEHIND_FOR_MS: u64 = 1_000;
 
 /// What is agreed when a cluster is made, and how patient this node is.
 #[derive(Clone, Debug)]
@@ -89,6 +91,9 @@ pub struct Cluster {
     /// Others who lack something, and until when that is believed.
     empty: Mutex<BTreeMap<NodeId, u64>>,
     some_empty: AtomicBool,
+    /// Others who knew less than this node, and until when that is believed.
+    behind: Mutex<BTreeMap<NodeId, u64>>,
+    some_behind: AtomicBool,
 }
 
 /// An attempt to join a cluster; what was before is restored when it is given up.
@@ -217,6 +222,8 @@ impl Cluster {
             has_data: AtomicBool::new(notes.cluster != 0),
             empty: Mutex::default(),
             some_empty: AtomicBool::new(false),
+            behind: Mutex::default(),
+            some_behind: AtomicBool::new(false),
         };
         if !says_what_it_has {
             // Written down by an older program, or a node that has no cluster yet.
@@ -402,6 +409,38 @@ impl Cluster {
             before,
             _alone: alone,
         })
+    }
+
+    /// A node that sees the cluster differently says how. If that is nothing new, it knows less: for a
+    /// while it is not asked whether it sees the same, and it hears what there is to know.
+    pub fn learn_from(&self, id: NodeId, members: Vec<Member>) {
+        if !self
+            .change(|membership| membership.learn(members))
+            .is_empty()
+        {
+            return;
+        }
+        let until_ms = self.now_ms() + BEHIND_FOR_MS;
+        let before = self.behind.lock().insert(id, until_ms);
+        self.some_behind.store(true, Ordering::Release);
+        if before.is_none_or(|before_ms| before_ms < self.now_ms()) {
+            let everybody = encode(&Request::Push(self.everybody()));
+            let within = Duration::from_millis(BEHIND_FOR_MS);
+            self.peers.ask(id, everybody, within, Box::new(|_| {}));
+        }
+    }
+
+    /// Whether a node knew less a moment ago.
+    pub fn is_behind(&self, id: NodeId) -> bool {
+        if !self.some_behind.load(Ordering::Acquire) {
+            return false;
+        }
+        let now_ms = self.now_ms();
+        let mut behind = self.behind.lock();
+        behind.retain(|_, until_ms| now_ms < *until_ms);
+        self.some_behind
+            .store(!behind.is_empty(), Ordering::Release);
+        behind.contains_key(&id)
     }
 
     /// Another node lacks something: for a while it is asked last.

@@ -237,6 +237,28 @@ pub(super) fn exchanges(ctx: &Ctx<'_>, out: &mut String) {
     info::line(out, "partitions_lacking", lacking);
 }
 
+pub(super) fn transfers(ctx: &Ctx<'_>, out: &mut String) {
+    let Some(convergence) = &ctx.node.convergence else {
+        return;
+    };
+    let (transfers, giving) = (convergence.transfers(), convergence.transfers().giving());
+    let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+    let proven = convergence.cluster().proven_parts().len();
+    for (field, count) in [
+        ("transfers_taking", transfers.taking().len() as u64),
+        ("transfers_waiting_for_others", proven as u64),
+        ("transfers_taken", load(&transfers.completed)),
+        ("transfers_resumed", load(&transfers.resumed)),
+        ("transfer_rows", load(&transfers.rows)),
+        ("transfer_bytes", load(&transfers.bytes)),
+        ("transfer_bytes_per_second", transfers.rate()),
+        ("transfers_giving_up", giving.waiting + giving.dropping),
+        ("transfer_rows_given_up", load(&transfers.dropped)),
+    ] {
+        info::line(out, field, count);
+    }
+}
+
 pub(super) fn tombstones(ctx: &Ctx<'_>, out: &mut String) {
     let Some(convergence) = &ctx.node.convergence else {
         return;

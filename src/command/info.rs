@@ -29,6 +29,7 @@ const SECTIONS: &[Section] = &[
     ("hints", converge::hints),
     ("repairs", converge::repairs),
     ("exchanges", converge::exchanges),
+    ("transfers", converge::transfers),
     ("tombstones", converge::tombstones),
     ("governor", converge::governor),
 ];

@@ -90,6 +90,10 @@ async fn explanation(node: &Arc<Node>, coordinator: &Coordinator, db: u8, key: &
     let _ = writeln!(text, "quorum       N={n} R={r} W={w}, {kind}");
     let _ = writeln!(text, "owners       {}", names(&owners));
     let _ = writeln!(text, "fallbacks    {}", names(&fallbacks));
+    let holders = cluster.holders(route.part());
+    if !holders.is_settled() {
+        let _ = writeln!(text, "moves to     {}", names(&holders.owners));
+    }
     let _ = writeln!(
         text,
         "coordinator  {}",
@@ -237,7 +241,10 @@ fn members(text: &mut String, node: &Node, coordinator: &Coordinator) {
     );
     for member in members {
         let state = match () {
+            () if member.state.is_drained() => "left",
+            () if !member.is_placed() => "leaves",
             () if member.id == cluster.me() => "this",
+            () if cluster.stops(member.id) => "stops",
             () if cluster.answers(member.id) => "answers",
             () => "silent",
         };
@@ -251,7 +258,7 @@ fn members(text: &mut String, node: &Node, coordinator: &Coordinator) {
             "  {:<12} {:<22} {:<10} {state:<8} {:>10} {:>6.1} {kept:>8}",
             member.name,
             member.client_address,
-            member.zone,
+            member.place().0,
             cluster.load(member.id),
             phi,
         );

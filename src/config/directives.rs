@@ -329,7 +329,7 @@ pub static DIRECTIVES: &[Directive] = &[
     ),
     fixed(
         "background-slowdown",
-        "220",
+        "160",
         Kind::Number(100, 10_000),
         "Background work slows down while the 99th percentile of reads is above so many hundredths of what it is without.",
     ),

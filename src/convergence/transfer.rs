@@ -150,6 +150,14 @@ impl Convergence {
                 }
                 stays
             });
+            // Who was refused comes into the queue again.
+            for taking in taking.values_mut() {
+                if matches!(taking.stage, Stage::Waits(Why::Refused(_)))
+                    && !taking.progress.is_whole
+                {
+                    taking.stage = Stage::Queued;
+                }
+            }
             new.extend(
                 wanted
                     .iter()
@@ -187,11 +195,16 @@ impl Convergence {
         Ok(lacking)
     }
 
-    /// Copies some more of a part; a byte rate of 0 is none.
+    /// Copies some more of a part, beside others; a byte rate of 0 is none.
     ///
     /// # Errors
     /// When the copying broke off here. What was taken in stays.
-    pub async fn copy_some(&self, part: Part, rate: u64) -> Result<(), ExchangeError> {
+    pub async fn copy_some(
+        &self,
+        part: Part,
+        rate: u64,
+        at_a_time: u32,
+    ) -> Result<(), ExchangeError> {
         let Some(taking) = self.transfers.taking().remove(&part) else {
             return Ok(());
         };
@@ -204,7 +217,8 @@ impl Convergence {
             let Some(bytes) = self.copy_piece(part, &mut progress).await? else {
                 return Ok(());
             };
-            self.governor.rest(begun.elapsed()).await;
+            // Several at a time share what the governor gives.
+            self.governor.rest(begun.elapsed() * at_a_time).await;
             if let Some(micros) = (bytes * 1_000_000).checked_div(rate) {
                 let least = Duration::from_micros(micros);
                 tokio::time::sleep(least.saturating_sub(begun.elapsed())).await;

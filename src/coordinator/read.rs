@@ -263,7 +263,11 @@ impl Reading {
             digest: self.ours,
             dots: self.dots.clone(),
             events: self.events,
-            serving: self.serving,
+            serving: if self.coordinator.cluster.is_behind(node) {
+                0
+            } else {
+                self.serving
+            },
         });
         let reading = Arc::clone(self);
         let done = move |outcome| reading.on_outcome(node, outcome);
@@ -288,8 +292,7 @@ impl Reading {
                 None
             }
             Ok(Response::Outdated(members)) => {
-                let cluster = &self.coordinator.cluster;
-                cluster.change(|membership| membership.learn(members));
+                self.coordinator.cluster.learn_from(node, members);
                 if !self.is_again {
                     self.tell(Told::Outdated);
                 }

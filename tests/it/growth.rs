@@ -288,6 +288,31 @@ fn a_node_that_is_asked_to_stop_hands_over_first_and_nobody_notices() {
 }
 
 #[test]
+fn nodes_of_two_wire_versions_are_one_cluster() {
+    let mut cluster = Cluster::start(2, FEW);
+    let older = [FEW, &["--peer-wire-version", "2"]].concat();
+    cluster.add(&older);
+    cluster.wait_until_whole();
+    for member in 0..3 {
+        let key = format!("key:{member}");
+        assert_eq!(call(&cluster, member, &["SET", &key, "v"]), "+OK\r\n");
+        for other in 0..3 {
+            assert_eq!(call(&cluster, other, &["GET", &key]), "$1\r\nv\r\n");
+            assert_eq!(call(&cluster, other, &["INCR", "counter"]).len(), 4);
+        }
+    }
+    // One after the other is upgraded.
+    cluster.members[2].kill();
+    assert_eq!(call(&cluster, 0, &["SET", "key:0", "w"]), "+OK\r\n");
+    let upgraded = &mut cluster.members[2];
+    upgraded.flags.truncate(upgraded.flags.len() - 2);
+    upgraded.start(None);
+    cluster.wait_until_whole();
+    assert_eq!(call(&cluster, 2, &["GET", "key:0"]), "$1\r\nw\r\n");
+    is_equal(&cluster, 2);
+}
+
+#[test]
 fn a_copy_made_while_clients_write_is_put_back_as_a_new_actor() {
     let mut cluster = Cluster::start(3, FEW);
     let mut connection = cluster.members[0].connect();

@@ -32,7 +32,7 @@ pub struct Member {
     /// The data directory.
     pub dir: PathBuf,
     peer_address: SocketAddr,
-    flags: Vec<String>,
+    pub flags: Vec<String>,
 }
 
 /// Members of one cluster, each on a loopback address of its own.

@@ -96,6 +96,11 @@ impl Holders {
         self.filling.is_empty() && self.serving.iter().all(|id| self.owners.contains(id))
     }
 
+    /// Whether every old owner has said that it has the part no more, too.
+    pub fn is_over(&self) -> bool {
+        self.is_settled() && self.spare.is_empty()
+    }
+
     /// Who must know that, before the new owners can do without the old ones.
     pub fn old(&self) -> impl Iterator<Item = NodeId> {
         self.elsewhere.iter().chain(&self.spare).copied()
@@ -165,7 +170,7 @@ mod tests {
         assert_eq!(moving.filling, ids(&[3]));
         assert!(!moving.is_settled());
         let done = with_proven(&[1, 2, 3, 4], &[], &[1, 2, 4], &[3]);
-        assert!(done.is_settled());
+        assert!(done.is_settled() && !done.is_over());
         assert_eq!(sorted(&done.serving), [1, 2, 3]);
         // Until node 4 says that it knows, it gets writes.
         assert_eq!(
