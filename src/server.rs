@@ -507,8 +507,7 @@ async fn hand_over(node: &Node) {
         tracing::debug!(%error, "what this node holds is not known");
     }
     cluster.say_it_stops();
-    let me = cluster.with_membership(|membership| membership.me().clone());
-    let push = encode(&Request::Push(vec![me]));
+    let push = encode(&Request::Push(cluster.everybody()));
     let others = cluster.members().into_iter().map(|member| member.id);
     let others = others.filter(|id| *id != cluster.me() && cluster.answers(*id));
     let told = others.map(|id| cluster.peers().call(id, push.clone(), TOLD_WITHIN));

@@ -153,7 +153,7 @@ impl Node {
 fn a_join_is_known_to_a_hundred_nodes_within_fifteen_rounds() {
     let mut world = World::of(100);
     let newcomer = member(101);
-    world.nodes[3].membership.admit(newcomer.clone());
+    world.nodes[3].membership.admit(newcomer.clone(), true);
     let known = world.nodes[3].membership.all().cloned().collect::<Vec<_>>();
     world.nodes.push(Node {
         membership: Membership::new(newcomer, known),

@@ -16,6 +16,8 @@ use crate::logic::placement::NodeId;
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 /// How often copies that are not this node's are looked for.
 const GIVE_UP_EVERY: Duration = Duration::from_secs(1);
+/// How often old owners are told that parts have switched.
+const CONFIRM_EVERY: Duration = Duration::from_millis(400);
 /// For how long they are given up in one go.
 const GIVE_UP_FOR: Duration = Duration::from_secs(2);
 /// After something that broke off.
@@ -37,7 +39,7 @@ pub struct Options {
 
 /// Takes parts over and gives them up, until it is dropped.
 pub async fn hand_off(convergence: Arc<Convergence>, options: Options) {
-    let mut given_up = Instant::now();
+    let (mut given_up, mut confirmed) = (Instant::now(), Instant::now());
     let mut began: Option<Instant> = None;
     loop {
         let pause = match take_over(&convergence, &options).await {
@@ -49,7 +51,10 @@ pub async fn hand_off(convergence: Arc<Convergence>, options: Options) {
                 PAUSE
             }
         };
-        convergence.confirm().await;
+        if confirmed.elapsed() >= CONFIRM_EVERY {
+            convergence.confirm().await;
+            confirmed = Instant::now();
+        }
         note(&convergence, &mut began);
         if given_up.elapsed() >= GIVE_UP_EVERY {
             if let Err(error) = give_up(&convergence, options.parallelism).await {
@@ -100,7 +105,7 @@ async fn take_over(
         return Ok(Taken::Nothing);
     }
     if options.trusts_unproven {
-        convergence.take_over(&lacking)?;
+        convergence.take_over(&lacking, convergence.cluster().facts())?;
         return Ok(Taken::Some);
     }
     convergence.learn_sizes().await;
@@ -119,7 +124,10 @@ async fn take_over(
         Stage::Waits(_) => 2,
     });
     rest.truncate(options.parallelism.max(1));
-    let rate = (options.rate)() / rest.len().max(1) as u64;
+    let rate = match (options.rate)() {
+        0 => 0,
+        rate => (rate / rest.len().max(1) as u64).max(1),
+    };
     let before = convergence.transfers().rows.load(Ordering::Relaxed);
     let at_a_time = rest.len() as u32;
     let copies = rest
@@ -149,21 +157,22 @@ async fn take_over(
 /// Looks for copies that this node holds no more, and gives them up, some partitions at a time.
 async fn give_up(convergence: &Arc<Convergence>, parallelism: usize) -> Result<(), ExchangeError> {
     let strays = convergence.survey()?;
-    let since = Instant::now();
+    let (since, mut failed) = (Instant::now(), Ok(()));
     for some in strays.chunks(parallelism.max(1)) {
         let at_a_time = some.len() as u32;
         let given = some
             .iter()
             .map(|stray| give_up_part(convergence, *stray, at_a_time));
         for given in join_all(given).await {
-            given?;
+            // One that fails does not hold up the others.
+            failed = failed.and(given);
         }
         // Taking over goes first; what went does not come again.
         if since.elapsed() > GIVE_UP_FOR {
             break;
         }
     }
-    Ok(())
+    failed
 }
 
 async fn give_up_part(

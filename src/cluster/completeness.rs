@@ -34,16 +34,17 @@ impl Cluster {
         let count = self.options.partitions.count();
         let (id, complete, proven) = (me.id, complete.below(count), me.proven.below(count));
         let owned = state.placement.owned(id);
-        let is_settled = |part: &Part| state.placement.holders(*part).is_settled();
+        let holders = |part: &Part| state.placement.holders(*part);
         let mut now = complete.clone();
         // What all new owners have needs nobody else.
-        now.retain(|part| owned.contains(part) || !is_settled(part));
+        now.retain(|part| owned.contains(part) || !holders(part).is_complete);
         // What a node had alone is nothing in the cluster that it is joining.
         if !self.has_data() && self.has_joined() {
             now.extend(owned.iter().copied());
         }
         let mut waiting = proven.clone();
-        waiting.retain(|part| owned.contains(part) && !now.contains(part));
+        let is_last = |part: &Part| holders(part).serves(id);
+        waiting.retain(|part| (owned.contains(part) || is_last(part)) && !now.contains(part));
         if now != complete || waiting != proven {
             state.membership.describe(|me| {
                 me.complete = Some(now.iter().copied().collect());
@@ -52,7 +53,9 @@ impl Cluster {
             state.placement =
                 Placement::of(&state.membership, &self.options, Some(&state.placement));
         }
-        let lacking = owned.difference(&now).count() as u64;
+        let serves =
+            |part: &&Part| waiting.contains(part) && state.placement.holders(**part).serves(id);
+        let lacking = owned.difference(&now).filter(|part| !serves(part)).count() as u64;
         let before = self.lacking.swap(lacking, Ordering::AcqRel);
         if lacking > before {
             tracing::info!(parts = lacking - before, "more to own than is here");
@@ -84,18 +87,20 @@ impl Cluster {
         self.set_complete(|_| Parts::default());
     }
 
-    /// This node's copies of some parts were proven equal to those that count.
-    pub fn has_proven(&self, parts: &[Part]) {
-        if parts.is_empty() {
-            return;
-        }
+    /// This node's copies of some parts were proven equal to those that count, in a membership with this
+    /// fingerprint; `false` when it is another one by now.
+    pub fn has_proven(&self, parts: &[Part], facts: u64) -> bool {
         let count = self.options.partitions.count();
         self.change(|membership| {
+            if super::staged::facts(membership) != facts {
+                return false;
+            }
             membership.describe(|me| {
                 let before = me.proven.below(count).into_iter();
                 me.proven = before.chain(parts.iter().copied()).collect();
             });
-        });
+            true
+        })
     }
 
     /// These parts have switched, and everybody knows who must: this node's copies are as good as any.
@@ -140,8 +145,11 @@ impl Cluster {
         let state = self.state.read();
         let me = state.membership.me();
         let complete = me.complete.as_ref();
+        let holders = state.placement.holders(part);
+        let counts = me.proven.contains(part) && holders.serves(me.id);
         complete.is_some_and(|complete| !complete.contains(part))
-            && state.placement.holders(part).owners.contains(&me.id)
+            && !counts
+            && holders.owners.contains(&me.id)
     }
 
     /// How many parts of what it owns this node may not have.

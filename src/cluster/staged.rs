@@ -93,7 +93,7 @@ impl Step {
             Step::Join(member) => {
                 let is_new = membership.member(member.id).is_none();
                 if is_new {
-                    membership.admit(member.clone());
+                    membership.admit(member.clone(), true);
                 }
                 is_new
             }
@@ -148,7 +148,7 @@ impl Cluster {
                 &new,
             ),
             steps,
-            view: self.facts(),
+            view: facts(&before),
         };
         *self.staged.lock() = Some(plan.clone());
         Ok(plan)
@@ -183,13 +183,14 @@ impl Cluster {
         Ok(plan)
     }
 
-    fn facts(&self) -> u64 {
+    /// A fingerprint of all members' places.
+    pub fn facts(&self) -> u64 {
         self.with_membership(facts)
     }
 }
 
 /// A fingerprint of all members' places.
-fn facts(membership: &Membership) -> u64 {
+pub(super) fn facts(membership: &Membership) -> u64 {
     let mut raw = Vec::new();
     for member in membership.all() {
         raw.extend_from_slice(&member.id.0.to_le_bytes());

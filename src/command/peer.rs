@@ -367,17 +367,18 @@ fn join(node: &Node, member: Member) -> Response {
         }
     }
     tracing::info!(node = %member.name, address = %member.peer_address, "a node joins");
+    let has_data = cluster.has_data();
     cluster.change(|membership| match known {
         // It was a member before it lost its disk, and finds itself among them.
         None if before.is_some() => {}
-        None => membership.admit(member),
+        None => membership.admit(member, has_data),
         Some(known) => {
             let joined = known.joined;
             membership.learn([Member { joined, ..member }]);
         }
     });
     Response::Welcome {
-        has_data: cluster.has_data(),
+        has_data,
         cluster: cluster.identity().cluster,
         members: cluster.with_membership(|m| m.all().cloned().collect()),
     }

@@ -203,6 +203,14 @@ async fn describe(cluster: &Cluster, address: &str) -> Result<Member, String> {
 
 /// The new membership holds from here on; then the newcomers are told.
 async fn commit(cluster: &Cluster) -> Result<String, String> {
+    let steps = cluster.planned().map_or_else(Vec::new, |plan| plan.steps);
+    for step in &steps {
+        if let Step::Remove(id) = step
+            && cluster.answers(*id)
+        {
+            return Err(format!("{} answers by now", cluster.name_of(*id)));
+        }
+    }
     let plan = cluster.commit().map_err(|error| error.to_string())?;
     let count = plan.steps.len();
     tracing::info!(

@@ -167,7 +167,8 @@ impl Convergence {
     }
 
     async fn piece(&self, part: (u8, u16), from: Bytes, bytes: u64) -> Response {
-        if part.1 >= self.replica.partitions().count() || self.cluster.lacks_part(part) {
+        let holds = self.cluster.holders(part).has(self.cluster.me());
+        if !holds || self.cluster.lacks_part(part) {
             return Response::Refused("it is not complete here".into());
         }
         let replica = Arc::clone(&self.replica);

@@ -16,7 +16,7 @@ use tokio::time::Instant;
 
 use super::{Convergence, ExchangeError, Exchanged, off_worker};
 use crate::logic::handoff::{self, Progress, Proof, Stage, Why};
-use crate::logic::membership::Part;
+use crate::logic::membership::{Membership, Part};
 use crate::logic::placement::{NodeId, PartitionSet};
 use crate::logic::row;
 use crate::peer::message::{Request, Response, WireKey, Wrote};
@@ -25,6 +25,8 @@ use crate::replica::{Key, Piece, ReplicaError};
 /// Bytes of a piece, and of one of a node that stands back.
 const PIECE_BYTES: usize = 256 << 10;
 const LEAST_BYTES: usize = 64 << 10;
+/// Parts of which sizes are asked for at a time.
+const SIZES: usize = 64;
 /// Objects that are sent together to an owner that has not seen them.
 const OFFERED: usize = 256;
 /// Pieces until others have their turn.
@@ -268,14 +270,23 @@ impl Convergence {
                 return Ok(None);
             }
         };
-        if !next.is_empty() && *next <= *progress.next {
-            return Err(ExchangeError::Unexpected);
-        }
         let failures = self.replica.failed_batches();
+        let goes_on = next.is_empty() || *next > *progress.next;
         let mut bytes = 0;
-        for (key, raw) in &objects {
+        let mut taken = objects.iter().map(|(key, raw)| {
             bytes += (key.name.len() + raw.len()) as u64;
-            self.take_in(key, raw)?;
+            self.take_in(key, raw)
+        });
+        let taken = if goes_on {
+            taken.try_for_each(|taken| taken)
+        } else {
+            Err(ExchangeError::Unexpected)
+        };
+        if let Err(error) = taken {
+            // Somebody else may have it in order.
+            self.transfers.failed.lock().insert(from, Instant::now());
+            self.waits(part, Why::Refused(error.to_string()));
+            return Ok(None);
         }
         self.replica.settled().await;
         if self.replica.failed_batches() != failures {
@@ -323,7 +334,8 @@ impl Convergence {
                 handoff::source(part.1, &holders, me, answers, &nobody)?,
             ))
         };
-        let sizes = self.sizes_of(unknown.into_iter().filter_map(from)).await;
+        let some = unknown.into_iter().filter_map(from).take(SIZES);
+        let sizes = self.sizes_of(some).await;
         for (part, size) in sizes {
             self.transfers
                 .change(part, |taking| taking.size = Some(size));
@@ -382,8 +394,24 @@ impl Convergence {
             let holders = self.cluster.holders(*part);
             (*part, Proof::of((*part, w), &holders, me, answers))
         };
-        let view = self.cluster.events();
-        let proofs: BTreeMap<Part, Proof> = parts.iter().map(proof).collect();
+        let facts = self.cluster.facts();
+        let mut proofs: BTreeMap<Part, Proof> = parts.iter().map(proof).collect();
+        proofs.retain(|part, proof| {
+            let can_be = proof.with.len() >= proof.needed;
+            if !can_be {
+                let (compared, needed) = (proof.with.len(), proof.needed);
+                self.waits(*part, Why::Unproven { compared, needed });
+            }
+            can_be
+        });
+        // Whoever is compared with knows of this node's place, so that it gets what is written meanwhile.
+        let with: BTreeSet<NodeId> = proofs.values().flat_map(|p| p.with.clone()).collect();
+        for id in with {
+            self.agree_with(id).await?;
+        }
+        if self.cluster.facts() != facts {
+            return Ok(Vec::new());
+        }
         let mut wanted: BTreeMap<(NodeId, u8), Vec<u16>> = BTreeMap::new();
         for ((owners, partition), proof) in &proofs {
             for with in &proof.with {
@@ -429,11 +457,26 @@ impl Convergence {
             }
         }
         // Whoever serves a part by now that did not when this began was not asked.
-        if self.cluster.events() != view {
-            return Ok(Vec::new());
-        }
-        self.take_over(&proven)?;
+        self.take_over(&proven, facts)?;
         Ok(proven)
+    }
+
+    /// Tells another node what it does not know of the membership, and hears what this one does not.
+    async fn agree_with(&self, id: NodeId) -> Result<(), ExchangeError> {
+        let digest = self.cluster.with_membership(Membership::digest);
+        let Response::Gossip(reply) = self.call(id, &Request::Gossip(digest)).await? else {
+            return Err(ExchangeError::Unexpected);
+        };
+        let push = self.cluster.with_membership(|m| m.push(&reply));
+        self.cluster
+            .change(|membership| membership.learn(reply.newer));
+        if push.is_empty() {
+            return Ok(());
+        }
+        match self.call(id, &Request::Push(push)).await? {
+            Response::Done => Ok(()),
+            _ => Err(ExchangeError::Unexpected),
+        }
     }
 
     /// Tells old owners of parts that have switched. Those of which everybody knows who must are as good
@@ -456,10 +499,13 @@ impl Convergence {
                 told.insert(id);
             }
         }
+        // Any quorum of a read that does not know yet meets one that does.
         let is_known = |part: &Part| {
             let holders = self.cluster.holders(*part);
-            let known = holders.old().all(|id| id == me || told.contains(&id));
-            holders.is_settled() && known
+            let old: BTreeSet<NodeId> = holders.old().collect();
+            let silent = old.iter().filter(|id| **id != me && !told.contains(id));
+            let r = usize::from(self.cluster.options().rules.least_r(part.0));
+            holders.is_settled() && silent.count() < r.min(old.len().max(1))
         };
         let done: Vec<Part> = old.into_keys().filter(is_known).collect();
         self.cluster.has_switched(&done);
@@ -469,8 +515,10 @@ impl Convergence {
     ///
     /// # Errors
     /// When the store fails.
-    pub fn take_over(&self, parts: &[Part]) -> Result<(), ExchangeError> {
-        self.cluster.has_proven(parts);
+    pub fn take_over(&self, parts: &[Part], facts: u64) -> Result<(), ExchangeError> {
+        if parts.is_empty() || !self.cluster.has_proven(parts, facts) {
+            return Ok(());
+        }
         for part in parts {
             self.replica.note_handoff(part.0, part.1, None)?;
             self.transfers.taking.lock().remove(part);

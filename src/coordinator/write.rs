@@ -32,11 +32,7 @@ impl Coordinator {
         blind: bool,
     ) -> impl Future<Output = Result<Option<Written>, QuorumError>> + Send + use<> {
         let (decided, decision) = oneshot::channel();
-        let how = How {
-            w,
-            blind,
-            is_again: false,
-        };
+        let how = How { w, blind, again: 0 };
         self.send(delta, how, decided, None);
         let wanted = w.w.into();
         async move {
@@ -104,9 +100,12 @@ pub struct Wait {
 struct How {
     w: Wait,
     blind: bool,
-    /// Whether it is sent again because the membership had changed: once is enough.
-    is_again: bool,
+    /// How often it was sent again because the membership had changed.
+    again: u8,
 }
+
+/// A write is sent again so often: several changes may come one after the other.
+const MOST_AGAIN: u8 = 4;
 
 type Decided = oneshot::Sender<(Decision, Option<Written>)>;
 
@@ -278,14 +277,14 @@ impl Sending {
         true
     }
 
-    /// The membership has changed: the same delta goes to whom it belongs now, once. Whether whoever
+    /// The membership has changed: the same delta goes to whom it belongs now. Whether whoever
     /// said so is asked again there.
     fn send_anew(&self, members: Vec<Member>) -> bool {
         let coordinator = &self.coordinator;
         coordinator
             .cluster
             .change(|membership| membership.learn(members));
-        if self.how.is_again {
+        if self.how.again >= MOST_AGAIN {
             return false;
         }
         let (decided, again) = {
@@ -304,7 +303,7 @@ impl Sending {
             object,
         };
         let how = How {
-            is_again: true,
+            again: self.how.again + 1,
             ..self.how
         };
         // The client may have his answer already.
@@ -333,7 +332,7 @@ impl Sending {
             let how = How {
                 w: Wait { w: 1, hoped: 1 },
                 blind: false,
-                is_again: false,
+                again: 0,
             };
             self.coordinator.send(&all, how, nobody, None);
         }

@@ -336,7 +336,7 @@ pub enum Response {
         /// Why it cannot join another cluster; empty when it can.
         reason: String,
     },
-    /// What a node transfers, as lines of text.
+    /// What a node transfers, as JSON.
     Transfers(Bytes),
     /// Not done: the sender does not know what has changed in the membership.
     Outdated(Vec<Member>),

@@ -34,7 +34,7 @@ impl Replica {
     /// [`Self::settled`]. Blocks.
     ///
     /// # Errors
-    /// When the store cannot be read, or a row cannot.
+    /// When the store cannot be read.
     pub fn piece(
         &self,
         (owners, partition): (u8, u16),
@@ -57,7 +57,10 @@ impl Replica {
                 if self.owners_of(name) != owners {
                     continue;
                 }
-                let object = self.decode(partition, db, &raw)?;
+                // A damaged row is reported where it is read, and stays.
+                let Ok(object) = self.decode(partition, db, &raw) else {
+                    continue;
+                };
                 if object.is_unknown() {
                     continue;
                 }

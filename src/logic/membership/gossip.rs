@@ -155,15 +155,15 @@ impl Membership {
         self.describe(|me| *me = first_place(me.clone(), 1));
     }
 
-    /// Takes a newcomer in.
-    pub fn admit(&mut self, member: Member) {
+    /// Takes a newcomer in. Of a cluster that holds nothing it has whatever it owns.
+    pub fn admit(&mut self, member: Member, has_data: bool) {
         let event = self.next_event();
         self.learn([Member {
             left: None,
             gone: false,
             replaces: None,
             // What it had when it was alone is nothing here.
-            complete: Some(Parts::default()),
+            complete: has_data.then(Parts::default),
             proven: Parts::default(),
             ..first_place(member, event)
         }]);

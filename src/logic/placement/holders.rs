@@ -29,7 +29,7 @@ pub struct Holders {
     pub serving: Vec<NodeId>,
     /// Owners whose copies do not count yet.
     pub filling: Vec<NodeId>,
-    /// Old owners that do not count any more, and have not said that they know.
+    /// Old owners that do not count any more, and have not given the part up.
     pub spare: Vec<NodeId>,
     /// Who takes the place of a holder that does not answer, in rank order.
     pub fallbacks: Vec<NodeId>,
@@ -37,6 +37,8 @@ pub struct Holders {
     pub owners: Vec<NodeId>,
     /// Whose copies count for those who know of the switch already, or do not know of it yet.
     pub elsewhere: Vec<NodeId>,
+    /// Whether all owners' copies are complete: nobody needs the old owners any more.
+    pub is_complete: bool,
     /// A fingerprint of who serves it; never 0.
     pub mark: u32,
 }
@@ -48,16 +50,16 @@ impl Holders {
         partition: u16,
         (list, n): (&[NodeId], usize),
         leaving: &[NodeId],
-        copy: impl Fn(NodeId) -> Copy,
+        copy: impl Fn(NodeId) -> Copy + std::marker::Copy,
     ) -> Self {
         let (owners, rest) = list.split_at(n.min(list.len()));
-        let others = rest.iter().chain(leaving).copied();
-        let mut old: Vec<NodeId> = owners
-            .iter()
-            .copied()
-            .chain(others)
-            .filter(|id| copy(*id) == Copy::Complete)
-            .collect();
+        let all = || owners.iter().chain(rest).chain(leaving).copied();
+        let with = |wanted: Copy| all().filter(move |id| copy(*id) == wanted);
+        let mut old: Vec<NodeId> = with(Copy::Complete).collect();
+        if old.is_empty() {
+            // Those whose copies counted are gone: these have what they had.
+            old.extend(with(Copy::Proven));
+        }
         sort_by_rank(&mut old, partition);
         // Of more than enough those that are to stay.
         old.sort_by_key(|id| !owners.contains(id));
@@ -83,6 +85,7 @@ impl Holders {
         Self {
             fallbacks: fallbacks.collect(),
             mark: mark(&serving),
+            is_complete: owners.iter().all(|id| copy(*id) == Copy::Complete),
             serving,
             filling,
             spare,
@@ -96,7 +99,8 @@ impl Holders {
         self.filling.is_empty() && self.serving.iter().all(|id| self.owners.contains(id))
     }
 
-    /// Whether every old owner has said that it has the part no more, too.
+    /// Whether all owners' copies are complete, and every old owner has said that it has the part no
+    /// more.
     pub fn is_over(&self) -> bool {
         self.is_settled() && self.spare.is_empty()
     }

@@ -64,6 +64,13 @@ impl Rules {
         of_size.map(|rule| rule.w).min().unwrap_or(1)
     }
 
+    /// The least number of replies that reads of keys with so many owners wait for.
+    pub fn least_r(&self, n: u8) -> u8 {
+        let rules = self.by_prefix.iter().map(|(_, rule)| rule);
+        let of_size = rules.chain([&self.default]).filter(|rule| rule.n == n);
+        of_size.map(|rule| rule.r).min().unwrap_or(1)
+    }
+
     /// The prefixes with the numbers of owners of their keys; the default's is empty.
     pub fn sizes_by_prefix(&self) -> impl Iterator<Item = (&[u8], u8)> {
         let prefixes = self.by_prefix.iter();
