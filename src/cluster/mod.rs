@@ -639,11 +639,6 @@ impl Cluster {
         }
     }
 
-    /// How many copies of a key count for reads.
-    pub fn serving(&self, route: Route) -> usize {
-        self.holders(route.part()).serving.len()
-    }
-
     /// How many members there are that could hold a key.
     pub fn could_hold(&self) -> usize {
         self.placement().members()

@@ -1,7 +1,7 @@
 //! RINGWOOD VERIFY and RINGWOOD REPAIR: whether all copies are equal, and making them so; and what
 //! INFO says about convergence.
 
-use std::fmt::Write as _;
+use std::fmt::{Display, Write as _};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -44,7 +44,7 @@ pub(super) fn verify(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
     };
     let all = 0..ctx.node.replica.partitions().count();
     let partitions = partition.map_or_else(|| all.collect(), |one| vec![one]);
-    later(ctx, move |_| async move {
+    later(ctx, async move {
         verified(&convergence, &partitions, &prefix).await
     });
     Ok(())
@@ -63,14 +63,14 @@ pub(super) fn repair(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
         ctx.reply.verbatim("received 0\nsent 0\n");
         return Ok(());
     };
-    later(ctx, move |_| async move {
+    later(ctx, async move {
         let (mut received, mut sent) = (0, 0);
         for partition in partitions {
             let (more_received, more_sent) = repaired(&convergence, partition).await?;
             received += more_received;
             sent += more_sent;
         }
-        Ok(format!("received {received}\nsent {sent}\n"))
+        Ok::<String, ExchangeError>(format!("received {received}\nsent {sent}\n"))
     });
     Ok(())
 }
@@ -84,12 +84,12 @@ fn partition_of(node: &Node, args: Args<'_>, at: usize) -> Result<u16, Error> {
 }
 
 /// Has a text be the reply, when it is there.
-fn later<F>(ctx: &mut Ctx<'_>, find: impl FnOnce(Arc<Node>) -> F)
+pub(super) fn later<F, E>(ctx: &mut Ctx<'_>, found: F)
 where
-    F: Future<Output = Result<String, ExchangeError>> + Send + 'static,
+    F: Future<Output = Result<String, E>> + Send + 'static,
+    E: Display + 'static,
 {
     let (node, who) = (Arc::clone(ctx.node), Who::of(ctx));
-    let found = find(Arc::clone(&node));
     let later: Later = Box::pin(async move {
         match found.await {
             Ok(text) => {

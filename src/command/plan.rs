@@ -6,20 +6,17 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
-use std::sync::Arc;
 use std::time::Duration;
 
 use indicatif::HumanBytes;
 
 use super::args::Args;
-use super::distributed::{Later, Who, error_reply};
 use super::error::Error;
-use super::{After, Ctx, Node, Outcome, meet};
+use super::{Ctx, Node, Outcome, converge, meet};
 use crate::cluster::{Cluster, Load, Move, Part, Plan, Step};
 use crate::convergence::Convergence;
 use crate::logic::membership::Member;
 use crate::logic::placement::NodeId;
-use crate::net::resp::Reply;
 use crate::peer::message::{Request, Response};
 
 const WITHIN: Duration = Duration::from_secs(3);
@@ -52,23 +49,7 @@ pub(super) fn plan(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
             "ERR This instance has cluster support disabled",
         ));
     };
-    let (node, who) = (Arc::clone(ctx.node), Who::of(ctx));
-    let later: Later = Box::pin(async move {
-        match answer(&convergence, asked).await {
-            Ok(text) => {
-                let mut reply = Reply::default();
-                reply.set_protocol(who.protocol);
-                reply.verbatim(&text);
-                std::mem::take(reply.buffer())
-            }
-            Err(reason) => {
-                let error = Error::Text(format!("ERR {reason}").into());
-                node.stats.count_error(&error);
-                error_reply(&who, &error)
-            }
-        }
-    });
-    ctx.after = After::Later(later);
+    converge::later(ctx, async move { answer(&convergence, asked).await });
     Ok(())
 }
 

@@ -4,37 +4,22 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::args::Args;
-use super::distributed::{Later, Who, error_reply};
 use super::error::Error;
-use super::{After, Ctx, Node, Outcome};
+use super::{Ctx, Node, Outcome, converge};
 use crate::clock;
 use crate::convergence::off_worker;
-use crate::net::resp::Reply;
 use crate::storage::archive::{self, About, ArchiveError};
 
 /// RINGWOOD SNAPSHOT folder.
 pub(super) fn snapshot(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
     let dir = place(ctx.node, &args.text(2))?;
-    let (node, who) = (Arc::clone(ctx.node), Who::of(ctx));
-    let later: Later = Box::pin(async move {
-        let making = Arc::clone(&node);
+    let node = Arc::clone(ctx.node);
+    converge::later(ctx, async move {
         let shown = dir.display().to_string();
-        match off_worker(move || copy(&making, &dir)).await {
-            Ok(about) => {
-                tracing::info!(dir = %shown, rows = about.rows, "a copy was made");
-                let mut reply = Reply::default();
-                reply.set_protocol(who.protocol);
-                reply.verbatim(&format!("{} rows in {shown}\n", about.rows));
-                std::mem::take(reply.buffer())
-            }
-            Err(error) => {
-                let error = Error::Text(format!("ERR {error}").into());
-                node.stats.count_error(&error);
-                error_reply(&who, &error)
-            }
-        }
+        let about = off_worker(move || copy(&node, &dir)).await?;
+        tracing::info!(dir = %shown, rows = about.rows, "a copy was made");
+        Ok::<String, ArchiveError>(format!("{} rows in {shown}\n", about.rows))
     });
-    ctx.after = After::Later(later);
     Ok(())
 }
 

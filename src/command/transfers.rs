@@ -2,6 +2,7 @@
 //!
 //! Every member says what it takes over and gives up itself; whoever is asked puts all of it together.
 
+use std::convert::Infallible;
 use std::fmt::Write as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -12,13 +13,11 @@ use indicatif::HumanBytes;
 use serde_json::{Value, json};
 
 use super::args::Args;
-use super::distributed::{Later, Who};
 use super::error::Error;
-use super::{After, Ctx, Outcome};
+use super::{Ctx, Outcome, converge};
 use crate::convergence::{Convergence, Taking};
 use crate::logic::handoff::{Stage, Why};
 use crate::logic::membership::Part;
-use crate::net::resp::Reply;
 use crate::peer::encode;
 use crate::peer::message::{Request, Response};
 
@@ -33,8 +32,8 @@ pub(super) fn transfers(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
         Some(_) if args.is(2, "JSON") && args.len() == 3 => true,
         Some(_) => return Err(Error::Syntax),
     };
-    let (convergence, who) = (ctx.node.convergence.clone(), Who::of(ctx));
-    let later: Later = Box::pin(async move {
+    let convergence = ctx.node.convergence.clone();
+    converge::later(ctx, async move {
         let (unsettled, nodes) = match &convergence {
             Some(convergence) => {
                 let unsettled = convergence.cluster().unsettled();
@@ -42,17 +41,12 @@ pub(super) fn transfers(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
             }
             None => (0, Vec::new()),
         };
-        let text = if as_json {
+        Ok::<String, Infallible>(if as_json {
             json!({ "unsettled": unsettled, "nodes": nodes }).to_string() + "\n"
         } else {
             shown(unsettled, &nodes)
-        };
-        let mut reply = Reply::default();
-        reply.set_protocol(who.protocol);
-        reply.verbatim(&text);
-        std::mem::take(reply.buffer())
+        })
     });
-    ctx.after = After::Later(later);
     Ok(())
 }
 
