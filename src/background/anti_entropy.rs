@@ -177,7 +177,8 @@ impl Worker {
             if let Some((context, view, failed)) = &covered {
                 // What was taken in, here or from hints, is stored; and all is as it was.
                 replica.settled().await;
-                let unchanged = replica.failed_batches() == *failed && cluster.view() == *view;
+                let unchanged =
+                    replica.failed_batches() == *failed && cluster.fingerprint() == *view;
                 if unchanged && !leaves_out && replica.is_counted() {
                     replica.saw(owners, &whole, context)?;
                 }
@@ -197,7 +198,7 @@ impl Worker {
         let members = cluster.members();
         let mut poll = Poll {
             at: Instant::now(),
-            view: cluster.view(),
+            view: cluster.fingerprint(),
             failed: replica.failed_batches(),
             live: BTreeMap::new(),
             known: replica.known_actors(),

@@ -105,7 +105,7 @@ async fn take_over(
         return Ok(Taken::Nothing);
     }
     if options.trusts_unproven {
-        convergence.take_over(&lacking, convergence.cluster().facts())?;
+        convergence.take_over(&lacking, convergence.cluster().changes())?;
         return Ok(Taken::Some);
     }
     convergence.learn_sizes().await;

@@ -176,6 +176,7 @@ async fn send(
     to: NodeId,
     hint: &Hint,
 ) -> Result<Option<Arc<Object>>, ReplicaError> {
+    let view = cluster.views().for_node(to);
     let object = replica.read(Key {
         db: hint.db,
         name: &hint.name,
@@ -188,12 +189,12 @@ async fn send(
         object: row::encode(&object).into(),
         hint_for: None,
         only_over_seen: false,
-        events: cluster.events(),
+        view,
     });
     Ok(match cluster.peers().call(to, body, WITHIN).await {
         Ok(Response::Done) => Some(object),
         Ok(Response::Outdated(members)) => {
-            cluster.change(|membership| membership.learn(members));
+            cluster.learn_from(to, members);
             None
         }
         Ok(_) => None,

@@ -8,6 +8,7 @@
 use std::collections::BTreeSet;
 use std::sync::atomic::Ordering;
 
+use super::views::changes;
 use super::{Cluster, Part, Placement, Route, Standing, State};
 use crate::logic::membership::Parts;
 use crate::logic::placement::NodeId;
@@ -88,11 +89,11 @@ impl Cluster {
     }
 
     /// This node's copies of some parts were proven equal to those that count, in a membership with this
-    /// fingerprint; `false` when it is another one by now.
-    pub fn has_proven(&self, parts: &[Part], facts: u64) -> bool {
+    /// fingerprint of changes; `false` when it is another one by now.
+    pub fn has_proven(&self, parts: &[Part], as_of: u64) -> bool {
         let count = self.options.partitions.count();
         self.change(|membership| {
-            if super::staged::facts(membership) != facts {
+            if changes(membership.all()) != as_of {
                 return false;
             }
             membership.describe(|me| {

@@ -7,6 +7,7 @@ mod completeness;
 mod notes;
 mod placement;
 mod staged;
+mod views;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -17,24 +18,24 @@ use parking_lot::{Mutex, RwLock};
 use tokio::sync::{Mutex as AsyncMutex, MutexGuard, Notify};
 use tokio::time::Instant;
 
-use crate::logic::codec::{put_bytes, put_varint};
+use crate::logic::codec::put_bytes;
 use crate::logic::membership::{Detector, Digest, Member, Membership, Parts, State as Standing};
 use crate::logic::placement::{NodeId, Partitions, key_hash, slot_of};
 use crate::logic::quorum::{Holder, Rule, Rules, Targets};
 use crate::peer::message::{Request, Response};
-use crate::peer::{CallError, Identity, Peers, encode};
+use crate::peer::{CallError, Identity, Peers};
 
 pub use crate::logic::membership::Part;
 pub use crate::logic::placement::Holders;
 pub use notes::Notes;
 pub use staged::{Load, Move, Plan, PlanError, Step};
+pub use views::View;
 
 use placement::Placement;
+use views::Behind;
 
 /// A node that lacks something is asked last for so long after it has said so.
 const EMPTY_FOR_MS: u64 = 1_000;
-/// A node that knew less of the membership has heard it by then.
-const BEHIND_FOR_MS: u64 = 1_000;
 
 /// What is agreed when a cluster is made, and how patient this node is.
 #[derive(Clone, Debug)]
@@ -91,9 +92,8 @@ pub struct Cluster {
     /// Others who lack something, and until when that is believed.
     empty: Mutex<BTreeMap<NodeId, u64>>,
     some_empty: AtomicBool,
-    /// Others who knew less than this node, and until when that is believed.
-    behind: Mutex<BTreeMap<NodeId, u64>>,
-    some_behind: AtomicBool,
+    /// Others who knew less than this node.
+    behind: Mutex<Option<Arc<Behind>>>,
 }
 
 /// An attempt to join a cluster; what was before is restored when it is given up.
@@ -223,7 +223,6 @@ impl Cluster {
             empty: Mutex::default(),
             some_empty: AtomicBool::new(false),
             behind: Mutex::default(),
-            some_behind: AtomicBool::new(false),
         };
         if !says_what_it_has {
             // Written down by an older program, or a node that has no cluster yet.
@@ -283,23 +282,24 @@ impl Cluster {
             .unwrap_or_else(|| id.to_string())
     }
 
-    /// A fingerprint of everything that decides who owns what and who runs: members' places, what they
-    /// have of it, their present runs, the rules.
-    pub fn view(&self) -> u64 {
+    /// A fingerprint of the membership's changes, as far as this node knows them.
+    pub fn changes(&self) -> u64 {
+        self.state.read().placement.changes
+    }
+
+    /// A fingerprint of everything that decides who owns what and who runs: the changes, what members
+    /// say, their present runs, the rules.
+    pub fn fingerprint(&self) -> u64 {
         let mut raw = Vec::new();
-        self.with_membership(|membership| {
+        let account = self.with_membership(|membership| {
             for member in membership.all() {
-                raw.extend_from_slice(&member.id.0.to_le_bytes());
                 raw.extend_from_slice(&member.actor.0.to_le_bytes());
-                put_bytes(&mut raw, member.machine().as_bytes());
-                put_varint(&mut raw, member.facts());
-                if let Some(complete) = &member.complete {
-                    complete.encode(&mut raw);
-                    member.proven.encode(&mut raw);
-                }
             }
+            views::account(membership.all())
         });
-        raw.extend_from_slice(&self.rules_fingerprint().to_le_bytes());
+        for number in [account, self.rules_fingerprint()] {
+            raw.extend_from_slice(&number.to_le_bytes());
+        }
         key_hash(&raw)
     }
 
@@ -409,38 +409,6 @@ impl Cluster {
             before,
             _alone: alone,
         })
-    }
-
-    /// A node that sees the cluster differently says how. If that is nothing new, it knows less: for a
-    /// while it is not asked whether it sees the same, and it hears what there is to know.
-    pub fn learn_from(&self, id: NodeId, members: Vec<Member>) {
-        if !self
-            .change(|membership| membership.learn(members))
-            .is_empty()
-        {
-            return;
-        }
-        let until_ms = self.now_ms() + BEHIND_FOR_MS;
-        let before = self.behind.lock().insert(id, until_ms);
-        self.some_behind.store(true, Ordering::Release);
-        if before.is_none_or(|before_ms| before_ms < self.now_ms()) {
-            let everybody = encode(&Request::Push(self.everybody()));
-            let within = Duration::from_millis(BEHIND_FOR_MS);
-            self.peers.ask(id, everybody, within, Box::new(|_| {}));
-        }
-    }
-
-    /// Whether a node knew less a moment ago.
-    pub fn is_behind(&self, id: NodeId) -> bool {
-        if !self.some_behind.load(Ordering::Acquire) {
-            return false;
-        }
-        let now_ms = self.now_ms();
-        let mut behind = self.behind.lock();
-        behind.retain(|_, until_ms| now_ms < *until_ms);
-        self.some_behind
-            .store(!behind.is_empty(), Ordering::Release);
-        behind.contains_key(&id)
     }
 
     /// Another node lacks something: for a while it is asked last.

@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, OnceLock};
 
 use super::Options;
+use super::views::{account, changes};
 use crate::logic::membership::{Membership, Part, Parts};
 use crate::logic::placement::{Copy, Holders, NodeId, Placed, Table};
 
@@ -18,7 +19,7 @@ struct Owners {
 }
 
 /// What a present member says of itself.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 struct Says {
     zone: String,
     complete: Option<Parts>,
@@ -28,7 +29,10 @@ struct Says {
 }
 
 pub(super) struct Placement {
+    /// How many changes of the membership there are; a fingerprint of them; one of all accounts.
     pub(super) events: u64,
+    pub(super) changes: u64,
+    pub(super) account: u64,
     owners: Arc<Owners>,
     says: BTreeMap<NodeId, Says>,
     leaving: Vec<NodeId>,
@@ -60,6 +64,8 @@ impl Placement {
         let nobody = || (0..count).map(|_| OnceLock::new()).collect();
         Arc::new(Self {
             events: membership.events(),
+            changes: changes(membership.all()),
+            account: account(membership.all()),
             owners,
             leaving: leaving.map(|(id, _)| *id).collect(),
             has_zones: zones.len() > 1,
@@ -71,9 +77,7 @@ impl Placement {
 
     /// Whether a membership has the same placement.
     pub(super) fn is_of(&self, membership: &Membership) -> bool {
-        self.events == membership.events()
-            && self.owners.placed == membership.placed()
-            && self.says == says(membership)
+        self.account == account(membership.all())
     }
 
     pub(super) fn table(&self) -> &Table {

@@ -5,6 +5,7 @@
 
 use thiserror::Error;
 
+use super::views::changes;
 use super::{Cluster, Part};
 use crate::logic::membership::{Member, Membership};
 use crate::logic::placement::{NodeId, Table};
@@ -148,7 +149,7 @@ impl Cluster {
                 &new,
             ),
             steps,
-            view: facts(&before),
+            view: changes(before.all()),
         };
         *self.staged.lock() = Some(plan.clone());
         Ok(plan)
@@ -172,7 +173,7 @@ impl Cluster {
         let plan = self.staged.lock().take().ok_or(PlanError::Nothing)?;
         self.note_data();
         self.change(|membership| {
-            if facts(membership) != plan.view {
+            if changes(membership.all()) != plan.view {
                 return Err(PlanError::Changed);
             }
             for step in &plan.steps {
@@ -182,21 +183,6 @@ impl Cluster {
         })?;
         Ok(plan)
     }
-
-    /// A fingerprint of all members' places.
-    pub fn facts(&self) -> u64 {
-        self.with_membership(facts)
-    }
-}
-
-/// A fingerprint of all members' places.
-pub(super) fn facts(membership: &Membership) -> u64 {
-    let mut raw = Vec::new();
-    for member in membership.all() {
-        raw.extend_from_slice(&member.id.0.to_le_bytes());
-        raw.extend_from_slice(&member.facts().to_le_bytes());
-    }
-    crate::logic::placement::key_hash(&raw)
 }
 
 fn moves(n: u8, partitions: u16, old: &Table, new: &Table) -> Vec<Move> {

@@ -18,7 +18,7 @@ use crate::logic::quorum::Rule;
 use crate::logic::row;
 use crate::net::resp::Reply;
 use crate::peer::encode;
-use crate::peer::message::{Request, Response, UNKNOWN_EVENTS, WireKey};
+use crate::peer::message::{Request, Response, UNKNOWN_VIEW, WireKey};
 use crate::replica::{DATABASES, Key, digest};
 
 pub(super) fn local(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
@@ -116,7 +116,7 @@ async fn explanation(node: &Arc<Node>, coordinator: &Coordinator, db: u8, key: &
             // No object has this digest but by chance: an unknown one has 0.
             digest: u64::MAX,
             dots: Vec::new(),
-            events: UNKNOWN_EVENTS,
+            view: UNKNOWN_VIEW,
             serving: 0,
         });
         match cluster.peers().call(*id, body, coordinator.within()).await {

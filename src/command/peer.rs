@@ -68,9 +68,9 @@ impl Handler for PeerHandler {
                 object,
                 hint_for,
                 only_over_seen,
-                events,
+                view,
             } => {
-                if let Some(outdated) = outdated(&node, events) {
+                if let Some(outdated) = outdated(&node, &key, view, 0) {
                     return Answer::Now(outdated);
                 }
                 let how = Join {
@@ -83,11 +83,10 @@ impl Handler for PeerHandler {
                 key,
                 digest,
                 dots,
-                events,
+                view,
                 serving,
             } => {
-                let outdated = outdated(&node, events);
-                let outdated = outdated.or_else(|| meant_for_others(&node, &key, serving));
+                let outdated = outdated(&node, &key, view, serving);
                 Answer::Now(outdated.unwrap_or_else(|| fetch(&node, &key, digest, &dots)))
             }
             Request::Forward(command) => {
@@ -137,18 +136,12 @@ impl Handler for PeerHandler {
     }
 }
 
-/// Whoever knows less of the membership would ask the wrong ones: he has to learn first.
-fn outdated(node: &Node, events: u64) -> Option<Response> {
+/// Whoever sees another membership, or others serve a key, may not know that it has moved: he has to
+/// learn first.
+fn outdated(node: &Node, key: &WireKey, view: u64, serving: u32) -> Option<Response> {
     let cluster = node.coordinator.as_ref()?.cluster();
-    let knows_less = events < cluster.events();
-    knows_less.then(|| Response::Outdated(cluster.everybody()))
-}
-
-/// Whoever sees others serve a key than this node does may not know that it has moved.
-fn meant_for_others(node: &Node, key: &WireKey, serving: u32) -> Option<Response> {
-    let cluster = node.coordinator.as_ref()?.cluster();
-    let holders = cluster.holders(cluster.route(&key.name).part());
-    let differs = serving != 0 && serving != holders.mark;
+    let part = cluster.route(&key.name).part();
+    let differs = !cluster.sees_the_same(view, part, serving);
     differs.then(|| Response::Outdated(cluster.everybody()))
 }
 

@@ -11,7 +11,7 @@ use crate::logic::causal::{Dot, Object};
 use crate::logic::merkle::Leaves;
 use crate::logic::placement::{NodeId, PartitionSet};
 use crate::logic::row;
-use crate::peer::message::{Request, Response, UNKNOWN_EVENTS, WireKey, WireListed};
+use crate::peer::message::{Request, Response, UNKNOWN_VIEW, WireKey, WireListed};
 use crate::replica::{DATABASES, Join, Key, Listed, ReplicaError};
 use crate::storage::keys::MAX_KEY_LEN;
 
@@ -30,15 +30,10 @@ impl Convergence {
                 rules,
                 partitions,
                 mends,
-                events,
+                view,
             } => {
-                let known = self.cluster.events();
-                if events != UNKNOWN_EVENTS && events != known {
-                    return if events < known {
-                        Response::Outdated(self.cluster.everybody())
-                    } else {
-                        Response::Refused("a change of the membership is not known here".into())
-                    };
+                if view != UNKNOWN_VIEW && view != self.cluster.changes() {
+                    return Response::Outdated(self.cluster.everybody());
                 }
                 if rules != self.cluster.rules_fingerprint() {
                     return Response::Refused("the rules of some prefix differ".into());
@@ -141,7 +136,7 @@ impl Convergence {
             actor: self.replica.actor(),
             seq,
             now_ms: clock::now_ms(),
-            view: self.cluster.view(),
+            view: self.cluster.fingerprint(),
             partitions,
         }
     }

@@ -122,7 +122,7 @@ impl Convergence {
         }
         match response {
             Response::Outdated(members) => {
-                self.cluster.change(|membership| membership.learn(members));
+                self.cluster.learn_from(to, members);
                 Err(ExchangeError::Outdated)
             }
             Response::Refused(reason) => Err(ExchangeError::Refused(reason)),
@@ -151,7 +151,7 @@ impl Convergence {
             rules: self.cluster.rules_fingerprint(),
             partitions: asked.into_bytes().into(),
             mends,
-            events: self.cluster.events(),
+            view: self.cluster.changes(),
         };
         match self.call(node, &request).await? {
             Response::Roots { as_of_ms, roots } if roots.len() == partitions.len() => {

@@ -394,7 +394,7 @@ impl Convergence {
             let holders = self.cluster.holders(*part);
             (*part, Proof::of((*part, w), &holders, me, answers))
         };
-        let facts = self.cluster.facts();
+        let as_of = self.cluster.changes();
         let mut proofs: BTreeMap<Part, Proof> = parts.iter().map(proof).collect();
         proofs.retain(|part, proof| {
             let can_be = proof.with.len() >= proof.needed;
@@ -409,7 +409,7 @@ impl Convergence {
         for id in with {
             self.agree_with(id).await?;
         }
-        if self.cluster.facts() != facts {
+        if self.cluster.changes() != as_of {
             return Ok(Vec::new());
         }
         let mut wanted: BTreeMap<(NodeId, u8), Vec<u16>> = BTreeMap::new();
@@ -457,7 +457,7 @@ impl Convergence {
             }
         }
         // Whoever serves a part by now that did not when this began was not asked.
-        self.take_over(&proven, facts)?;
+        self.take_over(&proven, as_of)?;
         Ok(proven)
     }
 
@@ -511,12 +511,12 @@ impl Convergence {
         self.cluster.has_switched(&done);
     }
 
-    /// These parts' copies were proven.
+    /// These parts' copies were proven, as of a membership with this fingerprint.
     ///
     /// # Errors
     /// When the store fails.
-    pub fn take_over(&self, parts: &[Part], facts: u64) -> Result<(), ExchangeError> {
-        if parts.is_empty() || !self.cluster.has_proven(parts, facts) {
+    pub fn take_over(&self, parts: &[Part], as_of: u64) -> Result<(), ExchangeError> {
+        if parts.is_empty() || !self.cluster.has_proven(parts, as_of) {
             return Ok(());
         }
         for part in parts {

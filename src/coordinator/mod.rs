@@ -26,6 +26,10 @@ use crate::replica::Replica;
 pub use forward::Forwarded;
 pub use write::Wait;
 
+/// A read or write begins again so often when the membership has changed: several changes may come one
+/// after the other.
+const MOST_AGAIN: u8 = 4;
+
 /// Why a quorum was not met.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum QuorumError {

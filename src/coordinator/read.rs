@@ -11,7 +11,8 @@ use smallvec::SmallVec;
 use tokio::sync::{Notify, oneshot};
 use tokio::time::Instant;
 
-use super::{Coordinator, QuorumError};
+use super::{Coordinator, MOST_AGAIN, QuorumError};
+use crate::cluster::View;
 use crate::logic::causal::Dot;
 use crate::logic::merkle;
 use crate::logic::placement::NodeId;
@@ -59,7 +60,8 @@ impl Coordinator {
         r: u8,
         own: &[Dot],
     ) -> impl Future<Output = Result<(), QuorumError>> + Send + use<> {
-        let mut waiting = self.start_reading(Key { db, name }, r, own, false);
+        let mut waiting = self.start_reading(Key { db, name }, r, own, true);
+        let mut again = 0;
         let name = Bytes::copy_from_slice(name);
         let own: SmallVec<[Dot; 2]> = SmallVec::from_slice(own);
         let coordinator = Arc::clone(self);
@@ -77,8 +79,9 @@ impl Coordinator {
                     Ok(Told::Decision(Decision::Behind)) => return Err(QuorumError::Behind),
                     // To whom the key belongs now.
                     Ok(Told::Outdated) => {
+                        again += 1;
                         let key = Key { db, name: &name };
-                        waiting = coordinator.start_reading(key, r, &own, true);
+                        waiting = coordinator.start_reading(key, r, &own, again < MOST_AGAIN);
                     }
                     Err(_) => return Err(short(1)),
                 }
@@ -93,10 +96,11 @@ impl Coordinator {
         key: Key<'_>,
         r: u8,
         own: &[Dot],
-        is_again: bool,
+        can_begin_again: bool,
     ) -> Option<oneshot::Receiver<Told>> {
         let Key { db, name } = key;
         let route = self.cluster.route(name);
+        let view = self.cluster.views();
         let holders = self.cluster.holders(route.part());
         let r = r.max(1).min(holders.serving.len().max(1) as u8);
         // A copy that may not be there does not count, unless nobody is there who has one that does.
@@ -129,9 +133,9 @@ impl Coordinator {
                 object.all_versions().map(|v| v.dot).collect()
             }),
             stray_for,
-            events: self.cluster.events(),
-            serving: if is_again { 0 } else { holders.mark },
-            is_again,
+            view,
+            serving: holders.mark,
+            can_begin_again,
             own: SmallVec::from_slice(own),
             begun: Instant::now(),
             state: Mutex::new(State {
@@ -210,12 +214,12 @@ struct Reading {
     dots: Vec<Dot>,
     /// An owner for whom a copy that is not ours is kept.
     stray_for: Option<NodeId>,
-    /// How many changes of the membership were known when it began.
-    events: u64,
+    /// What was known of the membership when it began.
+    view: View,
     /// A fingerprint of whose copies counted then.
     serving: u32,
-    /// Whether it has begun again because the membership had changed: once is enough.
-    is_again: bool,
+    /// Whether it may begin again when the membership has changed.
+    can_begin_again: bool,
     /// What the client has written himself.
     own: SmallVec<[Dot; 2]>,
     begun: Instant,
@@ -262,12 +266,8 @@ impl Reading {
             key: self.key.clone(),
             digest: self.ours,
             dots: self.dots.clone(),
-            events: self.events,
-            serving: if self.coordinator.cluster.is_behind(node) {
-                0
-            } else {
-                self.serving
-            },
+            view: self.view.for_node(node),
+            serving: self.serving,
         });
         let reading = Arc::clone(self);
         let done = move |outcome| reading.on_outcome(node, outcome);
@@ -293,7 +293,7 @@ impl Reading {
             }
             Ok(Response::Outdated(members)) => {
                 self.coordinator.cluster.learn_from(node, members);
-                if !self.is_again {
+                if self.can_begin_again {
                     self.tell(Told::Outdated);
                 }
                 None
@@ -357,21 +357,19 @@ impl Reading {
         if object.is_unknown() {
             return;
         }
-        let mut body = None;
+        let object = Bytes::from(row::encode(&object));
         let coordinator = &*self.coordinator;
         for (node, _) in seen.into_iter().filter(|(_, seen)| *seen != now) {
-            let body = body.get_or_insert_with(|| {
-                encode(&Request::Apply {
-                    key: self.key.clone(),
-                    object: row::encode(&object).into(),
-                    hint_for: None,
-                    only_over_seen: false,
-                    events: coordinator.cluster.events(),
-                })
+            let body = encode(&Request::Apply {
+                key: self.key.clone(),
+                object: object.clone(),
+                hint_for: None,
+                only_over_seen: false,
+                view: self.view.for_node(node),
             });
             let repairs = &coordinator.counters.read_repairs;
             repairs.fetch_add(1, Ordering::Relaxed);
-            coordinator.ask(node, body.clone(), |_| {});
+            coordinator.ask(node, body, |_| {});
         }
     }
 }

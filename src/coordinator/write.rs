@@ -7,7 +7,8 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
-use super::{Coordinator, QuorumError};
+use super::{Coordinator, MOST_AGAIN, QuorumError};
+use crate::cluster::View;
 use crate::logic::causal::Dot;
 use crate::logic::membership::Member;
 use crate::logic::placement::NodeId;
@@ -48,7 +49,7 @@ impl Coordinator {
     fn send(self: &Arc<Self>, delta: &Delta, how: How, decided: Decided, again: Option<Written>) {
         let route = self.cluster.route(&delta.name);
         self.cluster.note_data();
-        let events = self.cluster.events();
+        let view = self.cluster.views();
         let targets = self.cluster.targets(route);
         let answers = |id| self.cluster.answers(id);
         let wanted = Wanted {
@@ -73,7 +74,7 @@ impl Coordinator {
             },
             object: row::encode(&delta.object).into(),
             how,
-            events,
+            view,
             blind: dot.filter(|_| how.blind),
             state: Mutex::new(State {
                 write,
@@ -104,9 +105,6 @@ struct How {
     again: u8,
 }
 
-/// A write is sent again so often: several changes may come one after the other.
-const MOST_AGAIN: u8 = 4;
-
 type Decided = oneshot::Sender<(Decision, Option<Written>)>;
 
 struct Sending {
@@ -114,8 +112,8 @@ struct Sending {
     key: WireKey,
     object: Bytes,
     how: How,
-    /// How many changes of the membership were known when it began.
-    events: u64,
+    /// What was known of the membership when it began.
+    view: View,
     /// The dot of a write that has not read a quorum.
     blind: Option<Dot>,
     state: Mutex<State>,
@@ -134,17 +132,19 @@ struct State {
 
 impl Sending {
     fn follow(self: &Arc<Self>, effects: Vec<Effect>) {
-        // The same bytes for everybody who is no fallback.
-        let mut plain: Option<Bytes> = None;
+        // The same bytes for everybody who is no fallback, and to whom the same view is said.
+        let mut plain: Option<(u64, Bytes)> = None;
         for effect in effects {
             match effect {
                 Effect::Ask { node, hint_for } => {
-                    let body = match hint_for {
-                        None => plain
-                            .get_or_insert_with(|| self.body(None, self.blind.is_some()))
-                            .clone(),
-                        hint_for => self.body(hint_for, self.blind.is_some()),
+                    let view = self.view.for_node(node);
+                    let body = match &plain {
+                        Some((as_of, body)) if *as_of == view && hint_for.is_none() => body.clone(),
+                        _ => self.body(node, hint_for, self.blind.is_some()),
                     };
+                    if hint_for.is_none() {
+                        plain = Some((view, body.clone()));
+                    }
                     self.ask(node, hint_for, body);
                 }
                 Effect::KeepHint(owner) => self.keep_hint(owner),
@@ -173,13 +173,13 @@ impl Sending {
         }
     }
 
-    fn body(&self, hint_for: Option<NodeId>, only_over_seen: bool) -> Bytes {
+    fn body(&self, node: NodeId, hint_for: Option<NodeId>, only_over_seen: bool) -> Bytes {
         encode(&Request::Apply {
             key: self.key.clone(),
             object: self.object.clone(),
             hint_for,
             only_over_seen,
-            events: self.events,
+            view: self.view.for_node(node),
         })
     }
 
@@ -197,12 +197,12 @@ impl Sending {
     ) {
         let stored = match outcome {
             Ok(Response::Done) => true,
-            Ok(Response::Outdated(members)) => self.send_anew(members),
+            Ok(Response::Outdated(members)) => self.send_anew(node, members),
             Ok(Response::Unseen(theirs)) => {
                 if !self.write_again(&theirs) {
                     // Nobody waits for it, or it was overwritten: as it is.
                     self.spread(&theirs);
-                    return self.ask(node, hint_for, self.body(hint_for, false));
+                    return self.ask(node, hint_for, self.body(node, hint_for, false));
                 }
                 true
             }
@@ -279,11 +279,9 @@ impl Sending {
 
     /// The membership has changed: the same delta goes to whom it belongs now. Whether whoever
     /// said so is asked again there.
-    fn send_anew(&self, members: Vec<Member>) -> bool {
+    fn send_anew(&self, node: NodeId, members: Vec<Member>) -> bool {
         let coordinator = &self.coordinator;
-        coordinator
-            .cluster
-            .change(|membership| membership.learn(members));
+        coordinator.cluster.learn_from(node, members);
         if self.how.again >= MOST_AGAIN {
             return false;
         }

@@ -24,8 +24,8 @@ pub const OLDEST: u16 = 2;
 /// The newest one: views of the membership go along with requests, members say what they have, parts
 /// are transferred.
 pub const NEWEST: u16 = 3;
-/// Events of who does not say how many he knows.
-pub const UNKNOWN_EVENTS: u64 = u64::MAX;
+/// The view of who does not say what he knows.
+pub const UNKNOWN_VIEW: u64 = u64::MAX;
 
 /// Members or digests in one message.
 const MAX_MEMBERS: usize = 16_384;
@@ -49,8 +49,8 @@ pub enum Request {
         hint_for: Option<NodeId>,
         /// Not where it would stand beside something that its writer has not seen.
         only_over_seen: bool,
-        /// How many changes of the membership the sender knows.
-        events: u64,
+        /// What the sender knows of the membership: a fingerprint.
+        view: u64,
     },
     /// Asks for the receiver's copy of a key.
     Fetch {
@@ -60,8 +60,8 @@ pub enum Request {
         digest: u64,
         /// What lives at the sender: it must hear what of that was overwritten.
         dots: Vec<Dot>,
-        /// How many changes of the membership the sender knows.
-        events: u64,
+        /// What the sender knows of the membership: a fingerprint.
+        view: u64,
         /// A fingerprint of whose copies count, as the sender sees it; 0 when that does not matter.
         serving: u32,
     },
@@ -113,8 +113,8 @@ pub enum Request {
         partitions: Bytes,
         /// Whether the sender means to mend what differs: two nodes do not mend each other at once.
         mends: bool,
-        /// How many changes of the membership the sender knows: who knows fewer must learn them first.
-        events: u64,
+        /// What the sender knows of the membership: two nodes compare what they hold as of one.
+        view: u64,
     },
     /// Asks for the sums of the children of nodes of trees.
     Sums {
@@ -365,7 +365,7 @@ impl Request {
 
     /// Appends the kind and the fields, as a wire version has them.
     pub fn encode(&self, wire: u16, out: &mut Vec<u8>) {
-        let counts_events = wire >= NEWEST;
+        let says_view = wire >= NEWEST;
         match self {
             Request::Gossip(digest) => {
                 out.push(1);
@@ -384,30 +384,30 @@ impl Request {
                 object,
                 hint_for,
                 only_over_seen,
-                events,
+                view,
             } => {
                 out.push(4);
                 put_key(out, key);
                 put_bytes(out, object);
                 put_node(out, *hint_for);
                 out.push(u8::from(*only_over_seen));
-                if counts_events {
-                    put_varint(out, *events);
+                if says_view {
+                    put_varint(out, *view);
                 }
             }
             Request::Fetch {
                 key,
                 digest,
                 dots,
-                events,
+                view,
                 serving,
             } => {
                 out.push(5);
                 put_key(out, key);
                 out.extend_from_slice(&digest.to_le_bytes());
                 put_dots(out, dots);
-                if counts_events {
-                    put_varint(out, *events);
+                if says_view {
+                    put_varint(out, *view);
                     out.extend_from_slice(&serving.to_le_bytes());
                 }
             }
@@ -465,15 +465,15 @@ impl Request {
                 rules,
                 partitions,
                 mends,
-                events,
+                view,
             } => {
                 out.extend_from_slice(&[14, *owners]);
                 out.extend_from_slice(&rules.to_le_bytes());
                 put_varint(out, *as_of_ms);
                 put_bytes(out, partitions);
                 out.push(u8::from(*mends));
-                if counts_events {
-                    put_varint(out, *events);
+                if says_view {
+                    put_varint(out, *view);
                 }
             }
             Request::Sums { owners, nodes } => {
@@ -558,13 +558,13 @@ impl Request {
                 object: read_bytes(&mut r)?,
                 hint_for: read_node(&mut r)?,
                 only_over_seen: r.u8()? != 0,
-                events: read_events(&mut r, wire)?,
+                view: read_view(&mut r, wire)?,
             },
             5 => Request::Fetch {
                 key: read_key(&mut r)?,
                 digest: r.u64_le()?,
                 dots: read_dots(&mut r)?,
-                events: read_events(&mut r, wire)?,
+                view: read_view(&mut r, wire)?,
                 serving: if wire >= NEWEST {
                     read_u32_le(&mut r)?
                 } else {
@@ -599,7 +599,7 @@ impl Request {
                 as_of_ms: r.varint()?,
                 partitions: read_bytes(&mut r)?,
                 mends: r.u8()? != 0,
-                events: read_events(&mut r, wire)?,
+                view: read_view(&mut r, wire)?,
             },
             15 => {
                 let (owners, count) = (r.u8()?, r.count(3)?);
@@ -1135,11 +1135,11 @@ fn put_members(out: &mut Vec<u8>, members: &[Member], wire: u16) {
     }
 }
 
-fn read_events(r: &mut Reader<'_>, wire: u16) -> Result<u64, DecodeError> {
+fn read_view(r: &mut Reader<'_>, wire: u16) -> Result<u64, DecodeError> {
     if wire >= NEWEST {
         r.varint()
     } else {
-        Ok(UNKNOWN_EVENTS)
+        Ok(UNKNOWN_VIEW)
     }
 }
 

@@ -10,7 +10,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use super::message::{
-    Command, NEWEST, OLDEST, Request, Response, UNKNOWN_EVENTS, WireKey, WireListed, Wrote,
+    Command, NEWEST, OLDEST, Request, Response, UNKNOWN_VIEW, WireKey, WireListed, Wrote,
 };
 use super::{Answer, CallError, Handler, Identity, Links, PeerListener, Peers, encode};
 use crate::logic::causal::{ActorId, Dot, Timestamp};
@@ -69,7 +69,7 @@ fn fetch(name: &str) -> Bytes {
         key,
         digest: 0,
         dots: Vec::new(),
-        events: 0,
+        view: 0,
         serving: 0,
     })
 }
@@ -218,7 +218,7 @@ fn requests() -> Vec<Request> {
             object: "row".into(),
             hint_for: Some(NodeId(9)),
             only_over_seen: true,
-            events: 12,
+            view: 12,
         },
         Request::Fetch {
             key,
@@ -227,7 +227,7 @@ fn requests() -> Vec<Request> {
                 actor: ActorId(5),
                 seq: 9,
             }],
-            events: 300,
+            view: 300,
             serving: 1 << 31,
         },
         Request::Forward(Command {
@@ -269,7 +269,7 @@ fn requests() -> Vec<Request> {
             rules: u64::MAX,
             partitions: "\u{3}".into(),
             mends: true,
-            events: 1 << 40,
+            view: 1 << 40,
         },
         Request::Sums {
             owners: 3,
@@ -370,7 +370,7 @@ fn the_wire_version_before_is_spoken_and_what_it_does_not_know_is_not_said() {
                 object,
                 hint_for,
                 only_over_seen,
-                events: UNKNOWN_EVENTS,
+                view: UNKNOWN_VIEW,
             },
             Request::Fetch {
                 key, digest, dots, ..
@@ -378,7 +378,7 @@ fn the_wire_version_before_is_spoken_and_what_it_does_not_know_is_not_said() {
                 key,
                 digest,
                 dots,
-                events: UNKNOWN_EVENTS,
+                view: UNKNOWN_VIEW,
                 serving: 0,
             },
             Request::Roots {
@@ -394,7 +394,7 @@ fn the_wire_version_before_is_spoken_and_what_it_does_not_know_is_not_said() {
                 rules,
                 partitions,
                 mends,
-                events: UNKNOWN_EVENTS,
+                view: UNKNOWN_VIEW,
             },
             Request::Push(members) => Request::Push(members.iter().map(as_before).collect()),
             Request::Join(member) => Request::Join(as_before(&member)),

@@ -294,14 +294,14 @@ impl Peers for Port {
                 key,
                 object,
                 hint_for,
-                events,
+                view,
                 ..
             }) if self.fault == Fault::StoreUnseen => encode(&Request::Apply {
                 key,
                 object,
                 hint_for,
                 only_over_seen: false,
-                events,
+                view,
             }),
             _ => body,
         };

@@ -84,6 +84,16 @@ impl State {
         matches!(self, State::Drained | State::DrainedAndStops)
     }
 
+    /// As one byte of the wire.
+    pub fn as_u8(self) -> u8 {
+        match self {
+            State::Runs => 0,
+            State::Stops => 1,
+            State::Drained => 2,
+            State::DrainedAndStops => 3,
+        }
+    }
+
     /// The state with these answers.
     pub fn new(stops: bool, is_drained: bool) -> Self {
         match (stops, is_drained) {
@@ -202,12 +212,7 @@ fn put_facts(out: &mut Vec<u8>, member: &Member) {
 pub fn encode_member(member: &Member) -> Vec<u8> {
     let mut out = head(VERSION, member);
     put_facts(&mut out, member);
-    out.push(match member.state {
-        State::Runs => 0,
-        State::Stops => 1,
-        State::Drained => 2,
-        State::DrainedAndStops => 3,
-    });
+    out.push(member.state.as_u8());
     out.push(u8::from(member.complete.is_some()));
     if let Some(complete) = &member.complete {
         complete.encode(&mut out);
