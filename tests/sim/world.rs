@@ -533,6 +533,10 @@ impl World {
             let world = Arc::clone(self);
             clients.spawn(async move { world.write(client).await });
         }
+        if self.kind == Kind::Grow {
+            let world = Arc::clone(self);
+            clients.spawn(async move { world.change_before_the_end().await });
+        }
         for _ in 0..CALAMITIES {
             sleep(Duration::from_millis(self.below(1_500) as u64)).await;
             self.calamity();
@@ -665,6 +669,27 @@ impl World {
             _ => return,
         };
         self.plan(&words).await;
+    }
+
+    /// Now and then the next change comes when reads have switched and the move is not over yet.
+    async fn change_before_the_end(&self) {
+        for _ in 0..300 {
+            sleep(Duration::from_millis(50)).await;
+            if self.some_part_is_between() && self.below(3) == 0 {
+                self.change_members().await;
+            }
+        }
+    }
+
+    fn some_part_is_between(&self) -> bool {
+        let places = self.places.lock().expect("no panic");
+        let members = places.iter().filter(|place| place.is_member());
+        let mut clusters = members.filter_map(|place| Some(&place.running.as_ref()?.cluster));
+        clusters.any(|cluster| {
+            let partitions = 0..cluster.options().partitions.count();
+            let mut holders = partitions.map(|partition| cluster.holders((3, partition)));
+            holders.any(|holders| holders.is_settled() && !holders.is_over())
+        })
     }
 
     async fn plan(&self, words: &[String]) -> bool {
