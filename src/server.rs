@@ -273,6 +273,7 @@ impl Member {
             places: before.map_or_else(Vec::new, |member| member.places.clone()),
             complete: before.and_then(|member| member.complete.clone()),
             proven: before.map_or_else(Parts::default, |member| member.proven.clone()),
+            proven_as_of: before.map_or(0, |member| member.proven_as_of),
             state: logic::membership::State::Runs,
         };
         let seeds = config.text("seeds");
@@ -406,11 +407,20 @@ async fn be_member(node: &Arc<Node>, member: Option<Member>, low: &Handle) {
 
 /// Writes down what is known about the cluster whenever it changes.
 async fn write_notes(cluster: Arc<Cluster>, replica: Arc<Replica>) {
+    let (mut last, mut revisions) = (Vec::new(), cluster.revisions());
     loop {
-        cluster.changed().await;
-        let (notes, replica) = (cluster.notes().encode(), Arc::clone(&replica));
-        let write = move || replica.put_note(CLUSTER_NOTE, Some(notes));
-        let _ = tokio::task::spawn_blocking(write).await;
+        let revision = *revisions.borrow_and_update();
+        let notes = cluster.notes().encode();
+        if notes != last {
+            last.clone_from(&notes);
+            let replica = Arc::clone(&replica);
+            let write = move || replica.put_note(CLUSTER_NOTE, Some(notes));
+            let _ = tokio::task::spawn_blocking(write).await;
+        }
+        cluster.has_noted(revision);
+        if revisions.changed().await.is_err() {
+            return;
+        }
     }
 }
 

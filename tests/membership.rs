@@ -36,6 +36,7 @@ fn member(id: u64) -> Member {
         replaces: None,
         places: Vec::new(),
         complete: None,
+        proven_as_of: 0,
         proven: Parts::default(),
         state: State::Runs,
     }
@@ -153,7 +154,7 @@ impl Node {
 fn a_join_is_known_to_a_hundred_nodes_within_fifteen_rounds() {
     let mut world = World::of(100);
     let newcomer = member(101);
-    world.nodes[3].membership.admit(newcomer.clone(), true);
+    world.nodes[3].membership.admit(newcomer.clone());
     let known = world.nodes[3].membership.all().cloned().collect::<Vec<_>>();
     world.nodes.push(Node {
         membership: Membership::new(newcomer, known),

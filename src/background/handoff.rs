@@ -41,7 +41,9 @@ pub struct Options {
 pub async fn hand_off(convergence: Arc<Convergence>, options: Options) {
     let (mut given_up, mut confirmed) = (Instant::now(), Instant::now());
     let mut began: Option<Instant> = None;
+    let mut revisions = convergence.cluster().revisions();
     loop {
+        revisions.mark_unchanged();
         let pause = match take_over(&convergence, &options).await {
             Ok(Taken::Nothing) => LOOK_EVERY,
             Ok(Taken::Some) => Duration::ZERO,
@@ -51,8 +53,11 @@ pub async fn hand_off(convergence: Arc<Convergence>, options: Options) {
                 PAUSE
             }
         };
-        if confirmed.elapsed() >= CONFIRM_EVERY {
-            convergence.confirm().await;
+        if confirmed.elapsed() >= CONFIRM_EVERY || convergence.cluster().lacking_parts().is_empty()
+        {
+            if let Err(error) = convergence.confirm().await {
+                tracing::warn!(%error, "telling old owners waits");
+            }
             confirmed = Instant::now();
         }
         note(&convergence, &mut began);
@@ -62,7 +67,7 @@ pub async fn hand_off(convergence: Arc<Convergence>, options: Options) {
             }
             given_up = Instant::now();
         }
-        tokio::time::sleep(pause).await;
+        let _ = tokio::time::timeout(pause, revisions.changed()).await;
     }
 }
 
@@ -111,18 +116,22 @@ async fn take_over(
     convergence.learn_sizes().await;
     let taking = convergence.transfers().taking();
     let copied = |part: &&Part| taking[*part].progress.is_whole;
-    let whole: Vec<Part> = taking.keys().filter(copied).copied().collect();
+    let mut whole: Vec<Part> = taking.keys().filter(copied).copied().collect();
     let mut rest: Vec<Part> = taking
         .keys()
         .filter(|part| !copied(part))
         .copied()
         .collect();
-    // Those that were under way go on; those that wait for somebody come last.
-    rest.sort_by_key(|part| match taking[part].stage {
-        Stage::Copying(_) | Stage::Proving => 0,
-        Stage::Queued => 1,
-        Stage::Waits(_) => 2,
+    // Those that were under way go on; those that wait for somebody, or have failed, come last.
+    rest.sort_by_key(|part| {
+        let stage = match taking[part].stage {
+            Stage::Copying(_) | Stage::Proving => 0,
+            Stage::Queued => 1,
+            Stage::Waits(_) => 2,
+        };
+        (taking[part].failures, stage)
     });
+    whole.sort_by_key(|part| taking[part].failures);
     rest.truncate(options.parallelism.max(1));
     let rate = match (options.rate)() {
         0 => 0,
@@ -187,7 +196,7 @@ async fn give_up_part(
     if to.len() * 2 <= holders.serving.len() {
         return Ok(());
     }
-    if !holders.is_settled() {
+    if !holders.is_settled {
         if rows <= FEW_ROWS {
             hint(convergence, part, to).await?;
         }

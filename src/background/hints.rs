@@ -176,7 +176,7 @@ async fn send(
     to: NodeId,
     hint: &Hint,
 ) -> Result<Option<Arc<Object>>, ReplicaError> {
-    let view = cluster.views().for_node(to);
+    let view = cluster.view(cluster.route(&hint.name)).for_node(to);
     let object = replica.read(Key {
         db: hint.db,
         name: &hint.name,

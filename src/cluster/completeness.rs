@@ -6,6 +6,7 @@
 //! all new owners have it too.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::views::changes;
@@ -23,7 +24,8 @@ impl Cluster {
     }
 
     pub(super) fn place(&self, state: &mut State) {
-        state.placement = Placement::of(&state.membership, &self.options, Some(&state.placement));
+        let before = Arc::clone(&state.placement);
+        state.placement = Placement::of(&state.membership, &self.options, Some(&before));
         self.note_stopping(state.placement.stopping());
         let me = state.membership.me();
         if me.gone && !self.is_gone.swap(true, Ordering::AcqRel) {
@@ -39,17 +41,22 @@ impl Cluster {
         let mut now = complete.clone();
         // What all new owners have needs nobody else.
         now.retain(|part| owned.contains(part) || !holders(part).is_complete);
-        // What a node had alone is nothing in the cluster that it is joining.
-        if !self.has_data() && self.has_joined() {
-            now.extend(owned.iter().copied());
-        }
+        let changes = state.placement.changes;
         let mut waiting = proven.clone();
+        // What was proven is to be proven again when other owners than then have to have it too.
+        let is_proof = |part: &Part| {
+            before.changes == changes || before.holders(*part).owners == holders(part).owners
+        };
+        let is_known = me.proven_as_of == before.changes;
+        let stays = |part: &Part| is_known && owned.contains(part) && is_proof(part);
         let is_last = |part: &Part| holders(part).serves(id);
-        waiting.retain(|part| (owned.contains(part) || is_last(part)) && !now.contains(part));
-        if now != complete || waiting != proven {
+        waiting.retain(|part| !now.contains(part) && (stays(part) || is_last(part)));
+        let is_as_of = waiting.is_empty() || me.proven_as_of == changes;
+        if now != complete || waiting != proven || !is_as_of {
             state.membership.describe(|me| {
                 me.complete = Some(now.iter().copied().collect());
                 me.proven = waiting.iter().copied().collect();
+                me.proven_as_of = changes;
             });
             state.placement =
                 Placement::of(&state.membership, &self.options, Some(&state.placement));
@@ -77,14 +84,8 @@ impl Cluster {
         });
     }
 
-    /// The cluster holds nothing: whatever this node owns is complete.
-    pub(super) fn complete_everything(&self) {
-        self.set_complete(|owned| owned.iter().copied().collect());
-    }
-
     /// This node may have nothing of what it owns.
     pub fn lack_everything(&self) {
-        self.note_data();
         self.set_complete(|_| Parts::default());
     }
 
@@ -99,6 +100,7 @@ impl Cluster {
             membership.describe(|me| {
                 let before = me.proven.below(count).into_iter();
                 me.proven = before.chain(parts.iter().copied()).collect();
+                me.proven_as_of = as_of;
             });
             true
         })
@@ -184,18 +186,6 @@ impl Cluster {
                 None => true,
             })
         })
-    }
-
-    /// The cluster holds something: whoever comes to own a part of it lacks that at first.
-    pub fn note_data(&self) {
-        if !self.has_data() {
-            self.has_data.store(true, Ordering::Release);
-        }
-    }
-
-    /// Whether the cluster is known to hold anything.
-    pub fn has_data(&self) -> bool {
-        self.has_data.load(Ordering::Acquire)
     }
 
     /// Whether this node has left the ring.

@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use parking_lot::{Mutex, RwLock};
-use tokio::sync::{Mutex as AsyncMutex, MutexGuard, Notify};
+use tokio::sync::{Mutex as AsyncMutex, MutexGuard, watch};
 use tokio::time::Instant;
 
 use crate::logic::codec::put_bytes;
@@ -23,7 +23,7 @@ use crate::logic::membership::{Detector, Digest, Member, Membership, Parts, Stat
 use crate::logic::placement::{NodeId, Partitions, key_hash, slot_of};
 use crate::logic::quorum::{Holder, Rule, Rules, Targets};
 use crate::peer::message::{Request, Response};
-use crate::peer::{CallError, Identity, Peers};
+use crate::peer::{CallError, Identity, Peers, encode};
 
 pub use crate::logic::membership::Part;
 pub use crate::logic::placement::Holders;
@@ -36,6 +36,9 @@ use views::Behind;
 
 /// A node that lacks something is asked last for so long after it has said so.
 const EMPTY_FOR_MS: u64 = 1_000;
+
+/// News that were not taken by then come by gossip.
+const ANNOUNCED_WITHIN: Duration = Duration::from_secs(1);
 
 /// What is agreed when a cluster is made, and how patient this node is.
 #[derive(Clone, Debug)]
@@ -76,7 +79,9 @@ pub struct Cluster {
     state: RwLock<State>,
     detectors: Mutex<BTreeMap<NodeId, Opinion>>,
     started: Instant,
-    changed: Notify,
+    /// How often something has changed, and how much of that is written down.
+    revision: watch::Sender<u64>,
+    noted: watch::Sender<u64>,
     joining: AsyncMutex<()>,
     /// How many parts this node owns and may not have.
     lacking: AtomicU64,
@@ -87,8 +92,6 @@ pub struct Cluster {
     is_gone: AtomicBool,
     /// What is to be done when somebody says so.
     staged: Mutex<Option<Plan>>,
-    /// Whether the cluster is known to hold anything.
-    has_data: AtomicBool,
     /// Others who lack something, and until when that is believed.
     empty: Mutex<BTreeMap<NodeId, u64>>,
     some_empty: AtomicBool,
@@ -105,7 +108,7 @@ struct Joining<'a> {
 
 impl Joining<'_> {
     /// The cluster has taken this node in.
-    fn succeed(mut self, cluster: u64, members: Vec<Member>, has_data: bool) {
+    fn succeed(mut self, cluster: u64, members: Vec<Member>) {
         self.before = 0;
         self.cluster.identity.write().cluster = cluster;
         let mine = self.cluster.with_membership(|m| m.me().clone());
@@ -116,10 +119,7 @@ impl Joining<'_> {
                 && member.name == mine.name
                 && member.peer_address == mine.peer_address
         });
-        let is_filled = has_data || earlier.is_some();
-        if is_filled {
-            self.cluster.lack_everything();
-        }
+        self.cluster.lack_everything();
         if let Some(earlier) = earlier {
             let me = Member {
                 id: earlier.id,
@@ -139,9 +139,6 @@ impl Joining<'_> {
                 .change(|membership| *membership = Membership::new(me, Vec::new()));
         }
         self.cluster.change(|membership| membership.learn(members));
-        if !is_filled {
-            self.cluster.complete_everything();
-        }
     }
 }
 
@@ -211,15 +208,14 @@ impl Cluster {
             peers,
             detectors: Mutex::default(),
             started: Instant::now(),
-            changed: Notify::new(),
+            revision: watch::Sender::new(0),
+            noted: watch::Sender::new(0),
             joining: AsyncMutex::default(),
             lacking: AtomicU64::new(0),
             stopping: Mutex::default(),
             some_stop: AtomicBool::new(false),
             is_gone: AtomicBool::new(false),
             staged: Mutex::default(),
-            // Whoever was a member before may have written something.
-            has_data: AtomicBool::new(notes.cluster != 0),
             empty: Mutex::default(),
             some_empty: AtomicBool::new(false),
             behind: Mutex::default(),
@@ -275,6 +271,16 @@ impl Cluster {
         self.with_membership(|membership| membership.all().cloned().collect())
     }
 
+    /// Tells all others what this node knows, without waiting for gossip.
+    pub fn announce(&self) {
+        let push = encode(&Request::Push(self.everybody()));
+        let others = self.members().into_iter().map(|member| member.id);
+        for id in others.filter(|id| *id != self.me() && self.answers(*id)) {
+            self.peers
+                .ask(id, push.clone(), ANNOUNCED_WITHIN, Box::new(|_| {}));
+        }
+    }
+
     /// The name of a member, or its id.
     pub fn name_of(&self, id: NodeId) -> String {
         let known = |m: &Membership| m.member(id).map(|member| member.name.clone());
@@ -327,7 +333,7 @@ impl Cluster {
             result
         };
         self.connect();
-        self.changed.notify_one();
+        self.revision.send_modify(|revision| *revision += 1);
         result
     }
 
@@ -361,16 +367,9 @@ impl Cluster {
         let me = self.with_membership(|membership| membership.me().clone());
         let join = Request::Join(me);
         match self.peers.call_address(address, &join, within).await {
-            Ok((
-                _,
-                Response::Welcome {
-                    cluster,
-                    members,
-                    has_data,
-                },
-            )) => {
+            Ok((_, Response::Welcome { cluster, members })) => {
                 tracing::info!(%address, members = members.len(), "joined the cluster");
-                joining.succeed(cluster, members, has_data);
+                joining.succeed(cluster, members);
                 Ok(())
             }
             Ok((_, Response::Refused(reason))) => Err(reason),
@@ -383,7 +382,8 @@ impl Cluster {
     pub fn found(&self, cluster: u64) {
         self.identity.write().cluster = cluster;
         self.change(Membership::found);
-        self.complete_everything();
+        // Nobody else has anything.
+        self.set_complete(|owned| owned.iter().copied().collect());
     }
 
     /// Begins to join another cluster: gives up the one that this node alone has made, where that is
@@ -426,12 +426,26 @@ impl Cluster {
         empty.contains_key(&id)
     }
 
-    /// Waits until there is something new to write down.
-    pub async fn changed(&self) {
-        self.changed.notified().await;
+    /// How often something has changed, for who follows.
+    pub fn revisions(&self) -> watch::Receiver<u64> {
+        self.revision.subscribe()
     }
 
-    /// What is to be written down.
+    /// What was known at a revision is written down.
+    pub fn has_noted(&self, revision: u64) {
+        self.noted
+            .send_modify(|noted| *noted = revision.max(*noted));
+    }
+
+    /// Waits until what this node knows now is written down: others rest on it.
+    pub async fn noted(&self) {
+        let revision = *self.revision.borrow();
+        let mut noted = self.noted.subscribe();
+        // The sender is here.
+        let _ = noted.wait_for(|noted| *noted >= revision).await;
+    }
+
+    /// What this node knows, to be written down.
     pub fn notes(&self) -> Notes {
         let Identity { node, cluster, .. } = self.identity();
         Notes {
@@ -502,9 +516,7 @@ impl Cluster {
         let partitions = 0..self.options.partitions.count();
         let sizes = self.options.rules.sizes().into_iter();
         let parts = sizes.flat_map(|n| partitions.clone().map(move |p| (n, p)));
-        parts
-            .filter(|part| !self.holders(*part).is_settled())
-            .count()
+        parts.filter(|part| !self.holders(*part).is_settled).count()
     }
 
     /// Who serves a key, and who takes their place, in rank order.

@@ -9,7 +9,7 @@ use std::sync::{Arc, OnceLock};
 use super::Options;
 use super::views::{account, changes};
 use crate::logic::membership::{Membership, Part, Parts};
-use crate::logic::placement::{Copy, Holders, NodeId, Placed, Table};
+use crate::logic::placement::{Copy, Holders, NodeId, Placed, Table, key_hash};
 
 /// The owners of every partition, with the lists of who comes after them.
 struct Owners {
@@ -24,6 +24,7 @@ struct Says {
     zone: String,
     complete: Option<Parts>,
     proven: Parts,
+    proven_as_of: u64,
     stops: bool,
     leaves: bool,
 }
@@ -122,6 +123,12 @@ impl Placement {
         Arc::clone(found)
     }
 
+    /// A fingerprint of the changes and of who serves a part.
+    pub(super) fn view(&self, part: Part) -> u64 {
+        let seen = [self.changes, self.holders(part).mark];
+        key_hash(seen.map(u64::to_le_bytes).as_flattened())
+    }
+
     fn find(&self, part: Part) -> Holders {
         let (n, partition) = (usize::from(part.0), part.1);
         let list = self.owners.list(partition);
@@ -136,8 +143,9 @@ impl Placement {
             };
             match () {
                 () if is_complete => Copy::Complete,
-                () if says.proven.contains(part) => Copy::Proven,
-                () => Copy::Partial,
+                () if !says.proven.contains(part) => Copy::Partial,
+                () if says.proven_as_of == self.changes => Copy::Proven,
+                () => Copy::ProvenElsewhere,
             }
         };
         Holders::new(partition, (list, n), &self.leaving, copy)
@@ -179,6 +187,7 @@ fn says(membership: &Membership) -> BTreeMap<NodeId, Says> {
             zone: member.place().0.to_owned(),
             complete: member.complete.clone(),
             proven: member.proven.clone(),
+            proven_as_of: member.proven_as_of,
             stops: member.state.stops(),
             leaves: !member.is_placed(),
         };

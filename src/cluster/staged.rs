@@ -94,7 +94,7 @@ impl Step {
             Step::Join(member) => {
                 let is_new = membership.member(member.id).is_none();
                 if is_new {
-                    membership.admit(member.clone(), true);
+                    membership.admit(member.clone());
                 }
                 is_new
             }
@@ -171,7 +171,6 @@ impl Cluster {
     /// When nothing is planned, or the membership is not what it was; the plan is withdrawn then.
     pub fn commit(&self) -> Result<Plan, PlanError> {
         let plan = self.staged.lock().take().ok_or(PlanError::Nothing)?;
-        self.note_data();
         self.change(|membership| {
             if changes(membership.all()) != plan.view {
                 return Err(PlanError::Changed);

@@ -91,7 +91,7 @@ async fn explanation(node: &Arc<Node>, coordinator: &Coordinator, db: u8, key: &
     let _ = writeln!(text, "owners       {}", names(&owners));
     let _ = writeln!(text, "fallbacks    {}", names(&fallbacks));
     let holders = cluster.holders(route.part());
-    if !holders.is_settled() {
+    if !holders.is_settled {
         let _ = writeln!(text, "moves to     {}", names(&holders.owners));
     }
     let _ = writeln!(
@@ -117,7 +117,6 @@ async fn explanation(node: &Arc<Node>, coordinator: &Coordinator, db: u8, key: &
             digest: u64::MAX,
             dots: Vec::new(),
             view: UNKNOWN_VIEW,
-            serving: 0,
         });
         match cluster.peers().call(*id, body, coordinator.within()).await {
             Ok(Response::Object(raw)) => row::decode(&raw).ok(),

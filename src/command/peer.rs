@@ -20,6 +20,8 @@ use crate::storage::keys::MAX_KEY_LEN;
 
 /// Rows that one request looks at, at most.
 const MAX_SCAN: usize = 16_384;
+/// Of so many writes it is looked up at once whether they are here.
+const FEW_WRITES: usize = 16;
 
 /// The handler of a node in a cluster.
 pub struct PeerHandler(pub Arc<Node>);
@@ -70,7 +72,7 @@ impl Handler for PeerHandler {
                 only_over_seen,
                 view,
             } => {
-                if let Some(outdated) = outdated(&node, &key, view, 0) {
+                if let Some(outdated) = outdated(&node, &key, view) {
                     return Answer::Now(outdated);
                 }
                 let how = Join {
@@ -84,9 +86,8 @@ impl Handler for PeerHandler {
                 digest,
                 dots,
                 view,
-                serving,
             } => {
-                let outdated = outdated(&node, &key, view, serving);
+                let outdated = outdated(&node, &key, view);
                 Answer::Now(outdated.unwrap_or_else(|| fetch(&node, &key, digest, &dots)))
             }
             Request::Forward(command) => {
@@ -138,10 +139,10 @@ impl Handler for PeerHandler {
 
 /// Whoever sees another membership, or others serve a key, may not know that it has moved: he has to
 /// learn first.
-fn outdated(node: &Node, key: &WireKey, view: u64, serving: u32) -> Option<Response> {
+fn outdated(node: &Node, key: &WireKey, view: u64) -> Option<Response> {
     let cluster = node.coordinator.as_ref()?.cluster();
     let part = cluster.route(&key.name).part();
-    let differs = !cluster.sees_the_same(view, part, serving);
+    let differs = !cluster.sees_the_same(view, part);
     differs.then(|| Response::Outdated(cluster.everybody()))
 }
 
@@ -163,9 +164,6 @@ fn checked(key: &WireKey) -> Result<Key<'_>, Response> {
 /// [`Handler::all_started`] gives the sign.
 fn apply(node: Arc<Node>, key: &WireKey, raw: &[u8], how: Join) -> Answer {
     let refused = |reason: String| Response::Refused(reason);
-    if let Some(coordinator) = &node.coordinator {
-        coordinator.cluster().note_data();
-    }
     let written = checked(key).and_then(|key| {
         let object = row::decode(raw).map_err(|e| refused(e.to_string()))?;
         let _shared = node.gate.read();
@@ -200,9 +198,10 @@ pub(super) async fn answer(node: Arc<Node>, request: Request) -> Response {
         }
         Request::Push(members) => {
             if let Some(coordinator) = &node.coordinator {
-                coordinator
-                    .cluster()
-                    .change(|membership| membership.learn(members));
+                let cluster = coordinator.cluster();
+                cluster.change(|membership| membership.learn(members));
+                // Whoever has told this rests on it.
+                cluster.noted().await;
             }
             Response::Done
         }
@@ -231,7 +230,7 @@ pub(super) async fn answer(node: Arc<Node>, request: Request) -> Response {
         Request::Holds { writes, synced } => {
             // With appendfsync = no it might never be.
             let within = node.coordinator.as_ref().map(|c| c.within());
-            let held = holds(&node, &writes, synced);
+            let held = holds(&node, writes, synced);
             let held = tokio::time::timeout(within.unwrap_or_default(), held).await;
             held.unwrap_or(Response::Counts(Vec::new()))
         }
@@ -311,13 +310,21 @@ fn fetch(node: &Node, key: &WireKey, theirs: u64, dots: &[Dot]) -> Response {
 }
 
 /// For each write 1 if this node holds it (on the disk, if that is asked), else 0.
-pub(super) async fn holds(node: &Node, writes: &[Wrote], synced: bool) -> Response {
-    let replica = &node.replica;
-    let held = |Wrote { db, name, dot, .. }: &Wrote| {
-        let key = Key { db: *db, name };
-        *db < DATABASES && name.len() <= MAX_KEY_LEN && replica.has_seen(key, &[*dot])
+pub(super) async fn holds(node: &Node, writes: Vec<Wrote>, synced: bool) -> Response {
+    let (replica, are_few) = (Arc::clone(&node.replica), writes.len() <= FEW_WRITES);
+    let held = move || -> Vec<bool> {
+        let held = |Wrote { db, name, dot, .. }: &Wrote| {
+            let key = Key { db: *db, name };
+            *db < DATABASES && name.len() <= MAX_KEY_LEN && replica.has_seen(key, &[*dot])
+        };
+        writes.iter().map(held).collect()
     };
-    let held: Vec<bool> = writes.iter().map(held).collect();
+    let held = if are_few {
+        held()
+    } else {
+        off_worker(held).await
+    };
+    let replica = &node.replica;
     // What was seen is at least queued by now.
     let stored = if synced {
         replica.synced().await
@@ -360,18 +367,16 @@ fn join(node: &Node, member: Member) -> Response {
         }
     }
     tracing::info!(node = %member.name, address = %member.peer_address, "a node joins");
-    let has_data = cluster.has_data();
     cluster.change(|membership| match known {
         // It was a member before it lost its disk, and finds itself among them.
         None if before.is_some() => {}
-        None => membership.admit(member, has_data),
+        None => membership.admit(member),
         Some(known) => {
             let joined = known.joined;
             membership.learn([Member { joined, ..member }]);
         }
     });
     Response::Welcome {
-        has_data,
         cluster: cluster.identity().cluster,
         members: cluster.with_membership(|m| m.all().cloned().collect()),
     }

@@ -193,6 +193,8 @@ async fn commit(cluster: &Cluster) -> Result<String, String> {
         }
     }
     let plan = cluster.commit().map_err(|error| error.to_string())?;
+    cluster.noted().await;
+    cluster.announce();
     let count = plan.steps.len();
     tracing::info!(
         steps = count,

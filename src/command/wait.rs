@@ -101,7 +101,7 @@ async fn ask(
     let cluster = coordinator.cluster();
     let within = coordinator.within();
     let answer = if owner == cluster.me() {
-        let held = super::peer::holds(node, &writes, synced);
+        let held = super::peer::holds(node, writes, synced);
         tokio::time::timeout(within, held).await.ok()
     } else {
         let body = encode(&Request::Holds { writes, synced });

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use tokio::time::Instant;
 
 use super::exchange::BATCH_BYTES;
 use super::{Convergence, off_worker};
@@ -191,11 +192,12 @@ impl Convergence {
         let replica = Arc::clone(&self.replica);
         let sizes = move || {
             let asked = partitions.below(replica.partitions().count());
-            asked
-                .map(|partition| replica.size(owners, partition))
-                .collect::<Result<Vec<_>, _>>()
+            replica.part_sizes(owners, asked)
         };
-        match off_worker(sizes).await {
+        let begun = Instant::now();
+        let sizes = off_worker(sizes).await;
+        self.governor.rest(begun.elapsed()).await;
+        match sizes {
             Ok(sizes) => Response::Sizes(sizes),
             Err(error) => Response::Refused(error.to_string()),
         }

@@ -25,8 +25,6 @@ use crate::replica::{Key, Piece, ReplicaError};
 /// Bytes of a piece, and of one of a node that stands back.
 const PIECE_BYTES: usize = 256 << 10;
 const LEAST_BYTES: usize = 64 << 10;
-/// Parts of which sizes are asked for at a time.
-const SIZES: usize = 64;
 /// Objects that are sent together to an owner that has not seen them.
 const OFFERED: usize = 256;
 /// Pieces until others have their turn.
@@ -49,6 +47,8 @@ pub struct Taking {
     pub size: Option<(u64, u64)>,
     /// Whether it goes on where an earlier run, or an attempt that broke off, had stopped.
     pub is_resumed: bool,
+    /// How often somebody has refused a piece, or the proof was not met.
+    pub failures: u64,
 }
 
 /// What this node gives up.
@@ -188,6 +188,7 @@ impl Convergence {
                 progress: progress.unwrap_or_default(),
                 size: None,
                 is_resumed,
+                failures: 0,
             };
             self.transfers
                 .taking
@@ -315,7 +316,8 @@ impl Convergence {
         Ok(())
     }
 
-    /// Asks about how large the parts are of which that is not known.
+    /// Asks about how large the parts are of which that is not known; of those without rows there is
+    /// nothing to copy.
     pub async fn learn_sizes(&self) {
         let unknown = |(part, taking): (&Part, &Taking)| taking.size.is_none().then_some(*part);
         let unknown: Vec<Part> = self
@@ -334,11 +336,16 @@ impl Convergence {
                 handoff::source(part.1, &holders, me, answers, &nobody)?,
             ))
         };
-        let some = unknown.into_iter().filter_map(from).take(SIZES);
-        let sizes = self.sizes_of(some).await;
+        let sizes = self.sizes_of(unknown.into_iter().filter_map(from)).await;
         for (part, size) in sizes {
-            self.transfers
-                .change(part, |taking| taking.size = Some(size));
+            self.transfers.change(part, |taking| {
+                taking.size = Some(size);
+                if size.0 == 0 {
+                    // The proof alone finds what there may be.
+                    taking.progress.is_whole = true;
+                    taking.stage = Stage::Proving;
+                }
+            });
         }
     }
 
@@ -377,8 +384,10 @@ impl Convergence {
     }
 
     fn waits(&self, part: Part, why: Why) {
-        self.transfers
-            .change(part, |taking| taking.stage = Stage::Waits(why));
+        self.transfers.change(part, |taking| {
+            taking.stage = Stage::Waits(why);
+            taking.failures += 1;
+        });
     }
 
     /// Proves parts that are copied: compares them with those that serve them. Returns those that were;
@@ -481,13 +490,16 @@ impl Convergence {
 
     /// Tells old owners of parts that have switched. Those of which everybody knows who must are as good
     /// here as anywhere from then on.
-    pub async fn confirm(&self) {
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn confirm(&self) -> Result<(), ExchangeError> {
         let me = self.cluster.me();
         let proven = self.cluster.proven_parts();
         let mut old: BTreeMap<Part, BTreeSet<NodeId>> = BTreeMap::new();
         for part in proven {
             let holders = self.cluster.holders(part);
-            if holders.is_settled() {
+            if holders.is_settled {
                 old.insert(part, holders.old().filter(|id| *id != me).collect());
             }
         }
@@ -505,10 +517,18 @@ impl Convergence {
             let old: BTreeSet<NodeId> = holders.old().collect();
             let silent = old.iter().filter(|id| **id != me && !told.contains(id));
             let r = usize::from(self.cluster.options().rules.least_r(part.0));
-            holders.is_settled() && silent.count() < r.min(old.len().max(1))
+            holders.is_settled && silent.count() < r.min(old.len().max(1))
         };
         let done: Vec<Part> = old.into_keys().filter(is_known).collect();
         self.cluster.has_switched(&done);
+        if !done.is_empty() {
+            self.cluster.announce();
+        }
+        // Until now the proof might have had to be made again; the copy itself need not be.
+        for (owners, partition) in done {
+            self.replica.note_handoff(owners, partition, None)?;
+        }
+        Ok(())
     }
 
     /// These parts' copies were proven, as of a membership with this fingerprint.
@@ -519,8 +539,8 @@ impl Convergence {
         if parts.is_empty() || !self.cluster.has_proven(parts, as_of) {
             return Ok(());
         }
+        self.cluster.announce();
         for part in parts {
-            self.replica.note_handoff(part.0, part.1, None)?;
             self.transfers.taking.lock().remove(part);
             self.transfers.completed.fetch_add(1, Ordering::Relaxed);
         }
@@ -573,6 +593,7 @@ impl Convergence {
     ) -> Result<Option<Vec<u8>>, ExchangeError> {
         let replica = Arc::clone(&self.replica);
         replica.settled().await;
+        replica.note_handoff(part.0, part.1, None)?;
         let piece = off_worker(move || replica.piece(part, &from, PIECE_BYTES)).await?;
         // What is said to be here is not here any more.
         self.replica.forget_seen(part.0, part.1)?;
@@ -582,6 +603,8 @@ impl Convergence {
         if self.cluster.holders(part).has(self.cluster.me()) {
             return Ok(None);
         }
+        // After a crash this node must not say again that it has them.
+        self.cluster.noted().await;
         self.replica.settled().await;
         let replica = Arc::clone(&self.replica);
         let (next, objects) = (piece.next, piece.objects);

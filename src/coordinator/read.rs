@@ -15,7 +15,7 @@ use super::{Coordinator, MOST_AGAIN, QuorumError};
 use crate::cluster::View;
 use crate::logic::causal::Dot;
 use crate::logic::merkle;
-use crate::logic::placement::NodeId;
+use crate::logic::placement::{Holders, NodeId};
 use crate::logic::quorum::{Decision, Effect, Read, Slowest};
 use crate::logic::row;
 use crate::peer::message::{Request, Response, WireKey};
@@ -100,9 +100,11 @@ impl Coordinator {
     ) -> Option<oneshot::Receiver<Told>> {
         let Key { db, name } = key;
         let route = self.cluster.route(name);
-        let view = self.cluster.views();
+        let view = self.cluster.view(route);
         let holders = self.cluster.holders(route.part());
-        let r = r.max(1).min(holders.serving.len().max(1) as u8);
+        let copies = holders.serving.len();
+        let r = r.max(1) + Holders::beyond(route.rule.n, copies);
+        let r = r.min(copies.max(1) as u8);
         // A copy that may not be there does not count, unless nobody is there who has one that does.
         let counts = self.cluster.serves(route)
             || !holders.has(self.cluster.me())
@@ -134,7 +136,6 @@ impl Coordinator {
             }),
             stray_for,
             view,
-            serving: holders.mark,
             can_begin_again,
             own: SmallVec::from_slice(own),
             begun: Instant::now(),
@@ -216,8 +217,6 @@ struct Reading {
     stray_for: Option<NodeId>,
     /// What was known of the membership when it began.
     view: View,
-    /// A fingerprint of whose copies counted then.
-    serving: u32,
     /// Whether it may begin again when the membership has changed.
     can_begin_again: bool,
     /// What the client has written himself.
@@ -267,7 +266,6 @@ impl Reading {
             digest: self.ours,
             dots: self.dots.clone(),
             view: self.view.for_node(node),
-            serving: self.serving,
         });
         let reading = Arc::clone(self);
         let done = move |outcome| reading.on_outcome(node, outcome);

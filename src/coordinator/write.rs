@@ -48,8 +48,7 @@ impl Coordinator {
 
     fn send(self: &Arc<Self>, delta: &Delta, how: How, decided: Decided, again: Option<Written>) {
         let route = self.cluster.route(&delta.name);
-        self.cluster.note_data();
-        let view = self.cluster.views();
+        let view = self.cluster.view(route);
         let targets = self.cluster.targets(route);
         let answers = |id| self.cluster.answers(id);
         let wanted = Wanted {

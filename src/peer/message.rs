@@ -49,7 +49,7 @@ pub enum Request {
         hint_for: Option<NodeId>,
         /// Not where it would stand beside something that its writer has not seen.
         only_over_seen: bool,
-        /// What the sender knows of the membership: a fingerprint.
+        /// How the sender sees who holds the key: a fingerprint.
         view: u64,
     },
     /// Asks for the receiver's copy of a key.
@@ -60,10 +60,8 @@ pub enum Request {
         digest: u64,
         /// What lives at the sender: it must hear what of that was overwritten.
         dots: Vec<Dot>,
-        /// What the sender knows of the membership: a fingerprint.
+        /// How the sender sees who holds the key: a fingerprint.
         view: u64,
-        /// A fingerprint of whose copies count, as the sender sees it; 0 when that does not matter.
-        serving: u32,
     },
     /// A client's command, for its coordinator.
     Forward(Command),
@@ -251,8 +249,6 @@ pub enum Response {
         cluster: u64,
         /// Everybody.
         members: Vec<Member>,
-        /// Whether the cluster holds anything.
-        has_data: bool,
     },
     /// The copy is equal to the sender's.
     Same,
@@ -392,7 +388,7 @@ impl Request {
                 put_node(out, *hint_for);
                 out.push(u8::from(*only_over_seen));
                 if says_view {
-                    put_varint(out, *view);
+                    out.extend_from_slice(&view.to_le_bytes());
                 }
             }
             Request::Fetch {
@@ -400,15 +396,13 @@ impl Request {
                 digest,
                 dots,
                 view,
-                serving,
             } => {
                 out.push(5);
                 put_key(out, key);
                 out.extend_from_slice(&digest.to_le_bytes());
                 put_dots(out, dots);
                 if says_view {
-                    put_varint(out, *view);
-                    out.extend_from_slice(&serving.to_le_bytes());
+                    out.extend_from_slice(&view.to_le_bytes());
                 }
             }
             Request::Forward(command) => {
@@ -473,7 +467,7 @@ impl Request {
                 put_bytes(out, partitions);
                 out.push(u8::from(*mends));
                 if says_view {
-                    put_varint(out, *view);
+                    out.extend_from_slice(&view.to_le_bytes());
                 }
             }
             Request::Sums { owners, nodes } => {
@@ -565,11 +559,6 @@ impl Request {
                 digest: r.u64_le()?,
                 dots: read_dots(&mut r)?,
                 view: read_view(&mut r, wire)?,
-                serving: if wire >= NEWEST {
-                    read_u32_le(&mut r)?
-                } else {
-                    0
-                },
             },
             6 => Request::Forward(read_command(&mut r)?),
             7 => Request::Everything,
@@ -664,15 +653,12 @@ impl Response {
                 }
                 put_digest(out, &reply.digest, wire);
             }
-            Response::Welcome {
-                cluster,
-                members,
-                has_data,
-            } => {
+            Response::Welcome { cluster, members } => {
                 out.push(3);
                 out.extend_from_slice(&cluster.to_le_bytes());
                 put_members(out, members, wire);
-                out.push(u8::from(*has_data));
+                // To an older node: the cluster holds something, compare before you count.
+                out.push(1);
             }
             Response::Same => out.push(4),
             Response::Object(object) => {
@@ -812,11 +798,12 @@ impl Response {
                 wanted: read_nodes(&mut r)?,
                 digest: read_digest(&mut r, wire)?,
             }),
-            3 => Response::Welcome {
-                cluster: r.u64_le()?,
-                members: read_members(&mut r)?,
-                has_data: r.u8()? != 0,
-            },
+            3 => {
+                let (cluster, members) = (r.u64_le()?, read_members(&mut r)?);
+                // Whether the cluster holds something, as an older node sees it.
+                r.u8()?;
+                Response::Welcome { cluster, members }
+            }
             4 => Response::Same,
             5 => Response::Object(read_bytes(&mut r)?),
             6 => Response::Reply {
@@ -1137,7 +1124,7 @@ fn put_members(out: &mut Vec<u8>, members: &[Member], wire: u16) {
 
 fn read_view(r: &mut Reader<'_>, wire: u16) -> Result<u64, DecodeError> {
     if wire >= NEWEST {
-        r.varint()
+        r.u64_le()
     } else {
         Ok(UNKNOWN_VIEW)
     }

@@ -70,7 +70,6 @@ fn fetch(name: &str) -> Bytes {
         digest: 0,
         dots: Vec::new(),
         view: 0,
-        serving: 0,
     })
 }
 
@@ -228,7 +227,6 @@ fn requests() -> Vec<Request> {
                 seq: 9,
             }],
             view: 300,
-            serving: 1 << 31,
         },
         Request::Forward(Command {
             events: 5,
@@ -327,6 +325,7 @@ fn member() -> Member {
         }],
         complete: Some([(3, 7)].into_iter().collect()),
         proven: [(3, 8)].into_iter().collect(),
+        proven_as_of: 1 << 40,
         state: State::Stops,
     }
 }
@@ -379,7 +378,6 @@ fn the_wire_version_before_is_spoken_and_what_it_does_not_know_is_not_said() {
                 digest,
                 dots,
                 view: UNKNOWN_VIEW,
-                serving: 0,
             },
             Request::Roots {
                 as_of_ms,

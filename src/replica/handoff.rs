@@ -15,8 +15,9 @@ use crate::storage::{Op, Table};
 const PAGE: usize = 64;
 /// Rows of a piece, at most.
 const MOST_ROWS: usize = 1_024;
-/// Rows by which a part's size is guessed.
-const SAMPLE: usize = 64;
+/// Parts by which sizes are guessed, and rows of each.
+const SAMPLED: usize = 32;
+const SAMPLE: usize = 16;
 const PROGRESS_VERSION: u8 = 1;
 const PROGRESS_PREFIX: &[u8] = b"handoff/";
 
@@ -81,18 +82,29 @@ impl Replica {
         }
     }
 
-    /// A part's rows, and about how many bytes they have. Blocks.
+    /// The rows of some parts, and about how many bytes they have. Blocks.
     ///
     /// # Errors
     /// When the store cannot be read.
-    pub fn size(&self, owners: u8, partition: u16) -> Result<(u64, u64), ReplicaError> {
-        let rows = self.rows(owners, partition);
-        let (start, end) = (partition.to_be_bytes(), keys::partition_end(partition));
-        let shard = self.shard_of(partition);
-        let sample = self.store.scan(shard, Table::Data, &start, &end, SAMPLE)?;
-        let of_row = |(key, value): &(Vec<u8>, Vec<u8>)| (key.len() + value.len()) as u64;
-        let bytes: u64 = sample.iter().map(of_row).sum();
-        Ok((rows, rows * bytes / (sample.len().max(1) as u64)))
+    pub fn part_sizes(
+        &self,
+        owners: u8,
+        partitions: impl Iterator<Item = u16>,
+    ) -> Result<Vec<(u64, u64)>, ReplicaError> {
+        let rows_of = |partition| (partition, self.rows(owners, partition));
+        let rows: Vec<(u16, u64)> = partitions.map(rows_of).collect();
+        let (mut sampled, mut bytes) = (0, 0);
+        for (partition, _) in rows.iter().filter(|(_, rows)| *rows > 0).take(SAMPLED) {
+            let (start, end) = (partition.to_be_bytes(), keys::partition_end(*partition));
+            let shard = self.shard_of(*partition);
+            let sample = self.store.scan(shard, Table::Data, &start, &end, SAMPLE)?;
+            sampled += sample.len();
+            let of_row = |(key, value): &(Vec<u8>, Vec<u8>)| key.len() + value.len();
+            bytes += sample.iter().map(of_row).sum::<usize>();
+        }
+        let row_bytes = (bytes / sampled.max(1)) as u64;
+        let size = |(_, rows): (u16, u64)| (rows, rows * row_bytes);
+        Ok(rows.into_iter().map(size).collect())
     }
 
     /// How far a part that this node takes over has come.

@@ -368,3 +368,52 @@ fn a_copy_made_while_clients_write_is_put_back_as_a_new_actor() {
     }
     is_equal(&cluster, 0);
 }
+
+/// The calls of a command that a member has run.
+fn calls_of(cluster: &Cluster, member: usize, command: &str) -> u64 {
+    let stats = call(cluster, member, &["INFO", "commandstats"]);
+    let start = format!("cmdstat_{command}:calls=");
+    let found = stats.lines().find_map(|line| line.strip_prefix(&start));
+    let calls = found.map_or("0", |rest| rest.split(',').next().unwrap_or("0"));
+    calls.parse().expect("a number")
+}
+
+#[test]
+fn with_three_zones_every_key_has_a_copy_in_each_and_reads_stay_in_the_clients_zone() {
+    let mut cluster = Cluster::start(1, &[FEW, &["--zone", "a"]].concat());
+    for zone in ["a", "b", "b", "c", "c"] {
+        cluster.add(&[FEW, &["--zone", zone]].concat());
+    }
+    cluster.wait_until_whole();
+    eventually("nothing moves any more", || is_still(&cluster, 0));
+    let zones: BTreeMap<&str, &str> = [
+        ("node-1", "a"),
+        ("node-2", "a"),
+        ("node-3", "b"),
+        ("node-4", "b"),
+        ("node-5", "c"),
+        ("node-6", "c"),
+    ]
+    .into();
+    let ring = call(&cluster, 0, &["RINGWOOD", "RING"]);
+    let lines = || ring.lines().filter(|line| line.starts_with("partition"));
+    assert_eq!(lines().count(), 16);
+    for line in lines() {
+        let owners = line.split_whitespace().skip(2);
+        let mut owners: Vec<&str> = owners.filter_map(|name| zones.get(name).copied()).collect();
+        owners.sort_unstable();
+        assert_eq!(owners, ["a", "b", "c"], "{line}");
+    }
+    let mut client = cluster.members[0].connect();
+    for nth in 0..200 {
+        let reply = client.call(&["SET", &format!("key-{nth}"), "v"]);
+        assert_eq!(reply, "+OK\r\n");
+    }
+    for nth in 0..200 {
+        let reply = client.call(&["GET", &format!("key-{nth}")]);
+        assert_eq!(reply, "$1\r\nv\r\n");
+    }
+    let calls: Vec<u64> = (0..6).map(|nth| calls_of(&cluster, nth, "get")).collect();
+    assert!(calls[0] > 0 && calls[1] > 0, "{calls:?}");
+    assert_eq!(calls[2..], [0, 0, 0, 0], "reads left the zone: {calls:?}");
+}

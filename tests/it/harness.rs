@@ -42,7 +42,7 @@ pub struct Cluster {
 }
 
 impl Cluster {
-    /// Starts `count` members and waits until each knows all of them.
+    /// Starts `count` members and waits until each knows all of them, and owns what it is to own.
     pub fn start(count: usize, flags: &[&str]) -> Self {
         Self::start_under(None, count, flags)
     }
@@ -95,6 +95,12 @@ impl Cluster {
             member.start(clock);
         }
         cluster.wait_until_whole();
+        for member in &cluster.members {
+            eventually("all own what they are to own", || {
+                let info = member.connect().call(&["INFO", "transfers"]);
+                info.contains("transfers_unsettled:0\r\n")
+            });
+        }
         cluster
     }
 

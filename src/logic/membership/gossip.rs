@@ -155,15 +155,15 @@ impl Membership {
         self.describe(|me| *me = first_place(me.clone(), 1));
     }
 
-    /// Takes a newcomer in. Of a cluster that holds nothing it has whatever it owns.
-    pub fn admit(&mut self, member: Member, has_data: bool) {
+    /// Takes a newcomer in.
+    pub fn admit(&mut self, member: Member) {
         let event = self.next_event();
         self.learn([Member {
             left: None,
             gone: false,
             replaces: None,
             // What it had when it was alone is nothing here.
-            complete: has_data.then(Parts::default),
+            complete: Some(Parts::default()),
             proven: Parts::default(),
             ..first_place(member, event)
         }]);
@@ -346,6 +346,10 @@ impl Membership {
             proven: match heard.complete {
                 Some(_) => heard.proven.clone(),
                 None => mine.proven.clone(),
+            },
+            proven_as_of: match heard.complete {
+                Some(_) => heard.proven_as_of,
+                None => mine.proven_as_of,
             },
             ..heard.clone()
         } != mine;

@@ -11,8 +11,9 @@ use crate::logic::causal::ActorId;
 use crate::logic::codec::{DecodeError, Reader, put_bytes, put_varint};
 use crate::logic::placement::{NodeId, Place, Placed, key_hash};
 
-/// The layout that this program writes; the first one ended with `left`, which meant gone.
-const VERSION: u8 = 2;
+/// The layout that this program writes. The first one ended with `left`, which meant gone; the second
+/// did not say in which membership copies were proven.
+const VERSION: u8 = 3;
 const FIRST_VERSION: u8 = 1;
 /// Changes of one member's place that are taken from another node.
 const MAX_PLACES: usize = 65_536;
@@ -55,6 +56,8 @@ pub struct Member {
     pub complete: Option<Parts>,
     /// The parts of which its copy has been proven, and counts when all other owners' have been too.
     pub proven: Parts,
+    /// The changes of the membership that it knew then: a fingerprint.
+    pub proven_as_of: u64,
     /// Whether it is about to stop, or has nothing any more that others need.
     pub state: State,
 }
@@ -217,6 +220,7 @@ pub fn encode_member(member: &Member) -> Vec<u8> {
     if let Some(complete) = &member.complete {
         complete.encode(&mut out);
         member.proven.encode(&mut out);
+        out.extend_from_slice(&member.proven_as_of.to_le_bytes());
     }
     out
 }
@@ -251,7 +255,7 @@ fn head(version: u8, member: &Member) -> Vec<u8> {
 pub fn decode_member(raw: &[u8]) -> Result<Member, MemberError> {
     let mut r = Reader(raw);
     let version = r.u8()?;
-    if !matches!(version, VERSION | FIRST_VERSION) {
+    if !(FIRST_VERSION..=VERSION).contains(&version) {
         return Err(DecodeError::Version(version));
     }
     let (id, actor) = (NodeId(r.u64_le()?), ActorId(r.u64_le()?));
@@ -277,10 +281,11 @@ pub fn decode_member(raw: &[u8]) -> Result<Member, MemberError> {
         places: Vec::new(),
         complete: None,
         proven: Parts::default(),
+        proven_as_of: 0,
         state: State::Runs,
     };
-    if version == VERSION {
-        read_more(&mut r, &mut member)?;
+    if version > FIRST_VERSION {
+        read_more(&mut r, version, &mut member)?;
     }
     if !r.0.is_empty() {
         return Err(DecodeError::Malformed);
@@ -288,7 +293,7 @@ pub fn decode_member(raw: &[u8]) -> Result<Member, MemberError> {
     Ok(member)
 }
 
-fn read_more(r: &mut Reader<'_>, member: &mut Member) -> Result<(), MemberError> {
+fn read_more(r: &mut Reader<'_>, version: u8, member: &mut Member) -> Result<(), MemberError> {
     member.gone = r.u8()? != 0;
     member.replaces = Some(NodeId(r.varint()?)).filter(|id| id.0 != 0);
     let count = r.count(3)?;
@@ -312,6 +317,9 @@ fn read_more(r: &mut Reader<'_>, member: &mut Member) -> Result<(), MemberError>
     if r.u8()? != 0 {
         member.complete = Some(Parts::decode(r)?);
         member.proven = Parts::decode(r)?;
+        if version == VERSION {
+            member.proven_as_of = r.u64_le()?;
+        }
     }
     Ok(())
 }

@@ -8,6 +8,11 @@
 //! Not everybody hears of it at once. Writes go to both sets, before the switch, so that whoever knows of
 //! it already reads them, and after it, until every old owner has been told. From then on a read that is
 //! meant for the old owners meets one that knows better: requests say for whom they are meant.
+//!
+//! When the next change comes in that moment, it cannot be told which N copies are those that count: some
+//! new owners say already that theirs are complete, some old ones say it still, and reads may have switched
+//! for those who do not know of the change. Then all of them serve, more than N, and reads and writes
+//! want one more for every one too many ([`Holders::beyond`]): they meet every quorum of any N of them.
 
 use super::{NodeId, key_hash, sort_by_rank};
 
@@ -18,6 +23,8 @@ pub enum Copy {
     Partial,
     /// It was proven equal to those that count.
     Proven,
+    /// It was proven in another membership than the one that is known here: it may count already.
+    ProvenElsewhere,
     /// It counts.
     Complete,
 }
@@ -25,7 +32,7 @@ pub enum Copy {
 /// Who holds a part.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Holders {
-    /// Whose copies count for reads, the coordinator first; at most N.
+    /// Whose copies count for reads, the coordinator first.
     pub serving: Vec<NodeId>,
     /// Owners whose copies do not count yet.
     pub filling: Vec<NodeId>,
@@ -37,10 +44,12 @@ pub struct Holders {
     pub owners: Vec<NodeId>,
     /// Whose copies count for those who know of the switch already, or do not know of it yet.
     pub elsewhere: Vec<NodeId>,
+    /// Whether all owners have it.
+    pub is_settled: bool,
     /// Whether all owners' copies are complete: nobody needs the old owners any more.
     pub is_complete: bool,
-    /// A fingerprint of who serves it; never 0.
-    pub mark: u32,
+    /// A fingerprint of who serves it.
+    pub mark: u64,
 }
 
 impl Holders {
@@ -60,14 +69,12 @@ impl Holders {
             // Those whose copies counted are gone: these have what they had.
             old.extend(with(Copy::Proven));
         }
+        old.extend(with(Copy::ProvenElsewhere));
         sort_by_rank(&mut old, partition);
-        // Of more than enough those that are to stay.
-        old.sort_by_key(|id| !owners.contains(id));
-        let beyond = old.split_off(old.len().min(n));
-        sort_by_rank(&mut old, partition);
-        let have_it = owners.iter().all(|id| copy(*id) != Copy::Partial);
-        // What nobody has its owners have.
-        let (serving, elsewhere) = if have_it || old.is_empty() {
+        let has_it = |id: &NodeId| matches!(copy(*id), Copy::Proven | Copy::Complete);
+        // What nobody has its owners have. Where nobody is left to own it, whoever has it keeps it.
+        let is_settled = old.is_empty() || !owners.is_empty() && owners.iter().all(has_it);
+        let (serving, elsewhere) = if is_settled {
             let elsewhere = if old.is_empty() { owners } else { &old };
             (owners.to_vec(), elsewhere.to_vec())
         } else {
@@ -79,13 +86,14 @@ impl Holders {
             .filter(|id| !serving.contains(id))
             .collect();
         let is_spare = |id: &NodeId| !serving.contains(id) && !filling.contains(id);
-        let spare: Vec<NodeId> = old.into_iter().chain(beyond).filter(is_spare).collect();
+        let spare: Vec<NodeId> = old.into_iter().filter(is_spare).collect();
         let fallbacks = rest.iter().copied();
         let fallbacks = fallbacks.filter(|id| is_spare(id) && !spare.contains(id));
         Self {
             fallbacks: fallbacks.collect(),
             mark: mark(&serving),
-            is_complete: owners.iter().all(|id| copy(*id) == Copy::Complete),
+            is_settled,
+            is_complete: is_settled && owners.iter().all(|id| copy(*id) == Copy::Complete),
             serving,
             filling,
             spare,
@@ -94,15 +102,16 @@ impl Holders {
         }
     }
 
-    /// Whether all its owners have it.
-    pub fn is_settled(&self) -> bool {
-        self.filling.is_empty() && self.serving.iter().all(|id| self.owners.contains(id))
-    }
-
     /// Whether all owners' copies are complete, and every old owner has said that it has the part no
     /// more.
     pub fn is_over(&self) -> bool {
-        self.is_settled() && self.spare.is_empty()
+        self.is_settled && self.spare.is_empty()
+    }
+
+    /// By how many copies of so many are more than a part with `n` owners shall have. A quorum is larger
+    /// by that.
+    pub fn beyond(n: u8, copies: usize) -> u8 {
+        copies.saturating_sub(usize::from(n)) as u8
     }
 
     /// Who must know that, before the new owners can do without the old ones.
@@ -127,14 +136,17 @@ impl Holders {
     }
 }
 
-fn mark(serving: &[NodeId]) -> u32 {
+fn mark(serving: &[NodeId]) -> u64 {
     let raw: Vec<u8> = serving.iter().flat_map(|id| id.0.to_le_bytes()).collect();
-    (key_hash(&raw) as u32).max(1)
+    key_hash(&raw)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// From here on nodes have proven their copies in another membership.
+    const ELSEWHERE: u64 = 100;
 
     fn ids(raw: &[u64]) -> Vec<NodeId> {
         raw.iter().map(|id| NodeId(*id)).collect()
@@ -152,6 +164,7 @@ mod tests {
 
     fn with_proven(list: &[u64], leaving: &[u64], complete: &[u64], proven: &[u64]) -> Holders {
         let copy = |id: NodeId| match () {
+            () if id.0 >= ELSEWHERE => Copy::ProvenElsewhere,
             () if complete.contains(&id.0) => Copy::Complete,
             () if proven.contains(&id.0) => Copy::Proven,
             () => Copy::Partial,
@@ -162,7 +175,7 @@ mod tests {
     #[test]
     fn where_nothing_moves_the_owners_serve() {
         let settled = holders(&[1, 2, 3, 4], &[], &[1, 2, 3]);
-        assert!(settled.is_settled());
+        assert!(settled.is_settled);
         assert_eq!(settled.serving, ids(&[1, 2, 3]));
         assert_eq!(settled.fallbacks, ids(&[4]));
     }
@@ -172,9 +185,9 @@ mod tests {
         let moving = holders(&[1, 2, 3, 4], &[], &[1, 2, 4]);
         assert_eq!(sorted(&moving.serving), [1, 2, 4]);
         assert_eq!(moving.filling, ids(&[3]));
-        assert!(!moving.is_settled());
+        assert!(!moving.is_settled);
         let done = with_proven(&[1, 2, 3, 4], &[], &[1, 2, 4], &[3]);
-        assert!(done.is_settled() && !done.is_over());
+        assert!(done.is_settled && !done.is_over());
         assert_eq!(sorted(&done.serving), [1, 2, 3]);
         // Until node 4 says that it knows, it gets writes.
         assert_eq!(
@@ -182,6 +195,19 @@ mod tests {
             (&ids(&[4]), vec![1, 2, 4])
         );
         assert!(done.old().any(|id| id == NodeId(4)));
+    }
+
+    #[test]
+    fn where_all_have_left_they_serve_on() {
+        let left = holders(&[], &[1, 2], &[1, 2]);
+        assert_eq!(sorted(&left.serving), [1, 2]);
+        assert!(!left.is_settled && !left.is_complete);
+        // A newcomer takes over from them.
+        let newcomer = holders(&[3], &[1, 2], &[1, 2]);
+        assert_eq!(
+            (sorted(&newcomer.serving), newcomer.filling),
+            (vec![1, 2], ids(&[3]))
+        );
     }
 
     #[test]
@@ -197,17 +223,26 @@ mod tests {
         assert_eq!(sorted(&half.serving), [1, 2, 3]);
         assert_eq!(half.filling, ids(&[5, 6]));
         let done = with_proven(&[1, 5, 6, 2, 3], &[], &[1, 2, 3], &[5, 6]);
-        assert!(done.is_settled());
+        assert!(done.is_settled);
         assert_eq!(sorted(&done.serving), [1, 5, 6]);
         assert_eq!(sorted(&done.all().collect::<Vec<_>>()), [1, 2, 3, 5, 6]);
     }
 
     #[test]
-    fn a_complete_copy_beyond_the_number_is_kept_and_gets_writes() {
+    fn where_it_cannot_be_told_whose_copies_count_all_serve() {
+        // Node 4 had taken the place of 3, which does not know that yet, when 5 came.
         let more = holders(&[1, 5, 2, 3, 4], &[], &[1, 2, 3, 4]);
-        assert_eq!(more.serving.len(), 3);
-        assert_eq!(more.spare.len(), 1);
-        assert_eq!(sorted(&more.all().collect::<Vec<_>>()), [1, 2, 3, 4, 5]);
+        assert_eq!(sorted(&more.serving), [1, 2, 3, 4]);
+        assert_eq!(Holders::beyond(3, more.serving.len()), 1);
+        assert_eq!(more.filling, ids(&[5]));
+        // When 5 has it too, writes go on meeting those who do not know that.
+        let done = with_proven(&[1, 5, 2, 3, 4], &[], &[1, 2, 3, 4], &[5]);
+        assert_eq!(sorted(&done.serving), [1, 2, 5]);
+        assert_eq!(sorted(&done.elsewhere), [1, 2, 3, 4]);
+        // For whoever does not know what is known here, 100 and 101 may count already.
+        let switched = holders(&[1, 5, 100, 2, 101, 3], &[], &[1, 2, 3]);
+        assert_eq!(sorted(&switched.serving), [1, 2, 3, 100, 101]);
+        assert!(!switched.is_settled);
     }
 
     #[test]

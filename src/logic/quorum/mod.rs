@@ -36,7 +36,7 @@ pub struct Targets {
     pub holders: Vec<Holder>,
     /// What this node is to it; `None` for one that does not hold it: it stands in for somebody.
     pub here: Option<Holder>,
-    /// How many copies count for reads; at most N.
+    /// How many copies count for reads; more than N when it cannot be told which N do.
     pub serving: usize,
     /// How many count for those who know more of a move, or less.
     pub elsewhere: usize,

@@ -8,7 +8,7 @@
 use std::collections::VecDeque;
 
 use super::{Decision, Effect, Holder, Targets};
-use crate::logic::placement::NodeId;
+use crate::logic::placement::{Holders, NodeId};
 
 /// How many copies a write waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,7 +72,11 @@ impl Needs {
             n,
             strict,
         } = wanted;
-        let most = |wanted: u8, count: usize| usize::from(wanted).min(count).max(1);
+        // One more for every copy too many.
+        let most = |wanted: u8, count: usize| {
+            let wanted = usize::from(wanted + Holders::beyond(n, count));
+            wanted.min(count).max(1)
+        };
         let least = |wanted: u8, count: usize| {
             let vacant = usize::from(n).saturating_sub(count);
             usize::from(wanted).saturating_sub(vacant).max(1)
@@ -303,6 +307,24 @@ mod tests {
         here(&mut write);
         // Nodes 1 and 4: the old owners alone count.
         assert_eq!(write.on_stored(NodeId(4)), []);
+        assert_eq!(write.on_stored(NodeId(2)), [Effect::Decide(Decision::Met)]);
+    }
+
+    #[test]
+    fn of_more_copies_than_owners_a_write_wants_more() {
+        let mut both = targets(&[2, 3, 4, 5], &[]);
+        both.elsewhere = 3;
+        both.holders[0].elsewhere = false;
+        both.holders[1].elsewhere = false;
+        let strict = Wanted {
+            strict: true,
+            ..wanted(2)
+        };
+        // Any three of the five may be read, two at a time.
+        let (mut write, _) = Write::start(strict, &both, |_| true);
+        here(&mut write);
+        assert_eq!(write.on_stored(NodeId(4)), []);
+        assert_eq!(write.on_stored(NodeId(5)), []);
         assert_eq!(write.on_stored(NodeId(2)), [Effect::Decide(Decision::Met)]);
     }
 
