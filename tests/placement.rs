@@ -1,5 +1,7 @@
 //! The table of owners: the same everywhere, balanced, apart, and still.
 
+use std::collections::BTreeSet;
+
 use proptest::prelude::*;
 use ringwood::logic::placement::{NodeId, Partitions, Place, Placed, Table};
 
@@ -52,7 +54,7 @@ fn histories() -> impl Strategy<Value = Vec<Placed>> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(200))]
+    #![proptest_config(ProptestConfig::with_cases(300))]
 
     #[test]
     fn every_node_computes_the_same_table_whatever_order_it_heard(
@@ -62,6 +64,21 @@ proptest! {
         let mut shuffled = members.clone();
         shuffled.sort_by_key(|m| m.id.0.rotate_left((seed % 64) as u32) ^ seed);
         prop_assert_eq!(table(&members, 64), table(&shuffled, 64));
+    }
+
+    #[test]
+    fn owners_are_in_distinct_zones_after_any_history(members in histories()) {
+        let present: Vec<&Placed> = members.iter().filter(|m| m.left.is_none()).collect();
+        let zone_of = |id: &NodeId| {
+            let found = present.iter().find(|m| m.id == *id).expect("present");
+            found.zone.as_str()
+        };
+        let zones: BTreeSet<&str> = present.iter().map(|m| zone_of(&m.id)).collect();
+        let table = table(&members, 64);
+        for partition in 0..64 {
+            let owners: BTreeSet<&str> = table.owners(partition).iter().map(zone_of).collect();
+            prop_assert_eq!(owners.len(), N.min(zones.len()).min(present.len()), "partition {}", partition);
+        }
     }
 
     #[test]
@@ -305,4 +322,48 @@ fn no_machine_owns_a_partition_twice() {
 fn a_thousand_members_and_all_slots_have_a_balanced_table() {
     let table = table(&alike(1_000), 16_384);
     assert!(spread(&table) <= 1, "{}", spread(&table));
+}
+
+/// Every order of these zones, each once.
+fn orders(zones: &[&'static str]) -> BTreeSet<Vec<&'static str>> {
+    if zones.is_empty() {
+        return BTreeSet::from([Vec::new()]);
+    }
+    let mut all = BTreeSet::new();
+    for nth in 0..zones.len() {
+        let mut rest = zones.to_vec();
+        let first = rest.remove(nth);
+        for order in orders(&rest) {
+            all.insert([&[first], order.as_slice()].concat());
+        }
+    }
+    all
+}
+
+#[test]
+fn three_zones_have_a_copy_each_in_whatever_order_their_members_join() {
+    for zones in [
+        ["a", "a", "b", "b", "c", "c"].as_slice(),
+        &["a", "a", "a", "b", "b", "c"],
+        &["a", "b", "b", "b", "c"],
+    ] {
+        for order in orders(zones) {
+            for first in [1, 100, 1_000] {
+                let members: Vec<Placed> = (1..)
+                    .zip(&order)
+                    .map(|(nth, zone)| member(first + nth, zone, 1, nth))
+                    .collect();
+                let zone_of = |id: &NodeId| {
+                    let found = members.iter().find(|m| m.id == *id).expect("a member");
+                    found.zone.as_str()
+                };
+                let table = table(&members, 64);
+                for partition in 0..64 {
+                    let owners = table.owners(partition).iter();
+                    let zones: BTreeSet<&str> = owners.map(zone_of).collect();
+                    assert_eq!(zones.len(), N, "{order:?}: partition {partition}");
+                }
+            }
+        }
+    }
 }

@@ -245,7 +245,10 @@ pub(super) fn transfers(ctx: &Ctx<'_>, out: &mut String) {
     let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
     let proven = convergence.cluster().proven_parts().len();
     for (field, count) in [
-        ("transfers_unsettled", convergence.cluster().unsettled() as u64),
+        (
+            "transfers_unsettled",
+            convergence.cluster().unsettled() as u64,
+        ),
         ("transfers_taking", transfers.taking().len() as u64),
         ("transfers_waiting_for_others", proven as u64),
         ("transfers_taken", load(&transfers.completed)),

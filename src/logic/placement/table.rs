@@ -190,9 +190,15 @@ enum Apart {
     Anyhow,
 }
 
-/// How often owners are parted after one of them has moved to another zone; once suffices where a
-/// member joins.
+/// How often owners are parted after an event: one exchange may make the next one possible.
 const MOST_PASSES: usize = 16;
+
+/// What became of a partition whose owners may be too near to each other.
+enum Parted {
+    Already,
+    Now,
+    Not,
+}
 
 const STRICTEST_FIRST: [Apart; 3] = [Apart::ZonesAndMachines, Apart::Machines, Apart::Anyhow];
 
@@ -204,6 +210,8 @@ struct Replay<'a> {
     owners: Vec<Vec<usize>>,
     /// Partitions whose owners may not be as far apart as they should be.
     crowded: BTreeSet<usize>,
+    /// How many owners of one partition a zone had to take when owners were parted last.
+    in_a_zone_before: usize,
 }
 
 impl<'a> Replay<'a> {
@@ -215,6 +223,7 @@ impl<'a> Replay<'a> {
             holders: Vec::new(),
             owners: vec![Vec::new(); usize::from(count)],
             crowded: BTreeSet::new(),
+            in_a_zone_before: n,
         }
     }
 
@@ -247,6 +256,36 @@ impl<'a> Replay<'a> {
         }
         for apart in STRICTEST_FIRST {
             self.take_from_those_above(newcomer, apart);
+        }
+        if self.holders[newcomer].room() > 0 {
+            self.take_from_anybody(newcomer);
+        }
+    }
+
+    /// A zone's first member may have to own what nobody above his share gives: somebody else does, who
+    /// takes another partition instead.
+    fn take_from_anybody(&mut self, newcomer: usize) {
+        for partition in 0..self.owners.len() {
+            if self.holders[newcomer].room() == 0 {
+                break;
+            }
+            let crowds = |o: &usize| !self.fits(*o, partition, Some(*o), Apart::ZonesAndMachines);
+            let donor = self.owners[partition].iter().copied().find(crowds);
+            if let Some(donor) =
+                donor.filter(|&o| self.fits(newcomer, partition, Some(o), Apart::ZonesAndMachines))
+            {
+                self.hand_over(partition, donor, newcomer);
+            }
+        }
+        self.level();
+    }
+
+    /// Whoever is below his share takes from those above theirs.
+    fn level(&mut self) {
+        for apart in STRICTEST_FIRST {
+            for taker in 0..self.holders.len() {
+                self.take_from_those_above(taker, apart);
+            }
         }
     }
 
@@ -283,18 +322,7 @@ impl<'a> Replay<'a> {
         if self.holders.len() <= self.n {
             return;
         }
-        for apart in STRICTEST_FIRST {
-            for taker in 0..self.holders.len() {
-                self.take_from_those_above(taker, apart);
-            }
-        }
-        for _ in 0..MOST_PASSES {
-            let before = self.owners.clone();
-            self.separate();
-            if self.owners == before {
-                return;
-            }
-        }
+        self.level();
     }
 
     fn leave(&mut self, id: NodeId) {
@@ -343,7 +371,10 @@ impl<'a> Replay<'a> {
                 .filter(|&o| self.fits(newcomer, partition, Some(o), apart))
                 .max_by_key(|&o| {
                     let holder = &self.holders[o];
-                    (holder.excess(), mix(holder.member.id.0 ^ partition as u64))
+                    // Of two the one who stands too near to another owner.
+                    let crowds = !self.fits(o, partition, Some(o), Apart::ZonesAndMachines);
+                    let tie = mix(holder.member.id.0 ^ partition as u64);
+                    (crowds, holder.excess(), tie)
                 });
             if let Some(donor) = donor {
                 self.hand_over(partition, donor, newcomer);
@@ -448,39 +479,55 @@ impl<'a> Replay<'a> {
         if machines.len() < self.n {
             return;
         }
-        for apart in [Apart::ZonesAndMachines, Apart::Machines] {
-            let crowded: Vec<usize> = std::mem::take(&mut self.crowded).into_iter().collect();
-            for partition in crowded {
-                if !self.part(partition, apart) {
+        let in_a_zone = self.in_a_zone();
+        if std::mem::replace(&mut self.in_a_zone_before, in_a_zone) > in_a_zone {
+            // What was apart enough with fewer zones is not any more.
+            self.crowded.extend(0..self.owners.len());
+        }
+        for _ in 0..MOST_PASSES {
+            let mut exchanged = false;
+            for apart in [Apart::ZonesAndMachines, Apart::Machines] {
+                let crowded: Vec<usize> = std::mem::take(&mut self.crowded).into_iter().collect();
+                for partition in crowded {
+                    match self.part(partition, apart) {
+                        Parted::Already if apart == Apart::ZonesAndMachines => continue,
+                        Parted::Already | Parted::Not => {}
+                        Parted::Now => exchanged = true,
+                    }
                     self.crowded.insert(partition);
                 }
+            }
+            if !exchanged {
+                return;
             }
         }
     }
 
-    /// Whether a partition's owners are apart, after an exchange with another one if need be.
-    fn part(&mut self, partition: usize, apart: Apart) -> bool {
-        let crowding = self.owners[partition].iter().copied();
-        let mut crowding = crowding.filter(|&o| !self.fits(o, partition, Some(o), apart));
-        let Some(crowding) = crowding.next() else {
-            return apart == Apart::ZonesAndMachines;
-        };
-        let partner = (0..self.owners.len()).find_map(|other| {
-            let fits_there = |owner: usize| {
-                self.fits(owner, partition, Some(crowding), apart)
-                    && self.fits(crowding, other, Some(owner), apart)
-            };
-            let owner = self.owners[other]
-                .iter()
-                .copied()
-                .find(|&o| fits_there(o))?;
-            Some((other, owner))
-        });
-        if let Some((other, owner)) = partner {
-            self.hand_over(other, owner, crowding);
-            self.hand_over(partition, crowding, owner);
+    /// Parts a partition's owners, by an exchange with another one if need be.
+    fn part(&mut self, partition: usize, apart: Apart) -> Parted {
+        let owners = self.owners[partition].iter().copied();
+        let crowding: Vec<usize> = owners
+            .filter(|&o| !self.fits(o, partition, Some(o), apart))
+            .collect();
+        if crowding.is_empty() {
+            return Parted::Already;
         }
-        false
+        for crowding in crowding {
+            let partner = (0..self.owners.len()).find_map(|other| {
+                let fits_there = |owner: usize| {
+                    self.fits(owner, partition, Some(crowding), apart)
+                        && self.fits(crowding, other, Some(owner), apart)
+                };
+                let mut owners = self.owners[other].iter().copied();
+                Some((other, owners.find(|&o| fits_there(o))?))
+            });
+            if let Some((other, owner)) = partner {
+                self.hand_over(other, owner, crowding);
+                self.hand_over(partition, crowding, owner);
+                return Parted::Now;
+            }
+        }
+        Parted::Not
     }
 
     fn set_targets(&mut self) {
