@@ -144,7 +144,7 @@ impl All<'_> {
     async fn ask(&self, node: NodeId, request: &Request) -> Result<Response, Error> {
         let cluster = self.coordinator.cluster();
         if node == cluster.me() {
-            let answer = super::peer::answer(Arc::clone(self.node), request.clone()).await;
+            let answer = super::peer::answer(Arc::clone(self.node), node, request.clone()).await;
             return match answer {
                 Response::Empty(_) => Err(Error::Filling),
                 answer => Ok(answer),

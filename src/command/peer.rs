@@ -7,6 +7,7 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 
 use super::{Node, distributed, everywhere, plan, transfers};
+use crate::cluster::Cluster;
 use crate::convergence::off_worker;
 use crate::coordinator::Coordinator;
 use crate::logic::causal::Dot;
@@ -20,6 +21,9 @@ use crate::storage::keys::MAX_KEY_LEN;
 
 /// Rows that one request looks at, at most.
 const MAX_SCAN: usize = 16_384;
+/// How long news of a node wait for the link to it, and how often that is looked at.
+const REACHED_WITHIN: Duration = Duration::from_millis(50);
+const LOOK_EVERY: Duration = Duration::from_millis(1);
 /// Of so many writes it is looked up at once whether they are here.
 const FEW_WRITES: usize = 16;
 
@@ -127,7 +131,7 @@ impl Handler for PeerHandler {
                     async move { answer.await.unwrap_or_else(|_| lost()) },
                 ))
             }
-            request => Answer::Later(Box::pin(answer(node, request))),
+            request => Answer::Later(Box::pin(answer(node, from, request))),
         }
     }
 
@@ -184,8 +188,19 @@ fn apply(node: Arc<Node>, key: &WireKey, raw: &[u8], how: Join) -> Answer {
     }
 }
 
+/// Whoever says that he has something is to be reached before this node counts on him.
+async fn be_reached(cluster: &Cluster, from: NodeId) {
+    let reached = async {
+        while cluster.peers().is_down(from) {
+            cluster.peers().heard_from(from);
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+    };
+    let _ = tokio::time::timeout(REACHED_WITHIN, reached).await;
+}
+
 /// Answers what has no order to keep.
-pub(super) async fn answer(node: Arc<Node>, request: Request) -> Response {
+pub(super) async fn answer(node: Arc<Node>, from: NodeId, request: Request) -> Response {
     match request {
         Request::Gossip(digest) => {
             let Some(coordinator) = &node.coordinator else {
@@ -199,6 +214,7 @@ pub(super) async fn answer(node: Arc<Node>, request: Request) -> Response {
         Request::Push(members) => {
             if let Some(coordinator) = &node.coordinator {
                 let cluster = coordinator.cluster();
+                be_reached(cluster, from).await;
                 cluster.change(|membership| membership.learn(members));
                 // Whoever has told this rests on it.
                 cluster.noted().await;

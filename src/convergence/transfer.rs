@@ -22,9 +22,10 @@ use crate::logic::row;
 use crate::peer::message::{Request, Response, WireKey, Wrote};
 use crate::replica::{Key, Piece, ReplicaError};
 
-/// Bytes of a piece, and of one of a node that stands back.
+/// Bytes of a piece, and of one of a node that stands back. Dropping costs more than copying.
 const PIECE_BYTES: usize = 256 << 10;
 const LEAST_BYTES: usize = 64 << 10;
+const LEAST_DROPPED_BYTES: usize = 16 << 10;
 /// Objects that are sent together to an owner that has not seen them.
 const OFFERED: usize = 256;
 /// Pieces until others have their turn.
@@ -594,7 +595,8 @@ impl Convergence {
         let replica = Arc::clone(&self.replica);
         replica.settled().await;
         replica.note_handoff(part.0, part.1, None)?;
-        let piece = off_worker(move || replica.piece(part, &from, PIECE_BYTES)).await?;
+        let bytes = self.governor.items(PIECE_BYTES).max(LEAST_DROPPED_BYTES);
+        let piece = off_worker(move || replica.piece(part, &from, bytes)).await?;
         // What is said to be here is not here any more.
         self.replica.forget_seen(part.0, part.1)?;
         for owner in to {

@@ -19,7 +19,7 @@ use thiserror::Error;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
@@ -94,6 +94,7 @@ struct Link {
     queued_bytes: AtomicUsize,
     next_id: AtomicU64,
     waiting: Mutex<HashMap<u64, Waiting>>,
+    heard: Notify,
 }
 
 /// A request without an answer so far.
@@ -134,6 +135,7 @@ impl Peers for Links {
             queued_bytes: AtomicUsize::new(0),
             next_id: AtomicU64::new(1),
             waiting: Mutex::default(),
+            heard: Notify::new(),
         });
         self.by_node.insert(to, Arc::clone(&link));
         let who_am_i = Arc::clone(&self.who_am_i);
@@ -148,6 +150,14 @@ impl Peers for Links {
     fn is_down(&self, to: NodeId) -> bool {
         let link = self.by_node.get(&to);
         link.is_some_and(|link| link.state.load(Ordering::Acquire) == DOWN)
+    }
+
+    fn heard_from(&self, from: NodeId) {
+        if let Some(link) = self.by_node.get(&from)
+            && link.state.load(Ordering::Acquire) == DOWN
+        {
+            link.heard.notify_one();
+        }
     }
 
     fn ask(&self, to: NodeId, body: Bytes, within: Duration, done: Done) {
@@ -296,8 +306,11 @@ impl Link {
                 self.queued_bytes
                     .fetch_sub(dropped.body.len(), Ordering::Relaxed);
             }
-            tokio::time::sleep(jittered(pause)).await;
-            pause = (pause * 2).min(LONGEST_PAUSE);
+            let heard = tokio::time::timeout(jittered(pause), self.heard.notified());
+            pause = match heard.await {
+                Ok(()) => FIRST_PAUSE,
+                Err(_) => (pause * 2).min(LONGEST_PAUSE),
+            };
         }
     }
 

@@ -53,6 +53,9 @@ pub trait Peers: Send + Sync + 'static {
     /// Whether the last attempt to reach a node failed.
     fn is_down(&self, to: NodeId) -> bool;
 
+    /// A node has just been heard: where the last attempt to reach it failed, the next one comes at once.
+    fn heard_from(&self, from: NodeId);
+
     /// Asks a node, with what [`encode`] made. The request is on its way before this returns, in
     /// order with the others to that node. `done` hears of the outcome, unless this node ends first.
     fn ask(&self, to: NodeId, body: Bytes, within: Duration, done: Done);

@@ -285,6 +285,8 @@ impl Peers for Port {
         !self.is_up(to)
     }
 
+    fn heard_from(&self, _: NodeId) {}
+
     fn ask(&self, to: NodeId, body: Bytes, within: Duration, done: Done) {
         if self.is_down(to) || self.network.are_strangers(self.me, to) {
             return done(Err(CallError::Unreachable));
