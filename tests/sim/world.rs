@@ -722,7 +722,7 @@ impl World {
             Some(address) => self.plan(&["JOIN".into(), address]).await,
             None => false,
         };
-        sleep(Duration::from_secs(60)).await;
+        sleep(Duration::from_mins(1)).await;
         joins
     }
 
