@@ -20,6 +20,8 @@ const GIVE_UP_EVERY: Duration = Duration::from_secs(1);
 const CONFIRM_EVERY: Duration = Duration::from_millis(400);
 /// For how long they are given up in one go.
 const GIVE_UP_FOR: Duration = Duration::from_secs(2);
+/// The owners that are asked, and the engine later, have about as much to do with a dropped copy as this node.
+const DROPPING_COSTS: u32 = 2;
 /// After something that broke off.
 const PAUSE: Duration = Duration::from_millis(300);
 /// Copied parts that are compared together.
@@ -62,10 +64,13 @@ pub async fn hand_off(convergence: Arc<Convergence>, options: Options) {
         }
         note(&convergence, &mut began);
         if given_up.elapsed() >= GIVE_UP_EVERY {
-            if let Err(error) = give_up(&convergence, options.parallelism).await {
+            let more = give_up(&convergence).await.unwrap_or_else(|error| {
                 tracing::debug!(%error, "giving parts up waits");
+                false
+            });
+            if !more {
+                given_up = Instant::now();
             }
-            given_up = Instant::now();
         }
         let _ = tokio::time::timeout(pause, revisions.changed()).await;
     }
@@ -163,31 +168,26 @@ async fn take_over(
     })
 }
 
-/// Looks for copies that this node holds no more, and gives them up, some partitions at a time.
-async fn give_up(convergence: &Arc<Convergence>, parallelism: usize) -> Result<(), ExchangeError> {
+/// Looks for copies that this node holds no more, and gives them up, a part after the other.
+///
+/// Returns whether there is more to do at once.
+async fn give_up(convergence: &Arc<Convergence>) -> Result<bool, ExchangeError> {
     let strays = convergence.survey()?;
     let (since, mut failed) = (Instant::now(), Ok(()));
-    for some in strays.chunks(parallelism.max(1)) {
-        let at_a_time = some.len() as u32;
-        let given = some
-            .iter()
-            .map(|stray| give_up_part(convergence, *stray, at_a_time));
-        for given in join_all(given).await {
-            // One that fails does not hold up the others.
-            failed = failed.and(given);
-        }
-        // Taking over goes first; what went does not come again.
+    for stray in strays {
+        // One that fails does not hold up the others.
+        failed = failed.and(give_up_part(convergence, stray).await);
+        // Taking over has its turn; what went does not come again.
         if since.elapsed() > GIVE_UP_FOR {
-            break;
+            return failed.map(|()| true);
         }
     }
-    failed
+    failed.map(|()| false)
 }
 
 async fn give_up_part(
     convergence: &Arc<Convergence>,
     (part, rows): (Part, u64),
-    at_a_time: u32,
 ) -> Result<(), ExchangeError> {
     let cluster = convergence.cluster();
     let holders = cluster.holders(part);
@@ -204,12 +204,9 @@ async fn give_up_part(
     }
     let mut from = Some(Vec::new());
     while let Some(at) = from {
-        let begun = Instant::now();
-        from = convergence.give_up(part, &to, at).await?;
-        convergence
-            .governor()
-            .rest(begun.elapsed() * at_a_time)
-            .await;
+        let (next, took) = convergence.give_up(part, &to, at).await?;
+        from = next;
+        convergence.governor().rest(took * DROPPING_COSTS).await;
     }
     Ok(())
 }

@@ -326,14 +326,20 @@ impl Cluster {
 
     /// Changes the member table and follows: holders, links, what is written down.
     pub fn change<R>(&self, change: impl FnOnce(&mut Membership) -> R) -> R {
-        let result = {
+        let (result, has_changed) = {
             let mut state = self.state.write();
+            let before = views::stamp(&state.membership);
             let result = change(&mut state.membership);
-            self.follow(&mut state);
-            result
+            let has_changed = views::stamp(&state.membership) != before;
+            if has_changed {
+                self.follow(&mut state);
+            }
+            (result, has_changed)
         };
-        self.connect();
-        self.revision.send_modify(|revision| *revision += 1);
+        if has_changed {
+            self.connect();
+            self.revision.send_modify(|revision| *revision += 1);
+        }
         result
     }
 

@@ -140,7 +140,7 @@ impl Cluster {
             |of: &Membership| Table::new(&of.placed(), self.options.partitions, usize::from(n));
         let (old, new) = (table(&before), table(&after));
         let plan = Plan {
-            moves: moves(n, self.options.partitions.count(), &old, &new),
+            moves: self.moves(&old, &new),
             loads: loads(&before, &after, &old, &new),
             violations: violations(
                 usize::from(n),
@@ -182,22 +182,30 @@ impl Cluster {
         })?;
         Ok(plan)
     }
-}
 
-fn moves(n: u8, partitions: u16, old: &Table, new: &Table) -> Vec<Move> {
-    let mut moves = Vec::new();
-    for partition in 0..partitions {
-        let (was, is) = (old.owners(partition), new.owners(partition));
-        let mut losers = was.iter().filter(|id| !is.contains(id));
-        for to in is.iter().filter(|id| !was.contains(id)) {
-            moves.push(Move {
-                part: (n, partition),
-                from: losers.next().copied(),
-                to: *to,
-            });
+    /// What moves, of keys with any number of owners.
+    fn moves(&self, old: &Table, new: &Table) -> Vec<Move> {
+        let mut moves = Vec::new();
+        let partitions = 0..self.options.partitions.count();
+        let sizes = self.options.rules.sizes();
+        for (partition, n) in partitions.flat_map(|p| sizes.iter().map(move |n| (p, *n))) {
+            let owners = |of: &Table| {
+                let mut owners = of.preference_list(partition);
+                owners.truncate(usize::from(n));
+                owners
+            };
+            let (was, is) = (owners(old), owners(new));
+            let mut losers = was.iter().filter(|id| !is.contains(id));
+            for to in is.iter().filter(|id| !was.contains(id)) {
+                moves.push(Move {
+                    part: (n, partition),
+                    from: losers.next().copied(),
+                    to: *to,
+                });
+            }
         }
+        moves
     }
-    moves
 }
 
 fn loads(before: &Membership, after: &Membership, old: &Table, new: &Table) -> Vec<Load> {

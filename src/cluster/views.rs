@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{Cluster, Part, Route};
-use crate::logic::membership::Member;
+use crate::logic::membership::{Member, Membership};
 use crate::logic::placement::{NodeId, key_hash};
 use crate::peer::encode;
 use crate::peer::message::{Request, UNKNOWN_VIEW};
@@ -84,6 +84,22 @@ impl Cluster {
             self.peers.ask(id, everybody, within, Box::new(|_| {}));
         }
     }
+}
+
+/// A fingerprint of all that is known, down to the version of each account.
+pub(super) fn stamp(membership: &Membership) -> u64 {
+    let mut raw = Vec::new();
+    for member in membership.all() {
+        for number in [
+            member.id.0,
+            member.incarnation,
+            member.version,
+            member.facts(),
+        ] {
+            raw.extend_from_slice(&number.to_le_bytes());
+        }
+    }
+    key_hash(&raw)
 }
 
 /// A fingerprint of all changes of a membership: who joined, where he stands, who left.

@@ -266,7 +266,7 @@ async fn shown(convergence: &Convergence, plan: &Plan) -> String {
         cluster.options().rules.default().n
     );
     loads(&mut text, &plan.loads);
-    moves(&mut text, plan, &sizes);
+    moves(&mut text, plan, &sizes, cluster.options().rules.default().n);
     let _ = match plan.violations.as_slice() {
         [] => writeln!(text, "\nviolations   none"),
         some => writeln!(text, "\nviolations   {}", some.join("\n             ")),
@@ -298,7 +298,7 @@ fn loads(text: &mut String, loads: &[Load]) {
     }
 }
 
-fn moves(text: &mut String, plan: &Plan, sizes: &BTreeMap<Part, (u64, u64)>) {
+fn moves(text: &mut String, plan: &Plan, sizes: &BTreeMap<Part, (u64, u64)>, n: u8) {
     let bytes_of = |of: &dyn Fn(&&Move) -> bool| {
         let moves = plan.moves.iter().filter(of);
         moves
@@ -318,10 +318,18 @@ fn moves(text: &mut String, plan: &Plan, sizes: &BTreeMap<Part, (u64, u64)>) {
         plan.moves.len(),
         HumanBytes(bytes_of(&|_| true))
     );
-    let pairs: BTreeSet<(NodeId, Option<NodeId>)> =
-        plan.moves.iter().map(|m| (m.to, m.from)).collect();
-    for (to, from) in pairs {
-        let between = |m: &&Move| (m.to, m.from) == (to, from);
+    let pairs: BTreeSet<(NodeId, Option<NodeId>, u8)> = plan
+        .moves
+        .iter()
+        .map(|m| (m.to, m.from, m.part.0))
+        .collect();
+    for (to, from, copies) in pairs {
+        let between = |m: &&Move| (m.to, m.from, m.part.0) == (to, from, copies);
+        let of_prefixes = if copies == n {
+            String::new()
+        } else {
+            format!(" of keys with {copies} owners")
+        };
         let partitions: Vec<u16> = plan
             .moves
             .iter()
@@ -330,7 +338,7 @@ fn moves(text: &mut String, plan: &Plan, sizes: &BTreeMap<Part, (u64, u64)>) {
             .collect();
         let _ = writeln!(
             text,
-            "  {} to {}: {} copies, about {}",
+            "  {} to {}: {} copies{of_prefixes}, about {}",
             from.map_or("(made again)", name),
             name(to),
             partitions.len(),

@@ -582,7 +582,8 @@ impl Convergence {
     }
 
     /// Gives up some of a part that this node does not hold any more, from a row on: whatever one of these
-    /// owners has not seen is sent to it, then the copies go. Returns where to go on.
+    /// owners has not seen is sent to it, then the copies go. Returns where to go on, and how long this node
+    /// was at work.
     ///
     /// # Errors
     /// When it broke off; the rest stays.
@@ -591,19 +592,21 @@ impl Convergence {
         part: Part,
         to: &[NodeId],
         from: Vec<u8>,
-    ) -> Result<Option<Vec<u8>>, ExchangeError> {
+    ) -> Result<(Option<Vec<u8>>, Duration), ExchangeError> {
         let replica = Arc::clone(&self.replica);
         replica.settled().await;
         replica.note_handoff(part.0, part.1, None)?;
         let bytes = self.governor.items(PIECE_BYTES).max(LEAST_DROPPED_BYTES);
+        let begun = Instant::now();
         let piece = off_worker(move || replica.piece(part, &from, bytes)).await?;
+        let took = begun.elapsed();
         // What is said to be here is not here any more.
         self.replica.forget_seen(part.0, part.1)?;
         for owner in to {
             self.offer(*owner, &piece).await?;
         }
         if self.cluster.holders(part).has(self.cluster.me()) {
-            return Ok(None);
+            return Ok((None, took));
         }
         // After a crash this node must not say again that it has them.
         self.cluster.noted().await;
@@ -618,9 +621,10 @@ impl Convergence {
             }
             Ok::<u64, ReplicaError>(dropped)
         };
+        let begun = Instant::now();
         let dropped = off_worker(drop_all).await?;
         self.transfers.dropped.fetch_add(dropped, Ordering::Relaxed);
-        Ok(next)
+        Ok((next, took + begun.elapsed()))
     }
 
     /// Sends an owner what it has not seen of a piece.

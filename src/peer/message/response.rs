@@ -1,0 +1,274 @@
+//! The bytes of responses.
+
+use super::fields::{
+    finish, put_digest, put_dots, put_key, put_member, put_members, put_objects, put_wrote,
+    read_bytes, read_digest, read_dots, read_key, read_members, read_nodes, read_objects,
+    read_wrote,
+};
+use super::{Response, WireListed};
+use crate::logic::causal::ActorId;
+use crate::logic::codec::{DecodeError, Reader, put_bytes, put_varint};
+use crate::logic::membership::{Reply, decode_member};
+use crate::logic::merkle::{FANOUT, Sums};
+
+impl Response {
+    /// Appends the kind and the fields, as a wire version has them.
+    pub fn encode(&self, wire: u16, out: &mut Vec<u8>) {
+        match self {
+            Response::Done => out.push(1),
+            Response::Gossip(reply) => {
+                out.push(2);
+                put_members(out, &reply.newer, wire);
+                put_varint(out, reply.wanted.len() as u64);
+                for id in &reply.wanted {
+                    out.extend_from_slice(&id.0.to_le_bytes());
+                }
+                put_digest(out, &reply.digest, wire);
+            }
+            Response::Welcome { cluster, members } => {
+                out.push(3);
+                out.extend_from_slice(&cluster.to_le_bytes());
+                put_members(out, members, wire);
+                // To an older node: the cluster holds something, compare before you count.
+                out.push(1);
+            }
+            Response::Same => out.push(4),
+            Response::Object(object) => {
+                out.push(5);
+                put_bytes(out, object);
+            }
+            Response::Reply { reply, wrote } => {
+                out.push(6);
+                put_bytes(out, reply);
+                put_wrote(out, wrote);
+            }
+            Response::Context(context) => {
+                out.push(7);
+                put_bytes(out, context);
+            }
+            Response::Counts(counts) => {
+                out.push(8);
+                put_varint(out, counts.len() as u64);
+                for count in counts {
+                    put_varint(out, *count);
+                }
+            }
+            Response::Keys { next, keys } => {
+                out.push(9);
+                put_varint(out, *next);
+                put_varint(out, keys.len() as u64);
+                for (place, key) in keys {
+                    put_varint(out, *place);
+                    put_bytes(out, key);
+                }
+            }
+            Response::Refused(reason) => {
+                out.push(10);
+                put_bytes(out, reason.as_bytes());
+            }
+            Response::Unseen(object) => {
+                out.push(11);
+                put_bytes(out, object);
+            }
+            Response::Written {
+                actor,
+                seq,
+                now_ms,
+                view,
+                partitions,
+            } => {
+                out.push(12);
+                out.extend_from_slice(&actor.0.to_le_bytes());
+                put_varint(out, *seq);
+                put_varint(out, *now_ms);
+                out.extend_from_slice(&view.to_le_bytes());
+                put_varint(out, partitions.len() as u64);
+                for (owners, partitions) in partitions {
+                    out.push(*owners);
+                    put_bytes(out, partitions);
+                }
+            }
+            Response::Roots { as_of_ms, roots } => {
+                out.push(13);
+                put_varint(out, *as_of_ms);
+                put_varint(out, roots.len() as u64);
+                for root in roots {
+                    out.extend_from_slice(&root.to_le_bytes());
+                }
+            }
+            Response::Sums(nodes) => {
+                out.push(14);
+                put_varint(out, nodes.len() as u64);
+                for sum in nodes.iter().flatten() {
+                    out.extend_from_slice(&sum.to_le_bytes());
+                }
+            }
+            Response::Listing {
+                keys,
+                next,
+                damaged,
+            } => {
+                out.push(15);
+                put_varint(out, keys.len() as u64);
+                for WireListed { key, digest, dots } in keys {
+                    put_key(out, key);
+                    out.extend_from_slice(&digest.to_le_bytes());
+                    put_dots(out, dots);
+                }
+                put_bytes(out, next);
+                put_varint(out, *damaged);
+            }
+            Response::Objects(objects) => {
+                out.push(16);
+                put_objects(out, objects);
+            }
+            Response::Outdated(members) => {
+                out.push(19);
+                put_members(out, members, wire);
+            }
+            Response::Chunk { objects, next } => {
+                out.push(20);
+                put_objects(out, objects);
+                put_bytes(out, next);
+            }
+            Response::Sizes(sizes) => {
+                out.push(21);
+                put_varint(out, sizes.len() as u64);
+                for (rows, bytes) in sizes {
+                    put_varint(out, *rows);
+                    put_varint(out, *bytes);
+                }
+            }
+            Response::Described { member, reason } => {
+                out.push(22);
+                put_member(out, member, wire);
+                put_bytes(out, reason.as_bytes());
+            }
+            Response::Transfers(lines) => {
+                out.push(23);
+                put_bytes(out, lines);
+            }
+            Response::Empty(object) => {
+                out.push(18);
+                put_bytes(out, object);
+            }
+            Response::Repaired { received, sent } => {
+                out.push(17);
+                put_varint(out, *received);
+                put_varint(out, *sent);
+            }
+        }
+    }
+
+    /// Reads what [`Self::encode`] wrote.
+    pub fn decode(raw: &[u8], wire: u16) -> Result<Self, DecodeError> {
+        let mut r = Reader(raw);
+        let response = match r.u8()? {
+            1 => Response::Done,
+            2 => Response::Gossip(Reply {
+                newer: read_members(&mut r)?,
+                wanted: read_nodes(&mut r)?,
+                digest: read_digest(&mut r, wire)?,
+            }),
+            3 => {
+                let (cluster, members) = (r.u64_le()?, read_members(&mut r)?);
+                // Whether the cluster holds something, as an older node sees it.
+                r.u8()?;
+                Response::Welcome { cluster, members }
+            }
+            4 => Response::Same,
+            5 => Response::Object(read_bytes(&mut r)?),
+            6 => Response::Reply {
+                reply: read_bytes(&mut r)?,
+                wrote: read_wrote(&mut r)?,
+            },
+            7 => Response::Context(read_bytes(&mut r)?),
+            8 => {
+                let count = r.count(1)?;
+                let counts: Result<_, _> = (0..count).map(|_| r.varint()).collect();
+                Response::Counts(counts?)
+            }
+            9 => {
+                let next = r.varint()?;
+                let count = r.count(2)?;
+                let key = |_| Ok((r.varint()?, read_bytes(&mut r)?));
+                let keys: Result<_, DecodeError> = (0..count).map(key).collect();
+                Response::Keys { next, keys: keys? }
+            }
+            10 => Response::Refused(String::from_utf8_lossy(r.bytes()?).into_owned()),
+            11 => Response::Unseen(read_bytes(&mut r)?),
+            12 => Response::Written {
+                actor: ActorId(r.u64_le()?),
+                seq: r.varint()?,
+                now_ms: r.varint()?,
+                view: r.u64_le()?,
+                partitions: {
+                    let count = r.count(2)?;
+                    let one = |_| Ok((r.u8()?, read_bytes(&mut r)?));
+                    let all: Result<_, DecodeError> = (0..count).map(one).collect();
+                    all?
+                },
+            },
+            13 => {
+                let (as_of_ms, count) = (r.varint()?, r.count(8)?);
+                let roots: Result<_, _> = (0..count).map(|_| r.u64_le()).collect();
+                Response::Roots {
+                    as_of_ms,
+                    roots: roots?,
+                }
+            }
+            14 => {
+                let count = r.count(8 * FANOUT)?;
+                let mut nodes = Vec::with_capacity(count);
+                for _ in 0..count {
+                    let mut sums = Sums::default();
+                    for sum in &mut sums {
+                        *sum = r.u64_le()?;
+                    }
+                    nodes.push(sums);
+                }
+                Response::Sums(nodes)
+            }
+            15 => {
+                let count = r.count(11)?;
+                let listed = |_| {
+                    Ok(WireListed {
+                        key: read_key(&mut r)?,
+                        digest: r.u64_le()?,
+                        dots: read_dots(&mut r)?,
+                    })
+                };
+                let keys: Result<_, DecodeError> = (0..count).map(listed).collect();
+                Response::Listing {
+                    keys: keys?,
+                    next: read_bytes(&mut r)?,
+                    damaged: r.varint()?,
+                }
+            }
+            16 => Response::Objects(read_objects(&mut r)?),
+            18 => Response::Empty(read_bytes(&mut r)?),
+            19 => Response::Outdated(read_members(&mut r)?),
+            20 => Response::Chunk {
+                objects: read_objects(&mut r)?,
+                next: read_bytes(&mut r)?,
+            },
+            21 => {
+                let count = r.count(2)?;
+                let one = |_| Ok((r.varint()?, r.varint()?));
+                let sizes: Result<_, DecodeError> = (0..count).map(one).collect();
+                Response::Sizes(sizes?)
+            }
+            22 => Response::Described {
+                member: Box::new(decode_member(r.bytes()?)?),
+                reason: String::from_utf8_lossy(r.bytes()?).into_owned(),
+            },
+            23 => Response::Transfers(read_bytes(&mut r)?),
+            17 => Response::Repaired {
+                received: r.varint()?,
+                sent: r.varint()?,
+            },
+            _ => return Err(DecodeError::Malformed),
+        };
+        finish(&r, response)
+    }
+}
