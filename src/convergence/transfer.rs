@@ -14,7 +14,7 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-use super::{Convergence, ExchangeError, Exchanged, off_worker};
+use super::{Convergence, ExchangeError, Exchanged, worked_off};
 use crate::logic::handoff::{self, Progress, Proof, Stage, Why};
 use crate::logic::membership::{Membership, Part};
 use crate::logic::placement::{NodeId, PartitionSet};
@@ -582,8 +582,8 @@ impl Convergence {
     }
 
     /// Gives up some of a part that this node does not hold any more, from a row on: whatever one of these
-    /// owners has not seen is sent to it, then the copies go. Returns where to go on, and how long this node
-    /// was at work.
+    /// owners has not seen is sent to it, then the copies go. Returns where to go on, and the processor's time
+    /// that it took here.
     ///
     /// # Errors
     /// When it broke off; the rest stays.
@@ -597,9 +597,8 @@ impl Convergence {
         replica.settled().await;
         replica.note_handoff(part.0, part.1, None)?;
         let bytes = self.governor.items(PIECE_BYTES).max(LEAST_DROPPED_BYTES);
-        let begun = Instant::now();
-        let piece = off_worker(move || replica.piece(part, &from, bytes)).await?;
-        let took = begun.elapsed();
+        let (piece, took) = worked_off(move || replica.piece(part, &from, bytes)).await;
+        let piece = piece?;
         // What is said to be here is not here any more.
         self.replica.forget_seen(part.0, part.1)?;
         for owner in to {
@@ -621,10 +620,11 @@ impl Convergence {
             }
             Ok::<u64, ReplicaError>(dropped)
         };
-        let begun = Instant::now();
-        let dropped = off_worker(drop_all).await?;
-        self.transfers.dropped.fetch_add(dropped, Ordering::Relaxed);
-        Ok((next, took + begun.elapsed()))
+        let (dropped, to_drop) = worked_off(drop_all).await;
+        self.transfers
+            .dropped
+            .fetch_add(dropped?, Ordering::Relaxed);
+        Ok((next, took + to_drop))
     }
 
     /// Sends an owner what it has not seen of a piece.
