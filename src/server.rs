@@ -27,11 +27,13 @@ use crate::logic::quorum::{Rule, Rules};
 use crate::logic::types::conflict::{OnConflict, Policies};
 use crate::logic::types::guard;
 use crate::net;
-use crate::peer::message::{NEWEST, Request};
-use crate::peer::{Identity, Links, PeerListener, encode};
+use crate::peer::message::NEWEST;
+use crate::peer::{Identity, Links, PeerListener};
 use crate::replica::{HintLimits, Options as ReplicaOptions, Replica, ReplicaError, random_u64};
 use crate::storage::{DiskOptions, DiskStore, Store, StoreError};
 
+/// After a note that could not be written.
+const NOTE_AGAIN: Duration = Duration::from_millis(200);
 /// How often expired and flushed rows are looked for when there were none.
 const RECLAIM_EVERY: Duration = Duration::from_millis(100);
 
@@ -405,17 +407,20 @@ async fn be_member(node: &Arc<Node>, member: Option<Member>, low: &Handle) {
     );
 }
 
-/// Writes down what is known about the cluster whenever it changes.
+/// Writes down what is known about the cluster whenever it changes, and tries again while it cannot.
 async fn write_notes(cluster: Arc<Cluster>, replica: Arc<Replica>) {
     let (mut last, mut revisions) = (Vec::new(), cluster.revisions());
     loop {
         let revision = *revisions.borrow_and_update();
         let notes = cluster.notes().encode();
         if notes != last {
-            last.clone_from(&notes);
-            let replica = Arc::clone(&replica);
-            let write = move || replica.put_note(CLUSTER_NOTE, Some(notes));
-            let _ = tokio::task::spawn_blocking(write).await;
+            let (replica, written) = (Arc::clone(&replica), notes.clone());
+            let write = move || replica.put_note(CLUSTER_NOTE, Some(written));
+            if !matches!(tokio::task::spawn_blocking(write).await, Ok(true)) {
+                tokio::time::sleep(NOTE_AGAIN).await;
+                continue;
+            }
+            last = notes;
         }
         cluster.has_noted(revision);
         if revisions.changed().await.is_err() {
@@ -517,7 +522,7 @@ async fn hand_over(node: &Node) {
         tracing::debug!(%error, "what this node holds is not known");
     }
     cluster.say_it_stops();
-    let push = encode(&Request::Push(cluster.everybody()));
+    let push = cluster.news();
     let others = cluster.members().into_iter().map(|member| member.id);
     let others = others.filter(|id| *id != cluster.me() && cluster.answers(*id));
     let told = others.map(|id| cluster.peers().call(id, push.clone(), TOLD_WITHIN));

@@ -43,6 +43,7 @@ pub struct Options {
 pub async fn hand_off(convergence: Arc<Convergence>, options: Options) {
     let (mut given_up, mut confirmed) = (Instant::now(), Instant::now());
     let mut began: Option<Instant> = None;
+    let mut gives_up = None;
     let mut revisions = convergence.cluster().revisions();
     loop {
         revisions.mark_unchanged();
@@ -64,11 +65,13 @@ pub async fn hand_off(convergence: Arc<Convergence>, options: Options) {
         }
         note(&convergence, &mut began);
         if given_up.elapsed() >= GIVE_UP_EVERY {
-            let more = give_up(&convergence).await.unwrap_or_else(|error| {
-                tracing::debug!(%error, "giving parts up waits");
-                false
-            });
-            if !more {
+            gives_up = give_up(&convergence, gives_up)
+                .await
+                .unwrap_or_else(|error| {
+                    tracing::debug!(%error, "giving parts up waits");
+                    None
+                });
+            if gives_up.is_none() {
                 given_up = Instant::now();
             }
         }
@@ -115,7 +118,7 @@ async fn take_over(
         return Ok(Taken::Nothing);
     }
     if options.trusts_unproven {
-        convergence.take_over(&lacking, convergence.cluster().changes())?;
+        convergence.take_over(&lacking, convergence.cluster().account());
         return Ok(Taken::Some);
     }
     convergence.learn_sizes().await;
@@ -170,45 +173,60 @@ async fn take_over(
 
 /// Looks for copies that this node holds no more, and gives them up, a part after the other.
 ///
-/// Returns whether there is more to do at once.
-async fn give_up(convergence: &Arc<Convergence>) -> Result<bool, ExchangeError> {
-    let strays = convergence.survey()?;
-    let (since, mut failed) = (Instant::now(), Ok(()));
-    for stray in strays {
-        // One that fails does not hold up the others.
-        failed = failed.and(give_up_part(convergence, stray).await);
-        // Taking over has its turn; what went does not come again.
-        if since.elapsed() > GIVE_UP_FOR {
-            return failed.map(|()| true);
+/// It goes on at a row of a part, and says where to go on next time, when taking over has had its turn.
+async fn give_up(
+    convergence: &Arc<Convergence>,
+    at: Option<(Part, Vec<u8>)>,
+) -> Result<Option<(Part, Vec<u8>)>, ExchangeError> {
+    let (until, mut failed) = (Instant::now() + GIVE_UP_FOR, Ok(()));
+    let begin = at.as_ref().map(|(part, _)| *part);
+    let strays = convergence.survey()?.into_iter();
+    for (part, rows) in strays.filter(|(part, _)| begin.is_none_or(|begin| *part >= begin)) {
+        let row = at.as_ref().filter(|(at, _)| *at == part);
+        let row = row.map_or(Vec::new(), |(_, row)| row.clone());
+        if Instant::now() > until {
+            return Ok(Some((part, row)));
+        }
+        match give_up_part(convergence, (part, rows), row, until).await {
+            Ok(Some(row)) => return Ok(Some((part, row))),
+            Ok(None) => {}
+            // One that fails does not hold up the others.
+            Err(error) => failed = Err(error),
         }
     }
-    failed.map(|()| false)
+    failed.map(|()| None)
 }
 
+/// Where to go on, when it was not done in time.
 async fn give_up_part(
     convergence: &Arc<Convergence>,
     (part, rows): (Part, u64),
-) -> Result<(), ExchangeError> {
+    row: Vec<u8>,
+    until: Instant,
+) -> Result<Option<Vec<u8>>, ExchangeError> {
     let cluster = convergence.cluster();
     let holders = cluster.holders(part);
     let owners = holders.serving.iter().copied();
     let to: Vec<NodeId> = owners.filter(|id| cluster.answers(*id)).collect();
     if to.len() * 2 <= holders.serving.len() {
-        return Ok(());
+        return Ok(None);
     }
     if !holders.is_settled {
         if rows <= FEW_ROWS {
             hint(convergence, part, to).await?;
         }
-        return Ok(());
+        return Ok(None);
     }
-    let mut from = Some(Vec::new());
+    let mut from = Some(row);
     while let Some(at) = from {
+        if Instant::now() > until {
+            return Ok(Some(at));
+        }
         let (next, took) = convergence.give_up(part, &to, at).await?;
         from = next;
         convergence.governor().rest(took * DROPPING_COSTS).await;
     }
-    Ok(())
+    Ok(None)
 }
 
 /// Notes to whom a few copies go.

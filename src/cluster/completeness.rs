@@ -6,10 +6,9 @@
 //! all new owners have it too.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use super::views::changes;
+use super::views;
 use super::{Cluster, Part, Placement, Route, Standing, State};
 use crate::logic::membership::Parts;
 use crate::logic::placement::NodeId;
@@ -24,8 +23,7 @@ impl Cluster {
     }
 
     pub(super) fn place(&self, state: &mut State) {
-        let before = Arc::clone(&state.placement);
-        state.placement = Placement::of(&state.membership, &self.options, Some(&before));
+        state.placement = Placement::of(&state.membership, &self.options, Some(&state.placement));
         self.note_stopping(state.placement.stopping());
         let me = state.membership.me();
         if me.gone && !self.is_gone.swap(true, Ordering::AcqRel) {
@@ -43,14 +41,10 @@ impl Cluster {
         now.retain(|part| owned.contains(part) || !holders(part).is_complete);
         let changes = state.placement.changes;
         let mut waiting = proven.clone();
-        // What was proven is to be proven again when other owners than then have to have it too.
-        let is_proof = |part: &Part| {
-            before.changes == changes || before.holders(*part).owners == holders(part).owners
-        };
-        let is_known = me.proven_as_of == before.changes;
-        let stays = |part: &Part| is_known && owned.contains(part) && is_proof(part);
-        let is_last = |part: &Part| holders(part).serves(id);
-        waiting.retain(|part| !now.contains(part) && (stays(part) || is_last(part)));
+        // What was proven stays so: an owner gets every write. Others need it while it is among those that
+        // count, but for this node's not having heard of the change until now.
+        let is_last = |part: &Part| state.placement.counts_without(id, *part);
+        waiting.retain(|part| !now.contains(part) && (owned.contains(part) || is_last(part)));
         let is_as_of = waiting.is_empty() || me.proven_as_of == changes;
         if now != complete || waiting != proven || !is_as_of {
             state.membership.describe(|me| {
@@ -89,14 +83,15 @@ impl Cluster {
         self.set_complete(|_| Parts::default());
     }
 
-    /// This node's copies of some parts were proven equal to those that count, in a membership with this
-    /// fingerprint of changes; `false` when it is another one by now.
-    pub fn has_proven(&self, parts: &[Part], as_of: u64) -> bool {
+    /// This node's copies of some parts were proven equal to those that count, as of everything that was
+    /// known then; `false` when it is something else by now.
+    pub fn has_proven(&self, parts: &[Part], account: u64) -> bool {
         let count = self.options.partitions.count();
         self.change(|membership| {
-            if changes(membership.all()) != as_of {
+            if views::account(membership.all()) != account {
                 return false;
             }
+            let as_of = views::changes(membership.all());
             membership.describe(|me| {
                 let before = me.proven.below(count).into_iter();
                 me.proven = before.chain(parts.iter().copied()).collect();

@@ -23,7 +23,7 @@ use crate::logic::membership::{Detector, Digest, Member, Membership, Parts, Stat
 use crate::logic::placement::{NodeId, Partitions, key_hash, slot_of};
 use crate::logic::quorum::{Holder, Rule, Rules, Targets};
 use crate::peer::message::{Request, Response};
-use crate::peer::{CallError, Identity, Peers, encode};
+use crate::peer::{CallError, Identity, Peers};
 
 pub use crate::logic::membership::Part;
 pub use crate::logic::placement::Holders;
@@ -37,8 +37,8 @@ use views::Behind;
 /// A node that lacks something is asked last for so long after it has said so.
 const EMPTY_FOR_MS: u64 = 1_000;
 
-/// News that were not taken by then come by gossip.
-const ANNOUNCED_WITHIN: Duration = Duration::from_secs(1);
+/// What could not be written down by then cannot be for now: the disk is full, or broken.
+const NOTED_WITHIN: Duration = Duration::from_secs(2);
 
 /// What is agreed when a cluster is made, and how patient this node is.
 #[derive(Clone, Debug)]
@@ -271,26 +271,11 @@ impl Cluster {
         self.with_membership(|membership| membership.all().cloned().collect())
     }
 
-    /// Tells all others what this node knows, without waiting for gossip.
-    pub fn announce(&self) {
-        let push = encode(&Request::Push(self.everybody()));
-        let others = self.members().into_iter().map(|member| member.id);
-        for id in others.filter(|id| *id != self.me() && self.answers(*id)) {
-            self.peers
-                .ask(id, push.clone(), ANNOUNCED_WITHIN, Box::new(|_| {}));
-        }
-    }
-
     /// The name of a member, or its id.
     pub fn name_of(&self, id: NodeId) -> String {
         let known = |m: &Membership| m.member(id).map(|member| member.name.clone());
         self.with_membership(known)
             .unwrap_or_else(|| id.to_string())
-    }
-
-    /// A fingerprint of the membership's changes, as far as this node knows them.
-    pub fn changes(&self) -> u64 {
-        self.state.read().placement.changes
     }
 
     /// A fingerprint of everything that decides who owns what and who runs: the changes, what members
@@ -333,12 +318,12 @@ impl Cluster {
             let has_changed = views::stamp(&state.membership) != before;
             if has_changed {
                 self.follow(&mut state);
+                self.revision.send_modify(|revision| *revision += 1);
             }
             (result, has_changed)
         };
         if has_changed {
             self.connect();
-            self.revision.send_modify(|revision| *revision += 1);
         }
         result
     }
@@ -443,12 +428,12 @@ impl Cluster {
             .send_modify(|noted| *noted = revision.max(*noted));
     }
 
-    /// Waits until what this node knows now is written down: others rest on it.
-    pub async fn noted(&self) {
+    /// Waits until what this node knows now is written down: others rest on it. `false` when it cannot be.
+    pub async fn noted(&self) -> bool {
         let revision = *self.revision.borrow();
         let mut noted = self.noted.subscribe();
-        // The sender is here.
-        let _ = noted.wait_for(|noted| *noted >= revision).await;
+        let noted = noted.wait_for(|noted| *noted >= revision);
+        tokio::time::timeout(NOTED_WITHIN, noted).await.is_ok()
     }
 
     /// What this node knows, to be written down.

@@ -123,6 +123,18 @@ impl Placement {
         Arc::clone(found)
     }
 
+    /// Whether nobody but those who have proven their copies of a part has it, this node among them.
+    pub(super) fn counts_without(&self, me: NodeId, part: Part) -> bool {
+        let has_all = |(id, says): (&NodeId, &Says)| {
+            *id != me
+                && says
+                    .complete
+                    .as_ref()
+                    .is_none_or(|parts| parts.contains(part))
+        };
+        !self.says.iter().any(has_all)
+    }
+
     /// A fingerprint of the changes and of who serves a part.
     pub(super) fn view(&self, part: Part) -> u64 {
         let seen = [self.changes, self.holders(part).mark];

@@ -9,6 +9,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
+
 use super::{Cluster, Part, Route};
 use crate::logic::membership::{Member, Membership};
 use crate::logic::placement::{NodeId, key_hash};
@@ -17,6 +19,9 @@ use crate::peer::message::{Request, UNKNOWN_VIEW};
 
 /// Whoever knew less of the membership has heard it by then.
 const BEHIND_FOR_MS: u64 = 1_000;
+
+/// News that were not taken by then come by gossip.
+const ANNOUNCED_WITHIN: Duration = Duration::from_secs(1);
 
 /// Others who knew less than this node: what they knew, and until when that is believed.
 pub(super) type Behind = BTreeMap<NodeId, (u64, u64)>;
@@ -67,21 +72,39 @@ impl Cluster {
         if !learned.is_empty() {
             return;
         }
-        let is_known = theirs == self.placement().account;
-        let mut behind = self.behind.lock();
+        let knows_less = theirs != self.account();
+        let (now_ms, mut behind) = (self.now_ms(), self.behind.lock());
         let some = Arc::make_mut(behind.get_or_insert_default());
-        let before = if is_known {
-            // He has heard by now what he did not know.
-            some.remove(&id);
-            return;
-        } else {
-            some.insert(id, (theirs, self.now_ms() + BEHIND_FOR_MS))
-        };
+        let before = some.insert(id, (theirs, now_ms + BEHIND_FOR_MS));
         drop(behind);
-        if before.is_none() {
-            let everybody = encode(&Request::Push(self.everybody()));
+        if knows_less && before.is_none_or(|(_, until_ms)| until_ms <= now_ms) {
             let within = Duration::from_millis(BEHIND_FOR_MS);
-            self.peers.ask(id, everybody, within, Box::new(|_| {}));
+            self.peers.ask(id, self.news(), within, Box::new(|_| {}));
+        }
+    }
+
+    /// A fingerprint of the membership's changes, as far as this node knows them.
+    pub fn changes(&self) -> u64 {
+        self.placement().changes
+    }
+
+    /// A fingerprint of those, and of all that members say that decides who holds what.
+    pub fn account(&self) -> u64 {
+        self.placement().account
+    }
+
+    /// All that this node knows, for others.
+    pub fn news(&self) -> Bytes {
+        encode(&Request::Push(self.everybody()))
+    }
+
+    /// Tells all others, without waiting for gossip.
+    pub fn announce(&self) {
+        let news = self.news();
+        let others = self.members().into_iter().map(|member| member.id);
+        for id in others.filter(|id| *id != self.me() && self.answers(*id)) {
+            self.peers
+                .ask(id, news.clone(), ANNOUNCED_WITHIN, Box::new(|_| {}));
         }
     }
 }

@@ -83,7 +83,7 @@ impl Handler for PeerHandler {
                     hint_for,
                     only_over_seen,
                 };
-                apply(node, &key, &object, how)
+                apply(node, key, &object, how, view)
             }
             Request::Fetch {
                 key,
@@ -166,9 +166,9 @@ fn checked(key: &WireKey) -> Result<Key<'_>, Response> {
 
 /// The write is ordered before this returns; the answer waits until it is committed, for which
 /// [`Handler::all_started`] gives the sign.
-fn apply(node: Arc<Node>, key: &WireKey, raw: &[u8], how: Join) -> Answer {
+fn apply(node: Arc<Node>, at: WireKey, raw: &[u8], how: Join, view: u64) -> Answer {
     let refused = |reason: String| Response::Refused(reason);
-    let written = checked(key).and_then(|key| {
+    let written = checked(&at).and_then(|key| {
         let object = row::decode(raw).map_err(|e| refused(e.to_string()))?;
         let _shared = node.gate.read();
         node.replica.join(key, object, how).map_err(|e| match e {
@@ -181,7 +181,8 @@ fn apply(node: Arc<Node>, key: &WireKey, raw: &[u8], how: Join) -> Answer {
         Ok(Written { shard, ticket, .. }) => Answer::Later(Box::pin(async move {
             let progress = node.replica.store().progress(shard);
             match progress.wait_committed(ticket).await {
-                Ok(()) => Response::Done,
+                // It may have been stored when the key had moved already: then others must have it.
+                Ok(()) => outdated(&node, &at, view).unwrap_or(Response::Done),
                 Err(failed) => Response::Refused(failed.to_string()),
             }
         })),
@@ -217,7 +218,9 @@ pub(super) async fn answer(node: Arc<Node>, from: NodeId, request: Request) -> R
                 be_reached(cluster, from).await;
                 cluster.change(|membership| membership.learn(members));
                 // Whoever has told this rests on it.
-                cluster.noted().await;
+                if !cluster.noted().await {
+                    return Response::Refused("it could not be written down".into());
+                }
             }
             Response::Done
         }
@@ -308,7 +311,11 @@ fn fetch(node: &Node, key: &WireKey, theirs: u64, dots: &[Dot]) -> Response {
         if node.replica.digest(key, &object) == theirs {
             return Ok(Response::Same);
         }
-        let lacks = |c: &Arc<Coordinator>| c.cluster().lacks(c.cluster().route(key.name));
+        let lacks = |c: &Arc<Coordinator>| {
+            let (cluster, part) = (c.cluster(), c.cluster().route(key.name).part());
+            // Who asks for a proven copy knows that it counts.
+            cluster.lacks_part(part) && !cluster.has_part(cluster.me(), part)
+        };
         if node.coordinator.as_ref().is_some_and(lacks) {
             let left = (!object.is_unknown()).then(|| row::encode(&object));
             return Ok(Response::Empty(left.unwrap_or_default().into()));

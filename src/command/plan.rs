@@ -193,7 +193,7 @@ async fn commit(cluster: &Cluster) -> Result<String, String> {
         }
     }
     let plan = cluster.commit().map_err(|error| error.to_string())?;
-    cluster.noted().await;
+    let is_noted = cluster.noted().await;
     cluster.announce();
     let count = plan.steps.len();
     tracing::info!(
@@ -202,6 +202,9 @@ async fn commit(cluster: &Cluster) -> Result<String, String> {
         "a plan is committed"
     );
     let mut text = format!("committed: {}\n", words(cluster, &plan));
+    if !is_noted {
+        text.push_str("this node could not write it down; it is lost if all stop that know it\n");
+    }
     for newcomer in plan.steps.iter().filter_map(Step::newcomer) {
         if let Err(reason) = invite(cluster, newcomer).await {
             let _ = writeln!(

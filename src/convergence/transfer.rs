@@ -404,8 +404,21 @@ impl Convergence {
             let holders = self.cluster.holders(*part);
             (*part, Proof::of((*part, w), &holders, me, answers))
         };
+        let proofs = || -> BTreeMap<Part, Proof> { parts.iter().map(proof).collect() };
+        let with = |proofs: &BTreeMap<Part, Proof>| -> BTreeSet<NodeId> {
+            proofs.values().flat_map(|p| p.with.clone()).collect()
+        };
         let as_of = self.cluster.changes();
-        let mut proofs: BTreeMap<Part, Proof> = parts.iter().map(proof).collect();
+        // Whoever is compared with knows of this node's place, so that it gets what is written meanwhile.
+        let agreed = with(&proofs());
+        for id in &agreed {
+            self.agree_with(*id).await?;
+        }
+        // Others may serve than this node knew before.
+        let mut proofs = proofs();
+        if self.cluster.changes() != as_of || !with(&proofs).is_subset(&agreed) {
+            return Ok(Vec::new());
+        }
         proofs.retain(|part, proof| {
             let can_be = proof.with.len() >= proof.needed;
             if !can_be {
@@ -414,14 +427,6 @@ impl Convergence {
             }
             can_be
         });
-        // Whoever is compared with knows of this node's place, so that it gets what is written meanwhile.
-        let with: BTreeSet<NodeId> = proofs.values().flat_map(|p| p.with.clone()).collect();
-        for id in with {
-            self.agree_with(id).await?;
-        }
-        if self.cluster.changes() != as_of {
-            return Ok(Vec::new());
-        }
         let mut wanted: BTreeMap<(NodeId, u8), Vec<u16>> = BTreeMap::new();
         for ((owners, partition), proof) in &proofs {
             for with in &proof.with {
@@ -451,7 +456,11 @@ impl Convergence {
         self.replica.settled().await;
         let nobody = BTreeSet::new();
         let mut proven = Vec::new();
-        for (part, proof) in &proofs {
+        // As of now: whoever serves a part that did not when this began was not asked.
+        let account = self.cluster.account();
+        let is_as_of = self.cluster.changes() == as_of;
+        for part in proofs.keys().filter(|_| is_as_of) {
+            let (_, proof) = proof(part);
             let compared = compared.get(part).unwrap_or(&nobody);
             if proof.is_met(compared) {
                 proven.push(*part);
@@ -466,9 +475,11 @@ impl Convergence {
                 self.waits(*part, why);
             }
         }
-        // Whoever serves a part by now that did not when this began was not asked.
-        self.take_over(&proven, as_of)?;
-        Ok(proven)
+        Ok(if self.take_over(&proven, account) {
+            proven
+        } else {
+            Vec::new()
+        })
     }
 
     /// Tells another node what it does not know of the membership, and hears what this one does not.
@@ -532,20 +543,17 @@ impl Convergence {
         Ok(())
     }
 
-    /// These parts' copies were proven, as of a membership with this fingerprint.
-    ///
-    /// # Errors
-    /// When the store fails.
-    pub fn take_over(&self, parts: &[Part], as_of: u64) -> Result<(), ExchangeError> {
-        if parts.is_empty() || !self.cluster.has_proven(parts, as_of) {
-            return Ok(());
+    /// These parts' copies were proven, as of an account; whether it is that of now.
+    pub fn take_over(&self, parts: &[Part], account: u64) -> bool {
+        if parts.is_empty() || !self.cluster.has_proven(parts, account) {
+            return false;
         }
         self.cluster.announce();
         for part in parts {
             self.transfers.taking.lock().remove(part);
             self.transfers.completed.fetch_add(1, Ordering::Relaxed);
         }
-        Ok(())
+        true
     }
 
     /// Looks at what this node has and does not own, and says so: the parts that it does not hold any more,
@@ -608,7 +616,9 @@ impl Convergence {
             return Ok((None, took));
         }
         // After a crash this node must not say again that it has them.
-        self.cluster.noted().await;
+        if !self.cluster.noted().await {
+            return Err(ExchangeError::NotStored);
+        }
         self.replica.settled().await;
         let replica = Arc::clone(&self.replica);
         let (next, objects) = (piece.next, piece.objects);

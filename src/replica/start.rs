@@ -232,20 +232,27 @@ impl Replica {
         shards.map(|shard| self.store.freeze(shard)).collect()
     }
 
-    /// Writes such a note, or removes it. Blocks until it is stored.
-    pub fn put_note(&self, key: &[u8], value: Option<Vec<u8>>) {
-        self.put_meta(&note_key(key), value);
+    /// Writes such a note, or removes it. Blocks until it is stored; whether it was.
+    pub fn put_note(&self, key: &[u8], value: Option<Vec<u8>>) -> bool {
+        let failed = self.failed_batches();
+        self.put_meta(&note_key(key), value) && self.failed_batches() == failed
     }
 
-    fn put_meta(&self, key: &[u8], value: Option<Vec<u8>>) {
+    fn put_meta(&self, key: &[u8], value: Option<Vec<u8>>) -> bool {
         let op = Op {
             table: Table::Meta,
             key: key.to_vec(),
             value,
         };
         match self.store.submit(0, vec![op]) {
-            Ok(ticket) => self.store.progress(0).block_until_committed(ticket),
-            Err(error) => tracing::warn!(%error, "a note of the node was not written"),
+            Ok(ticket) => {
+                self.store.progress(0).block_until_committed(ticket);
+                true
+            }
+            Err(error) => {
+                tracing::warn!(%error, "a note of the node was not written");
+                false
+            }
         }
     }
 

@@ -65,8 +65,8 @@ impl Holders {
         let all = || owners.iter().chain(rest).chain(leaving).copied();
         let with = |wanted: Copy| all().filter(move |id| copy(*id) == wanted);
         let mut old: Vec<NodeId> = with(Copy::Complete).collect();
-        if old.is_empty() {
-            // Those whose copies counted are gone: these have what they had.
+        if old.len() < n {
+            // Some of those whose copies counted are gone: these have what they had.
             old.extend(with(Copy::Proven));
         }
         old.extend(with(Copy::ProvenElsewhere));
@@ -78,7 +78,8 @@ impl Holders {
             let elsewhere = if old.is_empty() { owners } else { &old };
             (owners.to_vec(), elsewhere.to_vec())
         } else {
-            (old.clone(), owners.to_vec())
+            let elsewhere = if owners.is_empty() { &old } else { owners };
+            (old.clone(), elsewhere.to_vec())
         };
         let filling: Vec<NodeId> = owners
             .iter()
@@ -102,8 +103,7 @@ impl Holders {
         }
     }
 
-    /// Whether all owners' copies are complete, and every old owner has said that it has the part no
-    /// more.
+    /// Whether all owners have it, and every old owner has said that it has the part no more.
     pub fn is_over(&self) -> bool {
         self.is_settled && self.spare.is_empty()
     }
@@ -202,6 +202,7 @@ mod tests {
         let left = holders(&[], &[1, 2], &[1, 2]);
         assert_eq!(sorted(&left.serving), [1, 2]);
         assert!(!left.is_settled && !left.is_complete);
+        assert_eq!(left.elsewhere, left.serving);
         // A newcomer takes over from them.
         let newcomer = holders(&[3], &[1, 2], &[1, 2]);
         assert_eq!(
@@ -243,6 +244,14 @@ mod tests {
         let switched = holders(&[1, 5, 100, 2, 101, 3], &[], &[1, 2, 3]);
         assert_eq!(sorted(&switched.serving), [1, 2, 3, 100, 101]);
         assert!(!switched.is_settled);
+    }
+
+    #[test]
+    fn a_proven_copy_stands_in_for_a_complete_one_that_is_gone() {
+        // 4 had proven its copy when 1, with whom it did, was removed too: a write may be on 4 alone.
+        let gone = with_proven(&[2, 4, 5], &[], &[2], &[4]);
+        assert_eq!(sorted(&gone.serving), [2, 4]);
+        assert_eq!((gone.filling, gone.is_settled), (ids(&[5]), false));
     }
 
     #[test]

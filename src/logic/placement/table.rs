@@ -192,6 +192,8 @@ enum Apart {
 
 /// How often owners are parted after an event: one exchange may make the next one possible.
 const MOST_PASSES: usize = 16;
+/// Partitions for which nobody to exchange with was found: after so many no more are tried.
+const MOST_FAILURES: usize = 64;
 
 /// What became of a partition whose owners may be too near to each other.
 enum Parted {
@@ -210,7 +212,8 @@ struct Replay<'a> {
     owners: Vec<Vec<usize>>,
     /// Partitions whose owners may not be as far apart as they should be.
     crowded: BTreeSet<usize>,
-    /// How many owners of one partition a zone had to take when owners were parted last.
+    /// How many owners of one partition a zone has to take, and had to when owners were parted last.
+    in_a_zone: usize,
     in_a_zone_before: usize,
 }
 
@@ -223,6 +226,7 @@ impl<'a> Replay<'a> {
             holders: Vec::new(),
             owners: vec![Vec::new(); usize::from(count)],
             crowded: BTreeSet::new(),
+            in_a_zone: n,
             in_a_zone_before: n,
         }
     }
@@ -453,17 +457,9 @@ impl<'a> Replay<'a> {
             Apart::Anyhow => true,
             Apart::Machines => !others().any(same_machine),
             Apart::ZonesAndMachines => {
-                !others().any(same_machine) && others().filter(same_zone).count() < self.in_a_zone()
+                !others().any(same_machine) && others().filter(same_zone).count() < self.in_a_zone
             }
         }
-    }
-
-    /// How many owners of one partition a zone has to take.
-    fn in_a_zone(&self) -> usize {
-        let mut zones: Vec<&str> = self.holders.iter().map(|h| h.zone).collect();
-        zones.sort_unstable();
-        zones.dedup();
-        self.n.div_ceil(zones.len().max(1))
     }
 
     /// Where a newcomer makes it possible, owners that had to be together are parted, by exchanges
@@ -479,20 +475,23 @@ impl<'a> Replay<'a> {
         if machines.len() < self.n {
             return;
         }
-        let in_a_zone = self.in_a_zone();
-        if std::mem::replace(&mut self.in_a_zone_before, in_a_zone) > in_a_zone {
+        if std::mem::replace(&mut self.in_a_zone_before, self.in_a_zone) > self.in_a_zone {
             // What was apart enough with fewer zones is not any more.
             self.crowded.extend(0..self.owners.len());
         }
+        let mut failures = 0;
         for _ in 0..MOST_PASSES {
             let mut exchanged = false;
             for apart in [Apart::ZonesAndMachines, Apart::Machines] {
                 let crowded: Vec<usize> = std::mem::take(&mut self.crowded).into_iter().collect();
                 for partition in crowded {
-                    match self.part(partition, apart) {
-                        Parted::Already if apart == Apart::ZonesAndMachines => continue,
-                        Parted::Already | Parted::Not => {}
-                        Parted::Now => exchanged = true,
+                    if failures < MOST_FAILURES {
+                        match self.part(partition, apart) {
+                            Parted::Already if apart == Apart::ZonesAndMachines => continue,
+                            Parted::Already => {}
+                            Parted::Not => failures += 1,
+                            Parted::Now => exchanged = true,
+                        }
                     }
                     self.crowded.insert(partition);
                 }
@@ -531,6 +530,10 @@ impl<'a> Replay<'a> {
     }
 
     fn set_targets(&mut self) {
+        let mut zones: Vec<&str> = self.holders.iter().map(|h| h.zone).collect();
+        zones.sort_unstable();
+        zones.dedup();
+        self.in_a_zone = self.n.div_ceil(zones.len().max(1));
         let shares: Vec<Share<'_>> = self
             .holders
             .iter()
