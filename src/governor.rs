@@ -130,7 +130,7 @@ impl Governor {
     /// How long to rest after a slice of background work.
     pub fn rest_after(&self, slice: Duration) -> Duration {
         let rest = self.rest_of_share(slice);
-        if self.has_reads.load(Ordering::Relaxed) {
+        if self.has_reads() {
             rest.max(left_of_pause(clock::now_ms()))
         } else {
             rest
@@ -150,6 +150,11 @@ impl Governor {
     pub fn items(&self, most: usize) -> usize {
         let share = self.share() as usize;
         (most * share * share / 1_000_000).clamp(FEWEST.min(most), most)
+    }
+
+    /// Whether there are so many reads that they can be slowed down.
+    pub fn has_reads(&self) -> bool {
+        self.has_reads.load(Ordering::Relaxed)
     }
 
     /// Rests after a slice of background work.

@@ -9,6 +9,7 @@ use futures_util::future::join_all;
 use tokio::time::Instant;
 
 use crate::convergence::{Convergence, ExchangeError, off_worker};
+use crate::governor::Governor;
 use crate::logic::handoff::Stage;
 use crate::logic::membership::Part;
 use crate::logic::placement::NodeId;
@@ -22,6 +23,8 @@ const CONFIRM_EVERY: Duration = Duration::from_millis(400);
 const GIVE_UP_FOR: Duration = Duration::from_secs(2);
 /// The owners that are asked, and the engine later, have about as much to do with a dropped copy as this node.
 const DROPPING_COSTS: u32 = 2;
+/// So many times as long as it worked it rests at least: a twentieth of the time.
+const DROPPING_RESTS: u32 = 19;
 /// After something that broke off.
 const PAUSE: Duration = Duration::from_millis(300);
 /// Copied parts that are compared together.
@@ -224,9 +227,19 @@ async fn give_up_part(
         }
         let (next, took) = convergence.give_up(part, &to, at).await?;
         from = next;
-        convergence.governor().rest(took * DROPPING_COSTS).await;
+        rest(convergence.governor(), took * DROPPING_COSTS).await;
     }
     Ok(None)
+}
+
+/// Dropping is in no hurry: beside reads it takes a small share even where they seem fast enough.
+async fn rest(governor: &Governor, took: Duration) {
+    let least = if governor.has_reads() {
+        took * DROPPING_RESTS
+    } else {
+        Duration::ZERO
+    };
+    tokio::time::sleep(governor.rest_after(took).max(least)).await;
 }
 
 /// Notes to whom a few copies go.
