@@ -8,8 +8,7 @@
 use std::collections::BTreeSet;
 use std::sync::atomic::Ordering;
 
-use super::views;
-use super::{Cluster, Part, Placement, Route, Standing, State};
+use super::{Cluster, Part, Placement, Route, Standing, State, views};
 use crate::logic::membership::Parts;
 use crate::logic::placement::NodeId;
 
@@ -41,10 +40,13 @@ impl Cluster {
         now.retain(|part| owned.contains(part) || !holders(part).is_complete);
         let changes = state.placement.changes;
         let mut waiting = proven.clone();
-        // What was proven stays so: an owner gets every write. Others need it while it is among those that
-        // count, but for this node's not having heard of the change until now.
-        let is_last = |part: &Part| state.placement.counts_without(id, *part);
-        waiting.retain(|part| !now.contains(part) && (owned.contains(part) || is_last(part)));
+        // What was proven stays so as long as this node gets every write: as an owner, or where it stands in
+        // for complete copies that are gone.
+        let stands_in = |part: &Part| {
+            let is_short = state.placement.complete_copies(*part) < usize::from(part.0);
+            is_short && !holders(part).is_complete
+        };
+        waiting.retain(|part| !now.contains(part) && (owned.contains(part) || stands_in(part)));
         let is_as_of = waiting.is_empty() || me.proven_as_of == changes;
         if now != complete || waiting != proven || !is_as_of {
             state.membership.describe(|me| {

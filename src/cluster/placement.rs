@@ -123,16 +123,12 @@ impl Placement {
         Arc::clone(found)
     }
 
-    /// Whether nobody but those who have proven their copies of a part has it, this node among them.
-    pub(super) fn counts_without(&self, me: NodeId, part: Part) -> bool {
-        let has_all = |(id, says): (&NodeId, &Says)| {
-            *id != me
-                && says
-                    .complete
-                    .as_ref()
-                    .is_none_or(|parts| parts.contains(part))
-        };
-        !self.says.iter().any(has_all)
+    /// How many members say that their copy of a part is complete.
+    pub(super) fn complete_copies(&self, part: Part) -> usize {
+        let complete = self.says.values().map(|says| says.complete.as_ref());
+        complete
+            .filter(|complete| complete.is_some_and(|parts| parts.contains(part)))
+            .count()
     }
 
     /// A fingerprint of the changes and of who serves a part.

@@ -1,9 +1,10 @@
 //! Whether two nodes see the same cluster.
 //!
 //! A request on a key carries its sender's view: a fingerprint of the changes of the membership that he
-//! knows, and of whose copies of the key count. Whoever sees something else answers with what he knows. If that is nothing new to the sender, the
-//! other one knows less: he is told, and until he knows more the sender says instead "I know all that you
-//! knew when you said so". Should he have learned something else since then, he says so again.
+//! knows, and of whose copies of the key count. Whoever sees something else answers with what he knows. If
+//! that is nothing new to the sender, the other one knows less: he is told, and until he knows more the
+//! sender says instead "I know all that you knew when you said so". Should he have learned something else
+//! since then, he says so again.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
