@@ -409,9 +409,9 @@ async fn be_member(node: &Arc<Node>, member: Option<Member>, low: &Handle) {
 
 /// Writes down what is known about the cluster whenever it changes, and tries again while it cannot.
 async fn write_notes(cluster: Arc<Cluster>, replica: Arc<Replica>) {
-    let (mut last, mut revisions) = (Vec::new(), cluster.revisions());
+    let mut last = Vec::new();
     loop {
-        let revision = *revisions.borrow_and_update();
+        let revision = cluster.revision().get();
         let notes = cluster.notes().encode();
         if notes != last {
             let (replica, written) = (Arc::clone(&replica), notes.clone());
@@ -423,9 +423,7 @@ async fn write_notes(cluster: Arc<Cluster>, replica: Arc<Replica>) {
             last = notes;
         }
         cluster.has_noted(revision);
-        if revisions.changed().await.is_err() {
-            return;
-        }
+        cluster.revision().reach(revision + 1).await;
     }
 }
 

@@ -47,9 +47,8 @@ pub async fn hand_off(convergence: Arc<Convergence>, options: Options) {
     let (mut given_up, mut confirmed) = (Instant::now(), Instant::now());
     let mut began: Option<Instant> = None;
     let mut gives_up = None;
-    let mut revisions = convergence.cluster().revisions();
     loop {
-        revisions.mark_unchanged();
+        let revision = convergence.cluster().revision().get();
         let pause = match take_over(&convergence, &options).await {
             Ok(Taken::Nothing) => LOOK_EVERY,
             Ok(Taken::Some) => Duration::ZERO,
@@ -78,7 +77,8 @@ pub async fn hand_off(convergence: Arc<Convergence>, options: Options) {
                 given_up = Instant::now();
             }
         }
-        let _ = tokio::time::timeout(pause, revisions.changed()).await;
+        let changed = convergence.cluster().revision().reach(revision + 1);
+        let _ = tokio::time::timeout(pause, changed).await;
     }
 }
 

@@ -4,6 +4,7 @@
 //! opinion. Not here: gossip's rounds (`background`), and what is done with the view (`coordinator`).
 
 mod completeness;
+mod growing;
 mod notes;
 mod placement;
 mod staged;
@@ -15,7 +16,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use parking_lot::{Mutex, RwLock};
-use tokio::sync::{Mutex as AsyncMutex, MutexGuard, watch};
+use tokio::sync::{Mutex as AsyncMutex, MutexGuard};
 use tokio::time::Instant;
 
 use crate::logic::codec::put_bytes;
@@ -27,6 +28,7 @@ use crate::peer::{CallError, Identity, Peers};
 
 pub use crate::logic::membership::Part;
 pub use crate::logic::placement::Holders;
+pub use growing::Growing;
 pub use notes::Notes;
 pub use staged::{Load, Move, Plan, PlanError, Step};
 pub use views::View;
@@ -80,8 +82,8 @@ pub struct Cluster {
     detectors: Mutex<BTreeMap<NodeId, Opinion>>,
     started: Instant,
     /// How often something has changed, and how much of that is written down.
-    revision: watch::Sender<u64>,
-    noted: watch::Sender<u64>,
+    revision: Growing,
+    noted: Growing,
     joining: AsyncMutex<()>,
     /// How many parts this node owns and may not have.
     lacking: AtomicU64,
@@ -208,8 +210,8 @@ impl Cluster {
             peers,
             detectors: Mutex::default(),
             started: Instant::now(),
-            revision: watch::Sender::new(0),
-            noted: watch::Sender::new(0),
+            revision: Growing::default(),
+            noted: Growing::default(),
             joining: AsyncMutex::default(),
             lacking: AtomicU64::new(0),
             stopping: Mutex::default(),
@@ -318,7 +320,7 @@ impl Cluster {
             let has_changed = views::stamp(&state.membership) != before;
             if has_changed {
                 self.follow(&mut state);
-                self.revision.send_modify(|revision| *revision += 1);
+                self.revision.grow();
             }
             (result, has_changed)
         };
@@ -418,21 +420,18 @@ impl Cluster {
     }
 
     /// How often something has changed, for who follows.
-    pub fn revisions(&self) -> watch::Receiver<u64> {
-        self.revision.subscribe()
+    pub fn revision(&self) -> &Growing {
+        &self.revision
     }
 
     /// What was known at a revision is written down.
     pub fn has_noted(&self, revision: u64) {
-        self.noted
-            .send_modify(|noted| *noted = revision.max(*noted));
+        self.noted.raise(revision);
     }
 
     /// Waits until what this node knows now is written down: others rest on it. `false` when it cannot be.
     pub async fn noted(&self) -> bool {
-        let revision = *self.revision.borrow();
-        let mut noted = self.noted.subscribe();
-        let noted = noted.wait_for(|noted| *noted >= revision);
+        let noted = self.noted.reach(self.revision.get());
         tokio::time::timeout(NOTED_WITHIN, noted).await.is_ok()
     }
 

@@ -473,14 +473,13 @@ impl World {
         let (noting, written) = (Arc::clone(&cluster), Arc::clone(&noted));
         let mut of_notes = Random::new(self.seed * 43 + nth as u64 + place.runs);
         tasks.spawn(async move {
-            let mut revisions = noting.revisions();
             loop {
-                let revision = *revisions.borrow_and_update();
+                let revision = noting.revision().get();
                 let notes = noting.notes();
                 sleep(Duration::from_millis(of_notes.below(20) as u64)).await;
                 *written.lock().expect("no panic") = notes;
                 noting.has_noted(revision);
-                let _ = revisions.changed().await;
+                noting.revision().reach(revision + 1).await;
             }
         });
         let disk = Arc::clone(&place.disk);
