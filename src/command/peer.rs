@@ -57,6 +57,11 @@ impl Handler for PeerHandler {
                 // It may be what it was again in a moment.
                 return refuse("this node is joining a cluster");
             }
+            if gossips && !known && members.members().len() == 1 {
+                // It has taken nobody in: the other takes it for a member of a cluster that it has not
+                // come to, and must ask it again.
+                return refuse("this node has a cluster of its own");
+            }
             if !known && !stranger {
                 // Who does not know that he is gone must hear it.
                 let was = members.with_membership(|m| m.member(from).is_some());
