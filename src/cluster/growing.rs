@@ -45,24 +45,24 @@ impl Growing {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
+    use std::pin::pin;
+    use std::task::{Context, Poll, Waker};
 
     use super::*;
 
-    #[tokio::test]
-    async fn who_waits_hears_of_it_and_who_comes_late_need_not_wait() {
-        let growing = Arc::new(Growing::default());
-        let waits = tokio::spawn({
-            let growing = Arc::clone(&growing);
-            async move { growing.reach(2).await }
-        });
+    #[test]
+    fn who_waits_hears_of_it_and_who_comes_late_need_not_wait() {
+        let growing = Growing::default();
+        let mut context = Context::from_waker(Waker::noop());
+        let mut waits = pin!(growing.reach(2));
+        assert_eq!(waits.as_mut().poll(&mut context), Poll::Pending);
         growing.grow();
         growing.raise(1);
-        tokio::task::yield_now().await;
-        assert!(!waits.is_finished());
+        assert_eq!(waits.as_mut().poll(&mut context), Poll::Pending);
         growing.raise(7);
-        waits.await.expect("it ends");
-        growing.reach(7).await;
+        assert_eq!(waits.as_mut().poll(&mut context), Poll::Ready(()));
+        let late = pin!(growing.reach(7));
+        assert_eq!(late.poll(&mut context), Poll::Ready(()));
         assert_eq!(growing.get(), 7);
     }
 }
