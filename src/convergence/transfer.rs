@@ -536,7 +536,7 @@ impl Convergence {
         if !done.is_empty() {
             self.cluster.announce();
         }
-        // Until now the proof might have had to be made again; the copy itself need not be.
+        // Until now it might have had to be proven again, which needs no copying again.
         for (owners, partition) in done {
             self.replica.note_handoff(owners, partition, None)?;
         }
