@@ -3,10 +3,11 @@
 use bytes::Bytes;
 use proptest::prelude::*;
 use ringwood::logic::causal::{
-    ActorId, Context, Dot, Element, Kind, Object, Payload, Timestamp, Value,
+    ActorId, Context, Contribution, Dot, Element, Kind, Object, Payload, Timestamp, Value,
 };
 use ringwood::logic::codec::Reader;
 use ringwood::logic::row;
+use ringwood::logic::types::string::{self, Change, Stamp};
 
 const REPLICAS: usize = 3;
 
@@ -77,7 +78,10 @@ impl World {
                     name: Bytes::from(vec![*element; usize::from(*element)]),
                 };
                 let payload = if value % 3 == 0 {
-                    Payload::Count(i64::from(*value) - 90)
+                    Payload::Count(Contribution {
+                        total: i64::from(*value) - 90,
+                        chain: 1 + u64::from(*value) % self.next_seq,
+                    })
                 } else {
                     Payload::Bytes(Bytes::from(vec![*value; usize::from(*value % 7)]))
                 };
@@ -188,7 +192,10 @@ proptest! {
     #[test]
     fn an_observed_write_is_replaced_and_an_unobserved_one_survives(steps in steps()) {
         let mut world = World::run(&steps);
-        let value = |n| Value { payload: Payload::Count(n), expires_at_ms: None };
+        let value = |n| {
+            let payload = Payload::Count(Contribution { total: n, chain: 1 });
+            Value { payload, expires_at_ms: None }
+        };
         world.write(1, Some((Element::STRING, value(111))));
         let unseen = world.replicas[1].versions(&Element::STRING)[0].dot;
         let seen: Vec<Dot> =
@@ -227,7 +234,7 @@ proptest! {
         mut body in prop::collection::vec(any::<u8>(), 0..200),
     ) {
         if let Some(first) = body.first_mut() {
-            *first = 1;
+            *first = 1 + *first % 2;
         }
         let sum = crc32fast::hash(&body);
         body.extend_from_slice(&sum.to_le_bytes());
@@ -265,5 +272,284 @@ proptest! {
         let mut bytes = Vec::new();
         row::put_context(&mut bytes, &all);
         prop_assert_eq!(row::read_context(&mut Reader(&bytes)), Ok(all));
+    }
+}
+
+/// A counter and its expiry as several coordinators change it, each by its own copy.
+mod counters {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    const NOW: u64 = 1_000;
+
+    #[derive(Clone, Debug)]
+    enum Step {
+        Incr {
+            at: usize,
+            by: i64,
+        },
+        Del {
+            at: usize,
+        },
+        Set {
+            at: usize,
+            to: i64,
+        },
+        Expire {
+            at: usize,
+            when: Option<u64>,
+        },
+        Deliver {
+            delta: prop::sample::Index,
+            to: usize,
+        },
+        Sync {
+            from: usize,
+            to: usize,
+        },
+    }
+
+    fn steps() -> impl Strategy<Value = Vec<Step>> {
+        let replica = 0..REPLICAS;
+        let step = prop_oneof![
+            4 => (replica.clone(), -3i64..9).prop_map(|(at, by)| Step::Incr { at, by }),
+            1 => replica.clone().prop_map(|at| Step::Del { at }),
+            1 => (replica.clone(), 0i64..50).prop_map(|(at, to)| Step::Set { at, to }),
+            1 => (replica.clone(), prop::option::of(NOW + 1..NOW + 99))
+                .prop_map(|(at, when)| Step::Expire { at, when }),
+            3 => (any::<prop::sample::Index>(), replica.clone())
+                .prop_map(|(delta, to)| Step::Deliver { delta, to }),
+            1 => (replica.clone(), replica).prop_map(|(from, to)| Step::Sync { from, to }),
+        ];
+        prop::collection::vec(step, 0..40)
+    }
+
+    /// What a copy ought to show: the increments that no DEL or SET has seen, which it knows.
+    #[derive(Clone, Debug, Default)]
+    struct Model {
+        /// Every write that it has heard of.
+        heard: BTreeSet<usize>,
+        /// Writes that were overwritten by one that it has heard of.
+        gone: BTreeSet<usize>,
+    }
+
+    impl Model {
+        fn hear(&mut self, other: &Model) {
+            self.heard.extend(&other.heard);
+            self.gone.extend(&other.gone);
+        }
+    }
+
+    #[derive(Clone, Copy, Debug, PartialEq)]
+    enum Write {
+        Incr(i64),
+        Base(i64),
+        Del,
+    }
+
+    struct World {
+        replicas: Vec<(Object, Model)>,
+        /// What a delta brings: since an increment says all that its actor has added, its model is
+        /// what the actor knew of its own.
+        deltas: Vec<(Object, Model)>,
+        writes: Vec<(usize, Write)>,
+        next_seq: u64,
+    }
+
+    impl World {
+        fn run(steps: &[Step]) -> Self {
+            let mut world = Self {
+                replicas: vec![Default::default(); REPLICAS],
+                deltas: Vec::new(),
+                writes: Vec::new(),
+                next_seq: 1,
+            };
+            for step in steps {
+                match step {
+                    Step::Incr { at, by } => {
+                        world.write(*at, Some(Write::Incr(*by)), &Change::Count(*by));
+                    }
+                    Step::Del { at } => world.write(*at, Some(Write::Del), &Change::Delete),
+                    Step::Set { at, to } => {
+                        let value = Value {
+                            payload: Payload::Bytes(to.to_string().into()),
+                            expires_at_ms: None,
+                        };
+                        world.write(*at, Some(Write::Base(*to)), &Change::Put(value));
+                    }
+                    Step::Expire { at, when } => {
+                        if string::shown(&world.replicas[*at].0, NOW).is_some() {
+                            world.write(*at, None, &Change::Retime(*when));
+                        }
+                    }
+                    Step::Deliver { delta, to } if !world.deltas.is_empty() => {
+                        let (delta, model) = delta.get(&world.deltas).clone();
+                        world.replicas[*to].0.join(delta);
+                        world.replicas[*to].1.hear(&model);
+                    }
+                    Step::Deliver { .. } => {}
+                    Step::Sync { from, to } => {
+                        let (object, model) = world.replicas[*from].clone();
+                        world.replicas[*to].0.join(object);
+                        world.replicas[*to].1.hear(&model);
+                    }
+                }
+            }
+            world
+        }
+
+        fn write(&mut self, at: usize, write: Option<Write>, change: &Change) {
+            let actor = ActorId(at as u64 + 1);
+            let (object, model) = &mut self.replicas[at];
+            self.next_seq += 2;
+            let stamp = Stamp {
+                actor,
+                previous: object.context().last(actor),
+                first_seq: self.next_seq,
+                at: Timestamp(self.next_seq),
+                now_ms: NOW,
+            };
+            let delta = string::delta(object, change, stamp);
+            *object = object.joined(delta.clone());
+            let mut said = Model::default();
+            if let Some(write) = write {
+                let id = self.writes.len();
+                self.writes.push((at, write));
+                model.heard.insert(id);
+                said.heard.insert(id);
+                if matches!(write, Write::Incr(_)) {
+                    let mine = |id: &&usize| {
+                        let (by, write) = self.writes[**id];
+                        by == at && matches!(write, Write::Incr(_))
+                    };
+                    said.heard.extend(model.heard.iter().filter(mine));
+                } else {
+                    said.gone
+                        .extend(model.heard.iter().filter(|heard| **heard != id));
+                    model.gone.extend(&said.gone);
+                }
+            }
+            self.deltas.push((delta, said));
+        }
+
+        fn all(&self) -> (Object, Model) {
+            let mut all: (Object, Model) = Default::default();
+            for (object, model) in &self.deltas {
+                all.0.join(object.clone());
+                all.1.hear(model);
+            }
+            all
+        }
+
+        /// The sum of the increments that are left, and the bases that are.
+        fn expected(&self, model: &Model) -> (i64, Vec<i64>) {
+            let left = model.heard.difference(&model.gone);
+            let left: Vec<Write> = left.map(|id| self.writes[*id].1).collect();
+            let increments = left.iter().filter_map(|write| match write {
+                Write::Incr(by) => Some(*by),
+                _ => None,
+            });
+            let bases = left.iter().filter_map(|write| match write {
+                Write::Base(to) => Some(*to),
+                _ => None,
+            });
+            (increments.sum(), bases.collect())
+        }
+    }
+
+    fn integers(object: &Object) -> BTreeSet<i64> {
+        let siblings = string::siblings(object, NOW).into_iter();
+        siblings
+            .map(|s| string::parse_i64(&s.bytes).expect("an integer"))
+            .collect()
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(2_000))]
+
+        #[test]
+        fn every_increment_counts_once_and_a_delete_or_set_takes_what_it_had_seen(steps in steps()) {
+            let world = World::run(&steps);
+            let all = world.all();
+            let states = world.replicas.iter().fold(Object::default(), |all, r| joined(&all, &r.0));
+            prop_assert_eq!(&states, &all.0, "states and deltas come to the same");
+            let (sum, bases) = world.expected(&all.1);
+            let shown = integers(&all.0);
+            let expected: BTreeSet<i64> = bases.iter().map(|base| base + sum).collect();
+            if bases.is_empty() {
+                let only: Vec<i64> = shown.into_iter().collect();
+                // Increments of nothing in all may leave no value, or a zero.
+                prop_assert!(only == [sum] || (only.is_empty() && sum == 0), "{only:?} for {sum}");
+            } else {
+                prop_assert_eq!(shown, expected);
+            }
+        }
+
+        #[test]
+        fn an_expiry_makes_no_sibling_and_brings_nothing_back(steps in steps()) {
+            let with = World::run(&steps);
+            let without = |step: &&Step| !matches!(step, Step::Expire { .. } | Step::Deliver { .. });
+            let syncs: Vec<Step> = steps.iter().filter(|s| !matches!(s, Step::Deliver { .. })).cloned().collect();
+            let with_syncs = World::run(&syncs);
+            let plain: Vec<Step> = steps.iter().filter(without).cloned().collect();
+            let plain = World::run(&plain);
+            prop_assert_eq!(integers(&with_syncs.all().0), integers(&plain.all().0));
+            for (object, _) in &with.replicas {
+                let row = row::encode(object);
+                prop_assert_eq!(&row::decode(&row).expect("own row"), object);
+            }
+        }
+
+        #[test]
+        fn of_concurrent_expiries_the_later_holds_and_never_over_all(
+            first in prop::option::of(NOW + 1..NOW + 99),
+            second in prop::option::of(NOW + 1..NOW + 99),
+        ) {
+            let mut world = World::run(&[Step::Set { at: 0, to: 1 }, Step::Sync { from: 0, to: 1 }]);
+            world.write(0, None, &Change::Retime(first));
+            world.write(1, None, &Change::Retime(second));
+            let both = world.all().0;
+            prop_assert_eq!(string::siblings(&both, NOW).len(), 1);
+            let expected = first.and_then(|a| second.map(|b| a.max(b)));
+            prop_assert_eq!(both.ends_at_ms(), expected);
+        }
+    }
+
+    #[test]
+    fn a_set_beside_an_expire_shows_the_new_value_alone_and_for_as_long_as_it_says() {
+        let mut world = World::run(&[Step::Set { at: 0, to: 1 }, Step::Sync { from: 0, to: 1 }]);
+        world.write(0, None, &Change::Retime(Some(NOW + 5)));
+        let value = Value {
+            payload: Payload::Bytes("2".into()),
+            expires_at_ms: None,
+        };
+        world.write(1, Some(Write::Base(2)), &Change::Put(value));
+        let both = world.all().0;
+        assert_eq!(integers(&both), BTreeSet::from([2]));
+        assert_eq!(both.ends_at_ms(), None);
+    }
+
+    #[test]
+    fn increments_beside_an_expire_end_with_the_key_and_begin_again_from_nothing() {
+        let mut world = World::run(&[Step::Incr { at: 0, by: 3 }, Step::Sync { from: 0, to: 1 }]);
+        world.write(1, None, &Change::Retime(Some(NOW - 1)));
+        world.write(0, None, &Change::Count(1));
+        let both = world.all().0;
+        assert!(both.is_expired(NOW) && string::shown(&both, NOW).is_none());
+        // A third that knows it has ended, and one that did not: the old total is gone from both.
+        world.replicas[2].0 = both;
+        world.write(2, None, &Change::Count(10));
+        world.write(0, None, &Change::Count(1));
+        assert_eq!(integers(&world.all().0), BTreeSet::from([11]));
+    }
+
+    #[test]
+    fn a_total_that_has_no_room_left_begins_a_chain_of_its_own() {
+        let mut world = World::run(&[Step::Set { at: 0, to: 1 }]);
+        for by in [-i64::MAX, -i64::MAX, i64::MAX] {
+            world.write(0, None, &Change::Count(by));
+        }
+        assert_eq!(integers(&world.all().0), BTreeSet::from([1 - i64::MAX]));
     }
 }

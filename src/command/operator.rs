@@ -169,21 +169,24 @@ fn copy(text: &mut String, node: &Node, name: &str, object: Option<&Object>) {
     let now_ms = clock::now_ms();
     for version in object.all_versions() {
         let age_ms = now_ms.saturating_sub(version.at.ms());
-        let state = if version.value.is_expired(now_ms) {
-            ", expired"
-        } else {
-            ""
-        };
         let what = match &version.value.payload {
             Payload::Bytes(bytes) => format!("{} bytes", bytes.len()),
-            Payload::Count(amount) => format!("contribution {amount}"),
+            Payload::Count(contribution) => format!("contribution {}", contribution.total),
+            Payload::Deadline(_) => match version.value.expires_at_ms {
+                Some(at) => format!("expiry at {at} ms"),
+                None => "no expiry".to_owned(),
+            },
         };
         let by = node.name_of(version.dot.actor);
-        let _ = writeln!(
-            text,
-            "  {} by {by}: {what}, {age_ms} ms old{state}",
-            version.dot
-        );
+        let _ = writeln!(text, "  {} by {by}: {what}, {age_ms} ms old", version.dot);
+    }
+    for reset in object.live_resets() {
+        let by = node.name_of(reset.actor);
+        let _ = writeln!(text, "  of {by}'s contribution {} are gone", reset.total);
+    }
+    if let Some(at) = object.ends_at_ms() {
+        let state = if at < now_ms { "ended" } else { "ends" };
+        let _ = writeln!(text, "  {state} at {at} ms");
     }
 }
 

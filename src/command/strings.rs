@@ -342,16 +342,7 @@ fn count(ctx: &mut Ctx<'_>, args: Args<'_>, amount: i64) -> Outcome {
         };
         match value.checked_add(amount) {
             None => (Change::Keep, Err(Error::Overflow)),
-            Some(sum) => {
-                let expires_at_ms = old.and_then(|o| o.expires_at_ms);
-                (
-                    Change::Count {
-                        amount,
-                        expires_at_ms,
-                    },
-                    Ok(sum),
-                )
-            }
+            Some(sum) => (Change::Count(amount), Ok(sum)),
         }
     })??;
     ctx.reply.integer(value);

@@ -245,6 +245,9 @@ impl Convergence {
                 Ok(dead) => {
                     let mut correction = Object::default();
                     correction.observe(dead);
+                    if let Ok(object) = self.replica.read(at) {
+                        correction.take_resets(&object);
+                    }
                     corrections.push((key, row::encode(&correction).into()));
                 }
                 Err(error) => return Response::Refused(error.to_string()),

@@ -313,7 +313,10 @@ impl Convergence {
                 known => known?,
             };
             let known = |dot: &Dot| dead.contains(dot) || object.context().contains(*dot);
-            if !theirs.dots.iter().all(known) {
+            // The same values, less of which is left: what was overwritten of a counter differs.
+            let ours = difference.ours.as_ref();
+            let same_dots = ours.is_some_and(|ours| ours.dots == theirs.dots);
+            if same_dots || !theirs.dots.iter().all(known) {
                 wanted.push(key);
             }
         }

@@ -3,11 +3,13 @@
 //! ```text
 //! version u8 | actors: n, then n x (id u64le, intervals: n, then n x (gap, length))
 //!            | cells: n, then n x (kind u8, name, versions: n, then n x (actor, seq, time,
-//!              flags u8, [expiry], payload))
+//!              flags u8, [expiry], [seq - chain], payload))
+//!            | in version 2, resets: n, then n x (id u64le, seq, total)
 //!            | crc32 u32le
 //! ```
 //!
-//! Numbers are varints, `actor` is an index into the table above. The encoding is canonical: equal
+//! Numbers are varints, `actor` is an index into the table above. Version 1 is written where it says
+//! all: an object without resets, whose expiry was never changed and whose chains have one link. The encoding is canonical: equal
 //! objects have equal bytes, and the decoder accepts only what the encoder writes. It reads hostile
 //! input without panic and without allocating more than the input's own size.
 
@@ -15,14 +17,18 @@ use bytes::Bytes;
 use smallvec::SmallVec;
 
 use super::causal::{
-    ActorId, Context, Dot, Element, Kind, Object, Payload, Timestamp, Value, Version, Versions,
+    ActorId, Context, Contribution, Dot, Element, Kind, Object, Payload, Reset, Timestamp, Value,
+    Version, Versions,
 };
 use super::codec::{DecodeError, Reader, put_bytes, put_varint, put_zigzag};
 
-const VERSION: u8 = 1;
+const PLAIN: u8 = 1;
+const VERSION: u8 = 2;
 const CHECKSUM_LEN: usize = 4;
 const HAS_EXPIRY: u8 = 1;
 const IS_COUNT: u8 = 2;
+const HAS_CHAIN: u8 = 4;
+const IS_DEADLINE: u8 = 8;
 
 /// Encodes an object with its checksum.
 pub fn encode(object: &Object) -> Vec<u8> {
@@ -31,10 +37,12 @@ pub fn encode(object: &Object) -> Vec<u8> {
         .map(|v| match &v.value.payload {
             Payload::Bytes(bytes) => bytes.len(),
             Payload::Count(_) => 10,
+            Payload::Deadline(over) => over.len() * 16,
         })
         .sum();
     let mut out = Vec::with_capacity(64 + payload);
-    out.push(VERSION);
+    let version = version_of(object);
+    out.push(version);
     put_context(&mut out, object.context());
     put_varint(&mut out, object.cells().len() as u64);
     for (element, versions) in object.cells() {
@@ -45,9 +53,25 @@ pub fn encode(object: &Object) -> Vec<u8> {
             put_version(&mut out, object.context(), version);
         }
     }
+    if version > PLAIN {
+        put_resets(&mut out, object.resets());
+    }
     let sum = crc32fast::hash(&out);
     out.extend_from_slice(&sum.to_le_bytes());
     out
+}
+
+fn version_of(object: &Object) -> u8 {
+    let plain = |v: &Version| match &v.value.payload {
+        Payload::Bytes(_) => true,
+        Payload::Count(Contribution { chain, .. }) => *chain == v.dot.seq,
+        Payload::Deadline(_) => false,
+    };
+    if object.resets().is_empty() && object.all_versions().all(plain) {
+        PLAIN
+    } else {
+        VERSION
+    }
 }
 
 /// Decodes what [`encode`] wrote; anything else is an error.
@@ -62,7 +86,7 @@ pub fn decode(row: &[u8]) -> Result<Object, DecodeError> {
     if crc32fast::hash(body).to_le_bytes() != sum {
         return Err(DecodeError::Checksum);
     }
-    if version != VERSION {
+    if !(PLAIN..=VERSION).contains(&version) {
         return Err(DecodeError::Version(version));
     }
     let context = read_context(&mut r)?;
@@ -76,10 +100,41 @@ pub fn decode(row: &[u8]) -> Result<Object, DecodeError> {
         }
         cells.push((Element { kind, name }, versions));
     }
+    let resets = if version > PLAIN {
+        read_resets(&mut r)?
+    } else {
+        Vec::new()
+    };
     if !r.0.is_empty() {
         return Err(DecodeError::Malformed);
     }
-    Object::from_parts(context, cells).ok_or(DecodeError::Malformed)
+    let object = Object::from_parts(context, cells, resets).ok_or(DecodeError::Malformed)?;
+    if version_of(&object) == version {
+        Ok(object)
+    } else {
+        Err(DecodeError::Malformed)
+    }
+}
+
+fn put_resets(out: &mut Vec<u8>, resets: &[Reset]) {
+    put_varint(out, resets.len() as u64);
+    for reset in resets {
+        out.extend_from_slice(&reset.actor.0.to_le_bytes());
+        put_varint(out, reset.seq);
+        put_zigzag(out, reset.total);
+    }
+}
+
+fn read_resets(r: &mut Reader<'_>) -> Result<Vec<Reset>, DecodeError> {
+    let mut resets = Vec::new();
+    for _ in 0..r.count(10)? {
+        resets.push(Reset {
+            actor: ActorId(r.u64_le()?),
+            seq: r.varint()?,
+            total: r.zigzag()?,
+        });
+    }
+    Ok(resets)
 }
 
 /// Appends a context.
@@ -134,15 +189,40 @@ fn put_version(out: &mut Vec<u8>, context: &Context, version: &Version) {
     );
     put_varint(out, version.dot.seq);
     put_varint(out, version.at.0);
-    let expiry = version.value.expires_at_ms;
-    let count = matches!(version.value.payload, Payload::Count(_));
-    out.push(if expiry.is_some() { HAS_EXPIRY } else { 0 } | if count { IS_COUNT } else { 0 });
-    if let Some(at) = expiry {
-        put_varint(out, at);
+    let Value {
+        payload,
+        expires_at_ms,
+    } = &version.value;
+    let expiry = if expires_at_ms.is_some() {
+        HAS_EXPIRY
+    } else {
+        0
+    };
+    let kind = match payload {
+        Payload::Bytes(_) => 0,
+        Payload::Count(Contribution { chain, .. }) if *chain == version.dot.seq => IS_COUNT,
+        Payload::Count(_) => IS_COUNT | HAS_CHAIN,
+        Payload::Deadline(_) => IS_DEADLINE,
+    };
+    out.push(expiry | kind);
+    if let Some(at) = expires_at_ms {
+        put_varint(out, *at);
     }
-    match &version.value.payload {
+    match payload {
         Payload::Bytes(bytes) => put_bytes(out, bytes),
-        Payload::Count(amount) => put_zigzag(out, *amount),
+        Payload::Count(Contribution { total, chain }) => {
+            if kind & HAS_CHAIN != 0 {
+                put_varint(out, version.dot.seq - chain);
+            }
+            put_zigzag(out, *total);
+        }
+        Payload::Deadline(over) => {
+            put_varint(out, over.len() as u64);
+            for dot in over {
+                out.extend_from_slice(&dot.actor.0.to_le_bytes());
+                put_varint(out, dot.seq);
+            }
+        }
     }
 }
 
@@ -159,18 +239,26 @@ fn read_version(r: &mut Reader<'_>, context: &Context) -> Result<Version, Decode
     };
     let at = Timestamp(r.varint()?);
     let flags = r.u8()?;
-    if flags & !(HAS_EXPIRY | IS_COUNT) != 0 {
-        return Err(DecodeError::Malformed);
-    }
     let expires_at_ms = if flags & HAS_EXPIRY == 0 {
         None
     } else {
         Some(r.varint()?)
     };
-    let payload = if flags & IS_COUNT == 0 {
-        Payload::Bytes(Bytes::copy_from_slice(r.bytes()?))
-    } else {
-        Payload::Count(r.zigzag()?)
+    let payload = match flags & !HAS_EXPIRY {
+        0 => Payload::Bytes(Bytes::copy_from_slice(r.bytes()?)),
+        IS_COUNT => Payload::Count(Contribution {
+            total: r.zigzag()?,
+            chain: dot.seq,
+        }),
+        flags if flags == IS_COUNT | HAS_CHAIN => {
+            let links = r.varint()?;
+            Payload::Count(Contribution {
+                chain: dot.seq.checked_sub(links).ok_or(DecodeError::Malformed)?,
+                total: r.zigzag()?,
+            })
+        }
+        IS_DEADLINE => Payload::Deadline(read_over(r)?),
+        _ => return Err(DecodeError::Malformed),
     };
     Ok(Version {
         dot,
@@ -182,9 +270,20 @@ fn read_version(r: &mut Reader<'_>, context: &Context) -> Result<Version, Decode
     })
 }
 
+fn read_over(r: &mut Reader<'_>) -> Result<Box<[Dot]>, DecodeError> {
+    let read = |r: &mut Reader<'_>| {
+        Ok(Dot {
+            actor: ActorId(r.u64_le()?),
+            seq: r.varint()?,
+        })
+    };
+    (0..r.count(9)?).map(|_| read(r)).collect()
+}
+
 fn read_kind(raw: u8) -> Result<Kind, DecodeError> {
     match raw {
         1 => Ok(Kind::String),
+        255 => Ok(Kind::Expiry),
         _ => Err(DecodeError::Malformed),
     }
 }

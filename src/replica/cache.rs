@@ -94,8 +94,11 @@ impl Weighter<CacheKey, Cached> for Weigh {
             .map(|v| match &v.value.payload {
                 Payload::Bytes(bytes) => bytes.len() + 64,
                 Payload::Count(_) => 64,
+                Payload::Deadline(over) => 64 + 16 * over.len(),
             })
             .sum();
+        let resets = cached.object.iter().map(|o| 24 * o.resets().len());
+        let values = values + resets.sum::<usize>();
         ENTRY_OVERHEAD_BYTES + (key.key.len() + values) as u64
     }
 }

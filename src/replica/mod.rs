@@ -399,7 +399,7 @@ impl Replica {
         change: &Change,
         now_ms: u64,
     ) -> Result<Option<Written>, ReplicaError> {
-        let dots = string::dots_needed(current, change, now_ms);
+        let dots = string::dots_needed(change);
         if dots == 0 {
             return Ok(None);
         }
@@ -417,7 +417,11 @@ impl Replica {
             at,
             now_ms,
         };
-        let delta = string::delta(current, change, stamp);
+        let mut delta = string::delta(current, change, stamp);
+        if !self.shared {
+            // Nobody increments beside the only owner.
+            delta.forget_resets();
+        }
         let heard = self.shared.then(|| {
             Box::new(Delta {
                 db: located.key.db,
@@ -589,7 +593,7 @@ fn index_ops(ops: &mut Vec<Op>, row_key: &[u8], old: &Object, new: &Object, shar
 /// Whether a reader may meet siblings: several base values, counters aside.
 fn has_siblings(object: &Object) -> bool {
     let bases = object
-        .all_versions()
+        .values()
         .filter(|v| matches!(v.value.payload, Payload::Bytes(_)));
     bases.count() > 1
 }

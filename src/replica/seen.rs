@@ -31,7 +31,14 @@ const UNDER_ROW: &[u8] = b"seen-under";
 /// The contexts of all partitions, for each number of owners that keys have.
 #[derive(Debug)]
 pub(super) struct Seen {
-    by_tree: Vec<Vec<RwLock<Arc<Context>>>>,
+    by_tree: Vec<Vec<RwLock<Raised>>>,
+}
+
+/// What a partition has seen now, and what it had seen one and two rounds ago.
+#[derive(Clone, Debug, Default)]
+struct Raised {
+    now: Arc<Context>,
+    earlier: [Arc<Context>; 2],
 }
 
 /// Why tombstones stay.
@@ -52,7 +59,11 @@ pub struct Tombstones {
 impl Seen {
     pub(super) fn new(trees: usize, partitions: u16) -> Self {
         let nothing = Arc::new(Context::new());
-        let of_partition = |_| RwLock::new(Arc::clone(&nothing));
+        let nothing = Raised {
+            now: Arc::clone(&nothing),
+            earlier: [Arc::clone(&nothing), nothing],
+        };
+        let of_partition = |_| RwLock::new(nothing.clone());
         let of_tree = |_| (0..partitions).map(of_partition).collect();
         Self {
             by_tree: (0..trees).map(of_tree).collect(),
@@ -60,17 +71,35 @@ impl Seen {
     }
 
     pub(super) fn of(&self, tree: usize, partition: u16) -> Arc<Context> {
-        Arc::clone(&self.by_tree[tree][usize::from(partition)].read())
+        Arc::clone(&self.by_tree[tree][usize::from(partition)].read().now)
+    }
+
+    /// What had been seen two rounds ago. All owners had taken it in before the sample that the last
+    /// round rests on: since then nobody has added to a contribution that it says was overwritten, and
+    /// what was added before is here.
+    fn settled(&self, tree: usize, partition: u16) -> Arc<Context> {
+        let raised = self.by_tree[tree][usize::from(partition)].read();
+        Arc::clone(&raised.earlier[1])
     }
 
     fn clear(&self) {
         for seen in self.by_tree.iter().flatten() {
-            *seen.write() = Arc::default();
+            *seen.write() = Raised::default();
         }
     }
 
     fn set(&self, tree: usize, partition: u16, seen: Arc<Context>) {
-        *self.by_tree[tree][usize::from(partition)].write() = seen;
+        *self.by_tree[tree][usize::from(partition)].write() = Raised {
+            now: seen,
+            ..Raised::default()
+        };
+    }
+
+    fn raise(&self, tree: usize, partition: u16, seen: Arc<Context>) {
+        let mut raised = self.by_tree[tree][usize::from(partition)].write();
+        let [last, _] = std::mem::take(&mut raised.earlier);
+        let before = std::mem::replace(&mut raised.now, seen);
+        raised.earlier = [before, last];
     }
 }
 
@@ -119,6 +148,7 @@ impl Replica {
         for &partition in partitions {
             let before = self.seen.of(tree, partition);
             if before.covers(context) {
+                self.seen.raise(tree, partition, before);
                 continue;
             }
             let (_, after) = joined.entry(Arc::as_ptr(&before)).or_insert_with(|| {
@@ -129,7 +159,7 @@ impl Replica {
             let mut raw = Vec::new();
             row::put_context(&mut raw, after);
             self.put_seen(owners, partition, Some(raw))?;
-            self.seen.set(tree, partition, Arc::clone(after));
+            self.seen.raise(tree, partition, Arc::clone(after));
         }
         Ok(())
     }
@@ -259,8 +289,15 @@ impl Replica {
         }
     }
 
-    /// Forgets what an object has seen of actors of whom the whole partition has seen everything.
+    /// Forgets what an object has seen of actors of whom the whole partition has seen everything, and
+    /// resets of chains that have ended.
     pub(super) fn fold(&self, key: &Key<'_>, partition: u16, object: &mut Object) {
+        if !object.resets().is_empty() {
+            let settled = self.seen.settled(self.tree_of(key.name), partition);
+            if settled.covers(object.context()) {
+                object.forget_resets();
+            }
+        }
         if self.shared && object.context().actors() > usize::from(!object.is_tombstone()) {
             let seen = self.seen.of(self.tree_of(key.name), partition);
             if !seen.is_empty() {
@@ -286,7 +323,11 @@ impl Replica {
     /// Whether a copy could forget having seen a key: nothing that comes can bring it back.
     fn is_seen_by_all(&self, located: &Located<'_>, object: &Object) -> bool {
         let tree = self.tree_of(located.key.name);
-        let seen = self.seen.of(tree, located.at.partition);
+        let seen = if object.resets().is_empty() {
+            self.seen.of(tree, located.at.partition)
+        } else {
+            self.seen.settled(tree, located.at.partition)
+        };
         let space = self.spaces.of(located.at.partition, located.key.db);
         match space.floor() {
             None => seen.covers(object.context()),
@@ -301,6 +342,7 @@ impl Replica {
     /// What is left of an expired object: its context, until the whole partition has seen it.
     pub(super) fn remains(&self, located: &Located<'_>, expired: &Object) -> Object {
         let mut remains = expired.clone();
+        remains.reset_contributions(self.actor);
         remains.retain_versions(|_| false);
         if !self.shared || self.is_seen_by_all(located, &remains) {
             remains = Object::default();

@@ -30,8 +30,13 @@ pub struct Join {
 pub fn digest(object: &Object) -> u64 {
     if object.is_unknown() {
         0
-    } else {
+    } else if object.resets().is_empty() {
         key_hash(&row::encode(object))
+    } else {
+        // Copies forget resets that change nothing any more at different times.
+        let mut object = object.clone();
+        object.forget_resets();
+        key_hash(&row::encode(&object))
     }
 }
 

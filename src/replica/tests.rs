@@ -127,11 +127,7 @@ fn what_a_blind_write_has_not_seen_is_not_stored_beside_it_increments_neither() 
         Replica::start(store, options).expect("starts").0
     };
     let (writer, other) = (node(1), node(2));
-    let count = Change::Count {
-        amount: 5,
-        expires_at_ms: None,
-    };
-    let counted = other.update(key("n"), |_, _| (count, ()));
+    let counted = other.update(key("n"), |_, _| (Change::Count(5), ()));
     counted.expect("counted");
     set(&writer, key("n"), "0", None);
     let blind = writer.read(key("n")).expect("read");

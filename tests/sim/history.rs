@@ -21,6 +21,14 @@ pub struct Blind {
     pub ended: Option<usize>,
 }
 
+/// An increment, or what ends all that it sees (it adds 0).
+#[derive(Clone, Copy, Debug)]
+struct Tally {
+    adds: i64,
+    began: usize,
+    ended: Option<usize>,
+}
+
 /// A key that one connection alone writes.
 #[derive(Clone, Debug, Default)]
 struct Mine {
@@ -42,6 +50,8 @@ pub struct History {
     not_seen: Option<String>,
     /// Increments that were begun, and those that were acknowledged.
     pub counted: (u64, u64),
+    /// Increments of a counter that is deleted and set to zero, too, and the deletes.
+    tally: Vec<Tally>,
     /// Whether no clock is so far ahead of another that it is not believed: then what is newest is
     /// what was written last by one client.
     pub clocks_are_believed: bool,
@@ -80,6 +90,21 @@ impl History {
     pub fn acknowledge_blind(&mut self, key: &str, nth: usize) {
         self.noted += 1;
         self.blind.get_mut(key).expect("it was begun")[nth].ended = Some(self.noted);
+    }
+
+    pub fn begin_tally(&mut self, adds: i64) -> usize {
+        self.noted += 1;
+        self.tally.push(Tally {
+            adds,
+            began: self.noted,
+            ended: None,
+        });
+        self.tally.len() - 1
+    }
+
+    pub fn acknowledge_tally(&mut self, nth: usize) {
+        self.noted += 1;
+        self.tally[nth].ended = Some(self.noted);
     }
 
     pub fn wrote_own(&mut self, key: &str, value: &str, acknowledged: bool) {
@@ -122,6 +147,7 @@ impl History {
             Some("key") => self.check_resolved(key, visible),
             Some("blind") => self.check_blind(key, visible, strict),
             Some("counter") => self.check_counter(visible),
+            Some("tally") => self.check_tally(visible, strict),
             Some("gone") if self.deleted.contains(key) && !visible.is_empty() => {
                 Err(format!("{key}: was deleted and is back: {visible:?}"))
             }
@@ -182,6 +208,37 @@ impl History {
                 "counter: {acknowledged} of {begun} increments were acknowledged, {shown} is shown"
             ))
         }
+    }
+
+    /// An increment counts unless a delete may have seen it, and a delete takes no more than it saw.
+    /// Where quorums meet, it takes all that had ended before it began.
+    fn check_tally(&self, visible: &[String], strict: bool) -> Result<(), String> {
+        let shown: Vec<Option<i64>> = visible.iter().map(|v| v.parse().ok()).collect();
+        let ends = || self.tally.iter().filter(|one| one.adds == 0);
+        let increments = || self.tally.iter().filter(|one| one.adds > 0);
+        let may_be_gone =
+            |one: &&Tally| ends().any(|end| end.ended.is_none_or(|at| at > one.began));
+        let counts = increments().filter(|one| one.ended.is_some() && !may_be_gone(one));
+        let least: i64 = counts.map(|one| one.adds).sum();
+        let is_gone = |one: &&Tally| {
+            let seen_by = |end: &Tally| {
+                end.ended.is_some() && one.ended.is_some_and(|ended| ended < end.began)
+            };
+            strict && ends().any(seen_by)
+        };
+        let most: i64 = increments()
+            .filter(|one| !is_gone(one))
+            .map(|one| one.adds)
+            .sum();
+        let fits = |shown: Option<i64>| shown.is_some_and(|sum| (least..=most).contains(&sum));
+        let none_fits = visible.is_empty() && least == 0;
+        if none_fits || (!visible.is_empty() && shown.iter().all(|one| fits(*one))) {
+            return Ok(());
+        }
+        Err(format!(
+            "tally: {visible:?} is shown, {least} to {most} is left\n{:#?}",
+            self.tally
+        ))
     }
 
     /// Every acknowledged write is visible or was observed by a write of which the same holds, and
@@ -269,6 +326,16 @@ fn the_checker_bites_blind_writes() {
     history.acknowledge_blind("blind-1", d);
     let lost = check(&history, &[], false).expect_err("d");
     assert!(lost.contains("lost"));
+    let first = history.begin_tally(2);
+    history.acknowledge_tally(first);
+    let tally = |history: &History, shown: &str| history.check("tally", &[shown.into()], true);
+    assert!(tally(&history, "2").is_ok());
+    assert!(tally(&history, "4").is_err(), "it counts twice");
+    let end = history.begin_tally(0);
+    assert!(tally(&history, "2").is_ok() && tally(&history, "0").is_ok());
+    history.acknowledge_tally(end);
+    assert!(tally(&history, "2").is_err(), "it was deleted");
+    assert!(tally(&history, "-2").is_err(), "it was deleted twice");
     history.counted = (3, 2);
     assert!(history.check("counter", &["3".into()], true).is_ok());
     assert!(history.check("counter", &["1".into()], true).is_err());

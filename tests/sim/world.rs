@@ -17,7 +17,7 @@ use ringwood::config::Config;
 use ringwood::convergence::Convergence;
 use ringwood::coordinator::{self, Coordinator};
 use ringwood::governor::{Governor, Limits};
-use ringwood::logic::causal::ActorId;
+use ringwood::logic::causal::{ActorId, Object};
 use ringwood::logic::membership::{Member, Parts, State};
 use ringwood::logic::placement::{self, NodeId, Partitions, Placed};
 use ringwood::logic::quorum::{Rule, Rules};
@@ -794,8 +794,10 @@ impl World {
         for nth in 0..WRITES {
             sleep(Duration::from_millis(self.below(600) as u64)).await;
             let value = format!("c{client}-{nth}");
-            match self.below(if self.kind.mends() { 16 } else { 13 }) {
-                13.. => self.write_and_delete(client, nth).await,
+            match self.below(if self.kind.mends() { 21 } else { 18 }) {
+                18.. => self.write_and_delete(client, nth).await,
+                15.. => self.tally().await,
+                13.. => self.retime().await,
                 // A quorum of one does not outlive the one's disk.
                 10.. if self.kind == Kind::Lose => self.set(&value).await,
                 10.. if self.kind == Kind::Grow => self.write_and_look(client, nth).await,
@@ -913,6 +915,41 @@ impl World {
         }
     }
 
+    /// Counts beside deletes and values over the count.
+    async fn tally(&self) {
+        let (words, adds): (&[&[u8]], i64) = match self.below(8) {
+            0 => (&[b"DEL", b"tally"], 0),
+            1 => (&[b"GETDEL", b"tally"], 0),
+            2 => (&[b"SET", b"tally", b"0"], 0),
+            3 => (&[b"INCRBY", b"tally", b"2"], 2),
+            _ => (&[b"INCR", b"tally"], 1),
+        };
+        let begun = self.history().begin_tally(adds);
+        let reply = self.call(words).await;
+        if reply.is_some_and(|reply| reply.first() != Some(&b'-')) {
+            self.history().acknowledge_tally(begun);
+        }
+    }
+
+    /// Another expiry, far away, of any key: its values stay what they are.
+    async fn retime(&self) {
+        let key = match self.below(4) {
+            0 => "counter".to_owned(),
+            1 => "tally".to_owned(),
+            2 => format!("key-{}", self.below(KEYS)),
+            _ => format!("blind-{}", self.below(BLIND_KEYS)),
+        };
+        let key = key.as_bytes();
+        let seconds = (100_000 + self.below(1_000)).to_string();
+        let words: &[&[u8]] = match self.below(4) {
+            0 => &[b"PERSIST", key],
+            1 => &[b"GETEX", key, b"EX", seconds.as_bytes()],
+            2 => &[b"GETEX", key, b"PERSIST"],
+            _ => &[b"EXPIRE", key, seconds.as_bytes()],
+        };
+        self.call(words).await;
+    }
+
     fn history(&self) -> std::sync::MutexGuard<'_, History> {
         self.history.lock().expect("no panic")
     }
@@ -984,7 +1021,7 @@ impl World {
         let resolved = (0..KEYS).map(|n| format!("key-{n}"));
         let blind = (0..BLIND_KEYS).map(|n| format!("blind-{n}"));
         let mine = (0..CLIENTS).map(|n| format!("mine-{n}"));
-        let others = ["ending", "counter"].map(str::to_owned);
+        let others = ["ending", "counter", "tally"].map(str::to_owned);
         let gone: Vec<String> = {
             let history = self.history();
             history
@@ -1121,8 +1158,9 @@ impl World {
             };
             let mut object = running.replica.read(at).expect("read").bare();
             // By which clock a value has ended is another matter.
-            object.retain_versions(|version| version.value.expires_at_ms.is_none());
-            let object = object.bare();
+            if key == "ending" {
+                object = Object::default();
+            }
             let hints = running.replica.hint_counts();
             let name = format!("{}: {object:?}, hints kept: {hints:?}", place.id);
             copies.entry(row::encode(&object)).or_default().push(name);

@@ -12,4 +12,6 @@ mod object;
 pub use context::Context;
 pub use dot::{ActorId, Dot};
 pub use hlc::{Observed, Timestamp};
-pub use object::{DeltaBuilder, Element, Kind, Object, Payload, Value, Version, Versions};
+pub use object::{
+    Contribution, DeltaBuilder, Element, Kind, Object, Payload, Reset, Value, Version, Versions,
+};

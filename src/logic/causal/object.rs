@@ -16,6 +16,8 @@ use super::hlc::Timestamp;
 pub enum Kind {
     /// A string or counter: one element with an empty name.
     String = 1,
+    /// When the key ends, whatever its type: one element with an empty name, which is no value.
+    Expiry = 255,
 }
 
 /// The name of one part of a key's value.
@@ -33,7 +35,32 @@ pub enum Payload {
     /// Opaque bytes.
     Bytes(Bytes),
     /// One actor's contribution to a counter.
-    Count(i64),
+    Count(Contribution),
+    /// A change of the key's expiry to the value's own: the values whose first expiry it replaces,
+    /// ascending.
+    Deadline(Box<[Dot]>),
+}
+
+/// What one actor has added to a counter since its chain began.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Contribution {
+    /// The sum of the chain's increments.
+    pub total: i64,
+    /// The sequence of the actor's increment that began the chain. A chain ends when somebody
+    /// overwrites the contribution and the actor learns of it.
+    pub chain: u64,
+}
+
+/// What a write that overwrote a contribution had seen of it. An increment beside that write carries
+/// the chain's total on: so much of it is gone. The newest of an actor counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Reset {
+    /// Whose contribution.
+    pub actor: ActorId,
+    /// The sequence of the contribution that was seen.
+    pub seq: u64,
+    /// Its total.
+    pub total: i64,
 }
 
 /// A payload and when it ends.
@@ -41,7 +68,8 @@ pub enum Payload {
 pub struct Value {
     /// The content.
     pub payload: Payload,
-    /// The value's last moment, in milliseconds since the epoch; after it the value reads as absent.
+    /// The last moment that its writer gave the key, in milliseconds since the epoch. What holds
+    /// follows from the whole object: [`Object::ends_at_ms`].
     pub expires_at_ms: Option<u64>,
 }
 
@@ -64,6 +92,8 @@ pub type Versions = SmallVec<[Version; 1]>;
 pub struct Object {
     context: Context,
     cells: SmallVec<[(Element, Versions); 1]>,
+    /// By ascending actor.
+    resets: Vec<Reset>,
 }
 
 impl Element {
@@ -72,25 +102,35 @@ impl Element {
         kind: Kind::String,
         name: Bytes::new(),
     };
-}
 
-impl Value {
-    /// Whether the value reads as absent at `now_ms`.
-    pub fn is_expired(&self, now_ms: u64) -> bool {
-        self.expires_at_ms.is_some_and(|at| at < now_ms)
-    }
+    /// The element of a key's expiry.
+    pub const EXPIRY: Element = Element {
+        kind: Kind::Expiry,
+        name: Bytes::new(),
+    };
 }
 
 impl Object {
     /// An object from its parts, or `None` when they break the invariant.
-    pub fn from_parts(context: Context, cells: SmallVec<[(Element, Versions); 1]>) -> Option<Self> {
-        let ascending = cells.windows(2).all(|w| w[0].0 < w[1].0);
-        let cells_hold = cells.iter().all(|(_, versions)| {
+    pub fn from_parts(
+        context: Context,
+        cells: SmallVec<[(Element, Versions); 1]>,
+        resets: Vec<Reset>,
+    ) -> Option<Self> {
+        let ascending = cells.windows(2).all(|w| w[0].0 < w[1].0)
+            && resets.windows(2).all(|w| w[0].actor < w[1].actor);
+        let cells_hold = cells.iter().all(|(element, versions)| {
             !versions.is_empty()
                 && versions.windows(2).all(|w| w[0].dot < w[1].dot)
-                && versions.iter().all(|v| context.contains(v.dot))
+                && versions
+                    .iter()
+                    .all(|v| context.contains(v.dot) && fits(element, v))
         });
-        (ascending && cells_hold).then_some(Self { context, cells })
+        (ascending && cells_hold).then_some(Self {
+            context,
+            cells,
+            resets,
+        })
     }
 
     /// What has been seen.
@@ -108,9 +148,17 @@ impl Object {
         self.context.is_empty()
     }
 
+    /// What was overwritten of contributions, by ascending actor.
+    pub fn resets(&self) -> &[Reset] {
+        &self.resets
+    }
+
     /// A context without values: deleted, or never written.
     pub fn is_tombstone(&self) -> bool {
-        self.cells.is_empty()
+        // The expiry's element is the last.
+        self.cells
+            .first()
+            .is_none_or(|(element, _)| element.kind == Kind::Expiry)
     }
 
     /// The versions of one element.
@@ -120,18 +168,118 @@ impl Object {
             .map_or(&[], |at| self.cells[at].1.as_slice())
     }
 
-    /// All versions of all elements.
+    /// All versions of all elements, the expiry's too.
     pub fn all_versions(&self) -> impl Iterator<Item = &Version> {
         self.cells.iter().flat_map(|(_, versions)| versions.iter())
     }
 
-    /// The last moment of the last version: `None` when one never ends, and where there is none.
+    /// All versions but the expiry's.
+    pub fn values(&self) -> impl Iterator<Item = &Version> {
+        let values = |(element, _): &&(Element, Versions)| element.kind != Kind::Expiry;
+        let cells = self.cells.iter().filter(values);
+        cells.flat_map(|(_, versions)| versions.iter())
+    }
+
+    /// The key's last moment, in milliseconds since the epoch; `None` when it never ends, and where
+    /// there is no value.
+    ///
+    /// Every value says when it ends, until an EXPIRE or PERSIST that has seen it says otherwise. Of
+    /// concurrent words the latest moment holds, and never is later than any. Increments say nothing.
     pub fn ends_at_ms(&self) -> Option<u64> {
+        if let [(_, versions)] = self.cells.as_slice()
+            && let [version] = versions.as_slice()
+        {
+            return version.value.expires_at_ms.filter(|_| !self.is_tombstone());
+        }
         if self.is_tombstone() {
             return None;
         }
+        let changes = self.versions(&Element::EXPIRY);
+        let is_replaced = |dot: &Dot| {
+            changes.iter().any(|change| match &change.value.payload {
+                Payload::Deadline(over) => over.binary_search(dot).is_ok(),
+                Payload::Bytes(_) | Payload::Count(_) => false,
+            })
+        };
+        let says = |v: &&Version| match &v.value.payload {
+            Payload::Bytes(_) => !is_replaced(&v.dot),
+            // What an older build has written says it.
+            Payload::Count(_) => v.value.expires_at_ms.is_some(),
+            Payload::Deadline(_) => true,
+        };
+        let mut words = self
+            .all_versions()
+            .filter(says)
+            .map(|v| v.value.expires_at_ms);
+        let first = words.next()??;
+        words.try_fold(first, |latest, at| at.map(|at| latest.max(at)))
+    }
+
+    /// Whether the key reads as absent at `now_ms` because its time is over.
+    pub fn is_expired(&self, now_ms: u64) -> bool {
+        self.ends_at_ms().is_some_and(|at| at < now_ms)
+    }
+
+    /// What is left of a contribution: its total, less what a write beside it had overwritten.
+    pub fn left_of(&self, actor: ActorId, contribution: Contribution) -> i128 {
+        let reset = self.reset_of(actor);
+        let gone = reset.filter(|reset| contribution.chain <= reset.seq);
+        i128::from(contribution.total) - gone.map_or(0, |reset| i128::from(reset.total))
+    }
+
+    /// The resets that take something from a contribution that lives.
+    pub fn live_resets(&self) -> impl Iterator<Item = &Reset> {
+        self.resets.iter().filter(|reset| self.is_live(reset))
+    }
+
+    /// Notes what every contribution has added, but those of one actor: the caller is about to
+    /// overwrite them.
+    pub fn reset_contributions(&mut self, but: ActorId) {
+        let resets: Vec<Reset> = self.contributions(but).collect();
+        resets.into_iter().for_each(|reset| self.reset(reset));
+    }
+
+    /// Forgets resets of chains that have ended, where the caller knows that all have.
+    pub fn forget_resets(&mut self) {
+        if !self.resets.is_empty() {
+            let live = self.live_resets().copied().collect();
+            self.resets = live;
+        }
+    }
+
+    fn contributions(&self, but: ActorId) -> impl Iterator<Item = Reset> {
+        let others = self.all_versions().filter(move |v| v.dot.actor != but);
+        others.filter_map(|version| match version.value.payload {
+            Payload::Count(Contribution { total, .. }) => Some(Reset {
+                actor: version.dot.actor,
+                seq: version.dot.seq,
+                total,
+            }),
+            Payload::Bytes(_) | Payload::Deadline(_) => None,
+        })
+    }
+
+    fn is_live(&self, reset: &Reset) -> bool {
         self.all_versions()
-            .try_fold(0, |last, v| v.value.expires_at_ms.map(|at| last.max(at)))
+            .any(|version| match version.value.payload {
+                Payload::Count(Contribution { chain, .. }) => {
+                    version.dot.actor == reset.actor && chain <= reset.seq
+                }
+                Payload::Bytes(_) | Payload::Deadline(_) => false,
+            })
+    }
+
+    fn reset_of(&self, actor: ActorId) -> Option<&Reset> {
+        let at = self.resets.binary_search_by_key(&actor, |r| r.actor);
+        at.ok().map(|at| &self.resets[at])
+    }
+
+    fn reset(&mut self, reset: Reset) {
+        match self.resets.binary_search_by_key(&reset.actor, |r| r.actor) {
+            Ok(at) if self.resets[at].seq < reset.seq => self.resets[at] = reset,
+            Ok(_) => {}
+            Err(at) => self.resets.insert(at, reset),
+        }
     }
 
     /// Joins with another state or delta of the same key.
@@ -151,6 +299,7 @@ impl Object {
         }
         self.cells.retain(|(_, versions)| !versions.is_empty());
         self.context.join(&other.context);
+        other.resets.into_iter().for_each(|reset| self.reset(reset));
     }
 
     /// The join with a delta, without copying the versions that it overwrites.
@@ -164,6 +313,7 @@ impl Object {
         let mut object = Object {
             context: self.context.clone(),
             cells: self.cells.iter().filter_map(surviving).collect(),
+            resets: self.resets.clone(),
         };
         object.join(delta);
         object
@@ -197,6 +347,15 @@ impl Object {
         };
         self.context
             .retain(|actor| !is_retired(actor) || lives(actor));
+        if !self.resets.is_empty() {
+            let kept = |reset: &&Reset| !is_retired(reset.actor) || self.is_live(reset);
+            self.resets = self.resets.iter().filter(kept).copied().collect();
+        }
+    }
+
+    /// Takes over what another knows of overwritten contributions.
+    pub fn take_resets(&mut self, other: &Object) {
+        other.resets.iter().for_each(|reset| self.reset(*reset));
     }
 
     /// Also sees what another has seen: what is not here was overwritten.
@@ -216,6 +375,7 @@ impl Object {
         Object {
             context,
             cells: self.cells.clone(),
+            resets: self.live_resets().copied().collect(),
         }
     }
 
@@ -230,6 +390,19 @@ impl Object {
         let versions = &mut self.cells[at].1;
         if let Err(place) = versions.binary_search_by_key(&version.dot, |v| v.dot) {
             versions.insert(place, version);
+        }
+    }
+}
+
+/// Whether an element can hold such a version.
+fn fits(element: &Element, version: &Version) -> bool {
+    match &version.value.payload {
+        Payload::Bytes(_) => element.kind != Kind::Expiry,
+        Payload::Count(Contribution { chain, .. }) => {
+            element.kind != Kind::Expiry && (1..=version.dot.seq).contains(chain)
+        }
+        Payload::Deadline(over) => {
+            *element == Element::EXPIRY && over.windows(2).all(|w| w[0] < w[1])
         }
     }
 }
@@ -257,6 +430,27 @@ impl DeltaBuilder {
     /// Marks a dot as observed and overwritten.
     pub fn overwrite(&mut self, dot: Dot) {
         self.delta.context.insert(dot);
+    }
+
+    /// Marks everything that lives in an object as observed and overwritten. Of the others'
+    /// contributions it notes what they were: they may be adding to them at this moment.
+    pub fn overwrite_all(&mut self, object: &Object) {
+        for version in object.all_versions() {
+            self.overwrite(version.dot);
+        }
+        let resets = object.contributions(self.actor);
+        resets.for_each(|reset| self.delta.reset(reset));
+    }
+
+    /// Notes what overwritten contributions were, of those that a context has seen.
+    pub fn reset_seen(&mut self, object: &Object, seen: &Context) {
+        let resets = object.contributions(self.actor).filter(|reset| {
+            seen.contains(Dot {
+                actor: reset.actor,
+                seq: reset.seq,
+            })
+        });
+        resets.for_each(|reset| self.delta.reset(reset));
     }
 
     /// Marks everything that a context has seen as observed and overwritten.

@@ -5,9 +5,10 @@
 //! is the sum of the leaves below it. Not here: who keeps the sums (`replica`), who compares them
 //! (`background`). Invariant: equal objects in equal places make equal sums, whatever the order.
 //!
-//! A digest covers what lives: the dots of an object's versions. A dot names one write and no other,
-//! so equal dots are equal values (a row's checksum watches over its bytes); what an object has
-//! merely seen is not part of it, so that forgetting a tombstone is no difference.
+//! A digest covers what lives: the dots of an object's versions, and what is gone of contributions to
+//! a counter. A dot names one write and no other, so equal dots are equal values (a row's checksum
+//! watches over its bytes); what an object has merely seen is not part of it, so that forgetting a
+//! tombstone is no difference.
 
 mod walk;
 
@@ -112,6 +113,10 @@ pub fn digest(row_key: &[u8], object: &Object) -> u64 {
             raw.extend_from_slice(&version.dot.actor.0.to_le_bytes());
             raw.extend_from_slice(&version.dot.seq.to_le_bytes());
         }
+    }
+    for reset in object.live_resets() {
+        raw.extend_from_slice(&reset.actor.0.to_le_bytes());
+        raw.extend_from_slice(&reset.seq.to_le_bytes());
     }
     key_hash(&raw)
 }

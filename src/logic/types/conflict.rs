@@ -79,7 +79,7 @@ impl Policies {
 /// An object as a policy shows it: with its siblings as one value, where there are several.
 pub fn view(object: &Object, policy: OnConflict, now_ms: u64) -> Cow<'_, Object> {
     if matches!(policy, OnConflict::Newest | OnConflict::Error)
-        || object.all_versions().take(2).count() < 2
+        || object.values().take(2).count() < 2
     {
         return Cow::Borrowed(object);
     }
@@ -88,7 +88,7 @@ pub fn view(object: &Object, policy: OnConflict, now_ms: u64) -> Cow<'_, Object>
         return Cow::Borrowed(object);
     };
     let newest = object
-        .all_versions()
+        .values()
         .max_by_key(|version| (version.at, version.dot));
     let viewed = newest.and_then(|newest| {
         let mut context = Context::new();
@@ -97,7 +97,11 @@ pub fn view(object: &Object, policy: OnConflict, now_ms: u64) -> Cow<'_, Object>
             value,
             ..newest.clone()
         };
-        Object::from_parts(context, smallvec![(Element::STRING, smallvec![version])])
+        Object::from_parts(
+            context,
+            smallvec![(Element::STRING, smallvec![version])],
+            Vec::new(),
+        )
     });
     viewed.map_or(Cow::Borrowed(object), Cow::Owned)
 }
@@ -182,7 +186,7 @@ mod tests {
         let value = merged(&siblings, policy)?;
         match value.payload {
             Payload::Bytes(bytes) => String::from_utf8(bytes.to_vec()).ok(),
-            Payload::Count(_) => None,
+            Payload::Count(_) | Payload::Deadline(_) => None,
         }
     }
 

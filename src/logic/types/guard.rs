@@ -3,6 +3,10 @@
 //! What is merged away stays seen, so every copy of the key comes to the same, in whatever order it
 //! hears of the values.
 
+use std::collections::{BTreeMap, BTreeSet};
+
+use bytes::Bytes;
+
 use super::conflict::OnConflict;
 use crate::logic::causal::{Dot, Object, Payload, Timestamp};
 
@@ -50,21 +54,22 @@ pub fn merge_oldest(object: &mut Object, limits: Limits, policy: OnConflict) -> 
         .collect();
     let best = best_of(object, &oldest, policy);
     oldest.retain(|dot| Some(*dot) != best);
-    object.retain_versions(|version| !oldest.contains(&version.dot));
+    let gone: BTreeSet<Dot> = oldest.iter().copied().collect();
+    object.retain_versions(|version| !gone.contains(&version.dot));
     oldest.len()
 }
 
 /// Which of some siblings stays, the newest of which comes first.
 fn best_of(object: &Object, newest_first: &[Dot], policy: OnConflict) -> Option<Dot> {
-    let bytes = |dot: Dot| {
-        let version = object.all_versions().find(|version| version.dot == dot);
-        version.and_then(|version| match &version.value.payload {
-            Payload::Bytes(bytes) => Some(bytes),
-            Payload::Count(_) => None,
+    let bytes: BTreeMap<Dot, &Bytes> = object
+        .values()
+        .filter_map(|version| match &version.value.payload {
+            Payload::Bytes(bytes) => Some((version.dot, bytes)),
+            Payload::Count(_) | Payload::Deadline(_) => None,
         })
-    };
+        .collect();
     newest_first.iter().copied().reduce(|best, other| {
-        let is_better = match (bytes(other), bytes(best)) {
+        let is_better = match (bytes.get(&other), bytes.get(&best)) {
             (Some(other), Some(best)) => policy.prefers(other, best),
             _ => false,
         };
@@ -77,7 +82,7 @@ fn bases(object: &Object) -> impl Iterator<Item = (Timestamp, Dot, u64)> {
         .all_versions()
         .filter_map(|version| match &version.value.payload {
             Payload::Bytes(bytes) => Some((version.at, version.dot, bytes.len() as u64)),
-            Payload::Count(_) => None,
+            Payload::Count(_) | Payload::Deadline(_) => None,
         })
 }
 

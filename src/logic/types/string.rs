@@ -1,11 +1,16 @@
 //! Strings and counters: what an object shows to GET, and the deltas of SET, INCR, EXPIRE, DEL.
 //!
 //! A counter is the newest base value plus one contribution per actor. A write overwrites the dots
-//! that its coordinator sees and no others; showing never discards.
+//! that its coordinator sees and no others; of others' contributions it notes what they were, since
+//! they may be growing at this moment. When a key ends is a fact of its own beside the values: EXPIRE
+//! writes no value. Showing never discards.
 
 use bytes::Bytes;
 
-use crate::logic::causal::{ActorId, Context, Element, Object, Payload, Timestamp, Value, Version};
+use crate::logic::causal::{
+    ActorId, Context, Contribution, DeltaBuilder, Dot, Element, Object, Payload, Timestamp, Value,
+    Version,
+};
 
 /// What a reader is shown.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,13 +42,8 @@ pub enum Change {
     /// One value over everything seen.
     Put(Value),
     /// Adds to this actor's contribution; everything else stays.
-    Count {
-        /// The increment.
-        amount: i64,
-        /// The shown value's expiry, kept.
-        expires_at_ms: Option<u64>,
-    },
-    /// Every live value again, with another expiry.
+    Count(i64),
+    /// Another expiry of everything seen.
     Retime(Option<u64>),
     /// Several values over everything seen (RENAME, COPY, RESTORE keep siblings).
     PutAll(Vec<Value>),
@@ -68,39 +68,42 @@ impl Shown {
 /// The one live value of an object that holds nothing else: nearly every string's case. `None`
 /// says no more than that [`shown`] must look closer.
 pub fn plain(object: &Object, now_ms: u64) -> Option<&[u8]> {
-    match object.versions(&Element::STRING) {
+    let [(_, versions)] = object.cells() else {
+        return None;
+    };
+    match versions.as_slice() {
         [
             Version {
                 value:
-                    value @ Value {
+                    Value {
                         payload: Payload::Bytes(bytes),
-                        ..
+                        expires_at_ms,
                     },
                 ..
             },
-        ] if !value.is_expired(now_ms) => Some(bytes),
+        ] if expires_at_ms.is_none_or(|at| at >= now_ms) => Some(bytes),
         _ => None,
     }
 }
 
 /// What the object shows at `now_ms`, or `None` when the key reads as absent.
 pub fn shown(object: &Object, now_ms: u64) -> Option<Shown> {
-    let versions = object.versions(&Element::STRING);
     if let [
         Version {
             value:
-                value @ Value {
+                Value {
                     payload: Payload::Bytes(bytes),
                     ..
                 },
             ..
         },
-    ] = versions
+    ] = object.versions(&Element::STRING)
     {
-        let live = !value.is_expired(now_ms);
+        let expires_at_ms = object.ends_at_ms();
+        let live = expires_at_ms.is_none_or(|at| at >= now_ms);
         return live.then(|| Shown {
             bytes: bytes.clone(),
-            expires_at_ms: value.expires_at_ms,
+            expires_at_ms,
         });
     }
     siblings(object, now_ms).into_iter().next().map(|s| Shown {
@@ -109,41 +112,26 @@ pub fn shown(object: &Object, now_ms: u64) -> Option<Shown> {
     })
 }
 
-/// The values that live at `now_ms`, newest first; equal ones with equal expiry count as one.
+/// The values that live at `now_ms`, newest first; equal ones count as one.
 ///
 /// Contributions are added to every base that is an integer; without such a base their sum is a
 /// value of its own, so that no increment is ever hidden.
 pub fn siblings(object: &Object, now_ms: u64) -> Vec<Sibling> {
-    let live = || {
-        let versions = object.versions(&Element::STRING);
-        versions.iter().filter(move |v| !v.value.is_expired(now_ms))
-    };
-    let newest_expiry = live()
-        .max_by_key(|v| (v.at, v.dot))
-        .and_then(|v| v.value.expires_at_ms);
-    let mut total: Option<(i64, &Version)> = None;
-    for version in live() {
-        if let Payload::Count(amount) = version.value.payload {
-            let (sum, newest) = total.unwrap_or((0, version));
-            let newest = if newest.at < version.at {
-                version
-            } else {
-                newest
-            };
-            total = Some((sum.saturating_add(amount), newest));
-        }
+    let expires_at_ms = object.ends_at_ms();
+    if expires_at_ms.is_some_and(|at| at < now_ms) {
+        return Vec::new();
     }
+    let total = sum_of_contributions(object);
     let mut out: Vec<(Sibling, u64)> = Vec::new();
     let mut counted = false;
-    for version in live() {
+    for version in object.versions(&Element::STRING) {
         let Payload::Bytes(bytes) = &version.value.payload else {
             continue;
         };
-        let mut sibling = sibling(version, bytes.clone(), version.value.expires_at_ms);
+        let mut sibling = sibling(version, bytes.clone(), expires_at_ms);
         if let (Some((sum, newest)), Some(base)) = (total, parse_i64(bytes)) {
             counted = true;
-            sibling.bytes = integer_bytes(base.saturating_add(sum));
-            sibling.expires_at_ms = newest_expiry;
+            sibling.bytes = clamped(sum.saturating_add(i128::from(base)));
             if sibling.at < newest.at {
                 (sibling.at, sibling.actor) = (newest.at, newest.dot.actor);
             }
@@ -153,30 +141,45 @@ pub fn siblings(object: &Object, now_ms: u64) -> Vec<Sibling> {
     if let Some((sum, newest)) = total
         && !counted
     {
-        out.push((
-            sibling(newest, integer_bytes(sum), newest_expiry),
-            newest.dot.seq,
-        ));
+        let sibling = sibling(newest, clamped(sum), expires_at_ms);
+        out.push((sibling, newest.dot.seq));
     }
     out.sort_by_key(|(s, seq)| std::cmp::Reverse((s.at, s.actor, *seq)));
-    let mut distinct: Vec<Sibling> = Vec::with_capacity(out.len());
-    for (sibling, _) in out {
-        let same =
-            |s: &Sibling| s.bytes == sibling.bytes && s.expires_at_ms == sibling.expires_at_ms;
-        if !distinct.iter().any(same) {
-            distinct.push(sibling);
-        }
-    }
-    distinct
+    let mut met = std::collections::HashSet::with_capacity(out.len());
+    out.into_iter()
+        .map(|(sibling, _)| sibling)
+        .filter(|sibling| met.insert(sibling.bytes.clone()))
+        .collect()
 }
 
-/// How many dots `change` needs on `object`.
-pub fn dots_needed(object: &Object, change: &Change, now_ms: u64) -> u64 {
+/// What all contributions add, and the newest of them.
+fn sum_of_contributions(object: &Object) -> Option<(i128, &Version)> {
+    let mut total: Option<(i128, &Version)> = None;
+    for version in object.versions(&Element::STRING) {
+        if let Payload::Count(contribution) = version.value.payload {
+            let left = object.left_of(version.dot.actor, contribution);
+            let (sum, newest) = total.unwrap_or((0, version));
+            let newest = if newest.at < version.at {
+                version
+            } else {
+                newest
+            };
+            total = Some((sum.saturating_add(left), newest));
+        }
+    }
+    total
+}
+
+/// How many dots `change` needs.
+pub fn dots_needed(change: &Change) -> u64 {
     match change {
         Change::Keep => 0,
-        Change::Put(_) | Change::Count { .. } | Change::Delete | Change::Resolve { .. } => 1,
+        Change::Put(_)
+        | Change::Count(_)
+        | Change::Delete
+        | Change::Resolve { .. }
+        | Change::Retime(_) => 1,
         Change::PutAll(values) => values.len().max(1) as u64,
-        Change::Retime(_) => live_versions(object, now_ms).count().max(1) as u64,
     }
 }
 
@@ -198,71 +201,89 @@ pub struct Stamp {
 /// The delta that `change` makes on `object`.
 pub fn delta(object: &Object, change: &Change, stamp: Stamp) -> Object {
     let mut delta = Object::delta(stamp.actor, stamp.previous);
-    let mut seq = stamp.first_seq;
-    let mut put = |delta: &mut crate::logic::causal::DeltaBuilder, value: Value| {
+    let seq = stamp.first_seq;
+    let put = |delta: &mut DeltaBuilder, seq, value: Value| {
         delta.put(seq, stamp.at, &Element::STRING, value);
-        seq += 1;
     };
     match change {
         Change::Keep => {}
         Change::Put(value) => {
-            overwrite(&mut delta, object.all_versions());
-            put(&mut delta, value.clone());
+            delta.overwrite_all(object);
+            put(&mut delta, seq, value.clone());
         }
         Change::PutAll(values) => {
-            overwrite(&mut delta, object.all_versions());
-            for value in values {
-                put(&mut delta, value.clone());
+            delta.overwrite_all(object);
+            for (seq, value) in (seq..).zip(values) {
+                put(&mut delta, seq, value.clone());
             }
         }
         Change::Delete => {
-            overwrite(&mut delta, object.all_versions());
-            delta.cover(stamp.first_seq);
+            delta.overwrite_all(object);
+            delta.cover(seq);
         }
         Change::Retime(expires_at_ms) => {
-            overwrite(&mut delta, object.all_versions());
-            for version in live_versions(object, stamp.now_ms) {
-                let payload = version.value.payload.clone();
-                put(
-                    &mut delta,
-                    Value {
-                        payload,
-                        expires_at_ms: *expires_at_ms,
-                    },
-                );
+            for version in object.versions(&Element::EXPIRY) {
+                delta.overwrite(version.dot);
             }
+            let value = Value {
+                payload: Payload::Deadline(bases(object)),
+                expires_at_ms: *expires_at_ms,
+            };
+            delta.put(seq, stamp.at, &Element::EXPIRY, value);
         }
-        Change::Count {
-            amount,
-            expires_at_ms,
-        } => {
-            let mine = own_contribution(object, stamp.actor, stamp.now_ms);
-            let gone = |v: &&Version| v.value.is_expired(stamp.now_ms);
-            overwrite(&mut delta, object.all_versions().filter(gone));
-            overwrite(&mut delta, mine.into_iter());
-            let old = mine.map_or(0, |v| match v.value.payload {
-                Payload::Count(amount) => amount,
-                Payload::Bytes(_) => 0,
-            });
-            let payload = Payload::Count(old.wrapping_add(*amount));
-            put(
-                &mut delta,
-                Value {
-                    payload,
-                    expires_at_ms: *expires_at_ms,
-                },
-            );
+        Change::Count(amount) => {
+            let payload = Payload::Count(count(&mut delta, object, *amount, stamp));
+            let value = Value {
+                payload,
+                expires_at_ms: None,
+            };
+            put(&mut delta, seq, value);
         }
         Change::Resolve { seen, value } => {
             // Also what this copy has not heard of: the writer has.
             delta.observe(seen);
+            delta.reset_seen(object, seen);
             match value {
-                Some(value) => put(&mut delta, value.clone()),
-                None => delta.cover(stamp.first_seq),
+                Some(value) => put(&mut delta, seq, value.clone()),
+                None => delta.cover(seq),
             }
         }
     }
     delta.finish()
+}
+
+/// The actor's contribution from now on: its chain goes on while it lives and has room.
+fn count(delta: &mut DeltaBuilder, object: &Object, amount: i64, stamp: Stamp) -> Contribution {
+    let first = Contribution {
+        total: amount,
+        chain: stamp.first_seq,
+    };
+    if object.is_expired(stamp.now_ms) {
+        delta.overwrite_all(object);
+        return first;
+    }
+    let mine = object.versions(&Element::STRING).iter().rev();
+    let mut mine = mine.filter_map(|version| match version.value.payload {
+        Payload::Count(contribution) if version.dot.actor == stamp.actor => {
+            Some((version.dot, contribution))
+        }
+        _ => None,
+    });
+    let Some((dot, mine)) = mine.next() else {
+        return first;
+    };
+    let Some(total) = mine.total.checked_add(amount) else {
+        return first;
+    };
+    delta.overwrite(dot);
+    Contribution { total, ..mine }
+}
+
+fn bases(object: &Object) -> Box<[Dot]> {
+    let is_base = |version: &&Version| matches!(version.value.payload, Payload::Bytes(_));
+    let mut dots: Vec<Dot> = object.values().filter(is_base).map(|v| v.dot).collect();
+    dots.sort_unstable();
+    dots.into()
 }
 
 /// The live versions as values, for writing them under another key.
@@ -291,6 +312,11 @@ pub fn parse_i64(bytes: &[u8]) -> Option<i64> {
     std::str::from_utf8(bytes).ok()?.parse().ok()
 }
 
+/// What a sum shows: Redis's integers end at 64 bits.
+fn clamped(sum: i128) -> Bytes {
+    integer_bytes(sum.clamp(i128::from(i64::MIN), i128::from(i64::MAX)) as i64)
+}
+
 /// An integer in Redis's form.
 pub fn integer_bytes(value: i64) -> Bytes {
     Bytes::copy_from_slice(itoa::Buffer::new().format(value).as_bytes())
@@ -302,26 +328,6 @@ fn sibling(version: &Version, bytes: Bytes, expires_at_ms: Option<u64>) -> Sibli
         at: version.at,
         actor: version.dot.actor,
         expires_at_ms,
-    }
-}
-
-fn live_versions(object: &Object, now_ms: u64) -> impl Iterator<Item = &Version> {
-    object
-        .all_versions()
-        .filter(move |v| !v.value.is_expired(now_ms))
-}
-
-fn own_contribution(object: &Object, actor: ActorId, now_ms: u64) -> Option<&Version> {
-    live_versions(object, now_ms)
-        .find(|v| v.dot.actor == actor && matches!(v.value.payload, Payload::Count(_)))
-}
-
-fn overwrite<'a>(
-    delta: &mut crate::logic::causal::DeltaBuilder,
-    versions: impl Iterator<Item = &'a Version>,
-) {
-    for version in versions {
-        delta.overwrite(version.dot);
     }
 }
 
@@ -366,24 +372,8 @@ mod tests {
         let mut base = Object::default();
         write(&mut base, 1, 1, &put("10"));
         let (mut a, mut b) = (base.clone(), base);
-        write(
-            &mut a,
-            1,
-            2,
-            &Change::Count {
-                amount: 5,
-                expires_at_ms: None,
-            },
-        );
-        write(
-            &mut b,
-            2,
-            1,
-            &Change::Count {
-                amount: 7,
-                expires_at_ms: None,
-            },
-        );
+        write(&mut a, 1, 2, &Change::Count(5));
+        write(&mut b, 2, 1, &Change::Count(7));
         a.join(b);
         assert_eq!(show(&a), "22");
         write(&mut a, 1, 3, &put("1"));
