@@ -63,7 +63,7 @@ pub fn restore(from: &Path, dir: &Path) -> Result<About, RestoreError> {
             .into_iter()
             .map(as_of_a_restored_node)
             .collect::<Result<_, _>>()?;
-        let ticket = store.submit(shard, ops)?;
+        let ticket = store.submit(shard, crate::storage::Write::of(ops))?;
         store.progress(shard).block_until_committed(ticket);
         Ok(())
     })?;

@@ -402,6 +402,7 @@ async fn be_member(node: &Arc<Node>, member: Option<Member>, low: &Handle) {
         listener.serve(Arc::new(PeerHandler(Arc::clone(node)))),
         background::gossip(Arc::clone(cluster), seeds, random_u64),
         coordinator.hedge_reads(),
+        Arc::clone(&coordinator).mend_rows(),
         background::keep_pace(Arc::clone(cluster), Arc::clone(&node.governor)),
         write_notes(Arc::clone(cluster), Arc::clone(&node.replica)),
     );
@@ -540,7 +541,7 @@ fn count(node: &Node, counting: &AtomicBool) {
             std::thread::sleep(node.governor.rest_after(took));
             continue;
         }
-        if let Err(error) = node.replica.count_again_after_failures() {
+        if let Err(error) = node.replica.recover_from_failures() {
             tracing::debug!(%error, "counting waits");
         }
         std::thread::sleep(RECLAIM_EVERY);

@@ -157,9 +157,18 @@ async fn hand_over(
     let taken = join_all(hints.iter().map(|hint| send(cluster, replica, to, hint))).await;
     let mut all_taken = true;
     for (hint, object) in hints.iter().zip(taken) {
-        let Some(object) = object? else {
-            all_taken = false;
-            continue;
+        let object = match object {
+            Ok(Some(object)) => object,
+            Ok(None) => {
+                all_taken = false;
+                continue;
+            }
+            // It is reported where it is read; one damaged row does not hold up all others.
+            Err(ReplicaError::Row(_)) => {
+                replica.skip_hint(to);
+                continue;
+            }
+            Err(error) => return Err(error),
         };
         let owned = cluster.holds(cluster.route(&hint.name));
         replica.delivered(to, hint, &object, owned)?;

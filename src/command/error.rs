@@ -6,7 +6,7 @@ use thiserror::Error;
 
 use crate::coordinator::QuorumError;
 use crate::replica::ReplicaError;
-use crate::storage::{Refused, StoreError};
+use crate::storage::{Refused, StoreError, WriteFailed};
 
 /// An error reply. Unless it says otherwise nothing was changed.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -83,6 +83,12 @@ pub enum Error {
          resumes by itself when there is space"
     )]
     MisConf,
+    /// The disk may have taken the write.
+    #[error(
+        "MISCONF Errors writing to the disk: whether the write was stored is not known. Reads go on; \
+         writing resumes by itself when there is space"
+    )]
+    InDoubt,
     /// The node has not joined its cluster. Nothing was done.
     #[error("CLUSTERDOWN this node has not joined its cluster yet")]
     ClusterDown,
@@ -113,6 +119,16 @@ impl Error {
     /// A text that only one place uses.
     pub const fn text(text: &'static str) -> Self {
         Self::Text(Cow::Borrowed(text))
+    }
+
+    /// The error of a command that has done a part of its work before.
+    #[must_use]
+    pub fn after_others(self, is_partly_done: bool) -> Self {
+        if is_partly_done {
+            QuorumError::Partly.into()
+        } else {
+            self
+        }
     }
 
     /// The first word, for INFO errorstats.
@@ -147,7 +163,8 @@ impl Error {
 impl From<ReplicaError> for Error {
     fn from(error: ReplicaError) -> Self {
         match error {
-            ReplicaError::Refused(Refused::DiskFull) => Self::MisConf,
+            ReplicaError::Refused(Refused::DiskFull | Refused::Changed) => Self::MisConf,
+            ReplicaError::Failed(failed) => failed.into(),
             ReplicaError::Refused(Refused::Closing) => Self::Closing,
             ReplicaError::Store(StoreError::Engine(reason)) => Self::Disk(reason),
             other => Self::Disk(other.to_string()),
@@ -155,9 +172,19 @@ impl From<ReplicaError> for Error {
     }
 }
 
+impl From<WriteFailed> for Error {
+    fn from(failed: WriteFailed) -> Self {
+        match failed {
+            WriteFailed::NotStored => Self::MisConf,
+            WriteFailed::Unknown => Self::InDoubt,
+        }
+    }
+}
+
 impl From<QuorumError> for Error {
     fn from(error: QuorumError) -> Self {
         match error {
+            QuorumError::NotStored => Error::MisConf,
             QuorumError::Unreachable { .. } | QuorumError::TooMuch => Error::NoReplicas(error),
             _ => Error::NoQuorum(error),
         }

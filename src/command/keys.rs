@@ -24,10 +24,11 @@ const EMBSTR_MAX: usize = 44;
 pub(super) fn del(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
     let mut gone = 0;
     for key in args.from(1) {
-        gone += i64::from(ctx.update(key, |object, now_ms| {
+        let deleted = ctx.update(key, |object, now_ms| {
             let shown = is_shown(object, now_ms);
             (if shown { Change::Delete } else { Change::Keep }, shown)
-        })?);
+        });
+        gone += i64::from(deleted.map_err(|error| error.after_others(gone > 0))?);
     }
     ctx.reply.integer(gone);
     Ok(())

@@ -50,6 +50,7 @@ pub use table::{Flags, Spec, all as all_commands};
 pub use transactions::{Exec, Transaction};
 
 use crate::clock;
+use crate::coordinator::QuorumError;
 use crate::logic::causal::Object;
 use crate::logic::types::conflict::{self, OnConflict};
 use crate::logic::types::string::{self, Change, Shown};
@@ -163,9 +164,17 @@ impl Ctx<'_> {
             let b = conflict::view(b, policies.1, now_ms);
             decide(&a, &b, now_ms)
         };
-        let (result, written) = self.node.replica.update_two(first, second, decide)?;
-        self.written.extend(written.into_iter().flatten());
-        Ok(result)
+        match self.node.replica.update_two(first, second, decide) {
+            Ok((result, written)) => {
+                self.written.extend(written.into_iter().flatten());
+                Ok(result)
+            }
+            Err(ReplicaError::Half(written)) => {
+                self.written.push(*written);
+                Err(QuorumError::Partly.into())
+            }
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// Writes one value over everything seen.

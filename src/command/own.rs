@@ -1,6 +1,6 @@
 //! What one connection has written lately: its reads must not show less, and WAIT asks who has it.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -12,7 +12,7 @@ use crate::logic::causal::{Dot, Timestamp};
 use crate::logic::placement::key_hash;
 use crate::peer::message::Wrote;
 
-/// Keys that are remembered; the oldest are forgotten beyond.
+/// Keys that are remembered; those that were written longest ago are forgotten beyond.
 const MAX_KEYS: usize = 1_024;
 /// What was written longer ago is taken for known to everybody who answers.
 const REMEMBERED: Duration = Duration::from_mins(1);
@@ -27,8 +27,10 @@ pub struct Own(Mutex<Latest>);
 #[derive(Debug, Default)]
 struct Latest {
     by_key: HashMap<u64, Key>,
-    /// The keys in the order in which they were first written.
-    order: VecDeque<u64>,
+    /// The keys in the order in which they were last written.
+    order: BTreeMap<u64, u64>,
+    /// How many writes were noted.
+    count: u64,
 }
 
 #[derive(Debug)]
@@ -36,6 +38,8 @@ struct Key {
     db: u8,
     name: Bytes,
     noted: Instant,
+    /// Its place in the order.
+    nth: u64,
     writes: OwnWrites,
 }
 
@@ -60,8 +64,11 @@ impl Own {
         let mut latest = self.0.lock();
         let noted = Instant::now();
         let hash = hash(db, &name);
+        latest.count += 1;
+        let nth = latest.count;
         if let Some(key) = latest.by_key.get_mut(&hash).filter(|key| key.is(db, &name)) {
             key.noted = noted;
+            let before = std::mem::replace(&mut key.nth, nth);
             let known = key.writes.iter_mut();
             match known
                 .into_iter()
@@ -71,21 +78,36 @@ impl Own {
                 Some(known) => *known = (dot, at),
                 None => key.writes.push((dot, at)),
             }
+            latest.order.remove(&before);
+            latest.order.insert(nth, hash);
             return;
         }
         if latest.order.len() == MAX_KEYS
-            && let Some(oldest) = latest.order.pop_front()
+            && let Some((_, oldest)) = latest.order.pop_first()
         {
             latest.by_key.remove(&oldest);
         }
-        latest.order.push_back(hash);
+        latest.order.insert(nth, hash);
         let key = Key {
             db,
             name,
             noted,
+            nth,
             writes: SmallVec::from_elem((dot, at), 1),
         };
-        latest.by_key.insert(hash, key);
+        // Two keys of one hash share a place.
+        if let Some(other) = latest.by_key.insert(hash, key) {
+            latest.order.remove(&other.nth);
+        }
+    }
+
+    /// A write was not stored anywhere.
+    pub fn forget(&self, db: u8, name: &[u8], dot: Dot) {
+        let mut latest = self.0.lock();
+        let key = latest.by_key.get_mut(&hash(db, name));
+        if let Some(key) = key.filter(|key| key.is(db, name)) {
+            key.writes.retain(|(known, _)| *known != dot);
+        }
     }
 
     /// The writes that whoever looks at a key must not miss.
@@ -168,5 +190,20 @@ mod tests {
         assert!(dots(&own, "0").is_empty());
         assert_eq!(dots(&own, "1"), [dot(1, 2)]);
         assert_eq!(own.all().len(), MAX_KEYS);
+    }
+
+    #[tokio::test]
+    async fn a_key_that_is_written_again_is_not_the_oldest_any_more() {
+        let own = Own::default();
+        own.note(write(0, "0", dot(1, 1)));
+        own.note(write(0, "1", dot(1, 2)));
+        own.note(write(0, "0", dot(1, 3)));
+        for n in 2..=MAX_KEYS as u64 {
+            own.note(write(0, n.to_string(), dot(1, n + 2)));
+        }
+        assert!(dots(&own, "1").is_empty());
+        assert_eq!(dots(&own, "0"), [dot(1, 3)]);
+        own.forget(0, b"0", dot(1, 3));
+        assert!(dots(&own, "0").is_empty());
     }
 }

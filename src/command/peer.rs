@@ -87,6 +87,7 @@ impl Handler for PeerHandler {
                 let how = Join {
                     hint_for,
                     only_over_seen,
+                    mends: false,
                 };
                 apply(node, key, &object, how, view)
             }
@@ -340,6 +341,7 @@ fn fetch(node: &Node, key: &WireKey, theirs: u64, dots: &[Dot]) -> Response {
 /// For each write 1 if this node holds it (on the disk, if that is asked), else 0.
 pub(super) async fn holds(node: &Node, writes: Vec<Wrote>, synced: bool) -> Response {
     let (replica, are_few) = (Arc::clone(&node.replica), writes.len() <= FEW_WRITES);
+    let failed = replica.failed_batches();
     let held = move || -> Vec<bool> {
         let held = |Wrote { db, name, dot, .. }: &Wrote| {
             let key = Key { db: *db, name };
@@ -359,7 +361,8 @@ pub(super) async fn holds(node: &Node, writes: Vec<Wrote>, synced: bool) -> Resp
     } else {
         replica.committed().await
     };
-    let count = |held: bool| u64::from(held && stored.is_ok());
+    let is_stored = stored.is_ok() && replica.failed_batches() == failed;
+    let count = |held: bool| u64::from(held && is_stored);
     Response::Counts(held.into_iter().map(count).collect())
 }
 

@@ -209,9 +209,7 @@ pub(super) fn mget(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
 
 pub(super) fn mset(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
     pairs(args, "mset")?;
-    for nth in (1..args.len()).step_by(2) {
-        ctx.put(args.at(nth), args.at(nth + 1), None)?;
-    }
+    put_all(ctx, args)?;
     ctx.reply.ok();
     Ok(())
 }
@@ -225,10 +223,16 @@ pub(super) fn msetnx(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
             return Ok(());
         }
     }
-    for nth in (1..args.len()).step_by(2) {
-        ctx.put(args.at(nth), args.at(nth + 1), None)?;
-    }
+    put_all(ctx, args)?;
     ctx.reply.integer(1);
+    Ok(())
+}
+
+fn put_all(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
+    for nth in (1..args.len()).step_by(2) {
+        let put = ctx.put(args.at(nth), args.at(nth + 1), None);
+        put.map_err(|error| error.after_others(nth > 1))?;
+    }
     Ok(())
 }
 

@@ -305,11 +305,8 @@ impl Convergence {
                 name: &key.name,
             };
             let (dead, object) = match self.known(at, &theirs.dots) {
-                // What cannot be read here is taken from there.
-                Err(ReplicaError::Row(_)) => {
-                    wanted.push(key);
-                    continue;
-                }
+                // What cannot be read here is mended by a read: one other copy is not enough.
+                Err(ReplicaError::Row(_)) => continue,
                 known => known?,
             };
             let known = |dot: &Dot| dead.contains(dot) || object.context().contains(*dot);
@@ -354,8 +351,12 @@ impl Convergence {
             db: key.db,
             name: &key.name,
         };
-        let written = self.replica.join(at, object, Join::default())?;
-        self.replica.store().kick(written.shard);
+        match self.replica.join(at, object, Join::default()) {
+            Ok(written) => self.replica.store().kick(written.shard),
+            // It is reported, and mended by a read.
+            Err(ReplicaError::Row(_)) => {}
+            Err(error) => return Err(error.into()),
+        }
         Ok(())
     }
 

@@ -434,6 +434,7 @@ impl Convergence {
                 partitions.push(*partition);
             }
         }
+        let failed = self.replica.failed_batches();
         let mut compared: BTreeMap<Part, BTreeSet<NodeId>> = BTreeMap::new();
         let mut broke_off = None;
         for ((with, owners), partitions) in wanted {
@@ -454,6 +455,9 @@ impl Convergence {
             }
         }
         self.replica.settled().await;
+        if self.replica.failed_batches() != failed {
+            return Err(ExchangeError::NotStored);
+        }
         let nobody = BTreeSet::new();
         let mut proven = Vec::new();
         // As of now: whoever serves a part that did not when this began was not asked.

@@ -24,7 +24,7 @@ use crate::peer::message::Response;
 use crate::replica::Replica;
 
 pub use forward::Forwarded;
-pub use write::Wait;
+pub use write::{Here, Replicating, Wait};
 
 /// A read or write begins again so often when the membership has changed: several changes may come one
 /// after the other.
@@ -41,6 +41,9 @@ pub enum QuorumError {
         /// How many are wanted.
         wanted: usize,
     },
+    /// This node could not store it, and nobody else has taken it. Nothing was stored.
+    #[error("no replica could store it, nothing was stored")]
+    NotStored,
     /// Too few acknowledged in time. The write is not rolled back and may still reach the others.
     #[error("stored={stored} of {wanted}: the write may still take effect")]
     WriteShort {

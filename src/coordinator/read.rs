@@ -13,19 +13,21 @@ use tokio::time::Instant;
 
 use super::{Coordinator, MOST_AGAIN, QuorumError};
 use crate::cluster::View;
-use crate::logic::causal::Dot;
+use crate::logic::causal::{Dot, Object};
 use crate::logic::merkle;
 use crate::logic::placement::{Holders, NodeId};
 use crate::logic::quorum::{Decision, Effect, Read, Slowest};
 use crate::logic::row;
 use crate::peer::message::{Request, Response, WireKey};
 use crate::peer::{CallError, encode};
-use crate::replica::{Join, Key};
+use crate::replica::{Join, Key, ReplicaError};
 
 /// What a read is expected to take before any was seen, in microseconds.
 const FIRST_GUESS_US: u64 = 20_000;
 /// A read is not called slow before.
 const SOONEST_HEDGE: Duration = Duration::from_millis(2);
+/// How often it is tried to mend damaged rows.
+const MEND_EVERY: Duration = Duration::from_secs(1);
 /// Reads that are watched for slowness; more at a time go without.
 const MAX_WATCHED: usize = 65_536;
 
@@ -106,12 +108,17 @@ impl Coordinator {
         let r = r.max(1) + Holders::beyond(route.rule.n, copies);
         let r = r.min(copies.max(1) as u8);
         // A copy that may not be there does not count, unless nobody is there who has one that does.
-        let counts = self.cluster.serves(route)
+        let ours = self.replica.read(key);
+        let is_damaged = matches!(ours, Err(ReplicaError::Row(_)));
+        let ours = ours.ok();
+        let counts = ours.is_some() && self.cluster.serves(route)
             || !holders.has(self.cluster.me())
                 && !holders.serving.iter().any(|id| self.cluster.answers(*id));
         let r = if counts { r } else { r + 1 };
         let all = self.compares_all();
         let covers = own.is_empty() || self.replica.has_seen(key, own);
+        // What cannot be read is read from others, who count alone.
+        let r = if is_damaged { r.max(2) } else { r };
         if r <= 1 && !all && covers {
             return None;
         }
@@ -122,7 +129,6 @@ impl Coordinator {
             Some(_) => None,
             None => targets.holders.first().map(|holder| holder.node),
         };
-        let ours = self.replica.read(key).ok();
         let ours = ours.as_deref();
         let (decided, decision) = oneshot::channel();
         let name = Bytes::copy_from_slice(name);
@@ -142,6 +148,7 @@ impl Coordinator {
             state: Mutex::new(State {
                 read,
                 seen: SmallVec::new(),
+                gathered: is_damaged.then(Object::default),
                 dots: SmallVec::new(),
                 decided: Some(decided),
             }),
@@ -158,6 +165,24 @@ impl Coordinator {
         let percent = u64::from(self.options.read_repair_chance);
         let nth = self.counters.reads.fetch_add(1, Ordering::Relaxed);
         nth * percent % 100 < percent
+    }
+
+    /// Reads rows that are damaged here from others, one after the other, until it is dropped.
+    pub async fn mend_rows(self: Arc<Self>) {
+        let mut next = (0, Vec::new());
+        loop {
+            let Some((db, name)) = self.replica.next_damaged(&next) else {
+                next = (0, Vec::new());
+                tokio::time::sleep(MEND_EVERY).await;
+                continue;
+            };
+            let r = self.quorum_of(&name, super::Asked::default()).r;
+            let mended = self.refresh(db, &name, r, &[]).await;
+            if let Err(error) = mended {
+                tracing::debug!(%error, "a damaged row cannot be mended yet");
+            }
+            next = (db, [name.as_slice(), &[0]].concat());
+        }
     }
 
     /// Asks one more owner wherever the reply takes longer than nearly all others, until it is
@@ -231,6 +256,8 @@ struct State {
     seen: SmallVec<[(NodeId, u64); 4]>,
     /// What lives in those that are not equal to this node's.
     dots: SmallVec<[Dot; 4]>,
+    /// Where this node's copy cannot be read: the others' together, until there are enough.
+    gathered: Option<Object>,
     decided: Option<oneshot::Sender<Told>>,
 }
 
@@ -247,10 +274,57 @@ impl Reading {
         for effect in effects {
             match effect {
                 Effect::Ask { node, .. } => self.ask(node),
+                Effect::Decide(Decision::Met) => {
+                    let decision = self.mend().unwrap_or(Decision::Met);
+                    self.tell(Told::Decision(decision));
+                }
                 Effect::Decide(decision) => self.tell(Told::Decision(decision)),
                 Effect::KeepHint(_) => {}
             }
         }
+    }
+
+    /// A quorum of others takes the place of a copy that cannot be read; the decision where it does not.
+    fn mend(&self) -> Option<Decision> {
+        let object = self.state.lock().gathered.take()?;
+        let key = Key {
+            db: self.key.db,
+            name: &self.key.name,
+        };
+        let how = Join {
+            hint_for: self.stray_for,
+            mends: true,
+            ..Join::default()
+        };
+        match self.coordinator.replica.join(key, object, how) {
+            Ok(written) => {
+                self.coordinator.replica.store().kick(written.shard);
+                let name = key.name.escape_ascii().to_string();
+                tracing::info!(
+                    db = key.db,
+                    key = name,
+                    "a damaged row is mended from others"
+                );
+                None
+            }
+            Err(error) => {
+                tracing::warn!(%error, "a damaged row was not mended");
+                Some(Decision::Short { answered: 0 })
+            }
+        }
+    }
+
+    /// Takes an object in, or keeps it until there are enough.
+    fn take(&self, raw: &[u8]) -> Option<Taken> {
+        let mut state = self.state.lock();
+        if let Some(gathered) = &mut state.gathered {
+            let object = row::decode(raw).ok()?;
+            let taken = Taken::of(&self.key, &object);
+            gathered.join(object);
+            return Some(taken);
+        }
+        drop(state);
+        self.coordinator.take(&self.key, raw, self.stray_for)
     }
 
     fn tell(&self, told: Told) {
@@ -276,7 +350,7 @@ impl Reading {
         let seen = match outcome {
             Ok(Response::Same) => Some(self.lives),
             Ok(Response::Object(raw)) => {
-                let taken = self.coordinator.take(&self.key, &raw, self.stray_for);
+                let taken = self.take(&raw);
                 taken.map(|taken| {
                     self.state.lock().dots.extend(taken.dots);
                     taken.lives
@@ -285,7 +359,7 @@ impl Reading {
             Ok(Response::Empty(raw)) => {
                 self.coordinator.cluster.note_empty(node);
                 if !raw.is_empty() {
-                    self.coordinator.take(&self.key, &raw, self.stray_for);
+                    self.take(&raw);
                 }
                 None
             }
@@ -378,6 +452,15 @@ pub(super) struct Taken {
     dots: SmallVec<[Dot; 1]>,
 }
 
+impl Taken {
+    fn of(key: &WireKey, object: &Object) -> Self {
+        Self {
+            lives: merkle::digest(&key.name, object),
+            dots: object.all_versions().map(|version| version.dot).collect(),
+        }
+    }
+}
+
 impl Coordinator {
     /// Joins another node's object into this node's copy; `None` when it was not taken in.
     pub(super) fn take(
@@ -390,10 +473,7 @@ impl Coordinator {
             tracing::warn!("a replica's object cannot be read");
             return None;
         };
-        let taken = Taken {
-            lives: merkle::digest(&key.name, &object),
-            dots: object.all_versions().map(|version| version.dot).collect(),
-        };
+        let taken = Taken::of(key, &object);
         let key = Key {
             db: key.db,
             name: &key.name,

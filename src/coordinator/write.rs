@@ -1,7 +1,7 @@
 //! The second half of a write: the delta goes to the other owners.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -12,41 +12,40 @@ use crate::cluster::View;
 use crate::logic::causal::Dot;
 use crate::logic::membership::Member;
 use crate::logic::placement::NodeId;
-use crate::logic::quorum::{Decision, Effect, Wanted, Write};
+use crate::logic::quorum::{Decision, Effect, Holder, Wanted, Write};
 use crate::logic::row;
 use crate::logic::types::string::Change;
 use crate::peer::message::{Request, Response, WireKey};
 use crate::peer::{CallError, encode};
 use crate::replica::{Delta, Key, Written};
+use crate::storage::WriteFailed;
 
 impl Coordinator {
-    /// Sends a delta, which this node has stored, to the other owners; the future ends when `w` have
-    /// it. Everything is on its way before this returns, and goes on when the future is dropped.
+    /// Sends a delta, which this node has queued, to the other owners; it is decided when `w` have it.
+    /// Everything is on its way before this returns, and goes on when what it returns is dropped.
     ///
     /// A `blind` write has not read a quorum before: a replica that holds what the write has not seen
     /// sends that instead of storing a sibling, and the value is written again, over that too. Then
-    /// the future brings what was written in the end, for the caller to see committed.
-    pub fn replicate(
-        self: &Arc<Self>,
-        delta: &Delta,
-        w: Wait,
-        blind: bool,
-    ) -> impl Future<Output = Result<Option<Written>, QuorumError>> + Send + use<> {
+    /// the decision brings what was written in the end, for the caller to see committed.
+    pub fn replicate(self: &Arc<Self>, delta: &Delta, w: Wait, blind: bool) -> Replicating {
         let (decided, decision) = oneshot::channel();
         let how = How { w, blind, again: 0 };
-        self.send(delta, how, decided, None);
-        let wanted = w.w.into();
-        async move {
-            let short = |stored| QuorumError::WriteShort { stored, wanted };
-            match decision.await {
-                Ok((Decision::Met, again)) => Ok(again),
-                Ok((Decision::Short { answered }, _)) => Err(short(answered)),
-                Ok((Decision::Behind, _)) | Err(_) => Err(short(1)),
-            }
+        let here = Arc::new(Here::default());
+        self.send(delta, how, (decided, None), &here);
+        Replicating {
+            here,
+            decision,
+            wanted: w.w.into(),
         }
     }
 
-    fn send(self: &Arc<Self>, delta: &Delta, how: How, decided: Decided, again: Option<Written>) {
+    fn send(
+        self: &Arc<Self>,
+        delta: &Delta,
+        how: How,
+        (decided, again): (Decided, Option<Written>),
+        here: &Arc<Here>,
+    ) {
         let route = self.cluster.route(&delta.name);
         let view = self.cluster.view(route);
         let targets = self.cluster.targets(route);
@@ -57,8 +56,7 @@ impl Coordinator {
             n: route.rule.n,
             strict: route.rule.strict,
         };
-        let (mut write, mut effects) = Write::start(wanted, &targets, answers);
-        effects.extend(write.on_stored_here(targets.here));
+        let (write, mut effects) = Write::start(wanted, &targets, answers);
         if targets.here.is_none() {
             // A copy that is not ours goes when an owner has it.
             let first = targets.holders.first();
@@ -74,6 +72,8 @@ impl Coordinator {
             object: row::encode(&delta.object).into(),
             how,
             view,
+            here: Arc::clone(here),
+            holds_here: targets.here,
             blind: dot.filter(|_| how.blind),
             state: Mutex::new(State {
                 write,
@@ -84,6 +84,99 @@ impl Coordinator {
             }),
         });
         sending.follow(effects);
+        here.tell(&sending);
+    }
+}
+
+/// A write on its way.
+pub struct Replicating {
+    here: Arc<Here>,
+    decision: oneshot::Receiver<(Decision, Option<Written>)>,
+    wanted: usize,
+}
+
+impl Replicating {
+    /// Where this node's own copy is reported.
+    pub fn here(&self) -> Arc<Here> {
+        Arc::clone(&self.here)
+    }
+
+    /// Waits for the decision: what this node has written in the end instead, if anything.
+    ///
+    /// # Errors
+    /// [`QuorumError::NotStored`] when no copy is anywhere, else [`QuorumError::WriteShort`].
+    pub async fn decided(self) -> Result<Option<Written>, QuorumError> {
+        let wanted = self.wanted;
+        let short = |stored| QuorumError::WriteShort { stored, wanted };
+        match self.decision.await {
+            Ok((Decision::Met, again)) => Ok(again),
+            Ok((Decision::Short { .. }, _)) if self.here.is_nowhere() => {
+                Err(QuorumError::NotStored)
+            }
+            Ok((Decision::Short { answered }, _)) => Err(short(answered)),
+            Ok((Decision::Behind, _)) | Err(_) => Err(short(1)),
+        }
+    }
+}
+
+/// What became of this node's own copy of a write, for all who are counting; and whether anybody may
+/// have a copy.
+#[derive(Default)]
+pub struct Here {
+    state: Mutex<HereState>,
+    /// Whether somebody has it, or nobody knows.
+    may_be_somewhere: AtomicBool,
+}
+
+#[derive(Default)]
+struct HereState {
+    stored: Option<bool>,
+    waiting: Vec<Arc<Sending>>,
+}
+
+impl Here {
+    /// It is stored already.
+    fn stored() -> Arc<Self> {
+        let here = Self::default();
+        here.report(Ok(()));
+        Arc::new(here)
+    }
+
+    /// The fate of this node's copy.
+    pub fn report(&self, fate: Result<(), WriteFailed>) {
+        if fate != Err(WriteFailed::NotStored) {
+            self.note_somewhere();
+        }
+        let waiting = {
+            let mut state = self.state.lock();
+            state.stored = Some(fate.is_ok());
+            std::mem::take(&mut state.waiting)
+        };
+        for sending in waiting {
+            sending.on_here(fate.is_ok());
+        }
+    }
+
+    /// Tells it what is known, now or when it is.
+    fn tell(&self, sending: &Arc<Sending>) {
+        let stored = {
+            let mut state = self.state.lock();
+            if state.stored.is_none() {
+                state.waiting.push(Arc::clone(sending));
+            }
+            state.stored
+        };
+        if let Some(stored) = stored {
+            sending.on_here(stored);
+        }
+    }
+
+    fn note_somewhere(&self) {
+        self.may_be_somewhere.store(true, Ordering::Release);
+    }
+
+    fn is_nowhere(&self) -> bool {
+        !self.may_be_somewhere.load(Ordering::Acquire)
     }
 }
 
@@ -113,6 +206,9 @@ struct Sending {
     how: How,
     /// What was known of the membership when it began.
     view: View,
+    here: Arc<Here>,
+    /// What this node's own copy counts for.
+    holds_here: Option<Holder>,
     /// The dot of a write that has not read a quorum.
     blind: Option<Dot>,
     state: Mutex<State>,
@@ -188,6 +284,19 @@ impl Sending {
         self.coordinator.ask(node, body, done);
     }
 
+    /// Whether this node's own copy is stored is known.
+    fn on_here(self: &Arc<Self>, stored: bool) {
+        let effects = {
+            let write = &mut self.state.lock().write;
+            if stored {
+                write.on_stored_here(self.holds_here)
+            } else {
+                write.on_failed_here(self.holds_here)
+            }
+        };
+        self.follow(effects);
+    }
+
     fn on_outcome(
         self: &Arc<Self>,
         node: NodeId,
@@ -210,10 +319,16 @@ impl Sending {
                 false
             }
             Err(error) => {
+                if !error.nothing_done() {
+                    self.here.note_somewhere();
+                }
                 self.coordinator.cluster.failed(node, error);
                 false
             }
         };
+        if stored {
+            self.here.note_somewhere();
+        }
         let effects = {
             let mut state = self.state.lock();
             if stored {
@@ -272,7 +387,8 @@ impl Sending {
             blind: false,
             ..self.how
         };
-        self.coordinator.send(&delta, how, decided, Some(written));
+        let again = (decided, Some(written));
+        self.coordinator.send(&delta, how, again, &Here::stored());
         true
     }
 
@@ -305,7 +421,7 @@ impl Sending {
         };
         // The client may have his answer already.
         let decided = decided.unwrap_or_else(|| oneshot::channel().0);
-        coordinator.send(&delta, how, decided, again);
+        coordinator.send(&delta, how, (decided, again), &self.here);
         true
     }
 
@@ -331,7 +447,8 @@ impl Sending {
                 blind: false,
                 again: 0,
             };
-            self.coordinator.send(&all, how, nobody, None);
+            self.coordinator
+                .send(&all, how, (nobody, None), &Here::stored());
         }
     }
 

@@ -344,24 +344,24 @@ impl Connection {
                 store.kick(shard);
             }
         }
-        let mut failed: Vec<std::ops::Range<usize>> = Vec::new();
+        let mut failed: Vec<(std::ops::Range<usize>, Error)> = Vec::new();
         for Pending { written, reply } in self.pending.drain(..) {
             let progress = store.progress(written.shard);
-            if progress.wait_committed(written.ticket).await.is_err()
-                && failed.last() != Some(&reply)
+            if let Err(why) = progress.wait_committed(written.ticket).await
+                && failed.last().is_none_or(|(last, _)| *last != reply)
             {
-                failed.push(reply);
+                failed.push((reply, why.into()));
             }
         }
-        for range in failed.into_iter().rev() {
+        for (range, error) in failed.into_iter().rev() {
             if range.is_empty() {
                 continue;
             }
             let tail = self.reply.buffer().split_off(range.end);
             self.reply.buffer().truncate(range.start);
-            self.reply.error(&Error::MisConf.to_string());
+            self.reply.error(&error.to_string());
             self.reply.buffer().unsplit(tail);
-            self.node.stats.count_error(&Error::MisConf);
+            self.node.stats.count_error(&error);
         }
     }
 

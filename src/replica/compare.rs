@@ -1,7 +1,5 @@
 //! What other owners ask of this node's trees, and the pages of keys below differing leaves.
 
-use std::sync::atomic::Ordering;
-
 use smallvec::SmallVec;
 
 use super::space::Space;
@@ -138,7 +136,7 @@ impl Replica {
                 }
                 let Ok(object) = self.decode(partition, db, &raw) else {
                     page.damaged += 1;
-                    self.counters.damaged_rows.fetch_add(1, Ordering::Relaxed);
+                    self.note_damaged(super::Key { db, name });
                     continue;
                 };
                 if object.is_tombstone() || object.ends_at_ms().is_some_and(|end| end < as_of_ms) {

@@ -47,13 +47,20 @@ impl Counting {
 }
 
 impl Replica {
-    /// Begins to count anew when changes that were counted have not been stored. Blocks.
-    pub fn count_again_after_failures(&self) -> Result<(), ReplicaError> {
-        if self.has_failed_since_counted() {
-            tracing::info!("counting again, since writes were not stored");
-            self.count_again()?;
+    /// When writes were not stored: everything in memory that had followed them is taken from the store
+    /// again, and counting begins anew. Blocks.
+    pub fn recover_from_failures(&self) -> Result<(), ReplicaError> {
+        if !self.has_failed_since_counted() {
+            return Ok(());
         }
-        Ok(())
+        tracing::info!("counting again, since writes were not stored");
+        let _alone = self.counting.steps.write();
+        // A partition says what it has seen only while that is sure.
+        self.forget_all_seen()?;
+        self.settle();
+        self.find_floors_again()?;
+        self.find_hints()?;
+        self.begin_counting()
     }
 
     /// Begins to count anew. Blocks.
@@ -75,12 +82,15 @@ impl Replica {
             .sum()
     }
 
-    /// Whether everything is counted.
+    /// Whether everything is counted, and all of it is stored.
     pub fn is_counted(&self) -> bool {
-        self.counting.is_over.load(Ordering::Acquire)
+        self.counting.is_over.load(Ordering::Acquire) && !self.has_failed_since_counted()
     }
 
     pub(super) fn is_counted_in(&self, partition: u16) -> bool {
+        if self.has_failed_since_counted() {
+            return false;
+        }
         self.is_counted() || u64::from(partition) < self.counting.next.load(Ordering::Acquire)
     }
 
@@ -115,7 +125,7 @@ impl Replica {
 
     /// Counts one partition; whether there are more. Where it cannot, counting has to begin anew. Blocks.
     pub fn count_next(&self) -> bool {
-        if self.is_counted() {
+        if self.counting.is_over.load(Ordering::Acquire) {
             return false;
         }
         let mut rest = self.counting.rest.lock();
@@ -126,7 +136,6 @@ impl Replica {
         if partition < self.partitions.count() {
             let frozen = &shards[self.shard_of(partition)];
             match self.count_partition(&**frozen, partition) {
-                // Whoever holds a shard as it was keeps it from being opened anew.
                 Ok(_) if self.has_failed_since_counted() => *rest = None,
                 Ok(keys) => {
                     *counted += keys;
@@ -178,12 +187,13 @@ impl Replica {
         let located = Located {
             key: Key { db, name },
             epoch: space.epoch(),
+            as_of: 0,
             at,
             shard: self.shard_of(at.partition),
             row_key: row_key.to_vec(),
         };
         let Ok(object) = self.decode(at.partition, db, raw) else {
-            self.counters.damaged_rows.fetch_add(1, Ordering::Relaxed);
+            self.note_damaged(Key { db, name });
             return false;
         };
         self.note_actors(object.context());

@@ -9,7 +9,7 @@ use crate::logic::causal::Object;
 use crate::logic::codec::{DecodeError, Reader, put_bytes, put_varint};
 use crate::logic::handoff::Progress;
 use crate::storage::keys::{self, Position};
-use crate::storage::{Op, Table};
+use crate::storage::{Op, Table, Write};
 
 /// Rows read at a time: few, since each may be large.
 const PAGE: usize = 64;
@@ -137,7 +137,7 @@ impl Replica {
             key: progress_key(owners, partition),
             value: progress.map(encode_progress),
         };
-        let ticket = self.store.submit(shard, vec![op])?;
+        let ticket = self.store.submit(shard, Write::freeing(vec![op]))?;
         self.last_tickets[shard].fetch_max(ticket, std::sync::atomic::Ordering::AcqRel);
         Ok(())
     }

@@ -13,7 +13,7 @@ use crate::logic::causal::Object;
 use crate::logic::placement::NodeId;
 use crate::logic::row;
 use crate::storage::keys::{self, Position};
-use crate::storage::{Op, Table};
+use crate::storage::{Op, Table, Write};
 
 /// What may be kept for other nodes.
 #[derive(Clone, Copy, Debug, Default)]
@@ -107,10 +107,12 @@ impl Hints {
         }
     }
 
-    fn found(&self, node: NodeId, bytes: u64) {
-        self.bytes.fetch_add(bytes, Ordering::Relaxed);
+    /// Counts anew what is kept for a node. Passes under way may not have met all of it.
+    fn recount(&self, node: NodeId, count: u64) {
+        self.added.fetch_add(1, Ordering::AcqRel);
         let kept = self.by_node.entry(node).or_default();
-        kept.count.fetch_add(1, Ordering::Relaxed);
+        kept.added.fetch_add(1, Ordering::AcqRel);
+        kept.count.store(count, Ordering::Relaxed);
     }
 
     fn remove(&self, node: NodeId, bytes: u64) {
@@ -161,7 +163,9 @@ impl Replica {
         let _order = self.lock(located.at);
         let object = self.load(&located, true)?;
         let row = self.hint_row(limit, &located, node, &object)?;
-        let ticket = self.store.submit(located.shard, vec![row.op.clone()])?;
+        let ticket = self
+            .store
+            .submit(located.shard, Write::of(vec![row.op.clone()]))?;
         self.last_tickets[located.shard].fetch_max(ticket, Ordering::AcqRel);
         self.hints.add(node, &row);
         Ok(())
@@ -221,7 +225,10 @@ impl Replica {
                 if self.owners_of(name) == owners && !self.has_hint(&located, None)? {
                     // What is here already need not be refused.
                     for node in to {
-                        self.keep_hint_within(u64::MAX, located.key, *node)?;
+                        match self.keep_hint_within(u64::MAX, located.key, *node) {
+                            Err(ReplicaError::Row(_)) => {}
+                            kept => kept?,
+                        }
                     }
                     hinted += 1;
                 }
@@ -326,6 +333,11 @@ impl Replica {
         Ok(hints)
     }
 
+    /// A hint whose object cannot be read now stays for later.
+    pub fn skip_hint(&self, node: NodeId) {
+        self.hints.keep(node);
+    }
+
     /// Drops all hints for a node that is no member any more; copies that are kept for it alone are
     /// strays then. The caller has waited for [`Self::settled`]. Blocks.
     pub fn forget_hints(&self, node: NodeId) -> Result<(), ReplicaError> {
@@ -348,7 +360,7 @@ impl Replica {
             key: keys::hint_key(node.0, &hint.row_key),
             value: None,
         };
-        let ticket = self.store.enqueue(hint.shard, vec![op])?;
+        let ticket = self.store.enqueue(hint.shard, Write::freeing(vec![op]))?;
         self.last_tickets[hint.shard].fetch_max(ticket, Ordering::AcqRel);
         self.hints.remove(node, hint.bytes);
         Ok(())
@@ -368,7 +380,13 @@ impl Replica {
         };
         let located = self.locate(Key { db, name }, at);
         let _order = self.lock(at);
-        let object = self.load(&located, false)?;
+        let object = match self.load(&located, false) {
+            Err(ReplicaError::Row(_)) => {
+                self.hints.keep(node);
+                return Ok(());
+            }
+            loaded => loaded?,
+        };
         if *object != *sent {
             self.hints.keep(node);
             return Ok(());
@@ -387,8 +405,11 @@ impl Replica {
         Ok(())
     }
 
+    /// Counts the hints that are stored: at the start, and when some of them, or the removal of some, were
+    /// not.
     pub(super) fn find_hints(&self) -> Result<(), ReplicaError> {
         const PAGE: usize = 4_096;
+        let (mut bytes, mut counts) = (0, std::collections::BTreeMap::new());
         for shard in 0..self.store.shards() {
             let mut from = Vec::new();
             loop {
@@ -402,10 +423,15 @@ impl Replica {
                         .first_chunk()
                         .map(|raw| NodeId(u64::from_be_bytes(*raw)));
                     if let (Some(node), Some((_, hint))) = (node, read_hint(shard, &key, &value)) {
-                        self.hints.found(node, hint.bytes);
+                        bytes += hint.bytes;
+                        *counts.entry(node).or_insert(0) += 1;
                     }
                 }
             }
+        }
+        self.hints.bytes.store(bytes, Ordering::Relaxed);
+        for (node, count) in counts {
+            self.hints.recount(node, count);
         }
         Ok(())
     }

@@ -6,7 +6,7 @@
 use std::sync::atomic::Ordering;
 
 use super::start::random_u64;
-use super::{Replica, ReplicaError};
+use super::{Key, Replica, ReplicaError};
 use crate::clock;
 use crate::logic::placement::{SLOTS, Slot};
 use crate::logic::types::string;
@@ -53,6 +53,15 @@ impl Replica {
             let ticket = last.load(Ordering::Acquire);
             self.store.progress(shard).block_until_committed(ticket);
         }
+    }
+
+    /// Whether there is something that [`Self::settle`] would wait for.
+    pub fn waits_for_its_disk(&self) -> bool {
+        let shards = self.last_tickets.iter().enumerate();
+        let mut behind = shards.map(|(shard, last)| {
+            self.store.progress(shard).committed() < last.load(Ordering::Acquire)
+        });
+        behind.any(|behind| behind)
     }
 
     /// Waits, without blocking, until every write ordered so far is in the store.
@@ -153,7 +162,9 @@ impl Replica {
         let now_ms = clock::now_ms();
         let mut kept = Vec::new();
         for key in found.keys {
-            let object = self.read(super::Key { db, name: &key })?;
+            let Ok(object) = self.read(Key { db, name: &key }) else {
+                continue;
+            };
             if string::siblings(&object, now_ms).len() > 1 {
                 kept.push(key);
             }
@@ -244,7 +255,7 @@ impl Replica {
             };
             let last = last.clone();
             *left -= rows.len();
-            self.keep_live((table, db), rows, found)?;
+            self.keep_live((table, db), rows, found);
             if !full {
                 return Ok(None);
             }
@@ -256,18 +267,13 @@ impl Replica {
                 let rest = self
                     .store
                     .scan(shard, table, &from, &place_end(at), usize::MAX)?;
-                self.keep_live((table, db), rest, found)?;
+                self.keep_live((table, db), rest, found);
                 return Ok(Some(at));
             }
         }
     }
 
-    fn keep_live(
-        &self,
-        (table, db): (Table, u8),
-        rows: Vec<Row>,
-        found: &mut Found,
-    ) -> Result<(), ReplicaError> {
+    fn keep_live(&self, (table, db): (Table, u8), rows: Vec<Row>, found: &mut Found) {
         let now_ms = clock::now_ms();
         for (row_key, raw) in rows {
             let Some((at, row_db, key)) = keys::parse(&row_key) else {
@@ -276,15 +282,19 @@ impl Replica {
             if row_db != db {
                 continue;
             }
-            let live = table != Table::Data || {
-                let object = self.decode(at.partition, db, &raw)?;
-                string::shown(&object, now_ms).is_some()
-            };
+            let live = table != Table::Data
+                || match self.decode(at.partition, db, &raw) {
+                    Ok(object) => string::shown(&object, now_ms).is_some(),
+                    // Whoever asks for it learns what is wrong.
+                    Err(_) => {
+                        self.note_damaged(Key { db, name: key });
+                        true
+                    }
+                };
             if live {
                 found.keys.push(key.to_vec());
             }
         }
-        Ok(())
     }
 }
 

@@ -20,6 +20,7 @@ mod start;
 mod tests;
 mod tree;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
@@ -38,7 +39,7 @@ use crate::logic::types::conflict::Policies;
 use crate::logic::types::guard;
 use crate::logic::types::string::{self, Change, Stamp};
 use crate::storage::keys::{self, Position};
-use crate::storage::{Op, Refused, Store, StoreError, Table, Ticket};
+use crate::storage::{Need, Op, Refused, Store, StoreError, Table, Ticket, Write, WriteFailed};
 
 pub use absence::Absence;
 pub use compare::{Listed, Page};
@@ -58,6 +59,8 @@ use seen::Seen;
 use space::{Space, Spaces, Step};
 use tree::Spot;
 
+/// Damaged rows that are remembered by name; more are found when they are read again.
+const MAX_DAMAGED: usize = 1_024;
 /// Key locks; two keys share one now and then, which costs time and nothing else.
 const STRIPES: usize = 4_096;
 
@@ -83,7 +86,7 @@ pub struct Delta {
     pub object: Object,
 }
 
-/// Why the replica could not do its part. Nothing was changed.
+/// Why the replica could not do its part. Nothing was changed, where nothing else is said.
 #[derive(Debug, Error)]
 pub enum ReplicaError {
     /// Reading failed.
@@ -101,6 +104,15 @@ pub enum ReplicaError {
     /// A row is not what was written.
     #[error("a stored row is damaged: {0}")]
     Row(#[from] DecodeError),
+    /// An object from elsewhere cannot be.
+    #[error("an object that nobody can have written")]
+    Impossible,
+    /// Of two keys one was written, the other could not be.
+    #[error("one of two keys was written, the other could not be")]
+    Half(Box<Written>),
+    /// It was taken, and is not stored, or nobody knows.
+    #[error(transparent)]
+    Failed(#[from] WriteFailed),
 }
 
 /// One key of one database.
@@ -153,7 +165,7 @@ pub struct Replica {
     databases: RwLock<[u8; DATABASES as usize]>,
     last_tickets: Vec<AtomicU64>,
     absences: Absences,
-    to_reclaim: Mutex<std::collections::BTreeSet<(u16, u8)>>,
+    to_reclaim: Mutex<BTreeSet<(u16, u8)>>,
     expiry_places: Vec<Mutex<reclaim::ExpiryPlace>>,
     counters: Counters,
     counting: Counting,
@@ -173,6 +185,11 @@ pub struct Replica {
     limits: guard::Limits,
     policies: Arc<Policies>,
     tree_skips: u64,
+    /// Keys whose row cannot be read, until they are mended from others' copies.
+    damaged: Mutex<BTreeSet<(u8, Vec<u8>)>>,
+    /// This run's last dot when a copy of a key in a partition was dropped: whoever gets such a key back
+    /// from somebody else does not know which of this run's dots it had.
+    dropped_upto: Box<[AtomicU64]>,
     /// Every number of owners that some key has, ascending: a tree for each.
     sizes: Vec<u8>,
     seen: Seen,
@@ -182,6 +199,8 @@ struct Located<'a> {
     key: Key<'a>,
     /// The space's flushes before anything was read.
     epoch: u64,
+    /// The shard's failures then.
+    as_of: u64,
     at: Position,
     shard: usize,
     row_key: Vec<u8>,
@@ -264,8 +283,11 @@ impl Replica {
         let ([change_a, change_b], result) = decide(&first, &second, now_ms);
         // The new key before the old one goes: a crash in between leaves two, never none.
         let written_b = self.apply(&b, &second, &change_b, now_ms)?;
-        let written_a = self.apply(&a, &first, &change_a, now_ms)?;
-        Ok((result, [written_a, written_b]))
+        match (self.apply(&a, &first, &change_a, now_ms), written_b) {
+            (Ok(written_a), written_b) => Ok((result, [written_a, written_b])),
+            (Err(_), Some(written_b)) => Err(ReplicaError::Half(Box::new(written_b))),
+            (Err(error), None) => Err(error),
+        }
     }
 
     /// The object of a key and, when `is_there` says no, its absence from now on.
@@ -291,6 +313,7 @@ impl Replica {
         Located {
             key,
             epoch: self.spaces.of(at.partition, key.db).epoch(),
+            as_of: self.store.progress(shard).failures(),
             at,
             shard,
             row_key: keys::row_key(at, key.db, key.name),
@@ -343,44 +366,54 @@ impl Replica {
             return Ok(object);
         }
         self.counters.cache_misses.fetch_add(1, Ordering::Relaxed);
-        let failures = self.store.progress(located.shard).failures();
         let raw = self
             .store
             .load(located.shard, Table::Data, &located.row_key)?;
         let object = match raw {
-            Some(raw) => Some(self.decode(located.at.partition, located.key.db, &raw)?),
+            Some(raw) => {
+                let decoded = self.decode(located.at.partition, located.key.db, &raw);
+                Some(decoded.inspect_err(|_| self.note_damaged(located.key))?)
+            }
             None => None,
         };
         let object = object.filter(|object| !self.forgets(object)).map(Arc::new);
         if keep {
             // An absent key, too, is asked for more than once.
-            self.remember(located, object.clone(), 0, failures);
+            self.remember(located, object.clone(), 0);
         }
         Ok(object.unwrap_or_else(|| Arc::clone(&self.empty)))
     }
 
     fn decode(&self, partition: u16, db: u8, raw: &[u8]) -> Result<Object, ReplicaError> {
-        let mut object = row::decode(raw).inspect_err(|error| {
-            tracing::error!(partition, db, %error, "a stored row is damaged");
-        })?;
+        let mut object = row::decode(raw)?;
         self.spaces.of(partition, db).sink(&mut object);
         Ok(object)
     }
 
-    fn remember(
-        &self,
-        located: &Located<'_>,
-        object: Option<Arc<Object>>,
-        ticket: Ticket,
-        failures: u64,
-    ) {
+    /// A key's row cannot be read.
+    fn note_damaged(&self, key: Key<'_>) {
+        self.counters.damaged_rows.fetch_add(1, Ordering::Relaxed);
+        let mut damaged = self.damaged.lock();
+        if damaged.len() < MAX_DAMAGED && damaged.insert((key.db, key.name.to_vec())) {
+            let (db, name) = (key.db, key.name.escape_ascii().to_string());
+            tracing::error!(db, key = name, "a stored row is damaged");
+        }
+    }
+
+    /// A key whose row cannot be read, from one on.
+    pub fn next_damaged(&self, from: &(u8, Vec<u8>)) -> Option<(u8, Vec<u8>)> {
+        let damaged = self.damaged.lock();
+        damaged.range(from.clone()..).next().cloned()
+    }
+
+    fn remember(&self, located: &Located<'_>, object: Option<Arc<Object>>, ticket: Ticket) {
         let Key { db, name } = located.key;
         let cached = Cached {
             object,
             shard: located.shard,
             ticket,
             epoch: located.epoch,
-            failures,
+            failures: located.as_of,
         };
         self.cache.insert(
             CacheKey {
@@ -407,7 +440,10 @@ impl Replica {
         let previous = match current.context().last(self.actor) {
             // A copy that is gone may have held dots of this run: cover no more than this one.
             0 if self.shared => first_seq - 1,
-            previous => previous,
+            previous => {
+                let dropped = &self.dropped_upto[usize::from(located.at.partition)];
+                previous.max(dropped.load(Ordering::Acquire))
+            }
         };
         let at = self.tick(now_ms);
         let stamp = Stamp {
@@ -491,13 +527,20 @@ impl Replica {
         });
         ops.extend(hint);
         index_ops(&mut ops, &located.row_key, old, &new, self.shared);
-        let failures = self.store.progress(located.shard).failures();
+        // What is deleted, or dropped, gives space back.
+        let need = if gone { Need::Frees } else { Need::Grows };
+        let write = Write {
+            ops,
+            need,
+            as_of: Some(located.as_of),
+        };
         let ticket = {
             let _followed = self.counting.follow();
-            let ticket = self.store.enqueue(located.shard, ops)?;
+            let ticket = self.store.enqueue(located.shard, write)?;
             self.last_tickets[located.shard].fetch_max(ticket, Ordering::AcqRel);
             if forgotten {
                 self.counters.removed_rows.fetch_add(1, Ordering::Relaxed);
+                self.note_dropped(located.at.partition);
             }
             let space = self.spaces.of(located.at.partition, located.key.db);
             self.count(space, located, old, &new);
@@ -506,17 +549,20 @@ impl Replica {
         if !gone {
             self.absences.end(located.key);
         }
-        self.remember(
-            located,
-            (!forgotten).then(|| Arc::new(new)),
-            ticket,
-            failures,
-        );
+        self.remember(located, (!forgotten).then(|| Arc::new(new)), ticket);
         Ok(Written {
             shard: located.shard,
             ticket,
             delta: None,
         })
+    }
+
+    /// A copy goes, and with it the memory of this run's dots on it.
+    fn note_dropped(&self, partition: u16) {
+        if self.shared {
+            let dropped = &self.dropped_upto[usize::from(partition)];
+            dropped.fetch_max(self.last_seq(), Ordering::AcqRel);
+        }
     }
 
     fn count(&self, space: &Space, located: &Located<'_>, old: &Object, new: &Object) {

@@ -11,7 +11,7 @@ use crate::clock;
 use crate::logic::causal::{Context, Object};
 use crate::logic::row;
 use crate::storage::keys;
-use crate::storage::{Op, Table};
+use crate::storage::{Op, Table, Write};
 
 /// Rows of one slice: small, because a slice runs to its end before the sweep rests.
 const SLICE: usize = 8;
@@ -50,13 +50,14 @@ impl Replica {
                 }
             }
         }
+        let _followed = self.counting.follow();
         let mut written = Vec::new();
         for (shard, ops) in ops
             .into_iter()
             .enumerate()
             .filter(|(_, ops)| !ops.is_empty())
         {
-            let ticket = self.store.submit(shard, ops)?;
+            let ticket = self.store.submit(shard, Write::freeing(ops))?;
             self.last_tickets[shard].fetch_max(ticket, Ordering::AcqRel);
             written.push(Written {
                 shard,
@@ -148,7 +149,10 @@ impl Replica {
         };
         let located = self.locate(Key { db, name }, at);
         let _order = self.lock(at);
-        let object = self.load(&located, false)?;
+        let object = match self.load(&located, false) {
+            Err(ReplicaError::Row(_)) => return Ok(()),
+            loaded => loaded?,
+        };
         let ends_at_ms = object.ends_at_ms();
         if ends_at_ms.is_some_and(|end| end < now_ms) {
             let remains = self.remains(&located, &object);
@@ -162,7 +166,7 @@ impl Replica {
                 key: index_key,
                 value: None,
             };
-            let ticket = self.store.submit(shard, vec![op])?;
+            let ticket = self.store.submit(shard, Write::freeing(vec![op]))?;
             self.last_tickets[shard].fetch_max(ticket, Ordering::AcqRel);
         }
         Ok(())
@@ -174,6 +178,11 @@ impl Replica {
             return Ok(false);
         };
         self.settle();
+        // What is not sure to be flushed must not go.
+        if self.has_failed_since_counted() {
+            return Ok(false);
+        }
+        let failed = self.failed_batches();
         let epoch = self.spaces.of(partition, db).epoch();
         let shard = self.shard_of(partition);
         let mut from = partition.to_be_bytes().to_vec();
@@ -189,11 +198,13 @@ impl Replica {
         }
         let space = self.spaces.of(partition, db);
         let mut waiting = self.to_reclaim.lock();
-        if space.epoch() == epoch {
+        if space.epoch() == epoch && self.failed_batches() == failed {
             waiting.remove(&(partition, db));
             if let Some(floor) = space.floor() {
-                self.store
-                    .submit(shard, vec![floor_op(partition, db, true, &floor)])?;
+                self.store.submit(
+                    shard,
+                    Write::freeing(vec![floor_op(partition, db, true, &floor)]),
+                )?;
             }
         }
         Ok(!waiting.is_empty())
@@ -234,7 +245,10 @@ impl Replica {
         let Some(raw) = self.store.load(shard, Table::Data, row_key)? else {
             return Ok(());
         };
-        let stored = row::decode(&raw)?;
+        let Ok(stored) = row::decode(&raw) else {
+            self.note_damaged(Key { db, name });
+            return Ok(());
+        };
         let mut object = stored.clone();
         self.spaces.of(at.partition, db).sink(&mut object);
         // Dots beyond the floor are all that is worth remembering of a deleted key.
@@ -247,7 +261,7 @@ impl Replica {
             value: None,
         }];
         super::index_ops(&mut ops, row_key, &stored, &Object::default(), self.shared);
-        let ticket = self.store.submit(shard, ops)?;
+        let ticket = self.store.submit(shard, Write::freeing(ops))?;
         self.last_tickets[shard].fetch_max(ticket, Ordering::AcqRel);
         self.counters.flushed_rows.fetch_add(1, Ordering::Relaxed);
         self.counters.removed_rows.fetch_add(1, Ordering::Relaxed);

@@ -22,7 +22,7 @@ use crate::logic::causal::{Context, Dot, Object};
 use crate::logic::codec::Reader;
 use crate::logic::row;
 use crate::storage::keys;
-use crate::storage::{Op, Table};
+use crate::storage::{Op, Table, Write};
 
 const SEEN_PREFIX: &[u8] = b"seen/";
 /// Under which cluster and rules.
@@ -187,7 +187,7 @@ impl Replica {
             value,
         };
         let shard = self.shard_of(partition);
-        let ticket = self.store.submit(shard, vec![op])?;
+        let ticket = self.store.submit(shard, Write::freeing(vec![op]))?;
         self.last_tickets[shard].fetch_max(ticket, Ordering::AcqRel);
         Ok(())
     }
@@ -215,7 +215,7 @@ impl Replica {
             if gone.is_empty() {
                 continue;
             }
-            let ticket = self.store.submit(shard, gone)?;
+            let ticket = self.store.submit(shard, Write::freeing(gone))?;
             self.last_tickets[shard].fetch_max(ticket, Ordering::AcqRel);
         }
         self.seen.clear();
@@ -229,7 +229,7 @@ impl Replica {
             key: UNDER_ROW.to_vec(),
             value: Some(self.under(cluster)),
         };
-        let ticket = self.store.submit(0, vec![op])?;
+        let ticket = self.store.submit(0, Write::freeing(vec![op]))?;
         self.last_tickets[0].fetch_max(ticket, Ordering::AcqRel);
         Ok(())
     }
@@ -396,7 +396,11 @@ impl Replica {
         };
         let located = self.locate(Key { db, name }, at);
         let _order = self.lock(at);
-        let object = self.load(&located, false)?;
+        let object = match self.load(&located, false) {
+            // It is reported, and stays.
+            Err(ReplicaError::Row(_)) => return Ok(()),
+            loaded => loaded?,
+        };
         if !object.is_tombstone() || object.is_unknown() {
             // Its index row is on its way out, or a flush has covered it.
             let op = Op {
@@ -404,7 +408,7 @@ impl Replica {
                 key: row_key.to_vec(),
                 value: None,
             };
-            let ticket = self.store.submit(shard, vec![op])?;
+            let ticket = self.store.submit(shard, Write::freeing(vec![op]))?;
             self.last_tickets[shard].fetch_max(ticket, Ordering::AcqRel);
             return Ok(());
         }

@@ -8,11 +8,10 @@ use super::start::FLOOR_PREFIX;
 use super::{Key, Replica, ReplicaError, Written};
 use crate::clock;
 use crate::logic::causal::{ActorId, Context, Dot, Object, Observed, Timestamp};
-use crate::logic::codec::DecodeError;
 use crate::logic::placement::{NodeId, key_hash};
 use crate::logic::row;
 use crate::storage::keys::Position;
-use crate::storage::{Op, Table};
+use crate::storage::{Op, Table, Write};
 
 /// Stands for all partitions in the row of a floor.
 pub(super) const ALL_PARTITIONS: u16 = u16::MAX;
@@ -24,6 +23,8 @@ pub struct Join {
     pub hint_for: Option<NodeId>,
     /// Not where it would stand beside something that its writer has not seen.
     pub only_over_seen: bool,
+    /// Whether it takes the place of a row that cannot be read: it has what a quorum of others has.
+    pub mends: bool,
 }
 
 /// A digest of an object: equal objects have equal digests.
@@ -65,19 +66,24 @@ impl Replica {
     ) -> Result<Written, ReplicaError> {
         if object.context().last(self.actor) > self.last_seq() {
             // Nobody can have seen what this run has not written yet.
-            return Err(DecodeError::Malformed.into());
+            return Err(ReplicaError::Impossible);
         }
         let located = self.locate(key, Position::of(key.name, self.partitions));
         self.note_actors(object.context());
         let newest = object.all_versions().map(|v| v.at).max();
         self.observe(newest.unwrap_or_default());
         let _order = self.lock(located.at);
-        let current = match self.load(&located, false) {
-            // What cannot be read gives way to what another node has.
-            Err(ReplicaError::Row(_)) => Arc::clone(&self.empty),
-            loaded => loaded?,
+        let (current, is_damaged) = match self.load(&located, false) {
+            Err(ReplicaError::Row(_)) if how.mends => (Arc::clone(&self.empty), true),
+            loaded => (loaded?, false),
         };
-        self.drop_dead(key, located.at.partition, &mut object, &current);
+        if is_damaged {
+            // What this partition has seen of the key may be what is lost: it tells nothing of what
+            // others still have. Nor are this run's own dots on it known.
+            self.note_dropped(located.at.partition);
+        } else {
+            self.drop_dead(key, located.at.partition, &mut object, &current);
+        }
         let is_new = object
             .all_versions()
             .any(|version| !current.context().contains(version.dot));
@@ -99,9 +105,12 @@ impl Replica {
             None => None,
         };
         let op = hint.as_ref().map(|(_, row)| row.op.clone());
-        let written = if joined == *current {
+        let written = if joined == *current && !is_damaged {
             let ticket = match op {
-                Some(op) => self.store.enqueue(located.shard, vec![op])?,
+                Some(op) => {
+                    let write = Write::of(vec![op]).as_of(located.as_of);
+                    self.store.enqueue(located.shard, write)?
+                }
                 None => 0,
             };
             let last = self.last_tickets[located.shard].fetch_max(ticket, Ordering::AcqRel);
@@ -113,6 +122,9 @@ impl Replica {
         } else {
             self.store_object(&located, &current, joined, op)?
         };
+        if how.mends {
+            self.damaged.lock().remove(&(key.db, key.name.to_vec()));
+        }
         // After it is queued: a pass that counts it also sees it.
         if let Some((node, row)) = hint {
             self.hints.add(node, &row);
@@ -163,12 +175,16 @@ impl Replica {
                 value,
             });
         }
-        let ticket = self.store.enqueue(0, ops)?;
-        self.last_tickets[0].fetch_max(ticket, Ordering::AcqRel);
+        let ticket = {
+            let _followed = self.counting.follow();
+            let ticket = self.store.enqueue(0, Write::freeing(ops))?;
+            self.last_tickets[0].fetch_max(ticket, Ordering::AcqRel);
+            for &db in &databases {
+                self.raise_everywhere(db, floor);
+            }
+            ticket
+        };
         let all_below = floor.covers(&self.everything());
-        for &db in &databases {
-            self.raise_everywhere(db, floor);
-        }
         if !all_below {
             self.count_again()?;
         }

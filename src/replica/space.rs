@@ -204,6 +204,16 @@ impl Spaces {
         }
     }
 
+    /// Takes all floors away.
+    pub(super) fn lower_floors(&self) {
+        for space in &self.spaces {
+            let mut floor = space.floor.write();
+            if floor.take().is_some() {
+                space.epoch.fetch_add(1, Ordering::AcqRel);
+            }
+        }
+    }
+
     /// Forgets all counts and sums.
     pub(super) fn clear(&self) {
         for space in &self.spaces {

@@ -22,7 +22,7 @@ use crate::logic::quorum::{Rule, Rules};
 use crate::logic::row;
 use crate::logic::types::conflict::Policies;
 use crate::logic::types::guard;
-use crate::storage::{Frozen, Op, Store, StoreError, Table};
+use crate::storage::{Frozen, Op, Store, StoreError, Table, Write};
 
 /// How a replica is started.
 #[derive(Clone, Debug)]
@@ -148,6 +148,8 @@ impl Replica {
             limits: options.limits,
             policies: options.policies,
             tree_skips: options.tree_skips,
+            damaged: Mutex::default(),
+            dropped_upto: (0..partitions.count()).map(|_| AtomicU64::new(0)).collect(),
             sizes,
             store,
         };
@@ -183,14 +185,16 @@ impl Replica {
                 key: [COUNTS_PREFIX, &partition.to_be_bytes()].concat(),
                 value: Some(self.spaces.encode(partition)),
             };
-            let submitted = self.store.submit(self.shard_of(partition), vec![op]);
+            let submitted = self
+                .store
+                .submit(self.shard_of(partition), Write::freeing(vec![op]));
             if let Err(error) = submitted {
                 tracing::warn!(%error, "the next start has to count");
                 return self.store.close();
             }
         }
         self.settle();
-        if is_counted {
+        if is_counted && !self.has_failed_since_counted() {
             self.put_meta(COUNTED_ROW, Some(self.counted()));
         }
         let mut noted = self.actors.lock().clone();
@@ -208,7 +212,10 @@ impl Replica {
             key: DATABASES_ROW.to_vec(),
             value: Some(databases.to_vec()),
         };
-        let ticket = self.store.submit(0, vec![op])?;
+        let ticket = self.store.submit(0, Write::freeing(vec![op]))?;
+        // Nobody may write to the wrong one after a start that does not know of it.
+        self.store.progress(0).block_until_committed(ticket);
+        self.store.progress(0).fate(ticket)?;
         *self.databases.write() = databases;
         Ok(super::Written {
             shard: 0,
@@ -244,7 +251,7 @@ impl Replica {
             key: key.to_vec(),
             value,
         };
-        match self.store.submit(0, vec![op]) {
+        match self.store.submit(0, Write::freeing(vec![op])) {
             Ok(ticket) => {
                 self.store.progress(0).block_until_committed(ticket);
                 true
@@ -343,6 +350,13 @@ impl Replica {
             }
         }
         Ok(())
+    }
+
+    /// Floors that were raised and not stored are none. The caller keeps writes out.
+    pub(super) fn find_floors_again(&self) -> Result<(), ReplicaError> {
+        self.to_reclaim.lock().clear();
+        self.spaces.lower_floors();
+        self.find_floors()
     }
 
     /// Takes the counts of a clean stop; whether there were any.

@@ -274,7 +274,7 @@ fn writes_that_were_not_stored_are_not_counted_for_long() {
     assert_eq!(replica.live_keys(0), 101);
     store.lose_uncommitted();
     store.be_lazy(false);
-    replica.count_again_after_failures().expect("counting");
+    replica.recover_from_failures().expect("counting");
     set(&replica, key("while it counts"), "v", None);
     assert_eq!(replica.live_keys(0), 2);
     let at = key("while it counts");
@@ -345,4 +345,246 @@ fn what_a_partition_has_seen_cannot_come_back() {
     ours.join(key("k"), (*new).clone(), Join::default())
         .expect("joined");
     assert_eq!(get(&ours, key("k")).as_deref(), Some("new"));
+}
+
+/// A replica that shares its keys with others, over a store that commits when it is told to.
+fn lazily(actor: u64) -> (Arc<MemoryStore>, Replica) {
+    let store = Arc::new(MemoryStore::new(2));
+    store.be_lazy(true);
+    let replica = shared_on(&store, actor);
+    store.be_lazy(true);
+    (store, replica)
+}
+
+fn shared_on(store: &Arc<MemoryStore>, actor: u64) -> Replica {
+    store.be_lazy(false);
+    let partitions = Partitions::new(64).expect("a power of two");
+    let options = Options {
+        actor: ActorId(actor),
+        shared: true,
+        ..Options::alone(partitions, 4 << 20)
+    };
+    let store = Arc::clone(store) as Arc<dyn Store>;
+    let replica = Replica::start(store, options).expect("starts").0;
+    replica.finish_counting();
+    replica
+}
+
+/// What is read, listed, counted and summed is what is stored.
+fn is_one_thing(store: &Arc<MemoryStore>, replica: &Replica, names: &[&str]) {
+    let copy = Arc::new(MemoryStore::new(2));
+    copy.replace(Some(store.copy()));
+    let fresh = shared_on(&copy, 99);
+    for name in names {
+        assert_eq!(get(replica, key(name)), get(&fresh, key(name)), "{name}");
+    }
+    assert_eq!(replica.live_keys(0), fresh.live_keys(0));
+    let listed = |replica: &Replica| scan_all(replica, 0, 10).expect("scanned");
+    assert_eq!(listed(replica), listed(&fresh));
+    for partition in 0..64 {
+        let (ours, theirs) = (replica.root(1, partition, 0), fresh.root(1, partition, 0));
+        assert_eq!(ours, theirs, "partition {partition}");
+    }
+}
+
+fn in_doubt() -> (Arc<MemoryStore>, Replica) {
+    let (store, replica) = lazily(1);
+    set(&replica, key("a"), "old", None);
+    set(&replica, key("b"), "old", None);
+    store.commit();
+    set(&replica, key("a"), "new", None);
+    replica
+        .update(key("b"), |_, _| (Change::Delete, ()))
+        .expect("queued");
+    set(&replica, key("c"), "new", None);
+    store.fail();
+    (store, replica)
+}
+
+#[test]
+fn what_was_there_after_all_is_read_counted_and_listed() {
+    let (store, replica) = in_doubt();
+    assert_eq!(get(&replica, key("a")).as_deref(), Some("new"));
+    let refused = replica.update(key("a"), |_, _| (Change::Delete, ()));
+    assert!(matches!(refused, Err(ReplicaError::Refused(_))));
+    store.settle(true);
+    assert_eq!(get(&replica, key("a")).as_deref(), Some("new"));
+    is_one_thing(&store, &replica, &["a", "b", "c"]);
+}
+
+#[test]
+fn what_was_not_stored_is_not_read_counted_or_listed() {
+    let (store, replica) = in_doubt();
+    store.settle(false);
+    assert_eq!(get(&replica, key("a")).as_deref(), Some("old"));
+    assert!(!replica.is_counted());
+    replica.recover_from_failures().expect("recovered");
+    replica.finish_counting();
+    is_one_thing(&store, &replica, &["a", "b", "c"]);
+}
+
+#[test]
+fn what_nobody_knew_for_a_while_is_what_is_stored_in_the_end() {
+    for landed in [true, false] {
+        let (store, replica) = in_doubt();
+        store.tell();
+        // Read from what was there before.
+        let _ = get(&replica, key("a"));
+        store.settle(landed);
+        replica.recover_from_failures().expect("recovered");
+        replica.finish_counting();
+        is_one_thing(&store, &replica, &["a", "b", "c"]);
+        let wanted = if landed { "new" } else { "old" };
+        assert_eq!(get(&replica, key("a")).as_deref(), Some(wanted));
+    }
+}
+
+#[test]
+fn a_write_that_rests_on_a_failed_one_is_refused() {
+    let (store, replica) = lazily(1);
+    set(&replica, key("a"), "1", None);
+    let refused = replica.update(key("a"), |object, now_ms| {
+        assert!(string::shown(object, now_ms).is_some());
+        store.fail();
+        store.settle(false);
+        (Change::Count(1), ())
+    });
+    let changed = ReplicaError::Refused(crate::storage::Refused::Changed);
+    assert_eq!(
+        refused.expect_err("refused").to_string(),
+        changed.to_string()
+    );
+    assert_eq!(get(&replica, key("a")), None);
+}
+
+#[test]
+fn a_flush_that_was_not_stored_hides_nothing() {
+    let (store, replica) = lazily(1);
+    set(&replica, key("a"), "1", None);
+    store.commit();
+    replica.flush(Some(0)).expect("queued");
+    assert_eq!(get(&replica, key("a")), None);
+    store.fail();
+    store.settle(false);
+    assert!(!replica.reclaim_flushed().expect("nothing to reclaim"));
+    replica.recover_from_failures().expect("recovered");
+    replica.finish_counting();
+    assert_eq!(get(&replica, key("a")).as_deref(), Some("1"));
+    is_one_thing(&store, &replica, &["a"]);
+}
+
+#[test]
+fn what_a_partition_has_seen_is_forgotten_on_disk_too_though_that_failed_at_first() {
+    let (store, replica) = lazily(1);
+    set(&replica, key("a"), "1", None);
+    store.commit();
+    let all: Vec<u16> = (0..64).collect();
+    let written = replica.everything_written();
+    replica.saw(1, &all, &written).expect("noted");
+    store.commit();
+    let partition = crate::storage::keys::Position::of(b"a", replica.partitions()).partition;
+    replica.forget_seen(1, partition).expect("queued");
+    store.fail();
+    store.settle(false);
+    store.be_lazy(false);
+    replica.recover_from_failures().expect("recovered");
+    assert!(replica.seen(1, partition).is_empty());
+    assert!(shared_on(&store, 2).seen(1, partition).is_empty());
+}
+
+#[test]
+fn a_hint_whose_removal_was_not_stored_is_handed_over_again() {
+    let node = crate::logic::placement::NodeId(7);
+    let store = Arc::new(MemoryStore::new(2));
+    let options = Options {
+        actor: ActorId(1),
+        shared: true,
+        hints: super::HintLimits {
+            bytes: 1 << 20,
+            age_ms: u64::MAX,
+        },
+        ..Options::alone(Partitions::new(64).expect("a power of two"), 4 << 20)
+    };
+    let dyn_store = Arc::clone(&store) as Arc<dyn Store>;
+    let replica = Replica::start(dyn_store, options).expect("starts").0;
+    store.be_lazy(true);
+    set(&replica, key("a"), "1", None);
+    replica.keep_hint(key("a"), node).expect("kept");
+    store.commit();
+    let mut pass = replica.begin_hints(node);
+    let hints = replica.next_hints(node, &mut pass, 9).expect("read");
+    let object = replica.read(key("a")).expect("read");
+    replica
+        .delivered(node, &hints[0], &object, true)
+        .expect("queued");
+    store.fail();
+    store.settle(false);
+    store.be_lazy(false);
+    replica.recover_from_failures().expect("recovered");
+    // The pass that began before must not end in a clean slate.
+    assert!(
+        replica
+            .next_hints(node, &mut pass, 9)
+            .expect("read")
+            .is_empty()
+    );
+    assert_eq!(replica.hint_counts(), [(node, 1)]);
+    let mut pass = replica.begin_hints(node);
+    assert_eq!(
+        replica.next_hints(node, &mut pass, 9).expect("read").len(),
+        1
+    );
+}
+
+#[test]
+fn a_write_covers_no_dot_of_this_run_that_a_dropped_copy_had() {
+    let (store, replica) = lazily(1);
+    store.be_lazy(false);
+    set(&replica, key("a"), "first", None);
+    let first = (*replica.read(key("a")).expect("read")).clone();
+    set(&replica, key("a"), "second", None);
+    let second = (*replica.read(key("a")).expect("read")).clone();
+    // The copy goes, as one does that was kept for somebody else, and an old one comes back.
+    assert!(replica.drop_copy(key("a"), &second).expect("dropped"));
+    assert!(replica.read(key("a")).expect("read").is_unknown());
+    replica
+        .join(key("a"), first, Join::default())
+        .expect("joined");
+    set(&replica, key("a"), "third", None);
+    let third = replica.read(key("a")).expect("read");
+    let both = third.joined(second);
+    let values: BTreeSet<String> = string::siblings(&both, clock::now_ms())
+        .into_iter()
+        .map(|s| String::from_utf8(s.bytes.to_vec()).expect("text"))
+        .collect();
+    assert_eq!(
+        values,
+        BTreeSet::from(["second".to_owned(), "third".to_owned()])
+    );
+}
+
+#[test]
+fn a_damaged_row_gives_way_to_a_quorum_and_to_nothing_else() {
+    let (store, replica) = lazily(1);
+    let (_, other) = lazily(2);
+    store.be_lazy(false);
+    set(&replica, key("a"), "ours", None);
+    set(&other, key("a"), "theirs", None);
+    let theirs = (*other.read(key("a")).expect("read")).clone();
+    store.spoil(crate::storage::Table::Data, |_| true);
+    let replica = shared_on(&store, 3);
+    assert!(matches!(replica.read(key("a")), Err(ReplicaError::Row(_))));
+    let one = replica.join(key("a"), theirs.clone(), Join::default());
+    assert!(matches!(one, Err(ReplicaError::Row(_))));
+    assert_eq!(
+        replica.next_damaged(&(0, Vec::new())),
+        Some((0, b"a".to_vec()))
+    );
+    let how = Join {
+        mends: true,
+        ..Join::default()
+    };
+    replica.join(key("a"), theirs, how).expect("mended");
+    assert_eq!(get(&replica, key("a")).as_deref(), Some("theirs"));
+    assert_eq!(replica.next_damaged(&(0, Vec::new())), None);
 }

@@ -312,7 +312,9 @@ mod tests {
                 value: Some(vec![7; n as usize % 300]),
             };
             let ops = TABLES.into_iter().map(op).collect();
-            store.submit(n as usize % 2, ops).expect("memory takes it");
+            store
+                .submit(n as usize % 2, crate::storage::Write::of(ops))
+                .expect("memory takes it");
         }
         store
     }

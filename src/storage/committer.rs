@@ -3,21 +3,32 @@
 //!
 //! Queueing does not wake the thread: a writer that has queued all it has says so with a kick. The
 //! more writers queue before the first of them kicks, the fewer wake-ups and journal writes.
+//!
+//! Invariant: a write is reported as failed only when it is known not to be there. Whether a batch is
+//! there that the engine has failed over is settled before anything else is written; writes that were
+//! queued behind it have seen it, and share its fate. (Where settling takes too long, those who wait
+//! are told that nobody knows, and failures are counted once more when it is known.)
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex, MutexGuard};
 
 use super::progress::{Progress, Ticket};
-use super::{Op, Refused};
+use super::{Need, Op, Refused, Write};
+use crate::clock;
 
 /// What the committer drives. Called by its thread alone.
 pub(super) trait Engine: Send + 'static {
-    /// Commits the changes as one batch. On an error nothing may be assumed of them.
+    /// Commits the changes as one batch.
     fn commit(&mut self, ops: Vec<Op>) -> Result<Committed, CommitFailed>;
 
-    /// After a failure: tries to become writable again.
-    fn recover(&mut self) -> bool;
+    /// After [`CommitFailed::Unknown`]: makes the engine usable again and says whether the batch is
+    /// there. `None`: it cannot be told yet.
+    fn settle(&mut self) -> Option<bool>;
+
+    /// How much room there is.
+    fn room(&mut self) -> Room;
 }
 
 /// The batch is in the journal.
@@ -27,14 +38,35 @@ pub(super) struct Committed {
     pub(super) synced: bool,
 }
 
-/// The batch was not stored.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct CommitFailed;
+/// The batch was not committed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum CommitFailed {
+    /// It did not reach the engine.
+    Untouched,
+    /// It may be there, all of it, when the engine is opened anew.
+    Unknown,
+}
+
+/// What the disk has room for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Room {
+    /// Nothing.
+    None,
+    /// What frees space.
+    Tight,
+    /// Everything.
+    #[default]
+    Plenty,
+}
 
 /// So many queued changes start a batch by themselves.
 const EAGER_OPS: usize = 1_024;
-/// How often a failed engine tries to recover.
-const RECOVER_EVERY: std::time::Duration = std::time::Duration::from_millis(250);
+/// How often the disk is looked at while it has no room, and an engine that cannot be used.
+const LOOK_EVERY: Duration = Duration::from_millis(250);
+/// How often an engine that failed is tried again at first.
+const SETTLE_EVERY: Duration = Duration::from_millis(10);
+/// Those who wait are told after so long that nobody knows.
+const IN_DOUBT: Duration = Duration::from_secs(2);
 
 #[derive(Debug, Default)]
 struct Queue {
@@ -42,7 +74,9 @@ struct Queue {
     /// Whether the thread sleeps until it is woken.
     idle: bool,
     last: Ticket,
-    refused: Option<Refused>,
+    room: Room,
+    /// Whether a batch is being settled.
+    in_doubt: bool,
     closing: bool,
     closed: bool,
 }
@@ -68,15 +102,20 @@ impl Committer {
     }
 
     /// Queues changes as one atomic part of the next batch. A [`Self::kick`] must follow.
-    pub(super) fn enqueue(&self, mut ops: Vec<Op>) -> Result<Ticket, Refused> {
+    pub(super) fn enqueue(&self, write: Write) -> Result<Ticket, Refused> {
         let mut queue = self.queue.lock();
         if queue.closing {
             return Err(Refused::Closing);
         }
-        if let Some(refused) = queue.refused {
-            return Err(refused);
+        let least = match write.need {
+            Need::Grows => Room::Plenty,
+            Need::Frees => Room::Tight,
+        };
+        if queue.in_doubt || queue.room < least {
+            return Err(Refused::DiskFull);
         }
-        queue.ops.append(&mut ops);
+        self.progress.check(write.as_of)?;
+        queue.ops.extend(write.ops);
         queue.last += 1;
         let ticket = queue.last;
         if queue.ops.len() >= EAGER_OPS {
@@ -101,9 +140,10 @@ impl Committer {
         }
     }
 
-    /// Whether writes are refused.
+    /// Whether writes that take space are refused.
     pub(super) fn refuses(&self) -> bool {
-        self.queue.lock().refused.is_some()
+        let queue = self.queue.lock();
+        queue.in_doubt || queue.room < Room::Plenty
     }
 
     /// Commits what was taken and ends the thread.
@@ -117,17 +157,23 @@ impl Committer {
     }
 
     fn run(&self, mut engine: impl Engine) {
+        self.look(&mut engine);
         while let Some((ops, upto)) = self.next_batch() {
-            match engine.commit(ops) {
-                Ok(Committed { synced }) => self.progress.publish_committed(upto, synced),
-                Err(CommitFailed) => self.fail_until_recovered(&mut engine),
+            if !ops.is_empty() {
+                match engine.commit(ops) {
+                    Ok(Committed { synced }) => self.progress.publish_committed(upto, synced),
+                    Err(CommitFailed::Untouched) => self.fail_all(),
+                    Err(CommitFailed::Unknown) => self.settle(&mut engine, upto),
+                }
             }
+            self.look(&mut engine);
         }
         drop(engine);
         self.queue.lock().closed = true;
         self.closed.notify_all();
     }
 
+    /// What is queued; nothing when the disk should be looked at again, `None` at the end.
     fn next_batch(&self) -> Option<(Vec<Op>, Ticket)> {
         let mut queue = self.queue.lock();
         while queue.ops.is_empty() {
@@ -135,32 +181,189 @@ impl Committer {
                 return None;
             }
             queue.idle = true;
-            self.filled.wait(&mut queue);
+            if queue.room == Room::Plenty {
+                self.filled.wait(&mut queue);
+            } else if self.filled.wait_for(&mut queue, LOOK_EVERY).timed_out() {
+                queue.idle = false;
+                break;
+            }
             queue.idle = false;
         }
         let room = Vec::with_capacity(queue.ops.len());
         Some((std::mem::replace(&mut queue.ops, room), queue.last))
     }
 
+    fn look(&self, engine: &mut impl Engine) {
+        let room = engine.room();
+        self.queue.lock().room = room;
+    }
+
     /// Writes that were queued behind a failed one saw it: they fail with it.
-    fn fail_until_recovered(&self, engine: &mut impl Engine) {
+    fn fail_all(&self) {
         let upto = {
             let mut queue = self.queue.lock();
-            queue.refused = Some(Refused::DiskFull);
             queue.ops.clear();
-            queue.last
+            // While nobody can queue, who has seen what failed learns it when he tries to.
+            let upto = queue.last;
+            self.progress.publish_failed(upto, true);
+            upto
         };
-        self.progress.publish_failed(upto);
-        loop {
-            if engine.recover() {
-                break;
+        debug_assert!(self.progress.committed() >= upto);
+    }
+
+    /// Finds out whether a batch is there.
+    fn settle(&self, engine: &mut impl Engine, upto: Ticket) {
+        self.queue.lock().in_doubt = true;
+        let begun = clock::monotonic();
+        let mut told = false;
+        let landed = loop {
+            if let Some(landed) = engine.settle() {
+                break Some(landed);
             }
-            let mut queue = self.queue.lock();
-            if queue.closing {
-                break;
+            let waited = clock::monotonic().duration_since(begun);
+            if !told && waited >= IN_DOUBT {
+                told = true;
+                let mut queue = self.queue.lock();
+                queue.ops.clear();
+                self.progress.publish_failed(queue.last, false);
             }
-            self.filled.wait_for(&mut queue, RECOVER_EVERY);
+            if self.pause_or_end(begun, told) {
+                break None;
+            }
+        };
+        match landed {
+            Some(true) if !told => self.progress.publish_committed(upto, false),
+            Some(false) if !told => self.fail_all(),
+            // What was read meanwhile may not be what is there.
+            _ => {
+                let mut queue = self.queue.lock();
+                queue.ops.clear();
+                self.progress.publish_failed(queue.last, false);
+            }
         }
-        self.queue.lock().refused = None;
+        self.queue.lock().in_doubt = false;
+    }
+
+    /// Whether the store closes.
+    fn pause_or_end(&self, begun: Instant, told: bool) -> bool {
+        let mut queue = self.queue.lock();
+        if queue.closing && clock::monotonic().duration_since(begun) >= IN_DOUBT {
+            return true;
+        }
+        let pause = if told { LOOK_EVERY } else { SETTLE_EVERY };
+        self.filled.wait_for(&mut queue, pause);
+        false
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::VecDeque;
+
+    use super::*;
+    use crate::storage::{Table, WriteFailed};
+
+    /// Does as it is told, batch by batch.
+    struct Scripted {
+        commits: VecDeque<Result<(), CommitFailed>>,
+        fates: VecDeque<Option<bool>>,
+        began: std::sync::mpsc::Sender<()>,
+        go_on: std::sync::mpsc::Receiver<()>,
+    }
+
+    impl Engine for Scripted {
+        fn commit(&mut self, _: Vec<Op>) -> Result<Committed, CommitFailed> {
+            let _ = self.began.send(());
+            let _ = self.go_on.recv();
+            let outcome = self.commits.pop_front().unwrap_or(Ok(()));
+            outcome.map(|()| Committed { synced: false })
+        }
+
+        fn settle(&mut self) -> Option<bool> {
+            self.fates.pop_front().unwrap_or(Some(false))
+        }
+
+        fn room(&mut self) -> Room {
+            Room::Plenty
+        }
+    }
+
+    fn write() -> Write {
+        Write::of(vec![Op {
+            table: Table::Data,
+            key: b"k".to_vec(),
+            value: Some(Vec::new()),
+        }])
+    }
+
+    /// Queues a write, and one behind it while the first is being committed; their fates, in order,
+    /// and that of one afterwards.
+    fn fates(commit: CommitFailed, fates: Vec<Option<bool>>) -> [Result<(), WriteFailed>; 3] {
+        let (began, beginnings) = std::sync::mpsc::channel();
+        let (go, go_on) = std::sync::mpsc::channel();
+        let engine = Scripted {
+            commits: VecDeque::from([Err(commit)]),
+            fates: fates.into(),
+            began,
+            go_on,
+        };
+        let committer = Committer::start(0, engine).expect("a thread");
+        let first = committer.enqueue(write()).expect("taken");
+        committer.kick();
+        beginnings.recv().expect("began");
+        let second = committer.enqueue(write()).expect("taken");
+        drop(go);
+        committer.kick();
+        let progress = &committer.progress;
+        progress.block_until_committed(second);
+        let third = loop {
+            match committer.enqueue(write()) {
+                Ok(ticket) => break ticket,
+                Err(Refused::DiskFull) => std::thread::yield_now(),
+                Err(other) => panic!("{other}"),
+            }
+        };
+        committer.kick();
+        progress.block_until_committed(third);
+        let fates = [first, second, third].map(|ticket| progress.fate(ticket));
+        committer.close();
+        fates
+    }
+
+    #[test]
+    fn what_was_there_after_all_is_no_failure_and_neither_is_what_saw_it() {
+        let all = fates(CommitFailed::Unknown, vec![None, None, Some(true)]);
+        assert_eq!(all, [Ok(()); 3]);
+    }
+
+    #[test]
+    fn what_is_not_there_fails_with_what_saw_it() {
+        let failed = Err(WriteFailed::NotStored);
+        let all = fates(CommitFailed::Unknown, vec![None, Some(false)]);
+        assert_eq!(all, [failed, failed, Ok(())]);
+        let all = fates(CommitFailed::Untouched, Vec::new());
+        assert_eq!(all, [failed, failed, Ok(())]);
+    }
+
+    #[test]
+    fn who_has_seen_what_failed_is_refused_later() {
+        let (began, _) = std::sync::mpsc::channel();
+        let (_, go_on) = std::sync::mpsc::channel();
+        let engine = Scripted {
+            commits: VecDeque::from([Err(CommitFailed::Untouched)]),
+            fates: VecDeque::new(),
+            began,
+            go_on,
+        };
+        let committer = Committer::start(0, engine).expect("a thread");
+        let saw = committer.progress.failures();
+        let failed = committer.enqueue(write()).expect("taken");
+        committer.kick();
+        committer.progress.block_until_committed(failed);
+        let refused = committer.enqueue(write().as_of(saw));
+        assert_eq!(refused, Err(Refused::Changed));
+        let now = committer.progress.failures();
+        assert!(committer.enqueue(write().as_of(now)).is_ok());
+        committer.close();
     }
 }

@@ -2,7 +2,9 @@
 
 use std::path::Path;
 
-use super::{AppendFsync, DiskOptions, DiskStore, MemoryStore, Op, Store, StoreError, Table};
+use super::{
+    AppendFsync, DiskOptions, DiskStore, MemoryStore, Op, Store, StoreError, Table, Write,
+};
 
 fn put(table: Table, key: &str, value: &str) -> Op {
     Op {
@@ -48,9 +50,9 @@ fn every_adapter(check: impl Fn(&dyn Store)) {
 }
 
 fn submit(store: &dyn Store, ops: Vec<Op>) {
-    let ticket = store.submit(0, ops).expect("taken");
+    let ticket = store.submit(0, Write::of(ops)).expect("taken");
     store.progress(0).block_until_committed(ticket);
-    assert!(!store.progress(0).failed(ticket));
+    assert_eq!(store.progress(0).fate(ticket), Ok(()));
 }
 
 #[test]
@@ -79,7 +81,8 @@ fn tickets_ascend_and_later_writes_win() {
     every_adapter(|store| {
         let mut last = 0;
         for n in 0..100 {
-            let ticket = store.submit(0, vec![put(Table::Data, "k", &n.to_string())]);
+            let row = vec![put(Table::Data, "k", &n.to_string())];
+            let ticket = store.submit(0, Write::of(row));
             let ticket = ticket.expect("taken");
             assert!(ticket > last);
             last = ticket;
@@ -115,7 +118,8 @@ fn a_reopened_store_has_everything_and_knows_a_clean_stop() {
     let store = open(dir.path()).expect("open");
     submit(&store, vec![put(Table::Data, "a", "1")]);
     store.close();
-    assert!(store.submit(0, vec![put(Table::Data, "b", "1")]).is_err());
+    let late = Write::of(vec![put(Table::Data, "b", "1")]);
+    assert!(store.submit(0, late).is_err());
     drop(store);
     let store = open(dir.path()).expect("reopen");
     assert!(store.was_clean());

@@ -4,21 +4,25 @@
 //! deadlocks, with two it spins), no group commit (our committer), an fsync under the writer lock
 //! (for `everysec` we sync the newest journal on a descriptor of our own), silent loss of a
 //! journal's rest and of everything behind a zeroed `current` file (our marks), poisoning after a
-//! full disk (a guard on free space, and reopening), lazy flush on close (we rotate first).
+//! full disk (a guard on free space, and reopening), a batch whose commit failed and that is there
+//! after reopening (the number in it tells), threads that end after the database is dropped (we wait
+//! until they have closed its files), lazy flush on close (we rotate first).
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode, Readable};
 use parking_lot::{Condvar, Mutex, RwLock};
 
-use super::committer::{CommitFailed, Committed, Committer, Engine};
+use super::committer::{CommitFailed, Committed, Committer, Engine, Room};
 use super::marks::{Found, Marks};
 use super::progress::{Progress, Ticket};
-use super::{AppendFsync, Frozen, Op, Refused, Row, Store, StoreError, Table, Usage};
+use super::reserve::{Reserve, Space};
+use super::{AppendFsync, Frozen, Op, Refused, Row, Store, StoreError, Table, Usage, Write};
+use crate::clock;
 
 /// The layout that this program writes; an older or newer one is refused by name.
 const FORMAT: &str = "ringwood store, format 1";
@@ -28,8 +32,17 @@ const WORKER_THREADS: usize = 4;
 const BATCH_ROW: &[u8] = b"batch";
 const IDENTITY_ROW: &[u8] = b"store-id";
 const SYNC_EVERY: Duration = Duration::from_secs(1);
-/// Free space is looked at once for so many bytes written.
-const CHECK_SPACE_EVERY_BYTES: usize = 1 << 20;
+/// A reader waits so long for an engine that is being opened anew.
+const READERS_WAIT: Duration = Duration::from_secs(1);
+/// Whoever opens an engine anew waits so long at a time for others to be done with it.
+const OTHERS_MAY_TAKE: Duration = Duration::from_millis(500);
+/// Write buffers are flushed within this time, or not at all. A stop waits less: the journal has them.
+const FLUSH_WAITS: Duration = Duration::from_secs(60);
+const CLOSE_WAITS: Duration = Duration::from_secs(6);
+const FLUSH_LOOK_EVERY: Duration = Duration::from_millis(2);
+const LOOK_AGAIN: Duration = Duration::from_millis(1);
+/// Of the space that must be free, what frees more may use all but this part.
+const LAST_PART: u64 = 8;
 
 /// How a store is opened.
 #[derive(Clone, Debug)]
@@ -50,7 +63,6 @@ pub struct DiskOptions {
     pub accept_damage: bool,
 }
 
-#[derive(Clone)]
 struct Handles {
     db: Database,
     tables: [Keyspace; 6],
@@ -68,7 +80,15 @@ enum State {
 struct Shard {
     dir: PathBuf,
     options: DiskOptions,
-    handles: RwLock<Option<Handles>>,
+    /// Of the whole store.
+    shards: usize,
+    /// Nothing while it is opened anew.
+    handles: RwLock<Option<Arc<Handles>>>,
+    opening: Mutex<()>,
+    opened: Condvar,
+    /// Whether committed batches were missing after opening anew: nothing more is written.
+    has_lost: AtomicBool,
+    reserve: Arc<Reserve>,
     marks: Marks,
     /// The number of the last committed batch.
     batch: AtomicU64,
@@ -100,8 +120,9 @@ impl DiskStore {
         // Damage is noted before it can no longer be seen, until what follows from it is written down.
         let marker = options.dir.join(DAMAGED_FILE);
         let (mut was_clean, mut is_damaged) = (!identity.is_new, marker.exists());
+        let reserve = Arc::new(Reserve::new(&options.dir, options.min_free_bytes));
         for index in 0..identity.shards {
-            let (shard, state) = Shard::open(index, &options, &identity)?;
+            let (shard, state) = Shard::open(index, &options, &identity, &reserve)?;
             was_clean &= state == State::Clean;
             is_damaged |= state == State::Damaged;
             shards.push(Arc::new(shard));
@@ -112,7 +133,7 @@ impl DiskStore {
             let engine = ShardEngine {
                 shard: Arc::clone(shard),
                 mode: Arc::clone(&appendfsync),
-                unseen: 0,
+                room: Room::Plenty,
             };
             let started = Committer::start(index, engine);
             committers.push(started.map_err(|e| io_error(&options.dir, e))?);
@@ -165,8 +186,8 @@ impl Store for DiskStore {
         self.shards.len()
     }
 
-    fn enqueue(&self, shard: usize, ops: Vec<Op>) -> Result<Ticket, Refused> {
-        self.committers[shard].enqueue(ops)
+    fn enqueue(&self, shard: usize, write: Write) -> Result<Ticket, Refused> {
+        self.committers[shard].enqueue(write)
     }
 
     fn kick(&self, shard: usize) {
@@ -179,10 +200,7 @@ impl Store for DiskStore {
 
     fn load(&self, shard: usize, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
         let shard = &self.shards[shard];
-        let handles = shard.handles.read();
-        let handles = handles
-            .as_ref()
-            .ok_or_else(|| engine_error(&"being reopened"))?;
+        let handles = shard.handles()?;
         let found = handles.tables[table as usize]
             .get(key)
             .map_err(|e| shard.read_error(&e))?;
@@ -201,19 +219,17 @@ impl Store for DiskStore {
             return Ok(Vec::new());
         }
         let shard = &self.shards[shard];
-        let handles = shard.handles.read();
-        let handles = handles
-            .as_ref()
-            .ok_or_else(|| engine_error(&"being reopened"))?;
-        let rows = scan_snapshot(&handles.db.snapshot(), handles, table, (from, to), limit);
+        let handles = shard.handles()?;
+        let rows = scan_snapshot(&handles.db.snapshot(), &handles, table, (from, to), limit);
         rows.map_err(|e| shard.read_error(&e))
     }
 
     fn freeze(&self, shard: usize) -> Result<Arc<dyn Frozen>, StoreError> {
-        let handles = self.shards[shard].handles.read().clone();
-        let handles = handles.ok_or_else(|| engine_error(&"being reopened"))?;
-        let snapshot = handles.db.snapshot();
-        Ok(Arc::new(FrozenShard { snapshot, handles }))
+        let handles = self.shards[shard].handles()?;
+        Ok(Arc::new(FrozenShard {
+            snapshot: handles.db.snapshot(),
+            handles: Arc::downgrade(&handles),
+        }))
     }
 
     fn was_clean(&self) -> bool {
@@ -262,14 +278,13 @@ impl Store for DiskStore {
 
     fn compact(&self) -> Result<(), StoreError> {
         for shard in &self.shards {
-            let Some(handles) = shard.handles.read().clone() else {
-                continue;
-            };
+            let handles = shard.handles()?;
             for keyspace in &handles.tables {
                 // The journals go when nothing in memory needs them any more.
-                keyspace
-                    .rotate_memtable_and_wait()
-                    .map_err(|e| engine_error(&e))?;
+                keyspace.rotate_memtable().map_err(|e| engine_error(&e))?;
+            }
+            if !handles.wait_until_flushed(FLUSH_WAITS) {
+                return Err(engine_error(&"write buffers were not flushed in time"));
             }
             for keyspace in &handles.tables {
                 keyspace.major_compact().map_err(|e| engine_error(&e))?;
@@ -286,9 +301,10 @@ impl Store for DiskStore {
     }
 }
 
+/// Keeps nobody from opening the engine anew; then it cannot be read any more.
 struct FrozenShard {
     snapshot: fjall::Snapshot,
-    handles: Handles,
+    handles: Weak<Handles>,
 }
 
 impl Frozen for FrozenShard {
@@ -299,7 +315,9 @@ impl Frozen for FrozenShard {
         to: &[u8],
         limit: usize,
     ) -> Result<Vec<Row>, StoreError> {
-        let rows = scan_snapshot(&self.snapshot, &self.handles, table, (from, to), limit);
+        let handles = self.handles.upgrade();
+        let handles = handles.ok_or_else(|| engine_error(&"it was opened anew since"))?;
+        let rows = scan_snapshot(&self.snapshot, &handles, table, (from, to), limit);
         rows.map_err(|e| engine_error(&e))
     }
 }
@@ -355,40 +373,48 @@ fn sync_shard(shard: &Shard, progress: &Progress) -> Result<(), StoreError> {
 struct ShardEngine {
     shard: Arc<Shard>,
     mode: Arc<Mutex<AppendFsync>>,
-    /// Bytes written since free space was looked at.
-    unseen: usize,
+    room: Room,
 }
 
 impl Engine for ShardEngine {
     fn commit(&mut self, ops: Vec<Op>) -> Result<Committed, CommitFailed> {
-        let size: usize = ops.iter().map(|op| op.key.len()).sum::<usize>()
-            + ops
-                .iter()
-                .filter_map(|op| op.value.as_ref())
-                .map(Vec::len)
-                .sum::<usize>();
-        self.unseen += size;
-        if self.unseen >= CHECK_SPACE_EVERY_BYTES || self.shard.batch.load(Ordering::Relaxed) < 2 {
-            self.unseen = 0;
-            if !self.shard.has_space(size as u64) {
-                tracing::error!(dir = %self.shard.dir.display(), "disk full: writes are refused");
-                return Err(CommitFailed);
-            }
+        let size = |op: &Op| op.key.len() + op.value.as_ref().map_or(0, Vec::len);
+        let size: usize = ops.iter().map(size).sum();
+        if !self.shard.has_room_for(size as u64) {
+            tracing::error!(dir = %self.shard.dir.display(), "disk full: a write was not stored");
+            return Err(CommitFailed::Untouched);
         }
         let synced = *self.mode.lock() == AppendFsync::Always;
         self.shard.commit(ops, synced).map_err(|error| {
             tracing::error!(dir = %self.shard.dir.display(), %error, "write failed");
-            CommitFailed
+            CommitFailed::Unknown
         })?;
         Ok(Committed { synced })
     }
 
-    fn recover(&mut self) -> bool {
-        let writable = self.shard.has_space(0) && self.shard.reopen_if_poisoned();
-        if writable {
-            tracing::info!(dir = %self.shard.dir.display(), "writes are accepted again");
+    fn settle(&mut self) -> Option<bool> {
+        let landed = self.shard.settle();
+        if let Some(landed) = landed {
+            let what = if landed { "is there" } else { "is not there" };
+            tracing::warn!(dir = %self.shard.dir.display(), "opened anew after a failure: the last write {what}");
         }
-        writable
+        landed
+    }
+
+    fn room(&mut self) -> Room {
+        let room = self.shard.room(self.room);
+        if room != self.room {
+            let dir = self.shard.dir.display();
+            match room {
+                Room::Plenty => tracing::info!(%dir, "writes are accepted again"),
+                Room::Tight => {
+                    tracing::error!(%dir, "disk full: nothing is written but what frees space");
+                }
+                Room::None => tracing::error!(%dir, "disk full: writes are refused"),
+            }
+            self.room = room;
+        }
+        room
     }
 }
 
@@ -397,12 +423,14 @@ impl Shard {
         index: usize,
         options: &DiskOptions,
         identity: &Identity,
+        reserve: &Arc<Reserve>,
     ) -> Result<(Self, State), StoreError> {
         let dir = options.dir.join(format!("shard-{index}"));
         let (marks, found) =
             Marks::open(&options.dir, index).map_err(|e| io_error(&options.dir, e))?;
         let mut is_damaged = false;
-        let handles = match open_engine(&dir, options, identity) {
+        let shards = identity.shards;
+        let handles = match open_engine(&dir, options, shards) {
             Ok(handles) => handles,
             // Nothing was ever committed here: a first start was interrupted in the middle.
             Err(StoreError::Damaged { path, .. }) if found == Found::default() => {
@@ -410,7 +438,7 @@ impl Shard {
                 tracing::warn!(path = %path.display(), aside = %aside.display(),
                     "a shard whose making was interrupted is set aside and made anew");
                 fs::rename(&dir, &aside).map_err(|e| io_error(&dir, e))?;
-                open_engine(&dir, options, identity)?
+                open_engine(&dir, options, shards)?
             }
             Err(StoreError::Damaged { path, reason }) if options.accept_damage => {
                 let aside = dir.with_extension(format!("damaged-{}", std::process::id()));
@@ -418,7 +446,7 @@ impl Shard {
                     "damaged shard set aside, starting it empty");
                 fs::rename(&dir, &aside).map_err(|e| io_error(&dir, e))?;
                 is_damaged = true;
-                open_engine(&dir, options, identity)?
+                open_engine(&dir, options, shards)?
             }
             Err(error) => return Err(error),
         };
@@ -454,7 +482,12 @@ impl Shard {
         let shard = Self {
             dir,
             options: options.clone(),
-            handles: RwLock::new(Some(handles)),
+            shards,
+            handles: RwLock::new(Some(Arc::new(handles))),
+            opening: Mutex::default(),
+            opened: Condvar::new(),
+            has_lost: AtomicBool::new(false),
+            reserve: Arc::clone(reserve),
             marks,
             batch: AtomicU64::new(batch),
         };
@@ -478,10 +511,7 @@ impl Shard {
 
     fn commit(&self, ops: Vec<Op>, synced: bool) -> Result<(), fjall::Error> {
         let number = self.batch.load(Ordering::Acquire) + 1;
-        let handles = self.handles.read();
-        let Some(handles) = handles.as_ref() else {
-            return Err(fjall::Error::Poisoned);
-        };
+        let handles = self.handles().map_err(|_| fjall::Error::Poisoned)?;
         let mode = if synced {
             PersistMode::SyncData
         } else {
@@ -506,46 +536,126 @@ impl Shard {
         Ok(())
     }
 
-    fn has_space(&self, size: u64) -> bool {
-        let Ok(stat) = rustix::fs::statvfs(&self.options.dir) else {
-            return true;
-        };
-        let total = stat.f_blocks.saturating_mul(stat.f_frsize);
-        let free = stat.f_bavail.saturating_mul(stat.f_frsize);
-        // On a small disk the reserve is a tenth of it.
-        free >= self
-            .options
-            .min_free_bytes
-            .min(total / 10)
-            .saturating_add(size)
-    }
-
-    /// A failed write poisons the engine until it is opened anew.
-    fn reopen_if_poisoned(&self) -> bool {
-        let probe = Op {
-            table: Table::Meta,
-            key: b"probe".to_vec(),
-            value: Some(Vec::new()),
-        };
-        if self.commit(vec![probe.clone()], true).is_ok() {
-            return true;
+    /// The engine; waits for it while it is opened anew, a moment.
+    fn handles(&self) -> Result<Arc<Handles>, StoreError> {
+        if let Some(handles) = &*self.handles.read() {
+            return Ok(Arc::clone(handles));
         }
-        let mut handles = self.handles.write();
-        *handles = None;
-        let identity = Identity {
-            id: String::new(),
-            shards: 0,
-            is_new: false,
-        };
-        match open_engine(&self.dir, &self.options, &identity) {
-            Ok(fresh) => *handles = Some(fresh),
-            Err(error) => {
-                tracing::error!(%error, "the shard cannot be reopened yet");
-                return false;
+        let mut opening = self.opening.lock();
+        let begun = clock::monotonic();
+        loop {
+            if let Some(handles) = &*self.handles.read() {
+                return Ok(Arc::clone(handles));
+            }
+            let left = READERS_WAIT.saturating_sub(clock::monotonic().duration_since(begun));
+            if left.is_zero() || self.opened.wait_for(&mut opening, left).timed_out() {
+                return Err(engine_error(&"it is being opened anew"));
             }
         }
-        drop(handles);
-        self.commit(vec![probe], true).is_ok()
+    }
+
+    /// Whether a batch leaves something of what must be free.
+    fn has_room_for(&self, size: u64) -> bool {
+        let Some(space) = self.reserve.space() else {
+            return true;
+        };
+        space.free >= self.reserve.least(space) / LAST_PART + size
+    }
+
+    fn room(&self, before: Room) -> Room {
+        let Some(space) = self.reserve.space() else {
+            return Room::Plenty;
+        };
+        let least = self.reserve.least(space);
+        // Who has refused does not take back at the first byte.
+        let wanted = if before == Room::Plenty {
+            least
+        } else {
+            least + least / 4
+        };
+        if space.free >= wanted {
+            if before != Room::Plenty {
+                self.reserve.take();
+            }
+            return Room::Plenty;
+        }
+        let is_tight = |space: Space| space.free >= least / LAST_PART + least / 100;
+        let more = || self.reserve.give_up().then(|| self.reserve.space())?;
+        if is_tight(space) || more().is_some_and(is_tight) {
+            Room::Tight
+        } else {
+            Room::None
+        }
+    }
+
+    /// After a commit has failed: opens the engine anew and says whether the batch is there. The number
+    /// in it tells: a batch is there as a whole or not at all.
+    fn settle(&self) -> Option<bool> {
+        if self.has_lost.load(Ordering::Acquire) {
+            return None;
+        }
+        if !self.take_engine_away() {
+            return None;
+        }
+        let opened = open_engine(&self.dir, &self.options, self.shards)
+            .and_then(|fresh| Ok((fresh.stored_batch()?, fresh)));
+        let (stored, fresh) = match opened {
+            Ok(opened) => opened,
+            Err(error) => {
+                // What cannot be opened for want of space may be with what is reserved.
+                self.reserve.give_up();
+                tracing::error!(%error, "the shard cannot be opened anew yet");
+                return None;
+            }
+        };
+        let before = self.batch.load(Ordering::Acquire);
+        let landed = match stored.checked_sub(before) {
+            Some(0) => Some(false),
+            Some(1) => {
+                self.batch.store(stored, Ordering::Release);
+                self.marks.written(stored);
+                Some(true)
+            }
+            _ => {
+                self.has_lost.store(true, Ordering::Release);
+                let marker = self.options.dir.join(DAMAGED_FILE);
+                let marked = File::create(&marker).and_then(|file| file.sync_all());
+                tracing::error!(dir = %self.dir.display(), found = stored, expected = before, ?marked,
+                    "acknowledged writes are missing after a failure: nothing more is written here");
+                None
+            }
+        };
+        *self.handles.write() = Some(Arc::new(fresh));
+        let _opening = self.opening.lock();
+        self.opened.notify_all();
+        landed
+    }
+
+    /// Drops the engine when nobody else uses it, and waits until its threads are done with its files.
+    /// Until then others go on reading what it had committed.
+    fn take_engine_away(&self) -> bool {
+        let begun = clock::monotonic();
+        let is_late = || clock::monotonic().duration_since(begun) > OTHERS_MAY_TAKE;
+        loop {
+            let mut handles = self.handles.write();
+            match &*handles {
+                Some(shared) if Arc::strong_count(shared) > 1 => {}
+                // Dropping it flushes its journal, and waits for its threads.
+                Some(_) => {
+                    let engine = handles.take();
+                    drop(handles);
+                    drop(engine);
+                    continue;
+                }
+                None if !has_open_files(&self.dir) => return true,
+                None => {}
+            }
+            drop(handles);
+            if is_late() {
+                return false;
+            }
+            std::thread::sleep(LOOK_AGAIN);
+        }
     }
 
     fn close(&self, progress: &Progress) {
@@ -557,13 +667,7 @@ impl Shard {
                 tracing::warn!(%error, "a write buffer was not flushed; the journal has it");
             }
         }
-        for keyspace in &handles.tables {
-            let mut left = 3_000;
-            while keyspace.sealed_memtable_count() > 0 && left > 0 {
-                std::thread::sleep(Duration::from_millis(2));
-                left -= 1;
-            }
-        }
+        handles.wait_until_flushed(CLOSE_WAITS);
         let synced = handles.db.persist(PersistMode::SyncAll);
         let batch = self.batch.load(Ordering::Acquire);
         match synced {
@@ -584,6 +688,20 @@ impl Shard {
 }
 
 impl Handles {
+    /// Whether all write buffers that were rotated are flushed, in time.
+    fn wait_until_flushed(&self, within: Duration) -> bool {
+        let begun = clock::monotonic();
+        for keyspace in &self.tables {
+            while keyspace.sealed_memtable_count() > 0 {
+                if clock::monotonic().duration_since(begun) > within {
+                    return false;
+                }
+                std::thread::sleep(FLUSH_LOOK_EVERY);
+            }
+        }
+        true
+    }
+
     fn stored_batch(&self) -> Result<u64, StoreError> {
         let row = self.meta(BATCH_ROW)?;
         Ok(row
@@ -606,12 +724,8 @@ impl Handles {
 
 /// Opens the engine. Of what it reads it believes some: where that makes it panic, the files are
 /// damaged.
-fn open_engine(
-    dir: &Path,
-    options: &DiskOptions,
-    identity: &Identity,
-) -> Result<Handles, StoreError> {
-    let open = || try_open_engine(dir, options, identity);
+fn open_engine(dir: &Path, options: &DiskOptions, shards: usize) -> Result<Handles, StoreError> {
+    let open = || try_open_engine(dir, options, shards);
     std::panic::catch_unwind(std::panic::AssertUnwindSafe(open)).unwrap_or_else(|_| {
         let path = newest_journal(dir).unwrap_or_else(|| dir.into());
         Err(damaged(&path, "the engine panicked while it read it"))
@@ -621,7 +735,7 @@ fn open_engine(
 fn try_open_engine(
     dir: &Path,
     options: &DiskOptions,
-    identity: &Identity,
+    shards: usize,
 ) -> Result<Handles, StoreError> {
     let fail = |error: fjall::Error| match error {
         fjall::Error::Locked => StoreError::InUse(options.dir.clone()),
@@ -631,7 +745,7 @@ fn try_open_engine(
             &format!("{other:?}"),
         ),
     };
-    let shards = identity.shards.max(1) as u64;
+    let shards = shards.max(1) as u64;
     let db = Database::builder(dir)
         .cache_size((options.block_cache_bytes / shards).max(1 << 20))
         .worker_threads(WORKER_THREADS)
@@ -730,6 +844,25 @@ fn newest_journal(dir: &Path) -> Option<PathBuf> {
         .filter_map(|path| Some((number(&path)?, path)))
         .max()
         .map(|(_, path)| path)
+}
+
+/// Whether this process has a shard's lock or one of its journals open. Threads of the engine may have
+/// for a moment after it was dropped, and write when they let go.
+fn has_open_files(dir: &Path) -> bool {
+    let Ok(descriptors) = fs::read_dir("/proc/self/fd") else {
+        return false;
+    };
+    let targets = descriptors.filter_map(|entry| fs::read_link(entry.ok()?.path()).ok());
+    let Ok(dir) = dir.canonicalize() else {
+        return false;
+    };
+    let mut ours = targets.filter(|target| target.parent() == Some(&dir));
+    ours.any(|target| {
+        target.file_name().is_some_and(|name| name == "lock")
+            || target
+                .extension()
+                .is_some_and(|extension| extension == "jnl")
+    })
 }
 
 fn damaged(path: &Path, what: &str) -> StoreError {

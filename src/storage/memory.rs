@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use parking_lot::Mutex;
 
 use super::progress::{Progress, Ticket};
-use super::{Frozen, Op, Refused, Row, Store, StoreError, Table, Usage};
+use super::{Frozen, Need, Op, Refused, Row, Store, StoreError, Table, Usage, Write};
 
 #[derive(Debug, Default)]
 struct Shard {
@@ -27,11 +27,22 @@ struct State {
     last: Ticket,
     queued: Vec<Op>,
     rows: Rows,
+    /// Whether nothing that grows is taken.
+    is_full: bool,
+    /// A batch that failed, and up to which ticket: whether it is there is not known yet.
+    in_doubt: Option<(Vec<Op>, Ticket)>,
+    /// Whether those who wait for it were told so.
+    is_told: bool,
 }
 
 impl State {
     fn commit(&mut self) {
-        for Op { table, key, value } in self.queued.drain(..) {
+        let queued = std::mem::take(&mut self.queued);
+        self.apply(queued);
+    }
+
+    fn apply(&mut self, ops: Vec<Op>) {
+        for Op { table, key, value } in ops {
             match value {
                 Some(value) => self.rows.insert((table, key), value),
                 None => self.rows.remove(&(table, key)),
@@ -70,8 +81,97 @@ impl MemoryStore {
     pub fn commit(&self) {
         for shard in &self.shards {
             let mut state = shard.state.lock();
+            if state.in_doubt.is_some() {
+                continue;
+            }
             state.commit();
             shard.progress.publish_committed(state.last, true);
+        }
+    }
+
+    /// From now on nothing that grows is taken, or everything is again.
+    pub fn be_full(&self, full: bool) {
+        for shard in &self.shards {
+            shard.state.lock().is_full = full;
+        }
+    }
+
+    /// What was taken and is not committed fails, as a batch does in the middle of which the disk is
+    /// full: nobody knows what became of it before [`Self::settle`].
+    pub fn fail(&self) {
+        for shard in &self.shards {
+            let mut state = shard.state.lock();
+            if state.in_doubt.is_none() {
+                let queued = std::mem::take(&mut state.queued);
+                state.in_doubt = Some((queued, state.last));
+                state.is_told = false;
+            }
+        }
+    }
+
+    /// Those who wait for what failed are told that nobody knows.
+    pub fn tell(&self) {
+        for shard in &self.shards {
+            let mut state = shard.state.lock();
+            if state.in_doubt.is_some() && !state.is_told {
+                state.is_told = true;
+                state.queued.clear();
+                shard.progress.publish_failed(state.last, false);
+            }
+        }
+    }
+
+    /// What failed is there after all, or not.
+    pub fn settle(&self, landed: bool) {
+        for shard in &self.shards {
+            let mut state = shard.state.lock();
+            let Some((ops, upto)) = state.in_doubt.take() else {
+                continue;
+            };
+            if landed {
+                state.apply(ops);
+            }
+            if landed && !state.is_told {
+                shard.progress.publish_committed(upto, false);
+            } else {
+                state.queued.clear();
+                shard.progress.publish_failed(state.last, !state.is_told);
+            }
+        }
+    }
+
+    /// Says of what failed that it is not stored.
+    pub fn deny(&self) {
+        for shard in &self.shards {
+            let mut state = shard.state.lock();
+            if state.in_doubt.is_some() {
+                state.is_told = true;
+                state.queued.clear();
+                shard.progress.publish_failed(state.last, true);
+            }
+        }
+    }
+
+    /// For simulations, which must notice it: what failed is said not to be stored, and is stored.
+    pub fn settle_silently(&self) {
+        for shard in &self.shards {
+            let mut state = shard.state.lock();
+            if let Some((ops, _)) = state.in_doubt.take() {
+                state.apply(ops);
+            }
+        }
+    }
+
+    /// Spoils a row, as a page of the disk does that went bad.
+    pub fn spoil(&self, table: Table, is_spoilt: impl Fn(&[u8]) -> bool) {
+        for shard in &self.shards {
+            let mut state = shard.state.lock();
+            let rows = state.rows.iter_mut();
+            for (_, row) in rows.filter(|((of, key), _)| *of == table && is_spoilt(key)) {
+                if let Some(last) = row.last_mut() {
+                    *last ^= 1;
+                }
+            }
         }
     }
 
@@ -104,7 +204,8 @@ impl MemoryStore {
         for shard in &self.shards {
             let mut state = shard.state.lock();
             state.queued.clear();
-            shard.progress.publish_failed(state.last);
+            state.in_doubt = None;
+            shard.progress.publish_failed(state.last, true);
         }
     }
 }
@@ -139,11 +240,15 @@ impl Store for MemoryStore {
         self.shards.len()
     }
 
-    fn enqueue(&self, shard: usize, ops: Vec<Op>) -> Result<Ticket, Refused> {
+    fn enqueue(&self, shard: usize, write: Write) -> Result<Ticket, Refused> {
         let shard = &self.shards[shard];
         let mut state = shard.state.lock();
+        if state.in_doubt.is_some() || state.is_full && write.need == Need::Grows {
+            return Err(Refused::DiskFull);
+        }
+        shard.progress.check(write.as_of)?;
         state.last += 1;
-        state.queued.extend(ops);
+        state.queued.extend(write.ops);
         if !self.is_lazy() {
             state.commit();
             shard.progress.publish_committed(state.last, true);
@@ -189,7 +294,14 @@ impl Store for MemoryStore {
     }
 
     fn usage(&self) -> Usage {
-        Usage::default()
+        let is_full = |shard: &Shard| {
+            let state = shard.state.lock();
+            state.is_full || state.in_doubt.is_some()
+        };
+        Usage {
+            disk_full: self.shards.iter().any(is_full),
+            ..Usage::default()
+        }
     }
 
     fn close(&self) {}

@@ -11,6 +11,7 @@ pub mod keys;
 mod marks;
 mod memory;
 mod progress;
+mod reserve;
 
 #[cfg(test)]
 mod conformance;
@@ -50,6 +51,55 @@ pub struct Op {
     pub key: Vec<u8>,
     /// The new content, or `None` to remove it.
     pub value: Option<Vec<u8>>,
+}
+
+/// Changes that are committed together or not at all.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Write {
+    /// The changes.
+    pub ops: Vec<Op>,
+    /// What they need.
+    pub need: Need,
+    /// The shard's failures ([`Progress::failures`]) before what they rest on was read: after another
+    /// one they are refused. `None` where they rest on nothing.
+    pub as_of: Option<u64>,
+}
+
+/// What a write needs of a disk that is nearly full.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Need {
+    /// More space than there is to spare.
+    Grows,
+    /// A little, to free more: it is taken as long as there is any.
+    Frees,
+}
+
+impl Write {
+    /// Changes that rest on nothing and take space.
+    pub fn of(ops: Vec<Op>) -> Self {
+        Self {
+            ops,
+            need: Need::Grows,
+            as_of: None,
+        }
+    }
+
+    /// Changes that rest on nothing and free space, or are the node's own small notes.
+    pub fn freeing(ops: Vec<Op>) -> Self {
+        Self {
+            need: Need::Frees,
+            ..Self::of(ops)
+        }
+    }
+
+    /// What they rest on was read after so many failures.
+    #[must_use]
+    pub fn as_of(self, failures: u64) -> Self {
+        Self {
+            as_of: Some(failures),
+            ..self
+        }
+    }
 }
 
 /// A row that a scan found.
@@ -99,6 +149,9 @@ pub enum Refused {
     /// No space, or the engine is being reopened after there was none.
     #[error("the disk is full")]
     DiskFull,
+    /// What it rests on has turned out not to be stored.
+    #[error("a write that this one had seen was not stored")]
+    Changed,
     /// The store is closing.
     #[error("the store is closing")]
     Closing,
@@ -123,14 +176,14 @@ pub trait Store: Send + Sync + 'static {
 
     /// Takes the changes as one atomic part of the shard's next batch. A [`Self::kick`] must follow
     /// before anybody waits: writers that queue together share a batch.
-    fn enqueue(&self, shard: usize, ops: Vec<Op>) -> Result<Ticket, Refused>;
+    fn enqueue(&self, shard: usize, write: Write) -> Result<Ticket, Refused>;
 
     /// Has everything queued committed soon.
     fn kick(&self, shard: usize);
 
     /// Takes the changes and has them committed soon.
-    fn submit(&self, shard: usize, ops: Vec<Op>) -> Result<Ticket, Refused> {
-        let ticket = self.enqueue(shard, ops)?;
+    fn submit(&self, shard: usize, write: Write) -> Result<Ticket, Refused> {
+        let ticket = self.enqueue(shard, write)?;
         self.kick(shard);
         Ok(ticket)
     }

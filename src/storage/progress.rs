@@ -10,13 +10,22 @@ use std::task::{Poll, Waker};
 use parking_lot::{Condvar, Mutex};
 use thiserror::Error;
 
+use super::Refused;
+
 /// The number of a write within its shard, from 1. 0 stands for "nothing to wait for".
 pub type Ticket = u64;
 
-/// The write was not stored, and writes ordered after it before this was known were not either.
+/// Why a write that was taken is not committed. Writes that were ordered after it before this was known
+/// share its fate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
-#[error("the write was not stored")]
-pub struct WriteFailed;
+pub enum WriteFailed {
+    /// It is not there, and will not be.
+    #[error("the write was not stored")]
+    NotStored,
+    /// It may be there.
+    #[error("whether the write was stored is not known")]
+    Unknown,
+}
 
 /// Failed ranges that are remembered; a connection looks at its writes' fate long before.
 const MAX_FAILED_RANGES: usize = 1_024;
@@ -34,7 +43,15 @@ pub struct Progress {
 #[derive(Debug, Default)]
 struct Waiting {
     wakers: Vec<(Ticket, Level, Waker)>,
-    failed: Vec<(Ticket, Ticket)>,
+    failed: Vec<Failed>,
+}
+
+/// The tickets `(after, upto]`, and what is known of them.
+#[derive(Clone, Copy, Debug)]
+struct Failed {
+    after: Ticket,
+    upto: Ticket,
+    why: WriteFailed,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,7 +71,7 @@ impl Progress {
         self.synced.load(Ordering::Acquire)
     }
 
-    /// How many batches failed: what was read before the last failure may never have been stored.
+    /// How many batches failed: what was read before the last failure may not be what is stored.
     pub fn failures(&self) -> u64 {
         self.failures.load(Ordering::Acquire)
     }
@@ -83,9 +100,21 @@ impl Progress {
         }
     }
 
-    /// Whether the (decided) write failed.
-    pub fn failed(&self, ticket: Ticket) -> bool {
-        self.failures() > 0 && self.waiting.lock().has_failed(ticket)
+    /// What became of a write whose fate is known.
+    pub fn fate(&self, ticket: Ticket) -> Result<(), WriteFailed> {
+        if self.failures() == 0 {
+            return Ok(());
+        }
+        self.waiting.lock().fate(ticket)
+    }
+
+    /// Whether nothing has failed since so many failures.
+    pub(super) fn check(&self, as_of: Option<u64>) -> Result<(), Refused> {
+        if as_of.is_none_or(|as_of| as_of == self.failures()) {
+            Ok(())
+        } else {
+            Err(Refused::Changed)
+        }
     }
 
     pub(super) fn publish_committed(&self, upto: Ticket, synced: bool) {
@@ -103,13 +132,22 @@ impl Progress {
         });
     }
 
-    pub(super) fn publish_failed(&self, upto: Ticket) {
+    /// What was queued up to a ticket is not committed; whether it is known not to be there.
+    pub(super) fn publish_failed(&self, upto: Ticket, is_known: bool) {
         {
             let mut waiting = self.waiting.lock();
             if waiting.failed.len() == MAX_FAILED_RANGES {
                 waiting.failed.remove(0);
             }
-            waiting.failed.push((self.committed(), upto));
+            waiting.failed.push(Failed {
+                after: self.committed(),
+                upto,
+                why: if is_known {
+                    WriteFailed::NotStored
+                } else {
+                    WriteFailed::Unknown
+                },
+            });
             self.failures.fetch_add(1, Ordering::AcqRel);
         }
         self.publish_committed(upto, true);
@@ -150,19 +188,15 @@ impl Progress {
                     return Poll::Pending;
                 }
             }
-            Poll::Ready(if self.failed(ticket) {
-                Err(WriteFailed)
-            } else {
-                Ok(())
-            })
+            Poll::Ready(self.fate(ticket))
         })
     }
 }
 
 impl Waiting {
-    fn has_failed(&self, ticket: Ticket) -> bool {
-        self.failed
-            .iter()
-            .any(|&(after, upto)| after < ticket && ticket <= upto)
+    fn fate(&self, ticket: Ticket) -> Result<(), WriteFailed> {
+        let mut failed = self.failed.iter();
+        let range = failed.find(|range| range.after < ticket && ticket <= range.upto);
+        range.map_or(Ok(()), |range| Err(range.why))
     }
 }

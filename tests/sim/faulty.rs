@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use ringwood::storage::{
-    Frozen, Op, Progress, Refused, Row, Store, StoreError, Table, Ticket, Usage,
+    Frozen, Progress, Refused, Row, Store, StoreError, Table, Ticket, Usage, Write,
 };
 
 /// What is planted.
@@ -30,6 +30,8 @@ pub enum Fault {
     SkipTree,
     /// New owners' copies count before they are proven.
     SwitchBeforeProof,
+    /// A batch that was said to have failed is there later, and nobody is told.
+    LandLate,
 }
 
 /// A store with a fault.
@@ -46,7 +48,8 @@ impl Store for Faulty {
         self.inner.shards()
     }
 
-    fn enqueue(&self, shard: usize, mut ops: Vec<Op>) -> Result<Ticket, Refused> {
+    fn enqueue(&self, shard: usize, mut write: Write) -> Result<Ticket, Refused> {
+        let ops = &mut write.ops;
         if self.ended.load(Ordering::Relaxed) {
             return Err(Refused::Closing);
         }
@@ -63,9 +66,10 @@ impl Store for Faulty {
             | Fault::DropTombstones
             | Fault::LoseHints
             | Fault::SkipTree
-            | Fault::SwitchBeforeProof => {}
+            | Fault::SwitchBeforeProof
+            | Fault::LandLate => {}
         }
-        self.inner.enqueue(shard, ops)
+        self.inner.enqueue(shard, write)
     }
 
     fn kick(&self, shard: usize) {

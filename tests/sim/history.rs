@@ -48,6 +48,8 @@ pub struct History {
     /// Keys that were written once, with strict quorums, and acknowledged.
     pub strict: BTreeSet<String>,
     not_seen: Option<String>,
+    /// Values of which it was said that they are stored nowhere.
+    pub not_stored: BTreeSet<String>,
     /// Increments that were begun, and those that were acknowledged.
     pub counted: (u64, u64),
     /// Increments of a counter that is deleted and set to zero, too, and the deletes.
@@ -143,6 +145,9 @@ impl History {
     /// What is visible of a key in the end is what its writes have left; `strict`: every two quorums
     /// had a member in common.
     pub fn check(&self, key: &str, visible: &[String], strict: bool) -> Result<(), String> {
+        if let Some(value) = visible.iter().find(|v| self.not_stored.contains(*v)) {
+            return Err(format!("{key}: {value} was said not to be stored"));
+        }
         match key.split('-').next() {
             Some("key") => self.check_resolved(key, visible),
             Some("blind") => self.check_blind(key, visible, strict),

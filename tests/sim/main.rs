@@ -17,6 +17,7 @@ use world::{Kind, run};
 const SEEDS: u64 = 2_000;
 const LOSE_SEEDS: u64 = 5_000;
 const GROW_SEEDS: u64 = 5_000;
+const FULL_SEEDS: u64 = 5_000;
 /// Worlds in which a fault is borne.
 const BORNE_SEEDS: u64 = 400;
 /// Worlds in which a planted fault has to be found.
@@ -65,7 +66,7 @@ fn worlds(kind: Kind, count: u64) {
 #[test]
 fn the_same_seed_makes_the_same_world() {
     for seed in 1..=20 {
-        for kind in [Kind::Cut, Kind::Crash, Kind::Lose, Kind::Grow] {
+        for kind in [Kind::Cut, Kind::Crash, Kind::Lose, Kind::Full, Kind::Grow] {
             let once = run(seed, kind, Fault::None).expect("no violation");
             let again = run(seed, kind, Fault::None).expect("no violation");
             assert_eq!(once, again, "world {seed}");
@@ -91,6 +92,16 @@ fn lose_converges_by_anti_entropy_whatever_happens_to_one_disk() {
 #[test]
 fn grow_loses_nothing_and_ends_in_one_complete_placement() {
     worlds(Kind::Grow, GROW_SEEDS);
+}
+
+#[test]
+fn full_disks_lose_nothing_and_every_copy_is_what_is_stored() {
+    worlds(Kind::Full, FULL_SEEDS);
+}
+
+#[test]
+fn a_failed_batch_that_lands_later_is_found() {
+    is_found(Kind::Full, Fault::LandLate);
 }
 
 #[test]

@@ -57,6 +57,9 @@ pub enum Kind {
     /// Besides, one of them loses its disk or finds an old copy of it, any of them its hints; and
     /// anti-entropy alone mends everything.
     Lose,
+    /// Besides cuts and kills, disks are full for a while, and batches fail of which nobody knows at
+    /// first whether they are there.
+    Full,
     /// Besides cuts and kills, nodes join, leave, are replaced and removed, by whomever is asked.
     Grow,
 }
@@ -64,7 +67,7 @@ pub enum Kind {
 impl Kind {
     /// Whether anti-entropy and handing parts over run.
     fn mends(self) -> bool {
-        matches!(self, Kind::Lose | Kind::Grow)
+        matches!(self, Kind::Lose | Kind::Full | Kind::Grow)
     }
 }
 
@@ -152,6 +155,8 @@ struct World {
     kind: Kind,
     seed: u64,
     kills: AtomicU64,
+    /// Disks that have no room.
+    tasks: Mutex<JoinSet<()>>,
     /// Whether a member was removed.
     removed: AtomicBool,
     /// More than clocks differ.
@@ -320,6 +325,7 @@ impl World {
             kind,
             seed,
             kills: AtomicU64::new(0),
+            tasks: Mutex::default(),
             removed: AtomicBool::new(false),
             grace_ms: (latest - earliest) as u64 + 10_000,
         };
@@ -333,20 +339,8 @@ impl World {
         self.random.lock().expect("no panic").below(bound)
     }
 
-    fn start(&self, nth: usize) {
-        let mut places = self.places.lock().expect("no panic");
-        let place = &mut places[nth];
-        if place.running.is_some() || place.is_removed {
-            return;
-        }
-        place.runs += 1;
-        let run = if self.fault == Fault::ReuseDots {
-            1
-        } else {
-            place.runs
-        };
-        let partitions = Partitions::new(16).expect("a power of two");
-        let rules = Rules::new(
+    fn rules(&self) -> Rules {
+        Rules::new(
             Rule {
                 n: 3,
                 r: 2,
@@ -373,21 +367,41 @@ impl World {
                     },
                 ),
             ],
-        );
-        let options = Options {
+        )
+    }
+
+    fn replica_options(&self, actor: ActorId, rules: &Rules) -> Options {
+        Options {
             rules: Arc::new(rules.clone()),
             tree_skips: if self.fault == Fault::SkipTree { 3 } else { 0 },
             grace_ms: self.grace_ms,
             tombstone_grace_ms: 2_000,
-            actor: ActorId((nth as u64 + 1) * 1_000 + run),
+            actor,
             shared: true,
             hints: HintLimits {
                 bytes: 1 << 30,
                 age_ms: u64::MAX,
             },
             max_clock_drift_ms: MAX_DRIFT_MS,
-            ..Options::alone(partitions, 1 << 20)
+            ..Options::alone(Partitions::new(16).expect("a power of two"), 1 << 20)
+        }
+    }
+
+    fn start(&self, nth: usize) {
+        let mut places = self.places.lock().expect("no panic");
+        let place = &mut places[nth];
+        if place.running.is_some() || place.is_removed {
+            return;
+        }
+        place.runs += 1;
+        let run = if self.fault == Fault::ReuseDots {
+            1
+        } else {
+            place.runs
         };
+        let rules = self.rules();
+        let actor = ActorId((nth as u64 + 1) * 1_000 + run);
+        let options = self.replica_options(actor, &rules);
         let store = Arc::new(Faulty {
             inner: Arc::clone(&place.disk) as Arc<dyn Store>,
             fault: self.fault,
@@ -395,7 +409,7 @@ impl World {
             ended: false.into(),
         });
         let clock = place.clock;
-        let actor = options.actor;
+        let partitions = Partitions::new(16).expect("a power of two");
         let starting = || Replica::start(Arc::clone(&store) as Arc<dyn Store>, options);
         if self.fault == Fault::DropTombstones {
             let is_tombstone = |row: &[u8]| row::decode(row).is_ok_and(|o| o.is_tombstone());
@@ -517,6 +531,22 @@ impl World {
                     reclaiming.reclaim_expired().expect("memory can be read");
                 }
             }));
+            if self.kind == Kind::Full {
+                let (recovering, its_disk) = (Arc::clone(&replica), Arc::clone(&place.disk));
+                tasks.spawn(clock.rule(async move {
+                    loop {
+                        sleep(Duration::from_millis(100)).await;
+                        // It waits for the disk, which must be quick then: it has this thread.
+                        if !recovering.waits_for_its_disk() {
+                            let is_lazy = its_disk.is_lazy();
+                            its_disk.be_lazy(false);
+                            let _ = recovering.recover_from_failures();
+                            recovering.finish_counting();
+                            its_disk.be_lazy(is_lazy);
+                        }
+                    }
+                }));
+            }
         }
         place.running = Some(Running {
             node,
@@ -574,6 +604,14 @@ impl World {
         if matches!(self.fault, Fault::LoseHints | Fault::SkipTree) {
             self.lose_hints();
         }
+        loop {
+            let task = self.tasks.lock().expect("no panic").try_join_next();
+            match task {
+                Some(_) => {}
+                None if self.tasks.lock().expect("no panic").is_empty() => break,
+                None => sleep(Duration::from_millis(50)).await,
+            }
+        }
         self.network.heal();
         self.network.be_reliable();
         let count = self.places.lock().expect("no panic").len();
@@ -583,7 +621,7 @@ impl World {
         }
         let quiet = match self.kind {
             Kind::Cut | Kind::Crash => 20,
-            Kind::Lose => 60,
+            Kind::Lose | Kind::Full => 60,
             Kind::Grow => 90,
         };
         sleep(Duration::from_secs(quiet)).await;
@@ -601,11 +639,16 @@ impl World {
             Kind::Cut => 4,
             Kind::Crash | Kind::Grow => 7,
             Kind::Lose => 11,
+            Kind::Full => 12,
         };
         if matches!(self.fault, Fault::LoseHints | Fault::SkipTree) {
             self.lose_hints();
         }
-        match self.below(kinds) {
+        let nth = match self.below(kinds) {
+            7.. if self.kind == Kind::Full => return self.have_no_room(),
+            nth => nth,
+        };
+        match nth {
             0 => self.network.heal(),
             1 => {
                 // One side of a line does not hear the other; now and then neither hears.
@@ -659,6 +702,36 @@ impl World {
             }
             _ => (0..count).for_each(|nth| self.start(nth)),
         }
+    }
+
+    /// A disk has no room for a while, now and then in the middle of a batch.
+    fn have_no_room(&self) {
+        let places = self.places.lock().expect("no panic");
+        let disk = Arc::clone(&places[self.below(places.len())].disk);
+        drop(places);
+        let lasts = Duration::from_millis(200 + self.below(4_000) as u64);
+        let (fails, settles) = (self.below(3) > 0, self.below(2_500) as u64);
+        let (landed, told) = (self.below(2) == 0, self.below(3) == 0);
+        let lies = self.fault == Fault::LandLate;
+        self.tasks.lock().expect("no panic").spawn(async move {
+            disk.be_full(true);
+            if fails {
+                disk.fail();
+                if lies {
+                    disk.deny();
+                } else if told {
+                    disk.tell();
+                }
+                sleep(Duration::from_millis(settles)).await;
+                if lies {
+                    disk.settle_silently();
+                } else {
+                    disk.settle(landed);
+                }
+            }
+            sleep(lasts).await;
+            disk.be_full(false);
+        });
     }
 
     /// Somebody changes the membership, through any node that answers.
@@ -800,7 +873,9 @@ impl World {
                 13.. => self.retime().await,
                 // A quorum of one does not outlive the one's disk.
                 10.. if self.kind == Kind::Lose => self.set(&value).await,
-                10.. if self.kind == Kind::Grow => self.write_and_look(client, nth).await,
+                10.. if matches!(self.kind, Kind::Grow | Kind::Full) => {
+                    self.write_and_look(client, nth).await;
+                }
                 10.. => self.write_and_read_back(&own, client, &value).await,
                 0..5 => self.resolve(&value).await,
                 5..7 => self.set(&value).await,
@@ -821,8 +896,18 @@ impl World {
         let reply = self
             .call(&[b"RESOLVE", key.as_bytes(), &context, value.as_bytes()])
             .await;
+        self.note_refusal(value, reply.as_ref());
         if reply.is_some_and(|reply| reply.first() == Some(&b'*')) {
             self.history().acknowledge(&key, begun);
+        }
+    }
+
+    /// What is said to be stored nowhere must not come to light.
+    fn note_refusal(&self, value: &str, reply: Option<&BytesMut>) {
+        let text = reply.map(|reply| String::from_utf8_lossy(reply));
+        let said = text.is_some_and(|t| t.starts_with("-MISCONF") && t.contains("was not stored"));
+        if said {
+            self.history().not_stored.insert(value.to_owned());
         }
     }
 
@@ -831,6 +916,7 @@ impl World {
         let key = format!("blind-{}", self.below(BLIND_KEYS));
         let begun = self.history().begin_blind(&key, Some(value));
         let reply = self.call(&[b"SET", key.as_bytes(), value.as_bytes()]).await;
+        self.note_refusal(value, reply.as_ref());
         if reply.is_some_and(|reply| &reply[..] == b"+OK\r\n") {
             self.history().acknowledge_blind(&key, begun);
         }
@@ -1052,6 +1138,9 @@ impl World {
         for key in &keys {
             self.copies_agree(key)?;
         }
+        if self.kind == Kind::Full {
+            self.is_what_is_stored(&keys)?;
+        }
         if self.kind.mends() {
             self.nothing_is_left()?;
         }
@@ -1114,6 +1203,44 @@ impl World {
         if tables.len() > 1 {
             let who: Vec<_> = tables.values().collect();
             return Err(format!("members see different placements: {who:?}"));
+        }
+        Ok(())
+    }
+
+    /// What every node reads, counts and sums is what its disk has.
+    fn is_what_is_stored(&self, keys: &[String]) -> Result<(), String> {
+        let places = self.places.lock().expect("no panic");
+        for place in places.iter().filter(|place| place.counts()) {
+            let replica = &place.running.as_ref().expect("all run").replica;
+            let copy = Arc::new(MemoryStore::new(2));
+            copy.replace(Some(place.disk.copy()));
+            let options = self.replica_options(ActorId(1), &self.rules());
+            let starting = || Replica::start(Arc::clone(&copy) as Arc<dyn Store>, options);
+            let (stored, _) = place.clock.during(starting).expect("starts");
+            stored.finish_counting();
+            for partition in 0..16 {
+                let (ours, theirs) = (replica.root(3, partition, 0), stored.root(3, partition, 0));
+                if ours != theirs {
+                    return Err(format!("{}: the tree of {partition} is another", place.id));
+                }
+            }
+            for key in keys {
+                let name = key.as_bytes();
+                let at = Key { db: 0, name };
+                let (ours, theirs) = (
+                    replica.read(at).expect("read"),
+                    stored.read(at).expect("read"),
+                );
+                if ours != theirs {
+                    return Err(format!(
+                        "{}: reads {ours:?} of {key}, and its disk has {theirs:?}",
+                        place.id
+                    ));
+                }
+            }
+            if replica.live_keys(0) != stored.live_keys(0) {
+                return Err(format!("{}: counts other keys than its disk has", place.id));
+            }
         }
         Ok(())
     }

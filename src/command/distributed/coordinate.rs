@@ -1,9 +1,11 @@
 //! One command, or one transaction, at the coordinator of its keys: in its turn it looks, runs, and
 //! sends what it wrote to the other owners.
 
+use std::pin::pin;
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
+use futures_util::future::{Either, join_all, select};
 use smallvec::{SmallVec, smallvec};
 
 use super::{Who, error_reply, quorum_reply};
@@ -12,7 +14,7 @@ use crate::command::error::Error;
 use crate::command::session::Session;
 use crate::command::table::{Flags, Spec};
 use crate::command::{self, After, Ctx, Node, transactions};
-use crate::coordinator::{Coordinator, Quorum, QuorumError, Wait};
+use crate::coordinator::{Coordinator, Here, Quorum, QuorumError, Replicating, Wait};
 use crate::logic::causal::Dot;
 use crate::net::resp::Reply;
 use crate::peer::message::Wrote;
@@ -129,10 +131,9 @@ pub(super) async fn coordinate(
     if who.patience(coordinator.within()).is_zero() {
         return quorum_reply(&node, &who, QuorumError::TooLate);
     }
-    let (reply, mut written) = run_all(&node, &who, &work);
-    let deltas = written.iter().filter_map(|w| w.delta.as_deref());
-    let copies: SmallVec<[_; 2]> = deltas
-        .map(|delta| {
+    let (reply, written) = run_all(&node, &who, &work);
+    let replicate = |written: &Written| {
+        written.delta.as_deref().map(|delta| {
             let w = quorum_of(&delta.name).w;
             // Of a key that another coordinates he has to know at once.
             let hoped = if coordinator.coordinates(&delta.name) {
@@ -142,7 +143,8 @@ pub(super) async fn coordinate(
             };
             coordinator.replicate(delta, Wait { w, hoped }, blind)
         })
-        .collect();
+    };
+    let copies: SmallVec<[_; 1]> = written.iter().map(replicate).collect();
     drop(turns);
     for delta in written.iter().filter_map(|w| w.delta.as_deref()) {
         let actor = node.replica.actor();
@@ -157,20 +159,102 @@ pub(super) async fn coordinate(
     if written.is_empty() {
         return reply;
     }
-    if let Err(error) = commit(&node, &written).await {
-        return error_reply(&who, &error);
-    }
-    written.clear();
-    for copy in copies {
-        match copy.await {
-            Ok(again) => written.extend(again),
-            Err(error) => return quorum_reply(&node, &who, error),
+    let is_refused = work.transaction.is_none() && reply.first() == Some(&b'-');
+    match is_kept(&node, &written, copies).await {
+        // It was refused in the middle.
+        Ok(()) if is_refused => quorum_reply(&node, &who, QuorumError::Partly),
+        Ok(()) => reply,
+        Err(error) => {
+            if error == Error::MisConf {
+                forget_own(&node, &who, &written);
+            }
+            node.stats.count_error(&error);
+            error_reply(&who, &error)
         }
     }
-    match commit(&node, &written).await {
-        Ok(()) => reply,
-        Err(error) => error_reply(&who, &error),
+}
+
+/// The connection need not wait for what is nowhere.
+fn forget_own(node: &Node, who: &Who, written: &[Written]) {
+    let actor = node.replica.actor();
+    for delta in written.iter().filter_map(|w| w.delta.as_deref()) {
+        let seq = delta.object.context().last(actor);
+        who.own.forget(delta.db, &delta.name, Dot { actor, seq });
     }
+}
+
+/// Waits until so many have what was written as shall: this node's own copy is one of those that count.
+async fn is_kept(
+    node: &Arc<Node>,
+    written: &[Written],
+    copies: SmallVec<[Option<Replicating>; 1]>,
+) -> Result<(), Error> {
+    let heres: SmallVec<[_; 1]> = copies
+        .iter()
+        .map(|copy| copy.as_ref().map(Replicating::here))
+        .collect();
+    let here = pin!(report(node, written, &heres));
+    let decided = pin!(async {
+        let mut again: SmallVec<[Written; 1]> = SmallVec::new();
+        for copy in copies.into_iter().flatten() {
+            again.extend(copy.decided().await?);
+        }
+        Ok::<_, QuorumError>(again)
+    });
+    let again = match select(here, decided).await {
+        Either::Left((here, decided)) => {
+            here?;
+            decided.await?
+        }
+        Either::Right((decided, here)) => {
+            if heres.iter().any(Option::is_none) {
+                here.await?;
+            }
+            decided?
+        }
+    };
+    // What was written instead counts as this node's copy, too; others have it.
+    commit(node, &again).await.map_err(|_| {
+        Error::from(QuorumError::WriteShort {
+            stored: again.len(),
+            wanted: again.len() + 1,
+        })
+    })
+}
+
+/// Reports the fates of this node's copies to those who count; an error where nobody does.
+async fn report(
+    node: &Node,
+    written: &[Written],
+    heres: &[Option<Arc<Here>>],
+) -> Result<(), Error> {
+    let store = node.replica.store();
+    // Others with writes for the same batch queue theirs first.
+    tokio::task::yield_now().await;
+    for write in written {
+        store.kick(write.shard);
+    }
+    let fate = |(write, here): (&Written, &Option<Arc<Here>>)| {
+        let (shard, ticket, here) = (write.shard, write.ticket, here.clone());
+        async move {
+            let fate = store.progress(shard).wait_committed(ticket).await;
+            match here {
+                Some(here) => {
+                    here.report(fate);
+                    Ok(())
+                }
+                None => fate.map_err(Error::from),
+            }
+        }
+    };
+    let fates = written.iter().zip(heres).map(fate);
+    if written.len() == 1 {
+        for fate in fates {
+            fate.await?;
+        }
+        return Ok(());
+    }
+    join_all(fates).await.into_iter().collect()
 }
 
 /// Sees to it that this node has seen what the work has to see. Whether it need not look: then it
@@ -201,7 +285,10 @@ async fn look(
         }
         let own: SmallVec<[Dot; 2]> = writes.into_iter().map(|(dot, _)| dot).collect();
         // The client's own writes have to be seen before.
-        blind &= own.is_empty() || node.replica.has_seen(Key { db, name }, &own);
+        let key = Key { db, name };
+        blind &= own.is_empty() || node.replica.has_seen(key, &own);
+        // What cannot be read has to be mended before.
+        blind &= node.replica.read(key).is_ok();
         begun.push((db, name, own));
     }
     if blind {
@@ -277,7 +364,7 @@ pub(in crate::command) async fn commit(node: &Node, written: &[Written]) -> Resu
             .progress(write.shard)
             .wait_committed(write.ticket)
             .await;
-        committed.map_err(|_| Error::MisConf)?;
+        committed?;
     }
     Ok(())
 }

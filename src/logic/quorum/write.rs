@@ -31,6 +31,8 @@ pub struct Write {
     stored: Stored,
     /// Who was asked in whose place.
     waiting: Vec<(NodeId, Holder)>,
+    /// Whether this node's own copy is waited for.
+    waits_here: bool,
     fallbacks: VecDeque<NodeId>,
     decided: bool,
 }
@@ -98,7 +100,8 @@ impl Needs {
 impl Write {
     /// Starts a write. `answers` says which holders are worth asking.
     ///
-    /// This node's own copy is reported like any other, with [`Self::on_stored_here`].
+    /// This node's own copy is reported like any other, with [`Self::on_stored_here`] or
+    /// [`Self::on_failed_here`].
     pub fn start(
         wanted: Wanted,
         targets: &Targets,
@@ -108,6 +111,7 @@ impl Write {
             needs: Needs::of(wanted, targets),
             stored: Stored::default(),
             waiting: Vec::new(),
+            waits_here: true,
             fallbacks: targets.fallbacks.iter().copied().collect(),
             decided: false,
         };
@@ -129,6 +133,7 @@ impl Write {
     /// This node has it; one that does not hold the key stands in for somebody who does, unless only those
     /// count who hold it.
     pub fn on_stored_here(&mut self, here: Option<Holder>) -> Vec<Effect> {
+        self.waits_here = false;
         let stands_in = !self.needs.strict;
         self.stored.count(here.unwrap_or(Holder {
             node: NodeId(0),
@@ -137,6 +142,23 @@ impl Write {
             stays: true,
         }));
         self.decide()
+    }
+
+    /// This node could not store it: a fallback stands in, if this node holds the key.
+    pub fn on_failed_here(&mut self, here: Option<Holder>) -> Vec<Effect> {
+        self.waits_here = false;
+        let mut effects = Vec::new();
+        if let Some(holder) = here.filter(|holder| holder.stays)
+            && let Some(node) = self.fallbacks.pop_front()
+        {
+            self.waiting.push((node, holder));
+            effects.push(Effect::Ask {
+                node,
+                hint_for: Some(holder.node),
+            });
+        }
+        effects.extend(self.decide());
+        effects
     }
 
     /// Another node has it.
@@ -162,7 +184,7 @@ impl Write {
 
     /// Whether nobody is waited for any more.
     pub fn is_over(&self) -> bool {
-        self.waiting.is_empty()
+        self.waiting.is_empty() && !self.waits_here
     }
 
     fn stand_in(&mut self, holder: Holder) -> Option<Effect> {
@@ -191,9 +213,9 @@ impl Write {
             && stored.serving >= needs.serving
             && (elsewhere || !needs.strict);
         let hoped = stored.serving >= needs.hoped && elsewhere;
-        let decision = if enough && (hoped || self.waiting.is_empty()) {
+        let decision = if enough && (hoped || self.is_over()) {
             Decision::Met
-        } else if self.waiting.is_empty() && stored.all > 0 {
+        } else if self.is_over() {
             Decision::Short {
                 answered: stored.serving.min(stored.all),
             }
@@ -270,6 +292,30 @@ mod tests {
         );
         let short = Effect::Decide(Decision::Short { answered: 1 });
         assert_eq!(here(&mut write), [short]);
+    }
+
+    #[test]
+    fn this_nodes_own_copy_is_one_of_those_that_count() {
+        let me = Holder {
+            node: NodeId(1),
+            serves: true,
+            elsewhere: true,
+            stays: true,
+        };
+        // It fails first, and last, and a fallback stands in for it.
+        let (mut write, _) = Write::start(wanted(2), &targets(&[2, 3], &[4]), |_| true);
+        assert_eq!(write.on_failed_here(Some(me)), [ask(4, Some(1))]);
+        assert_eq!(write.on_stored(NodeId(2)), []);
+        assert_eq!(write.on_stored(NodeId(3)), [Effect::Decide(Decision::Met)]);
+        let (mut write, _) = Write::start(wanted(2), &targets(&[2, 3], &[]), |_| true);
+        write.on_stored(NodeId(2));
+        assert_eq!(write.on_failed(NodeId(3)), [Effect::KeepHint(NodeId(3))]);
+        let short = Effect::Decide(Decision::Short { answered: 1 });
+        assert_eq!(write.on_failed_here(Some(me)), [short]);
+        // Nobody has it.
+        let (mut write, _) = Write::start(wanted(2), &targets(&[2, 3], &[]), |_| false);
+        let short = Effect::Decide(Decision::Short { answered: 0 });
+        assert_eq!(write.on_failed_here(Some(me)), [short]);
     }
 
     #[test]
