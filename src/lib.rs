@@ -39,6 +39,8 @@ pub mod coordinator;
 #[cfg(feature = "server")]
 pub mod governor;
 #[cfg(feature = "server")]
+pub mod log;
+#[cfg(feature = "server")]
 pub mod metrics;
 #[cfg(feature = "server")]
 pub mod net;

@@ -10,6 +10,7 @@ use clap::{Arg, ArgAction, ArgMatches, Command};
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use ringwood::admin::{AdminError, Target};
 use ringwood::config::{Config, DIRECTIVES};
+use ringwood::log::Log;
 use tracing_subscriber::filter::LevelFilter;
 
 #[global_allocator]
@@ -359,6 +360,9 @@ fn repair(flags: &ArgMatches) -> ExitCode {
     tell(repaired.map(|answer| (answer, true)))
 }
 
+/// The last lines of the log are waited for so long.
+const LAST_LINES: Duration = Duration::from_millis(200);
+
 fn server(flags: &ArgMatches) -> ExitCode {
     let file = flags.get_one::<String>("config").map(Path::new);
     let given = DIRECTIVES
@@ -367,21 +371,30 @@ fn server(flags: &ArgMatches) -> ExitCode {
     let config = match Config::load(file, given) {
         Ok(config) => config,
         Err(error) => {
-            eprintln!("ringwood: {error}");
+            let _ = writeln!(std::io::stderr(), "ringwood: {error}");
             return ExitCode::from(2);
         }
     };
-    start_log(&config.text("loglevel"));
-    match ringwood::server::run(config) {
+    let log = match Log::start() {
+        Ok(log) => log,
+        Err(error) => {
+            let _ = writeln!(std::io::stderr(), "ringwood: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    start_log(&config.text("loglevel"), log.clone());
+    let ended = match ringwood::server::run(config) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!("{error}");
             ExitCode::FAILURE
         }
-    }
+    };
+    log.finish(LAST_LINES);
+    ended
 }
 
-fn start_log(level: &str) {
+fn start_log(level: &str, log: Log) {
     let level = match level {
         "debug" => LevelFilter::DEBUG,
         "warning" => LevelFilter::WARN,
@@ -391,8 +404,11 @@ fn start_log(level: &str) {
     let ansi = std::io::IsTerminal::is_terminal(&std::io::stderr());
     tracing_subscriber::fmt()
         .with_max_level(level)
-        .with_writer(std::io::stderr)
+        .with_writer(move || log.clone())
         .with_ansi(ansi)
         .with_target(false)
+        .log_internal_errors(false)
         .init();
+    // The standard library's hook waits for whoever reads.
+    std::panic::set_hook(Box::new(|panic| tracing::error!("{panic}")));
 }

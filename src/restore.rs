@@ -11,7 +11,10 @@ use crate::cluster::Notes;
 use crate::replica::{ReplicaError, note_key};
 use crate::server::CLUSTER_NOTE;
 use crate::storage::archive::{self, About, ArchiveError};
-use crate::storage::{AppendFsync, DiskOptions, DiskStore, Op, Refused, Store, StoreError, Table};
+use crate::storage::{
+    AppendFsync, DEFAULT_CACHED_FILES, DiskOptions, DiskStore, Op, Refused, Store, StoreError,
+    Table,
+};
 
 /// Write buffers while a copy is read.
 const BUFFER_BYTES: u64 = 64 << 20;
@@ -57,6 +60,7 @@ pub fn restore(from: &Path, dir: &Path) -> Result<About, RestoreError> {
         block_cache_bytes: BUFFER_BYTES,
         min_free_bytes: 0,
         accept_damage: false,
+        cached_files: DEFAULT_CACHED_FILES,
     })?;
     let about = archive::read::<RestoreError>(from, |shard, ops| {
         let ops: Vec<Op> = ops

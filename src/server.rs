@@ -30,7 +30,7 @@ use crate::net;
 use crate::peer::message::NEWEST;
 use crate::peer::{Identity, Links, PeerListener};
 use crate::replica::{HintLimits, Options as ReplicaOptions, Replica, ReplicaError, random_u64};
-use crate::storage::{DiskOptions, DiskStore, Store, StoreError};
+use crate::storage::{DEFAULT_CACHED_FILES, DiskOptions, DiskStore, Store, StoreError};
 
 /// After a note that could not be written.
 const NOTE_AGAIN: Duration = Duration::from_millis(200);
@@ -65,6 +65,14 @@ pub enum StartError {
         /// Why not.
         source: std::io::Error,
     },
+    /// Too few descriptors.
+    #[error("at most {limit} files can be open, and the node needs {least}: raise 'ulimit -n'")]
+    Files {
+        /// The limit.
+        limit: u64,
+        /// What would do.
+        least: u64,
+    },
     /// Numbers of copies that do not go together.
     #[error("{0}")]
     Quorum(String),
@@ -84,8 +92,13 @@ const LAST_REQUESTS: Duration = Duration::from_millis(300);
 /// How far background work stands back (see nice(1)).
 const BACKGROUND_NICE: i32 = 10;
 
-/// Descriptors that the node needs beside its clients' sockets.
+/// Descriptors that the node keeps for itself beside its clients' sockets, where there are enough.
 const OWN_FILES: u64 = 2_048;
+/// What it cannot do without: sockets of its own, and the files of each shard.
+const LEAST_FILES: u64 = 64;
+const LEAST_FILES_OF_A_SHARD: u64 = 24;
+/// Files that the engine keeps open at least, for each shard.
+const LEAST_CACHED_FILES: u64 = 10;
 
 /// Runs a node until it is asked to stop.
 pub fn run(config: Config) -> Result<(), StartError> {
@@ -116,7 +129,7 @@ fn give_way() {
 
 async fn serve(config: Config, background: Handle) -> Result<(), StartError> {
     let started = clock::monotonic();
-    allow_files(config.number("maxclients") as u64 + OWN_FILES);
+    let files = share_files(&config)?;
     let partitions = config.number("partitions");
     let partitions = u16::try_from(partitions)
         .ok()
@@ -131,7 +144,7 @@ async fn serve(config: Config, background: Handle) -> Result<(), StartError> {
                 source,
             }
         })?;
-    let store = Arc::new(open_store(&config)?);
+    let store = Arc::new(open_store(&config, files.of_a_shard)?);
     let secret = match config.text("cluster-secret") {
         empty if empty.is_empty() => load_secret(Path::new(&config.text("dir")))?,
         secret => secret.into_bytes(),
@@ -177,6 +190,7 @@ async fn serve(config: Config, background: Handle) -> Result<(), StartError> {
         seal: ContextSeal::new(&secret),
         set_appendfsync,
         port,
+        most_clients: files.clients as i64,
     });
     tracing::info!(%address, port, node = %node.name, pid = std::process::id(), "ready");
     run_parts(node, listener, member, background).await;
@@ -199,6 +213,8 @@ async fn run_parts(
         background.spawn_blocking(move || count(&node, &counting))
     };
     let coordinator = node.coordinator.clone();
+    // However this ends: nobody would end the sweeper otherwise, and the process would wait for it.
+    let sweeping = EndsWhenDropped(sweeping);
     tokio::select! {
         () = listener.serve(Arc::clone(&node)) => {}
         () = stop_on_signal(&node) => {}
@@ -209,13 +225,22 @@ async fn run_parts(
     if let Some(coordinator) = coordinator {
         coordinator.cluster().peers().close();
     }
-    sweeping.store(false, Ordering::Release);
+    drop(sweeping);
     let _ = sweeper.await;
     let _ = counter.await;
     let stopping = clock::monotonic();
     let _ = tokio::task::spawn_blocking(move || node.replica.stop()).await;
     let took_ms = clock::monotonic().duration_since(stopping).as_millis() as u64;
     tracing::info!(took_ms, "stopped cleanly");
+}
+
+/// Tells threads to end.
+struct EndsWhenDropped(Arc<AtomicBool>);
+
+impl Drop for EndsWhenDropped {
+    fn drop(&mut self) {
+        self.0.store(false, Ordering::Release);
+    }
 }
 
 /// What makes a node a member of a cluster.
@@ -468,13 +493,55 @@ fn allow_files(wanted: u64) {
         current: Some(possible),
         maximum: limit.maximum,
     };
-    if setrlimit(Resource::Nofile, raised).is_err() || possible < wanted {
+    if let Err(error) = setrlimit(Resource::Nofile, raised) {
         tracing::warn!(
-            wanted,
-            possible,
-            "fewer files than maxclients needs can be open"
+            "Server can't set maximum open files to {wanted} because of OS error: {error}."
         );
     }
+}
+
+/// What the limit of open files leaves to whom.
+struct Files {
+    /// For clients.
+    clients: u64,
+    /// That the engine of one shard keeps open.
+    of_a_shard: usize,
+}
+
+/// Raises the limit as far as it goes. Where that is less than is wanted, fewer clients are taken in: the
+/// node's own files come first.
+fn share_files(config: &Config) -> Result<Files, StartError> {
+    use rustix::process::{Resource, getrlimit};
+    let wanted = config.number("maxclients") as u64;
+    let shards = disk_options(config).shards as u64;
+    allow_files(wanted + OWN_FILES);
+    let limit = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+    let own = OWN_FILES.min(limit / 2);
+    let least = LEAST_FILES + LEAST_FILES_OF_A_SHARD * shards;
+    if own < least {
+        return Err(StartError::Files {
+            limit,
+            least: 2 * least,
+        });
+    }
+    let clients = limit - own;
+    if clients < wanted {
+        tracing::warn!(
+            "You requested maxclients of {wanted} requiring at least {} max file descriptors.",
+            wanted + own
+        );
+        tracing::warn!(
+            "Current maximum open files is {limit}. maxclients has been reduced to {clients} to \
+             compensate for low ulimit. If you need higher maxclients increase 'ulimit -n'."
+        );
+        let reduced = [("maxclients".to_owned(), clients.to_string())];
+        let set = config.set(&reduced);
+        debug_assert!(set.is_ok(), "it is a number in its bounds");
+    }
+    Ok(Files {
+        clients,
+        of_a_shard: (own / 2 / shards).max(LEAST_CACHED_FILES) as usize,
+    })
 }
 
 /// Rates for INFO, once a second.
@@ -613,8 +680,11 @@ fn memory_bytes() -> u64 {
 
 /// Opens the store. A lone node with a damaged one does not start; a member of a cluster keeps what is
 /// readable and gets the rest from the other owners.
-fn open_store(config: &Config) -> Result<DiskStore, StoreError> {
-    let options = disk_options(config);
+fn open_store(config: &Config, cached_files: usize) -> Result<DiskStore, StoreError> {
+    let options = DiskOptions {
+        cached_files,
+        ..disk_options(config)
+    };
     match DiskStore::open(options.clone()) {
         Err(error @ StoreError::Damaged { .. }) if config.is_on("cluster-enabled") => {
             tracing::error!(%error, "what is missing is fetched from the other owners");
@@ -642,6 +712,7 @@ fn disk_options(config: &Config) -> DiskOptions {
         block_cache_bytes: config.number("block-cache-size") as u64,
         min_free_bytes: config.number("min-free-disk") as u64,
         accept_damage: config.is_on("accept-damaged-store"),
+        cached_files: DEFAULT_CACHED_FILES,
     }
 }
 

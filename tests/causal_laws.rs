@@ -3,7 +3,8 @@
 use bytes::Bytes;
 use proptest::prelude::*;
 use ringwood::logic::causal::{
-    ActorId, Context, Contribution, Dot, Element, Kind, Object, Payload, Timestamp, Value,
+    ActorId, Context, Contribution, Dot, Element, Kind, Object, Payload, Timestamp, Value, Version,
+    Versions,
 };
 use ringwood::logic::codec::Reader;
 use ringwood::logic::row;
@@ -552,4 +553,42 @@ mod counters {
         }
         assert_eq!(integers(&world.all().0), BTreeSet::from([1 - i64::MAX]));
     }
+}
+
+#[test]
+fn joining_what_is_large_takes_no_longer_than_reading_it() {
+    const MANY: u64 = 200_000;
+    let intervals = |first: u64| {
+        let mut context = Context::new();
+        for n in 0..MANY {
+            context.insert_interval(ActorId(1), first + 4 * n, first + 4 * n + 1);
+        }
+        context
+    };
+    let (even, odd) = (intervals(0), intervals(2));
+    let mut both = even.clone();
+    both.join(&odd);
+    assert!(both.covers(&even) && both.covers(&odd) && !even.covers(&odd));
+    let siblings = |first: u64| {
+        let (mut context, mut versions) = (Context::new(), Versions::new());
+        for n in 0..20_000 {
+            let actor = ActorId(first + 2 * n);
+            context.insert_interval(actor, 0, 1);
+            let payload = Payload::Bytes(n.to_string().into());
+            versions.push(Version {
+                dot: Dot { actor, seq: 1 },
+                at: Timestamp(n),
+                value: Value {
+                    payload,
+                    expires_at_ms: None,
+                },
+            });
+        }
+        let cells = std::iter::once((Element::STRING, versions)).collect();
+        Object::from_parts(context, cells, Vec::new()).expect("it holds")
+    };
+    let (a, b) = (siblings(1), siblings(2));
+    let all = joined(&a, &b);
+    assert_eq!(all.all_versions().count(), 40_000);
+    assert_eq!(string::siblings(&all, 0).len(), 20_000);
 }

@@ -13,6 +13,7 @@ use ringwood::config::DIRECTIVES;
 const LAYERS: &[(&str, &[&str])] = &[
     ("logic", &[]),
     ("clock", &[]),
+    ("log", &["clock"]),
     ("admin", &[]),
     ("config", &[]),
     ("metrics", &[]),

@@ -73,6 +73,9 @@ impl Route {
     }
 }
 
+/// For so long it is believed that a member has no room.
+const FULL_MS: u64 = 1_000;
+
 /// The view.
 pub struct Cluster {
     options: Options,
@@ -97,6 +100,10 @@ pub struct Cluster {
     /// Others who lack something, and until when that is believed.
     empty: Mutex<BTreeMap<NodeId, u64>>,
     some_empty: AtomicBool,
+    /// Who has no room on the disk, until when that is believed; and whether there is anybody.
+    full: Mutex<BTreeMap<NodeId, u64>>,
+    some_full: AtomicBool,
+    is_full_here: AtomicBool,
     /// Others who knew less than this node.
     behind: Mutex<Option<Arc<Behind>>>,
 }
@@ -220,6 +227,9 @@ impl Cluster {
             staged: Mutex::default(),
             empty: Mutex::default(),
             some_empty: AtomicBool::new(false),
+            full: Mutex::default(),
+            some_full: AtomicBool::new(false),
+            is_full_here: AtomicBool::new(false),
             behind: Mutex::default(),
         };
         if !says_what_it_has {
@@ -411,6 +421,35 @@ impl Cluster {
         self.some_empty.store(true, Ordering::Release);
     }
 
+    /// A member has no room on its disk. It is asked again after a while.
+    pub fn note_full(&self, id: NodeId) {
+        let until_ms = self.now_ms() + FULL_MS;
+        if self.full.lock().insert(id, until_ms).is_none() {
+            tracing::warn!(node = %self.name_of(id), "has no room on its disk: others take its writes");
+        }
+        self.some_full.store(true, Ordering::Release);
+    }
+
+    /// Whether this node's own disk has no room.
+    pub fn note_full_here(&self, is_full: bool) {
+        self.is_full_here.store(is_full, Ordering::Release);
+    }
+
+    /// Whether a member has room for writes, as far as is known.
+    pub fn takes_writes(&self, id: NodeId) -> bool {
+        if id == self.me() {
+            return !self.is_full_here.load(Ordering::Acquire);
+        }
+        if !self.some_full.load(Ordering::Acquire) {
+            return true;
+        }
+        let now_ms = self.now_ms();
+        let mut full = self.full.lock();
+        full.retain(|_, until_ms| now_ms < *until_ms);
+        self.some_full.store(!full.is_empty(), Ordering::Release);
+        !full.contains_key(&id)
+    }
+
     fn seems_empty(&self, id: NodeId) -> bool {
         let now_ms = self.now_ms();
         let mut empty = self.empty.lock();
@@ -542,7 +581,10 @@ impl Cluster {
             ..
         } = &*holders;
         let all = serving.iter().chain(spare).chain(filling).chain(fallbacks);
-        let first = all.copied().find(|id| self.answers(*id));
+        // Who has no room does not coordinate, where anybody else can.
+        let runs = |id: &NodeId| self.answers(*id) && self.takes_writes(*id);
+        let first = all.clone().copied().find(runs);
+        let first = first.or_else(|| all.copied().find(|id| self.answers(*id)));
         first.unwrap_or_else(|| self.me())
     }
 
@@ -568,7 +610,7 @@ impl Cluster {
         let holders = placement.holders(route.part());
         let near = holders.serving.iter().copied();
         let mut near = near.filter(|id| placement.zone(*id) == Some(zone));
-        near.find(|id| self.answers(*id) && !self.seems_empty(*id))
+        near.find(|id| self.answers(*id) && self.takes_writes(*id) && !self.seems_empty(*id))
     }
 
     /// Whom this node asks, when it coordinates.
@@ -614,8 +656,9 @@ impl Cluster {
         self.placement().members()
     }
 
-    /// How many members that could hold a key answer, as far as so many are wanted.
-    pub fn reachable(&self, route: Route, wanted: usize) -> usize {
+    /// How many members that could hold a key answer, and have room for it if it `grows`, as far as so many
+    /// are wanted.
+    pub fn reachable(&self, route: Route, wanted: usize, grows: bool) -> usize {
         let holders = self.holders(route.part());
         let fallbacks: &[NodeId] = if route.rule.strict {
             &[]
@@ -623,7 +666,8 @@ impl Cluster {
             &holders.fallbacks
         };
         let could = holders.all().chain(fallbacks.iter().copied());
-        let answering = could.filter(|id| self.answers(*id));
+        let takes = |id: &NodeId| self.answers(*id) && (!grows || self.takes_writes(*id));
+        let answering = could.filter(takes);
         answering.take(wanted).count()
     }
 

@@ -1,6 +1,7 @@
 //! What only a causal store has: SIBLINGS and RESOLVE.
 //!
-//! A context leaves the server as text, bound to its key and authenticated with the cluster's
+//! A context leaves the server as text, bound to its key and database (as stored: it goes along with a
+//! SWAPDB) and authenticated with the cluster's
 //! secret: a forged one could hide writes that nobody has seen.
 
 use base64::Engine as _;
@@ -26,11 +27,12 @@ pub struct ContextSeal([u8; 32]);
 impl ContextSeal {
     /// From the cluster's secret.
     pub fn new(secret: &[u8]) -> Self {
-        Self(blake3::derive_key("ringwood context token v1", secret))
+        Self(blake3::derive_key("ringwood context token v2", secret))
     }
 
-    fn tag(&self, key: &[u8], body: &[u8]) -> [u8; TAG_LEN] {
+    fn tag(&self, db: u8, key: &[u8], body: &[u8]) -> [u8; TAG_LEN] {
         let mut hasher = blake3::Hasher::new_keyed(&self.0);
+        hasher.update(&[db]);
         hasher.update(&(key.len() as u64).to_le_bytes());
         hasher.update(key);
         hasher.update(body);
@@ -39,20 +41,20 @@ impl ContextSeal {
         tag
     }
 
-    fn token(&self, key: &[u8], context: &Context) -> String {
+    fn token(&self, (db, key): (u8, &[u8]), context: &Context) -> String {
         let mut raw = vec![0; TAG_LEN];
         row::put_context(&mut raw, context);
-        let tag = self.tag(key, &raw[TAG_LEN..]);
+        let tag = self.tag(db, key, &raw[TAG_LEN..]);
         raw[..TAG_LEN].copy_from_slice(&tag);
         URL_SAFE_NO_PAD.encode(raw)
     }
 
-    fn open(&self, key: &[u8], token: &[u8]) -> Result<Context, Error> {
+    fn open(&self, (db, key): (u8, &[u8]), token: &[u8]) -> Result<Context, Error> {
         let raw = URL_SAFE_NO_PAD
             .decode(token)
             .map_err(|_| Error::BadContext)?;
         let (tag, body) = raw.split_at_checked(TAG_LEN).ok_or(Error::BadContext)?;
-        let expected = blake3::hash(&self.tag(key, body));
+        let expected = blake3::hash(&self.tag(db, key, body));
         if expected != blake3::hash(tag) {
             return Err(Error::BadContext);
         }
@@ -64,6 +66,10 @@ impl ContextSeal {
             Err(Error::BadContext)
         }
     }
+}
+
+fn stored_db(ctx: &Ctx<'_>) -> u8 {
+    ctx.node.replica.database(ctx.session.db)
 }
 
 /// `FIELD element` names a part of a collection; a string has none.
@@ -93,11 +99,12 @@ pub(super) fn siblings(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
     }
     let key = args.at(1);
     let object = ctx.object(key)?;
+    let at = (stored_db(ctx), key);
     let now_ms = clock::now_ms();
     let found = string::siblings(&object, now_ms);
     ctx.reply.array(2);
     ctx.reply
-        .bulk(ctx.node.seal.token(key, object.context()).as_bytes());
+        .bulk(ctx.node.seal.token(at, object.context()).as_bytes());
     ctx.reply.array(found.len());
     for sibling in found {
         if !with_meta {
@@ -118,7 +125,7 @@ pub(super) fn siblings(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
 
 pub(super) fn resolve(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
     let key = args.at(1);
-    let seen = ctx.node.seal.open(key, args.at(2))?;
+    let seen = ctx.node.seal.open((stored_db(ctx), key), args.at(2))?;
     let (mut value, mut expires, mut keep_ttl) = (None, None, false);
     let mut nth = 3;
     if nth < args.len() && !(args.is(nth, "FIELD") && args.len() == 5) {
@@ -149,10 +156,11 @@ pub(super) fn resolve(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
         (Change::Resolve { seen, value }, ())
     })?;
     let object = ctx.object(key)?;
+    let at = (stored_db(ctx), key);
     let now = string::siblings(&object, clock::now_ms()).len();
     ctx.reply.array(2);
     ctx.reply
-        .bulk(ctx.node.seal.token(key, object.context()).as_bytes());
+        .bulk(ctx.node.seal.token(at, object.context()).as_bytes());
     ctx.reply.integer(now as i64);
     Ok(())
 }

@@ -101,6 +101,9 @@ pub enum Error {
     /// Too few members answer. Nothing was stored.
     #[error("NOREPLICAS {0}")]
     NoReplicas(QuorumError),
+    /// Clients of clusters ask again. Nothing was done.
+    #[error("TRYAGAIN {0}")]
+    TryAgain(QuorumError),
     /// Too few answered in time.
     #[error("NOQUORUM {0}")]
     NoQuorum(QuorumError),
@@ -129,6 +132,14 @@ impl Error {
         } else {
             self
         }
+    }
+
+    /// What EXEC says when it is itself wrong.
+    #[must_use]
+    pub fn discarding(self) -> Self {
+        let said = self.to_string();
+        let why = said.strip_prefix("ERR ").unwrap_or(&said);
+        Self::Text(format!("EXECABORT Transaction discarded because of: {why}").into())
     }
 
     /// The first word, for INFO errorstats.
@@ -185,6 +196,7 @@ impl From<QuorumError> for Error {
     fn from(error: QuorumError) -> Self {
         match error {
             QuorumError::NotStored => Error::MisConf,
+            QuorumError::Busy => Error::TryAgain(error),
             QuorumError::Unreachable { .. } | QuorumError::TooMuch => Error::NoReplicas(error),
             _ => Error::NoQuorum(error),
         }

@@ -1,5 +1,7 @@
 //! Keys of any type: existence, names, and the key space as a whole.
 
+use std::collections::{HashSet, VecDeque};
+
 use bytes::Bytes;
 
 use super::args::Args;
@@ -10,6 +12,7 @@ use crate::clock;
 use crate::logic::causal::{Object, Payload, Value};
 use crate::logic::codec::{Reader, put_bytes, put_varint};
 use crate::logic::glob;
+use crate::logic::types::conflict::OnConflict;
 use crate::logic::types::string::{self, Change};
 use crate::net::resp::Reply;
 use crate::replica::Found;
@@ -393,20 +396,31 @@ fn encode_dump(object: &Object) -> Option<Vec<u8>> {
     Some(out)
 }
 
-fn decode_dump(payload: &[u8]) -> Option<Vec<Bytes>> {
+/// The values of a payload, the oldest first; beyond `most` the oldest are one, as the policy says.
+fn decode_dump(payload: &[u8], most: usize, policy: OnConflict) -> Option<Vec<Bytes>> {
     let (body, sum) = payload.split_at_checked(payload.len().checked_sub(4)?)?;
     let body = body.strip_prefix(DUMP_MAGIC)?;
     if crc32fast::hash(&payload[..payload.len() - 4]).to_le_bytes() != sum {
         return None;
     }
     let mut r = Reader(body);
-    let count = r.count(1).ok()?;
-    let values: Result<Vec<_>, _> = (0..count)
-        .map(|_| r.bytes().map(Bytes::copy_from_slice))
-        .collect();
-    values
-        .ok()
-        .filter(|values| r.0.is_empty() && !values.is_empty())
+    let (mut newest, mut rest) = (VecDeque::new(), None);
+    for _ in 0..r.count(1).ok()? {
+        newest.push_back(r.bytes().ok()?);
+        if newest.len() >= most.max(1) {
+            let next = newest.pop_front()?;
+            rest = Some(match rest {
+                Some(best) if policy.prefers(best, next) => best,
+                _ => next,
+            });
+        }
+    }
+    let mut met = HashSet::new();
+    let newest_first = newest.into_iter().rev().chain(rest);
+    let distinct = newest_first.filter(|value| met.insert(*value));
+    let mut values: Vec<Bytes> = distinct.map(Bytes::copy_from_slice).collect();
+    values.reverse();
+    (r.0.is_empty() && !values.is_empty()).then_some(values)
 }
 
 pub(super) fn restore(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
@@ -439,7 +453,9 @@ pub(super) fn restore(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
     }
     let ttl = args.integer(2)?;
     let ttl = u64::try_from(ttl).map_err(|_| Error::text("ERR Invalid TTL value, must be >= 0"))?;
-    let values = decode_dump(args.at(3)).ok_or(Error::text(
+    let replica = &ctx.node.replica;
+    let (most, policy) = (replica.sibling_limit(), replica.policies().of(args.at(1)));
+    let values = decode_dump(args.at(3), most, policy).ok_or(Error::text(
         "ERR DUMP payload version or checksum are wrong",
     ))?;
     let start = if absolute { 0 } else { clock::now_ms() };

@@ -24,6 +24,7 @@ mod operator;
 pub mod own;
 mod peer;
 mod plan;
+mod secrets;
 mod server;
 mod session;
 mod snapshot;
@@ -71,6 +72,8 @@ pub enum After {
     Nothing,
     /// Sends the reply and closes.
     Close,
+    /// Closes without a word: a browser may have been made to send this.
+    Cut,
     /// Waits, then goes on.
     Sleep(Duration),
     /// Waits until this connection's writes are on the disk, at most so long, then replies
@@ -140,9 +143,15 @@ impl Ctx<'_> {
     ) -> Result<R, Error> {
         let key = self.key(self.session.db, name)?;
         let policy = self.node.replica.policies().of(name);
+        let since = self.session.since;
         let decide = |object: &Object, now_ms| {
             let viewed = conflict::view(object, policy, now_ms);
-            decide(&viewed, now_ms)
+            let (change, result) = decide(&viewed, now_ms);
+            let change = match since {
+                Some(since) => string::as_of(object, change, since),
+                None => change,
+            };
+            (change, result)
         };
         let (result, written) = self.node.replica.update(key, decide)?;
         self.written.extend(written);
@@ -215,12 +224,23 @@ impl Ctx<'_> {
 
 /// Runs one command as a client sent it: looks it up, checks it, queues or runs it.
 pub fn execute(ctx: &mut Ctx<'_>, args: Args<'_>) {
+    if args.is(0, "POST") || args.is(0, "Host:") {
+        // Not even what came before is answered.
+        ctx.node.warn_of_attack(&ctx.session.client);
+        ctx.after = After::Cut;
+        return;
+    }
     let Some(spec) = table::find(args) else {
         ctx.session.fail_transaction();
         let error = unknown(args);
         return reject(ctx, &error);
     };
     if let Err(error) = admit(ctx, spec, args) {
+        if spec.name == "exec" {
+            ctx.session.transaction = None;
+            ctx.session.watches.clear();
+            return reject(ctx, &error.discarding());
+        }
         ctx.session.fail_transaction();
         return reject(ctx, &error);
     }
@@ -230,8 +250,8 @@ pub fn execute(ctx: &mut Ctx<'_>, args: Args<'_>) {
         }
         return ctx.reply.simple("QUEUED");
     }
-    if !spec.has(Flags::NO_MONITOR) {
-        ctx.node.show_monitors(ctx.session, args);
+    if !spec.has(Flags::NO_MONITOR) && !spec.has(Flags::ADMIN) {
+        ctx.node.show_monitors(ctx.session, spec, args);
     }
     step(ctx, spec, args);
 }
@@ -339,7 +359,7 @@ fn record(ctx: &mut Ctx<'_>, spec: &'static Spec, args: Args<'_>, started: Insta
     ctx.session.client.touch(spec);
     let threshold_us = ctx.node.slowlog.threshold_us();
     if threshold_us >= 0 && took.as_micros() as i64 >= threshold_us {
-        ctx.node.slowlog.push(ctx.session, args, took);
+        ctx.node.slowlog.push(ctx.session, spec, args, took);
     }
 }
 

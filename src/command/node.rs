@@ -14,7 +14,9 @@ use super::args::Args;
 use super::causal::ContextSeal;
 use super::distributed::Lanes;
 use super::error::Error;
+use super::secrets::Secrets;
 use super::session::{Client, Clients, Session};
+use super::table::Spec;
 use super::{info, latency, table};
 use crate::clock;
 use crate::config::Config;
@@ -28,6 +30,8 @@ use crate::storage::AppendFsync;
 
 /// Commands that may wait for one slow MONITOR client; beyond it the client is closed.
 const MONITOR_QUEUE: usize = 4_096;
+/// It is said no more often that somebody sends HTTP, in milliseconds.
+const ATTACK_WARNING_MS: u64 = 60_000;
 /// Words of a slow log entry, and bytes of a word.
 const SLOWLOG_WORDS: usize = 32;
 const SLOWLOG_WORD_LEN: usize = 128;
@@ -53,6 +57,8 @@ pub struct NodeOptions {
     pub set_appendfsync: Box<dyn Fn(AppendFsync) + Send + Sync>,
     /// The port that was bound.
     pub port: u16,
+    /// As many clients as descriptors are left for.
+    pub most_clients: i64,
 }
 
 /// The node.
@@ -103,6 +109,10 @@ pub struct Node {
     stopping: AtomicBool,
     monitors: Mutex<Vec<mpsc::Sender<String>>>,
     monitor_count: AtomicUsize,
+    /// When it was said last that somebody sends HTTP, in milliseconds since the epoch.
+    attack_warned_ms: AtomicU64,
+    /// As many clients as descriptors are left for.
+    pub(super) most_clients: i64,
 }
 
 impl Node {
@@ -118,6 +128,7 @@ impl Node {
             seal,
             set_appendfsync,
             port,
+            most_clients,
         } = options;
         let nowhere = SocketAddr::from(([0, 0, 0, 0], 0));
         let slowlog = SlowLog::default();
@@ -151,6 +162,8 @@ impl Node {
             stopping: AtomicBool::new(false),
             monitors: Mutex::default(),
             monitor_count: AtomicUsize::new(0),
+            attack_warned_ms: AtomicU64::new(0),
+            most_clients,
         };
         Arc::new(node)
     }
@@ -210,8 +223,18 @@ impl Node {
         receiver
     }
 
+    /// Somebody sends HTTP: a browser may have been made to.
+    pub(super) fn warn_of_attack(&self, client: &Client) {
+        let now_ms = clock::now_ms();
+        let last = self.attack_warned_ms.load(Ordering::Relaxed);
+        if now_ms.saturating_sub(last) >= ATTACK_WARNING_MS {
+            self.attack_warned_ms.store(now_ms, Ordering::Relaxed);
+            tracing::warn!(client = %client.address, "Possible SECURITY ATTACK detected. It looks like somebody is sending POST or Host: commands. This is likely due to an attacker attempting to use Cross Protocol Scripting to compromise this server. Connection aborted.");
+        }
+    }
+
     /// Shows a command to the monitors; one whose queue is full is dropped.
-    pub(super) fn show_monitors(&self, session: &Session, args: Args<'_>) {
+    pub(super) fn show_monitors(&self, session: &Session, spec: &Spec, args: Args<'_>) {
         if self.monitor_count.load(Ordering::Acquire) == 0 {
             return;
         }
@@ -223,8 +246,10 @@ impl Node {
             session.db,
             session.client.address
         );
-        for word in args.from(0) {
-            line.push_str(&format!(" \"{}\"", word.escape_ascii()));
+        let secrets = Secrets::of(spec, args);
+        for nth in 0..args.len() {
+            let word = secrets.show(args, nth).escape_ascii();
+            line.push_str(&format!(" \"{word}\""));
         }
         let mut monitors = self.monitors.lock();
         monitors.retain(|monitor| monitor.try_send(line.clone()).is_ok());
@@ -459,12 +484,12 @@ impl SlowLog {
         entries.2.truncate(keep);
     }
 
-    pub(super) fn push(&self, session: &Session, args: Args<'_>, took: Duration) {
+    pub(super) fn push(&self, session: &Session, spec: &Spec, args: Args<'_>, took: Duration) {
         let entry = SlowEntry {
             id: 0,
             at_secs: clock::now_ms() / 1_000,
             took_us: took.as_micros() as u64,
-            words: shorten(args),
+            words: shorten(spec, args),
             address: session.client.address.to_string(),
             name: session.client.names.lock().name.clone(),
         };
@@ -497,10 +522,10 @@ impl SlowLog {
     }
 }
 
-fn shorten(args: Args<'_>) -> Vec<Vec<u8>> {
-    let mut words: Vec<Vec<u8>> = args
-        .from(0)
-        .take(SLOWLOG_WORDS)
+fn shorten(spec: &Spec, args: Args<'_>) -> Vec<Vec<u8>> {
+    let secrets = Secrets::of(spec, args);
+    let mut words: Vec<Vec<u8>> = (0..args.len().min(SLOWLOG_WORDS))
+        .map(|nth| secrets.show(args, nth))
         .map(|word| {
             if word.len() <= SLOWLOG_WORD_LEN {
                 return word.to_vec();

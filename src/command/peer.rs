@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 
+use super::args::OwnedArgs;
+use super::table::{self, Flags};
 use super::{Node, distributed, everywhere, plan, transfers};
 use crate::cluster::Cluster;
 use crate::convergence::off_worker;
@@ -14,10 +16,11 @@ use crate::logic::causal::Dot;
 use crate::logic::membership::Member;
 use crate::logic::placement::{NodeId, PartitionSet};
 use crate::logic::row;
-use crate::peer::message::{Request, Response, WireKey, Wrote};
-use crate::peer::{Answer, Handler, Identity};
+use crate::peer::message::{Command, Request, Response, WhyNot, WireKey, Wrote};
+use crate::peer::{Answer, Handler, Identity, LONGEST_REPLY};
 use crate::replica::{DATABASES, Join, Key, ReplicaError, Written};
 use crate::storage::keys::MAX_KEY_LEN;
+use crate::storage::{Refused, WriteFailed};
 
 /// Rows that one request looks at, at most.
 const MAX_SCAN: usize = 16_384;
@@ -68,6 +71,8 @@ impl Handler for PeerHandler {
                 let on_keys = matches!(request, Request::Apply { .. } | Request::Fetch { .. });
                 return if was && on_keys {
                     Answer::Now(Response::Outdated(members.everybody()))
+                } else if matches!(request, Request::Forward(_)) {
+                    Answer::Now(Response::NotRun(WhyNot::NotHere))
                 } else {
                     refuse("the asker is not a member")
                 };
@@ -87,7 +92,7 @@ impl Handler for PeerHandler {
                 let how = Join {
                     hint_for,
                     only_over_seen,
-                    mends: false,
+                    ..Join::default()
                 };
                 apply(node, key, &object, how, view)
             }
@@ -101,13 +106,16 @@ impl Handler for PeerHandler {
                 Answer::Now(outdated.unwrap_or_else(|| fetch(&node, &key, digest, &dots)))
             }
             Request::Forward(command) => {
+                if command.hops > 0 && node.replica.store().refuses_growth() && grows(&command) {
+                    return Answer::Now(Response::NotRun(WhyNot::Full));
+                }
                 // The first poll puts it into the lanes of its keys, in the order of arrival.
                 let known = command.own.clone();
                 let (mut later, own) = distributed::forwarded(&node, command, age);
                 let said = move |reply: BytesMut| {
                     let mut wrote = own.all();
                     wrote.retain(|write| !known.contains(write));
-                    let reply = reply.freeze();
+                    let reply = fitting(reply, LONGEST_REPLY).freeze();
                     Response::Reply { reply, wrote }
                 };
                 match later.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
@@ -156,6 +164,23 @@ fn outdated(node: &Node, key: &WireKey, view: u64) -> Option<Response> {
     differs.then(|| Response::Outdated(cluster.everybody()))
 }
 
+/// Whether a command takes space on the disk.
+fn grows(command: &Command) -> bool {
+    command.steps.iter().any(|raw| {
+        let words = OwnedArgs::from_wire(raw.clone());
+        let spec = words.ok().and_then(|words| table::find(words.as_args()));
+        spec.is_some_and(|spec| spec.has(Flags::DENYOOM))
+    })
+}
+
+/// A reply that can be passed on: the command has run, and is not to run again because of it.
+fn fitting(reply: BytesMut, longest: usize) -> BytesMut {
+    if reply.len() <= longest {
+        return reply;
+    }
+    BytesMut::from(&b"-ERR the command has run, and its reply is too long to be passed on\r\n"[..])
+}
+
 fn refuse(reason: &str) -> Answer {
     Answer::Now(Response::Refused(reason.to_owned()))
 }
@@ -179,6 +204,7 @@ fn apply(node: Arc<Node>, at: WireKey, raw: &[u8], how: Join, view: u64) -> Answ
         let _shared = node.gate.read();
         node.replica.join(key, object, how).map_err(|e| match e {
             ReplicaError::Unseen(ours) => Response::Unseen(row::encode(&ours).into()),
+            ReplicaError::Refused(Refused::DiskFull) => Response::NotRun(WhyNot::Full),
             error => refused(error.to_string()),
         })
     });
@@ -189,7 +215,8 @@ fn apply(node: Arc<Node>, at: WireKey, raw: &[u8], how: Join, view: u64) -> Answ
             match progress.wait_committed(ticket).await {
                 // It may have been stored when the key had moved already: then others must have it.
                 Ok(()) => outdated(&node, &at, view).unwrap_or(Response::Done),
-                Err(failed) => Response::Refused(failed.to_string()),
+                Err(WriteFailed::Unknown) => Response::InDoubt,
+                Err(failed @ WriteFailed::NotStored) => Response::Refused(failed.to_string()),
             }
         })),
     }

@@ -36,6 +36,19 @@ pub(super) fn config_set(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
         .step_by(2)
         .map(|nth| (args.text(nth), args.text(nth + 1)))
         .collect();
+    for (name, value) in &changes {
+        let wanted: Option<i64> = value.parse().ok();
+        if name.eq_ignore_ascii_case("maxclients")
+            && wanted.is_some_and(|n| n > ctx.node.most_clients)
+        {
+            let text = format!(
+                "ERR CONFIG SET failed (possibly related to argument 'maxclients') - The operating \
+                 system is not able to handle the specified number of clients, try with {}",
+                ctx.node.most_clients
+            );
+            return Err(Error::Text(text.into()));
+        }
+    }
     ctx.node
         .config
         .set(&changes)
@@ -143,11 +156,16 @@ pub(super) fn shutdown(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
     if (1..args.len()).any(|nth| !known.iter().any(|word| args.is(nth, word))) {
         return Err(Error::Syntax);
     }
-    if args.is(1, "ABORT") {
+    let has = |word| (1..args.len()).any(|nth| args.is(nth, word));
+    let stops = ["NOSAVE", "SAVE", "NOW", "FORCE"].into_iter().any(has);
+    if has("ABORT") && stops || has("SAVE") && has("NOSAVE") {
+        return Err(Error::Syntax);
+    }
+    if has("ABORT") {
         return Err(Error::text("ERR No shutdown in progress."));
     }
     tracing::info!(client = %ctx.session.client.address, "SHUTDOWN received");
-    if args.is(1, "NOW") {
+    if has("NOW") {
         ctx.node.stop();
     } else {
         ctx.node.ask_to_stop();

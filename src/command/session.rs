@@ -14,6 +14,7 @@ use super::table::Spec;
 use super::transactions::{Transaction, Watch};
 use crate::clock;
 use crate::coordinator::Asked;
+use crate::logic::causal::Timestamp;
 
 /// Whether the client wants replies.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -47,6 +48,8 @@ pub struct Session {
     pub quorum: Asked,
     /// What it has written lately, in a cluster.
     pub own: Arc<Own>,
+    /// When the command that is run was sent first, where it may have run before.
+    pub since: Option<Timestamp>,
     /// Whether EXEC is running: nothing blocks in it.
     pub executing: bool,
     /// Commands whose replies are still to come.
@@ -59,6 +62,7 @@ impl Session {
         Self {
             client,
             db: 0,
+            since: None,
             authenticated,
             transaction: None,
             watches: Vec::new(),

@@ -231,6 +231,7 @@ const NL: Flags = L.and(Flags::NOSCRIPT);
 const NLF: Flags = NL.and(Flags::FAST);
 const ADMIN: Flags = Flags::ADMIN.and(Flags::NOSCRIPT);
 const AL: Flags = ADMIN.and(L);
+const NO_MULTI: Flags = Flags::NO_MULTI;
 const TX: Flags = NLF.and(Flags::IN_TRANSACTION);
 const OPEN: Flags = NLF.and(Flags::NO_AUTH);
 const OWN: Flags = Flags::OWN;
@@ -845,7 +846,7 @@ static COMMANDS: &[Spec] = &[
         "ringwood",
         "plan",
         -2,
-        L.and(OWN),
+        L.and(OWN).and(NO_MULTI),
         plan::plan,
         "Shows what a change of the membership would move; COMMIT does it, CANCEL withdraws it.",
     ),
@@ -853,7 +854,7 @@ static COMMANDS: &[Spec] = &[
         "ringwood",
         "repair",
         -2,
-        L.and(OWN),
+        L.and(OWN).and(NO_MULTI),
         converge::repair,
         "Compares one partition or all with the other owners now, and mends them.",
     ),
@@ -869,7 +870,7 @@ static COMMANDS: &[Spec] = &[
         "ringwood",
         "snapshot",
         3,
-        ADMIN.and(OWN),
+        ADMIN.and(OWN).and(NO_MULTI),
         snapshot::snapshot,
         "Makes a consistent copy of this node's data in a folder that is not there yet.",
     ),
@@ -885,7 +886,7 @@ static COMMANDS: &[Spec] = &[
         "ringwood",
         "transfers",
         -2,
-        L.and(OWN),
+        L.and(OWN).and(NO_MULTI),
         transfers::transfers,
         "What moves from node to node, how far it is, what waits and why.",
     ),
@@ -893,7 +894,7 @@ static COMMANDS: &[Spec] = &[
         "ringwood",
         "verify",
         -2,
-        L.and(OWN),
+        L.and(OWN).and(NO_MULTI),
         converge::verify,
         "Whether all owners of one partition or of all hold the same, or what differs.",
     ),
@@ -969,7 +970,7 @@ static COMMANDS: &[Spec] = &[
         "cluster",
         "meet",
         -4,
-        NL,
+        NL.and(NO_MULTI),
         meet::meet,
         "Joins the cluster of another node, or has that one join: CLUSTER MEET host port [peer-port].",
     ),
@@ -1440,7 +1441,7 @@ static COMMANDS: &[Spec] = &[
     cmd(
         "save",
         1,
-        ADMIN,
+        ADMIN.and(NO_MULTI),
         NONE,
         "server",
         server::save,
@@ -1449,7 +1450,7 @@ static COMMANDS: &[Spec] = &[
     cmd(
         "shutdown",
         -1,
-        AL,
+        AL.and(NO_MULTI),
         NONE,
         "server",
         server::shutdown,

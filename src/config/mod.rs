@@ -98,6 +98,35 @@ impl Default for Config {
     }
 }
 
+/// What is said instead of a secret.
+const REDACTED: &str = "(redacted)";
+/// The directive that clients cannot read.
+const UNREADABLE: &str = "cluster-secret";
+/// Directives whose values are shown to nobody else.
+const SECRETS: &[&str] = &["requirepass", UNREADABLE];
+
+/// Whether a directive's value is a secret.
+pub fn is_secret(name: &[u8]) -> bool {
+    let is = |secret: &&str| name.eq_ignore_ascii_case(secret.as_bytes());
+    SECRETS.iter().any(|secret| is(secret))
+}
+
+/// Writes a file that nobody else can read before it has the permissions of the one that it replaces.
+fn write_private(path: &Path, like: &Path, text: &str) -> std::io::Result<()> {
+    use std::io::Write;
+    use std::os::unix::fs::OpenOptionsExt;
+    let _ = std::fs::remove_file(path);
+    let mut options = std::fs::OpenOptions::new();
+    let mut file = options
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(path)?;
+    file.write_all(text.as_bytes())?;
+    file.set_permissions(std::fs::metadata(like)?.permissions())?;
+    file.sync_all()
+}
+
 impl Config {
     /// Defaults, then the file, then the flags.
     pub fn load<'a>(
@@ -183,13 +212,17 @@ impl Config {
         self.values.read().get(name).is_some_and(|v| v == "yes")
     }
 
-    /// All names and values whose name matches.
+    /// All names and values whose name matches, as clients may see them: what makes a node a member is
+    /// nobody's to read.
     pub fn matching(&self, wanted: impl Fn(&str) -> bool) -> Vec<(&'static str, String)> {
         let values = self.values.read();
         values
             .iter()
             .filter(|(n, _)| wanted(n))
-            .map(|(n, v)| (*n, v.clone()))
+            .map(|(n, v)| match *n {
+                UNREADABLE if !v.is_empty() => (*n, REDACTED.to_owned()),
+                _ => (*n, v.clone()),
+            })
             .collect()
     }
 
@@ -239,7 +272,8 @@ impl Config {
         }
         lines.extend(tables);
         let temporary = path.with_extension("toml.new");
-        std::fs::write(&temporary, lines.join("\n") + "\n").map_err(|e| fail(e.to_string()))?;
+        let written = write_private(&temporary, path, &(lines.join("\n") + "\n"));
+        written.map_err(|e| fail(e.to_string()))?;
         std::fs::rename(&temporary, path).map_err(|e| fail(e.to_string()))
     }
 

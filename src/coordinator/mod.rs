@@ -23,7 +23,7 @@ use crate::peer::CallError;
 use crate::peer::message::Response;
 use crate::replica::Replica;
 
-pub use forward::Forwarded;
+pub use forward::{Forwarded, Repeats};
 pub use write::{Here, Replicating, Wait};
 
 /// A read or write begins again so often when the membership has changed: several changes may come one
@@ -75,6 +75,15 @@ pub enum QuorumError {
         "the command cannot be sent to its coordinator: too much is to be sent, nothing was stored"
     )]
     TooMuch,
+    /// The coordinator went away, and a later command of the connection has begun. Nothing was done.
+    #[error("the coordinator went away before it had the command, nothing was done")]
+    NotSent,
+    /// The coordinator did not answer a read. Nothing was changed.
+    #[error("the coordinator did not answer, nothing was changed")]
+    NoAnswer,
+    /// The coordinator has too many commands of others to run. Nothing was done.
+    #[error("the node that coordinates the key has too much to do, nothing was done")]
+    Busy,
     /// The coordinator went away while it had the write.
     #[error("the coordinator did not answer: the write may have taken effect")]
     CoordinatorLost,
@@ -169,7 +178,14 @@ impl Coordinator {
 
     /// The node that runs requests on a key.
     pub fn coordinator_of(&self, name: &[u8]) -> NodeId {
+        self.note_room();
         self.cluster.coordinator(self.cluster.route(name).partition)
+    }
+
+    /// Whether this node's own disk has no room counts when a coordinator is chosen.
+    fn note_room(&self) {
+        self.cluster
+            .note_full_here(self.replica.store().refuses_growth());
     }
 
     /// Whether this node runs requests on a key.
@@ -205,7 +221,11 @@ impl Coordinator {
 
     /// Whether this node may.
     pub fn may_read(&self, name: &[u8], asked: Asked) -> bool {
-        self.anybody_may_read(name, asked) && self.cluster.serves(self.cluster.route(name))
+        // What a read finds has to be stored.
+        self.note_room();
+        self.anybody_may_read(name, asked)
+            && self.cluster.serves(self.cluster.route(name))
+            && self.cluster.takes_writes(self.cluster.me())
     }
 
     /// Whether any two writes of a key have an owner in common: the later one meets the earlier.
@@ -219,14 +239,16 @@ impl Coordinator {
         self.cluster.options().rules.of(name).strict
     }
 
-    /// Whether so many members that could hold a key answer.
+    /// Whether so many members that could hold a key answer, and have room for it if it `grows`.
     ///
     /// # Errors
     /// [`QuorumError::Unreachable`] when not.
-    pub fn check_reachable(&self, name: &[u8], wanted: u8) -> Result<(), QuorumError> {
+    pub fn check_reachable(&self, name: &[u8], wanted: u8, grows: bool) -> Result<(), QuorumError> {
         // Of a cluster with fewer members all are enough.
         let wanted = usize::from(wanted).min(self.cluster.could_hold().max(1));
-        let reachable = self.cluster.reachable(self.cluster.route(name), wanted);
+        let reachable = self
+            .cluster
+            .reachable(self.cluster.route(name), wanted, grows);
         if reachable < wanted {
             Err(QuorumError::Unreachable { reachable, wanted })
         } else {

@@ -28,6 +28,8 @@ const FIRST_GUESS_US: u64 = 20_000;
 const SOONEST_HEDGE: Duration = Duration::from_millis(2);
 /// How often it is tried to mend damaged rows.
 const MEND_EVERY: Duration = Duration::from_secs(1);
+/// Objects up to this size, in bytes, are taken in by reads though the disk is nearly full.
+const SMALL: usize = 16 << 10;
 /// Reads that are watched for slowness; more at a time go without.
 const MAX_WATCHED: usize = 65_536;
 
@@ -480,6 +482,7 @@ impl Coordinator {
         };
         let how = Join {
             hint_for: stray_for,
+            is_read: raw.len() <= SMALL,
             ..Join::default()
         };
         match self.replica.join(key, object, how) {

@@ -15,7 +15,7 @@ use crate::logic::placement::NodeId;
 use crate::logic::quorum::{Decision, Effect, Holder, Wanted, Write};
 use crate::logic::row;
 use crate::logic::types::string::Change;
-use crate::peer::message::{Request, Response, WireKey};
+use crate::peer::message::{Request, Response, WhyNot, WireKey};
 use crate::peer::{CallError, encode};
 use crate::replica::{Delta, Key, Written};
 use crate::storage::WriteFailed;
@@ -49,7 +49,10 @@ impl Coordinator {
         let route = self.cluster.route(&delta.name);
         let view = self.cluster.view(route);
         let targets = self.cluster.targets(route);
-        let answers = |id| self.cluster.answers(id);
+        // Who has no room is told of deletes alone.
+        let grows = !delta.object.is_tombstone();
+        let takes = |id| !grows || self.cluster.takes_writes(id);
+        let answers = |id| self.cluster.answers(id) && takes(id);
         let wanted = Wanted {
             w: how.w.w,
             hoped: how.w.hoped,
@@ -314,7 +317,14 @@ impl Sending {
                 }
                 true
             }
+            Ok(Response::InDoubt) => {
+                self.here.note_somewhere();
+                false
+            }
             Ok(refused) => {
+                if refused == Response::NotRun(WhyNot::Full) {
+                    self.coordinator.cluster.note_full(node);
+                }
                 tracing::debug!(%node, ?refused, "a write was not taken");
                 false
             }

@@ -30,6 +30,11 @@ const IS_COUNT: u8 = 2;
 const HAS_CHAIN: u8 = 4;
 const IS_DEADLINE: u8 = 8;
 
+/// Whether a row is of the version that earlier builds cannot read.
+pub fn is_new(row: &[u8]) -> bool {
+    row.first() == Some(&VERSION)
+}
+
 /// Encodes an object with its checksum.
 pub fn encode(object: &Object) -> Vec<u8> {
     let payload: usize = object
@@ -181,8 +186,7 @@ pub fn read_context(r: &mut Reader<'_>) -> Result<Context, DecodeError> {
 fn put_version(out: &mut Vec<u8>, context: &Context, version: &Version) {
     let index = context
         .entries()
-        .iter()
-        .position(|s| s.actor == version.dot.actor);
+        .binary_search_by_key(&version.dot.actor, |seen| seen.actor);
     put_varint(
         out,
         index.expect("a version's dot is in the context") as u64,

@@ -202,6 +202,11 @@ impl Connection {
         match after {
             After::Nothing => {}
             After::Close => self.closing = true,
+            After::Cut => {
+                self.later.clear();
+                self.reply.buffer().clear();
+                self.closing = true;
+            }
             After::Sleep(duration) => tokio::time::sleep(duration).await,
             After::Later(later) => self.begin_later(later).await,
             After::Waiting(later) => {
@@ -259,7 +264,7 @@ impl Connection {
                     let said = later.await;
                     self.reply.buffer().extend_from_slice(&said);
                 }
-                After::Close => self.closing = true,
+                After::Close | After::Cut => self.closing = true,
                 _ => {}
             }
             let said = self.reply.buffer().split();

@@ -1,12 +1,12 @@
 //! Accepting clients: limits, protected mode, socket options, and the end of all connections.
 
+use std::fs::File;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
-use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 
@@ -81,16 +81,33 @@ impl Listener {
 
 async fn accept(socket: TcpListener, node: Arc<Node>) {
     let mut connections = JoinSet::new();
+    // Given up for a moment when there is no other: whoever comes then is told, not left waiting.
+    let mut spare = File::open("/dev/null").ok();
+    let mut is_said = false;
     loop {
         tokio::select! {
             biased;
             () = node.stopped() => break,
             Some(_) = connections.join_next(), if !connections.is_empty() => {}
             accepted = socket.accept() => match accepted {
-                Ok((stream, address)) => admit(stream, address, &node, &mut connections),
+                Ok((stream, address)) => {
+                    is_said = false;
+                    admit(stream, address, &node, &mut connections);
+                }
                 Err(error) => {
-                    tracing::warn!(%error, "a connection could not be accepted");
-                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                    if !std::mem::replace(&mut is_said, true) {
+                        tracing::warn!(%error, "connections cannot be accepted");
+                    }
+                    if spare.take().is_some() {
+                        let accepted = tokio::time::timeout(ACCEPT_PAUSE, socket.accept()).await;
+                        if let Ok(Ok((stream, _))) = accepted {
+                            refuse(&stream, FULL, &node);
+                        }
+                    }
+                    spare = File::open("/dev/null").ok();
+                    if spare.is_none() {
+                        tokio::time::sleep(ACCEPT_PAUSE).await;
+                    }
                 }
             },
         }
@@ -113,12 +130,7 @@ fn admit(stream: TcpStream, address: SocketAddr, node: &Arc<Node>, connections: 
         None
     };
     if let Some(refusal) = refusal {
-        node.stats.rejected.fetch_add(1, Ordering::Relaxed);
-        let mut stream = stream;
-        connections.spawn(async move {
-            let _ = tokio::time::timeout(ACCEPT_PAUSE, stream.write_all(refusal)).await;
-        });
-        return;
+        return refuse(&stream, refusal, node);
     }
     if let Err(error) = set_options(&stream, node.config.number("tcp-keepalive")) {
         tracing::debug!(%error, "socket options");
@@ -135,6 +147,14 @@ fn admit(stream: TcpStream, address: SocketAddr, node: &Arc<Node>, connections: 
         connection::run(stream, Arc::clone(&node), session).await;
         node.clients.remove(id);
     });
+}
+
+/// A fresh socket has room for a line: nothing is waited for.
+fn refuse(stream: &TcpStream, why: &[u8], node: &Node) {
+    node.stats.rejected.fetch_add(1, Ordering::Relaxed);
+    if let Err(error) = SockRef::from(stream).send(why) {
+        tracing::debug!(%error, "a client was not told why it is refused");
+    }
 }
 
 fn set_options(stream: &TcpStream, keepalive_secs: i64) -> std::io::Result<()> {

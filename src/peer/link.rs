@@ -1,10 +1,11 @@
-//! Links: one connection to each other node, over which many requests are in flight.
+//! Links: two connections to each other node, over which many requests are in flight: one for forwarded
+//! commands, one for everything else, which must not wait behind them.
 //!
 //! A link's task connects, keeps trying with a growing and jittered pause, and says at once that the
 //! node is unreachable while it is. Requests are queued within bounds and written together; every
 //! one has a deadline. Whether a failed request may have been done is part of the error.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -29,9 +30,9 @@ use super::message::{NEWEST, Request, Response};
 use super::{Done, Peers};
 use crate::logic::placement::NodeId;
 
-/// Requests that wait to be written to one node.
+/// Requests that wait to be written over one link.
 const MAX_QUEUED: usize = 16_384;
-/// Bytes that wait to be written to one node.
+/// Bytes that wait to be written over one link.
 const MAX_QUEUED_BYTES: usize = 256 << 20;
 /// Bytes written together.
 const WRITE_BYTES: usize = 256 << 10;
@@ -55,7 +56,7 @@ pub enum CallError {
     /// The connection broke. The request may have been done.
     #[error("the connection broke")]
     Lost,
-    /// No answer in time. The request may have been done, or may still be.
+    /// No answer in time to what was sent. The request may have been done, or may still be.
     #[error("no answer in time")]
     TimedOut,
     /// The other node is older and does not know such a request. Nothing was done.
@@ -78,13 +79,26 @@ type WhoAmI = Box<dyn Fn() -> Identity + Send + Sync>;
 /// Links to all other nodes.
 pub struct Links {
     who_am_i: Arc<WhoAmI>,
-    by_node: DashMap<NodeId, Arc<Link>>,
+    by_node: DashMap<NodeId, Pair>,
     tasks: Mutex<JoinSet<()>>,
 }
 
 const CONNECTING: u8 = 0;
 const UP: u8 = 1;
 const DOWN: u8 = 2;
+
+/// The links to one node.
+#[derive(Clone)]
+struct Pair {
+    data: Arc<Link>,
+    commands: Arc<Link>,
+}
+
+impl Pair {
+    fn both(&self) -> [&Arc<Link>; 2] {
+        [&self.data, &self.commands]
+    }
+}
 
 struct Link {
     to: NodeId,
@@ -101,6 +115,20 @@ struct Link {
 struct Waiting {
     until: Instant,
     done: Done,
+    /// Whether it may have reached the other node.
+    sent: bool,
+}
+
+impl Waiting {
+    /// It ends without an answer, for a reason that holds for what was sent.
+    fn end(self, why: CallError) {
+        let why = if self.sent {
+            why
+        } else {
+            CallError::Unreachable
+        };
+        (self.done)(Err(why));
+    }
 }
 
 struct Outgoing {
@@ -122,48 +150,62 @@ impl Links {
 impl Peers for Links {
     /// The first time starts the node's link.
     fn set_address(&self, to: NodeId, address: &str) {
-        if let Some(link) = self.by_node.get(&to) {
-            address.clone_into(&mut link.address.lock());
+        if let Some(pair) = self.by_node.get(&to) {
+            for link in pair.both() {
+                address.clone_into(&mut link.address.lock());
+            }
             return;
         }
-        let (queue, outgoing) = mpsc::channel(MAX_QUEUED);
-        let link = Arc::new(Link {
-            to,
-            address: Mutex::new(address.to_owned()),
-            state: AtomicU8::new(CONNECTING),
-            queue,
-            queued_bytes: AtomicUsize::new(0),
-            next_id: AtomicU64::new(1),
-            waiting: Mutex::default(),
-            heard: Notify::new(),
-        });
-        self.by_node.insert(to, Arc::clone(&link));
-        let who_am_i = Arc::clone(&self.who_am_i);
-        self.tasks.lock().spawn(link.run(outgoing, who_am_i));
+        let start = || {
+            let (queue, outgoing) = mpsc::channel(MAX_QUEUED);
+            let link = Arc::new(Link {
+                to,
+                address: Mutex::new(address.to_owned()),
+                state: AtomicU8::new(CONNECTING),
+                queue,
+                queued_bytes: AtomicUsize::new(0),
+                next_id: AtomicU64::new(1),
+                waiting: Mutex::default(),
+                heard: Notify::new(),
+            });
+            let running = Arc::clone(&link).run(outgoing, Arc::clone(&self.who_am_i));
+            self.tasks.lock().spawn(running);
+            link
+        };
+        let pair = Pair {
+            data: start(),
+            commands: start(),
+        };
+        self.by_node.insert(to, pair);
     }
 
     fn is_up(&self, to: NodeId) -> bool {
-        let link = self.by_node.get(&to);
-        link.is_some_and(|link| link.state.load(Ordering::Acquire) == UP)
+        let pair = self.by_node.get(&to);
+        pair.is_some_and(|pair| pair.data.state.load(Ordering::Acquire) == UP)
     }
 
     fn is_down(&self, to: NodeId) -> bool {
-        let link = self.by_node.get(&to);
-        link.is_some_and(|link| link.state.load(Ordering::Acquire) == DOWN)
+        let pair = self.by_node.get(&to);
+        let is_down = |link: &Arc<Link>| link.state.load(Ordering::Acquire) == DOWN;
+        pair.is_some_and(|pair| pair.both().into_iter().any(is_down))
     }
 
     fn heard_from(&self, from: NodeId) {
-        if let Some(link) = self.by_node.get(&from)
-            && link.state.load(Ordering::Acquire) == DOWN
-        {
-            link.heard.notify_one();
+        let Some(pair) = self.by_node.get(&from) else {
+            return;
+        };
+        for link in pair.both() {
+            if link.state.load(Ordering::Acquire) == DOWN {
+                link.heard.notify_one();
+            }
         }
     }
 
     fn ask(&self, to: NodeId, body: Bytes, within: Duration, done: Done) {
-        let link = self.by_node.get(&to).map(|link| Arc::clone(&link));
-        match link {
-            Some(link) => link.begin(body, within, done),
+        let pair = self.by_node.get(&to).map(|pair| pair.clone());
+        match pair {
+            Some(pair) if Request::is_forward(&body) => pair.commands.begin(body, within, done),
+            Some(pair) => pair.data.begin(body, within, done),
             None => done(Err(CallError::Unreachable)),
         }
     }
@@ -193,8 +235,8 @@ impl Peers for Links {
 
     fn close(&self) {
         self.tasks.lock().abort_all();
-        for link in &self.by_node {
-            link.go_down();
+        for pair in &self.by_node {
+            pair.both().into_iter().for_each(|link| link.go_down());
         }
     }
 }
@@ -213,22 +255,27 @@ impl Link {
         let id = self.next_id.fetch_add(1, Ordering::Relaxed);
         let len = body.len();
         let until = Instant::now() + within;
-        self.waiting.lock().insert(id, Waiting { until, done });
+        let waiting = Waiting {
+            until,
+            done,
+            sent: false,
+        };
+        self.waiting.lock().insert(id, waiting);
         // Counted first: the writer may take it off again before this goes on.
         self.queued_bytes.fetch_add(len, Ordering::Relaxed);
         if self.queue.try_send(Outgoing { id, body }).is_err() {
             self.queued_bytes.fetch_sub(len, Ordering::Relaxed);
-            if let Some(done) = self.forget(id) {
-                done(Err(CallError::TooMuch));
+            if let Some(waiting) = self.forget(id) {
+                (waiting.done)(Err(CallError::TooMuch));
             }
             return;
         }
         // Between the look at the state and the insertion the link may have gone down, and may have
         // sent it before.
         if self.state.load(Ordering::Acquire) == DOWN
-            && let Some(done) = self.forget(id)
+            && let Some(waiting) = self.forget(id)
         {
-            done(Err(CallError::Lost));
+            waiting.end(CallError::Lost);
         }
     }
 
@@ -240,16 +287,25 @@ impl Link {
         match Request::translate(body, wire) {
             Some(body) => frame::put(out, id, |out| out.extend_from_slice(&body)),
             None => {
-                if let Some(done) = self.forget(id) {
-                    done(Err(CallError::Unknown));
+                if let Some(waiting) = self.forget(id) {
+                    (waiting.done)(Err(CallError::Unknown));
                 }
             }
         }
     }
 
-    fn forget(&self, id: u64) -> Option<Done> {
-        let waiting = self.waiting.lock().remove(&id);
-        waiting.map(|waiting| waiting.done)
+    fn forget(&self, id: u64) -> Option<Waiting> {
+        self.waiting.lock().remove(&id)
+    }
+
+    /// Whether somebody still waits for a request; from now on it may reach the other node.
+    fn is_about_to_be_sent(&self, id: u64) -> bool {
+        let mut waiting = self.waiting.lock();
+        let Some(waiting) = waiting.get_mut(&id) else {
+            return false;
+        };
+        waiting.sent = true;
+        true
     }
 
     /// Tells those who have waited too long.
@@ -263,7 +319,7 @@ impl Link {
                 late.map(|(_, waiting)| waiting).collect()
             };
             for waiting in late {
-                (waiting.done)(Err(CallError::TimedOut));
+                waiting.end(CallError::TimedOut);
             }
         }
     }
@@ -317,8 +373,10 @@ impl Link {
     fn go_down(&self) {
         self.state.store(DOWN, Ordering::Release);
         let waiting = std::mem::take(&mut *self.waiting.lock());
-        for (_, waiting) in waiting {
-            (waiting.done)(Err(CallError::Lost));
+        // In the order in which they were asked: some are asked elsewhere now.
+        let waiting: BTreeMap<u64, Waiting> = waiting.into_iter().collect();
+        for waiting in waiting.into_values() {
+            waiting.end(CallError::Lost);
         }
     }
 
@@ -335,7 +393,7 @@ impl Link {
                 while let Some(Outgoing { id, body }) = next {
                     self.queued_bytes.fetch_sub(body.len(), Ordering::Relaxed);
                     // Whoever was told that it failed, or gave up, must not have it done now.
-                    if self.waiting.lock().contains_key(&id) {
+                    if self.is_about_to_be_sent(id) {
                         self.put(&mut out, id, &body, wire);
                     }
                     next = (out.len() < WRITE_BYTES)
@@ -352,8 +410,8 @@ impl Link {
             while let Some(Arrived { id, body, .. }) = frames.next().await? {
                 let response =
                     Response::decode(&body, wire).map_err(|_| io::ErrorKind::InvalidData)?;
-                if let Some(done) = self.forget(id) {
-                    done(Ok(response));
+                if let Some(waiting) = self.forget(id) {
+                    (waiting.done)(Ok(response));
                 }
             }
             Ok(())

@@ -1,25 +1,41 @@
 //! Answering other nodes: accepts, makes sure who asks, and answers many requests at a time.
+//!
+//! Forwarded commands wait for what other nodes answer, who may wait for this one. So they are admitted
+//! up to a limit and refused beyond it; nothing ever waits behind them. Everything else waits for this
+//! node alone, and may be held up.
 
+use std::collections::BTreeMap;
 use std::io;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use futures_util::FutureExt as _;
 use futures_util::stream::{FuturesUnordered, StreamExt as _};
+use parking_lot::Mutex;
 use tokio::io::AsyncWriteExt;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::task::JoinSet;
+use tokio::task::{AbortHandle, JoinSet};
 
+use super::complaints::{Complaint, Complaints, MAX_REASON};
 use super::frame::{self, Arrived, Frames};
 use super::handshake::{self, Other};
 use super::link::set_options;
-use super::message::{Request, Response};
+use super::message::{Request, Response, WhyNot};
 use super::{Answer, Handler};
 
 /// Connections of other nodes at a time.
 const MAX_CONNECTIONS: usize = 4_096;
-/// Requests of one node that are being answered at a time; beyond it nothing more is read from it.
+/// Requests of one connection that are being answered at a time, forwarded commands aside; beyond it
+/// nothing more is read from it.
 const MAX_IN_FLIGHT: usize = 4_096;
+/// Forwarded commands that are being run at a time, of all nodes; beyond it they are refused.
+const MAX_COMMANDS: usize = 8_192;
+/// Their bytes; one larger command runs alone.
+const MAX_COMMAND_BYTES: usize = 256 << 20;
+/// Connections that have not proven yet who is at the other end; the oldest gives way to the next.
+const MAX_STRANGERS: usize = 64;
 const WRITE_BYTES: usize = 256 << 10;
 /// Answers that gather while one write goes on; beyond it nothing more is answered.
 const MAX_UNSENT_BYTES: usize = 64 << 20;
@@ -44,23 +60,37 @@ impl PeerListener {
 
     /// Answers until it is dropped.
     pub async fn serve(self, handler: Arc<dyn Handler>) {
+        let shared = Arc::new(Shared {
+            handler,
+            commands: Arc::default(),
+            strangers: Mutex::default(),
+            proven: AtomicUsize::new(0),
+            complaints: Complaints::default(),
+        });
         let mut connections = JoinSet::new();
+        let mut nth = 0;
         loop {
             tokio::select! {
                 biased;
                 Some(_) = connections.join_next(), if !connections.is_empty() => {}
-                accepted = self.socket.accept(), if connections.len() < MAX_CONNECTIONS => {
+                accepted = self.socket.accept() => {
                     match accepted {
                         Ok((stream, address)) => {
-                            let handler = Arc::clone(&handler);
-                            connections.spawn(async move {
-                                if let Err(error) = serve_one(stream, handler).await {
-                                    said(&address.to_string(), &error);
+                            nth += 1;
+                            let mine = Arc::clone(&shared);
+                            let task = connections.spawn(async move {
+                                let served = serve_one(stream, nth, &mine).await;
+                                mine.strangers.lock().remove(&nth);
+                                if let Err(error) = served {
+                                    mine.said(&address.to_string(), &error);
                                 }
                             });
+                            shared.meet(nth, task);
                         }
                         Err(error) => {
-                            tracing::warn!(%error, "a node's connection could not be accepted");
+                            if let Some(unsaid) = shared.complaints.may_say(Complaint::Accept) {
+                                tracing::warn!(%error, unsaid, "a node's connection could not be accepted");
+                            }
                             tokio::time::sleep(std::time::Duration::from_millis(50)).await;
                         }
                     }
@@ -70,42 +100,124 @@ impl PeerListener {
     }
 }
 
-fn said(address: &str, error: &io::Error) {
-    match error.kind() {
-        io::ErrorKind::PermissionDenied => {
-            tracing::warn!(%address, reason = %error, "a node was refused");
+/// What all connections have in common.
+struct Shared {
+    handler: Arc<dyn Handler>,
+    commands: Arc<Commands>,
+    /// Those who have proven nothing yet, in the order in which they came.
+    strangers: Mutex<BTreeMap<u64, AbortHandle>>,
+    proven: AtomicUsize,
+    complaints: Complaints,
+}
+
+impl Shared {
+    fn meet(&self, nth: u64, task: AbortHandle) {
+        let mut strangers = self.strangers.lock();
+        if strangers.len() >= MAX_STRANGERS
+            && let Some((_, oldest)) = strangers.pop_first()
+        {
+            oldest.abort();
         }
-        io::ErrorKind::InvalidData => {
-            tracing::warn!(%address, reason = %error, "closed a node's connection");
+        if !task.is_finished() {
+            strangers.insert(nth, task);
         }
-        _ => tracing::debug!(%address, %error, "a node's connection ended"),
+    }
+
+    /// Others can make this node say something as often as they like.
+    fn said(&self, address: &str, error: &io::Error) {
+        let complaint = match error.kind() {
+            io::ErrorKind::PermissionDenied => Complaint::Refused,
+            io::ErrorKind::InvalidData => Complaint::Closed,
+            _ => return tracing::debug!(%address, %error, "a node's connection ended"),
+        };
+        let Some(unsaid) = self.complaints.may_say(complaint) else {
+            return;
+        };
+        let reason: String = error.to_string().escape_debug().take(MAX_REASON).collect();
+        match complaint {
+            Complaint::Refused => tracing::warn!(%address, %reason, unsaid, "a node was refused"),
+            _ => tracing::warn!(%address, %reason, unsaid, "closed a node's connection"),
+        }
     }
 }
 
-async fn serve_one(stream: TcpStream, handler: Arc<dyn Handler>) -> io::Result<()> {
+/// A place among those whose other end is known.
+struct Known<'a>(&'a AtomicUsize);
+
+impl Drop for Known<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+async fn serve_one(stream: TcpStream, nth: u64, shared: &Shared) -> io::Result<()> {
     set_options(&stream)?;
     let (reader, mut writer) = stream.into_split();
     let mut frames = Frames::new(reader);
-    let answered = handshake::answer(handler.identity(), &mut frames, &mut writer);
+    let answered = handshake::answer(shared.handler.identity(), &mut frames, &mut writer);
     let from = tokio::time::timeout(handshake::LIMIT, answered).await??;
+    shared.strangers.lock().remove(&nth);
+    let others = shared.proven.fetch_add(1, Ordering::AcqRel);
+    let _known = Known(&shared.proven);
+    if others >= MAX_CONNECTIONS {
+        return Err(io::ErrorKind::QuotaExceeded.into());
+    }
     frames.trust();
-    answer_all(from, frames, writer, &*handler).await
+    answer_all(from, frames, writer, shared).await
 }
+
+/// Forwarded commands that are being run.
+#[derive(Debug, Default)]
+struct Commands {
+    count: AtomicUsize,
+    bytes: AtomicUsize,
+}
+
+/// A place for one of them, given back when it is dropped.
+struct Room {
+    commands: Arc<Commands>,
+    bytes: usize,
+}
+
+impl Commands {
+    fn admit(self: &Arc<Self>, bytes: usize) -> Option<Room> {
+        let others = self.bytes.fetch_add(bytes, Ordering::AcqRel);
+        let count = self.count.fetch_add(1, Ordering::AcqRel);
+        let room = Room {
+            commands: Arc::clone(self),
+            bytes,
+        };
+        let fits = count < MAX_COMMANDS && (others == 0 || others + bytes <= MAX_COMMAND_BYTES);
+        fits.then_some(room)
+    }
+}
+
+impl Drop for Room {
+    fn drop(&mut self) {
+        self.commands.bytes.fetch_sub(self.bytes, Ordering::AcqRel);
+        self.commands.count.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+/// Answers on their way: some take up one of a connection's places.
+type Coming = FuturesUnordered<Pin<Box<dyn Future<Output = (u64, Response, bool)> + Send>>>;
 
 async fn answer_all(
     Other { node: from, wire }: Other,
     mut frames: Frames<OwnedReadHalf>,
     mut writer: OwnedWriteHalf,
-    handler: &dyn Handler,
+    shared: &Shared,
 ) -> io::Result<()> {
-    let mut coming = FuturesUnordered::new();
+    let handler = &*shared.handler;
+    let mut coming = Coming::new();
+    let mut in_flight = 0;
     let mut out = Vec::new();
     loop {
         let (mut frame, mut answer) = (None, None);
         tokio::select! {
             biased;
             Some(ready) = coming.next(), if !coming.is_empty() => answer = Some(ready),
-            next = frames.next(), if coming.len() < MAX_IN_FLIGHT => match next? {
+            next = frames.next(), if in_flight < MAX_IN_FLIGHT => match next? {
                 Some(next) => frame = Some(next),
                 None => return Ok(()),
             },
@@ -113,13 +225,32 @@ async fn answer_all(
         let some_arrived = frame.is_some();
         // What else is there already goes along: one write for all.
         while let Some(Arrived { id, age, body }) = frame {
-            let request = Request::decode(&body, wire)
-                .map_err(|e| io::Error::new(io::ErrorKind::InvalidData, e.to_string()))?;
-            match handler.start(from, request, age) {
-                Answer::Now(response) => put(&mut out, id, &response, wire),
-                Answer::Later(later) => coming.push(later.map(move |response| (id, response))),
+            let room = if Request::is_forward(&body) {
+                shared.commands.admit(body.len()).map(Some)
+            } else {
+                Some(None)
+            };
+            let answer = match room {
+                None => (Answer::Now(Response::NotRun(WhyNot::Busy)), None),
+                Some(room) => {
+                    let request = Request::decode(&body, wire)
+                        .map_err(|e| io::Error::new(io::ErrorKind::InvalidData, e.to_string()))?;
+                    (handler.start(from, request, age), room)
+                }
+            };
+            match answer {
+                (Answer::Now(response), _) => put(&mut out, id, &response, wire),
+                (Answer::Later(later), room) => {
+                    let takes_a_place = room.is_none();
+                    in_flight += usize::from(takes_a_place);
+                    coming.push(Box::pin(async move {
+                        let response = later.await;
+                        drop(room);
+                        (id, response, takes_a_place)
+                    }));
+                }
             }
-            frame = if coming.len() < MAX_IN_FLIGHT && out.len() < WRITE_BYTES {
+            frame = if in_flight < MAX_IN_FLIGHT && out.len() < WRITE_BYTES {
                 frames.buffered()?
             } else {
                 None
@@ -128,7 +259,8 @@ async fn answer_all(
         if some_arrived {
             handler.all_started();
         }
-        while let Some((id, response)) = answer {
+        while let Some((id, response, took_a_place)) = answer {
+            in_flight -= usize::from(took_a_place);
             put(&mut out, id, &response, wire);
             answer = if out.len() < WRITE_BYTES {
                 coming.next().now_or_never().flatten()
@@ -147,7 +279,8 @@ async fn answer_all(
                         0 => return Err(io::ErrorKind::WriteZero.into()),
                         written => sent += written,
                     },
-                    Some((id, response)) = coming.next(), if room => {
+                    Some((id, response, took_a_place)) = coming.next(), if room => {
+                        in_flight -= usize::from(took_a_place);
                         put(&mut next, id, &response, wire);
                     }
                 }

@@ -5,6 +5,7 @@
 //! requests, [`Peers`] asks; [`Links`] is the port over sockets. What comes from another node is checked and never trusted: a broken
 //! peer loses its connection, it cannot crash or grow this node.
 
+mod complaints;
 mod frame;
 mod handshake;
 mod link;
@@ -23,6 +24,9 @@ use tokio::sync::oneshot;
 
 use crate::logic::placement::NodeId;
 use message::{Request, Response};
+
+/// The longest reply of a forwarded command: with what it has written it fits into a frame.
+pub const LONGEST_REPLY: usize = frame::MAX_BODY - (1 << 20);
 
 pub use handshake::Identity;
 pub use link::{CallError, Links};

@@ -1,16 +1,16 @@
 //! Links and listeners over loopback, and hostile bytes.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bytes::Bytes;
 use proptest::prelude::*;
 use smallvec::smallvec;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::net::{TcpListener, TcpStream};
 
 use super::message::{
-    Command, NEWEST, OLDEST, Request, Response, UNKNOWN_VIEW, WireKey, WireListed, Wrote,
+    Command, NEWEST, OLDEST, Request, Response, UNKNOWN_VIEW, WhyNot, WireKey, WireListed, Wrote,
 };
 use super::{Answer, CallError, Handler, Identity, Links, PeerListener, Peers, encode};
 use crate::logic::causal::{ActorId, Dot, Timestamp};
@@ -239,6 +239,7 @@ fn requests() -> Vec<Request> {
             steps: smallvec![Bytes::from_static(b"\x02\x03GET\x01k")],
             transaction: Some(vec![("k".into(), "seen".into())]),
             own: wrote(),
+            since: Some(Timestamp(77 << 16)),
         }),
         Request::Everything,
         Request::Floor {
@@ -396,6 +397,10 @@ fn the_wire_version_before_is_spoken_and_what_it_does_not_know_is_not_said() {
             },
             Request::Push(members) => Request::Push(members.iter().map(as_before).collect()),
             Request::Join(member) => Request::Join(as_before(&member)),
+            Request::Forward(command) => Request::Forward(Command {
+                since: None,
+                ..command
+            }),
             Request::Gossip(mut digests) => {
                 for digest in &mut digests {
                     digest.facts = None;
@@ -407,6 +412,135 @@ fn the_wire_version_before_is_spoken_and_what_it_does_not_know_is_not_said() {
         let raw = Request::translate(&encode(&request), OLDEST).expect("it was known");
         assert_eq!(Request::decode(&raw, OLDEST), Ok(expected));
     }
+    // Objects that it cannot read are not sent to it.
+    let new_row = Request::Merge(vec![(listed().key, Bytes::from_static(&[2, 0]))]);
+    assert_eq!(Request::translate(&encode(&new_row), OLDEST), None);
+    for response in [Response::NotRun(WhyNot::Full), Response::InDoubt] {
+        let mut raw = Vec::new();
+        response.encode(OLDEST, &mut raw);
+        let said = Response::decode(&raw, OLDEST);
+        assert!(matches!(said, Ok(Response::Refused(_))), "{said:?}");
+    }
+}
+
+/// Answers a forwarded command when the other node has answered a fetch.
+struct Crossed {
+    me: Identity,
+    other: NodeId,
+    links: OnceLock<Arc<Links>>,
+}
+
+impl Handler for Crossed {
+    fn identity(&self) -> Identity {
+        self.me
+    }
+
+    fn start(&self, _: NodeId, request: Request, _: Duration) -> Answer {
+        match request {
+            Request::Forward(_) => {
+                let links = Arc::clone(self.links.get().expect("set"));
+                let other = self.other;
+                Answer::Later(Box::pin(async move {
+                    let call = links.call(other, fetch("a"), SECOND).await;
+                    Response::Reply {
+                        reply: if call.is_ok() { "+OK" } else { "-no" }.into(),
+                        wrote: Vec::new(),
+                    }
+                }))
+            }
+            _ => Answer::Now(Response::Same),
+        }
+    }
+
+    fn all_started(&self) {}
+}
+
+fn forward() -> Bytes {
+    let command = requests().into_iter();
+    let command = command.filter(|request| matches!(request, Request::Forward(_)));
+    encode(&command.last().expect("one of them"))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn many_commands_both_ways_hold_up_neither_each_other_nor_anything_else() {
+    const MANY: usize = 12_000;
+    let mut tasks = tokio::task::JoinSet::new();
+    let mut nodes = Vec::new();
+    for (me, other) in [(1, 2), (2, 1)] {
+        let handler = Arc::new(Crossed {
+            me: identity(me, b"s"),
+            other: NodeId(other),
+            links: OnceLock::new(),
+        });
+        let listener = PeerListener::bind("127.0.0.1", 0).await.expect("a port");
+        let address = format!("127.0.0.1:{}", listener.port());
+        tasks.spawn(listener.serve(Arc::clone(&handler) as Arc<dyn Handler>));
+        let links = Arc::new(Links::new(move || identity(me, b"s")));
+        assert!(handler.links.set(Arc::clone(&links)).is_ok());
+        nodes.push((links, address));
+    }
+    nodes[0].0.set_address(NodeId(2), &nodes[1].1);
+    nodes[1].0.set_address(NodeId(1), &nodes[0].1);
+    for (nth, other) in [(0, 2), (1, 1)] {
+        let up = nodes[nth].0.call(NodeId(other), fetch("a"), SECOND).await;
+        assert_eq!(up, Ok(Response::Same));
+    }
+    let mut calls = Vec::new();
+    for _ in 0..MANY {
+        calls.push(nodes[0].0.call(NodeId(2), forward(), SECOND));
+        calls.push(nodes[1].0.call(NodeId(1), forward(), SECOND));
+    }
+    let beside = nodes[0].0.call(NodeId(2), fetch("a"), SECOND);
+    assert_eq!(beside.await, Ok(Response::Same));
+    let mut run = 0;
+    for answer in futures_util::future::join_all(calls).await {
+        match answer {
+            Ok(Response::Reply { reply, .. }) if reply == "+OK" => run += 1,
+            Ok(Response::NotRun(WhyNot::Busy)) => {}
+            other => panic!("{other:?}"),
+        }
+    }
+    assert!(run >= 2 * 8_000, "{run} of {}", 2 * MANY);
+}
+
+#[tokio::test]
+async fn what_was_never_sent_is_known_not_to_be_done() {
+    let closed = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let address = closed.local_addr().expect("bound").to_string();
+    drop(closed);
+    let links = Links::new(|| identity(1, b"s"));
+    links.set_address(NodeId(2), &address);
+    let queued = links.call(NodeId(2), fetch("a"), SECOND).await;
+    assert_eq!(queued, Err(CallError::Unreachable));
+
+    let (address, tasks) = served(identity(3, b"s")).await;
+    links.set_address(NodeId(3), &address);
+    let up = links.call(NodeId(3), fetch("a"), SECOND).await;
+    assert!(up.is_ok());
+    let silent = links.call(NodeId(3), encode(&Request::Counts { db: 0 }), SECOND);
+    let after = links.call(NodeId(3), fetch("a"), SECOND).await;
+    assert!(after.is_ok(), "what came before has been sent");
+    drop(tasks);
+    assert_eq!(silent.await, Err(CallError::Lost));
+}
+
+#[tokio::test]
+async fn strangers_that_say_nothing_do_not_keep_nodes_out() {
+    let (address, _tasks) = served(identity(2, b"s")).await;
+    let mut silent = Vec::new();
+    for _ in 0..500 {
+        silent.push(TcpStream::connect(&address).await.expect("connect"));
+    }
+    let links = Links::new(|| identity(1, b"s"));
+    links.set_address(NodeId(2), &address);
+    let begun = crate::clock::monotonic();
+    let answer = links.call(NodeId(2), fetch("a"), SECOND).await;
+    assert_eq!(answer, Ok(Response::Object("a".into())));
+    // The oldest of them have given way, long before they would have been given up.
+    let mut rest = Vec::new();
+    let ended = tokio::time::timeout(SECOND, silent[0].read_to_end(&mut rest)).await;
+    assert!(ended.is_ok());
+    assert!(crate::clock::monotonic().duration_since(begun) < Duration::from_secs(3));
 }
 
 #[tokio::test]
@@ -448,6 +582,9 @@ fn messages_round_trip_and_every_truncation_is_an_error() {
     for response in [
         Response::Done,
         Response::Same,
+        Response::NotRun(WhyNot::NotHere),
+        Response::NotRun(WhyNot::TooLate),
+        Response::InDoubt,
         Response::Counts(vec![1, 0, 300]),
         Response::Keys { next: 3, keys },
         Response::Refused("why".into()),

@@ -227,6 +227,11 @@ impl Replica {
         &self.policies
     }
 
+    /// How many siblings a key may have.
+    pub fn sibling_limit(&self) -> usize {
+        self.limits.siblings
+    }
+
     /// Counters for INFO.
     pub fn counters(&self) -> &Counters {
         &self.counters
@@ -518,6 +523,17 @@ impl Replica {
         new: Object,
         hint: Option<Op>,
     ) -> Result<Written, ReplicaError> {
+        self.store_object_as(Need::Grows, located, old, new, hint)
+    }
+
+    fn store_object_as(
+        &self,
+        need: Need,
+        located: &Located<'_>,
+        old: &Object,
+        new: Object,
+        hint: Option<Op>,
+    ) -> Result<Written, ReplicaError> {
         let (gone, forgotten) = (new.is_tombstone(), self.forgets(&new));
         let mut ops = Vec::with_capacity(2);
         ops.push(Op {
@@ -528,7 +544,7 @@ impl Replica {
         ops.extend(hint);
         index_ops(&mut ops, &located.row_key, old, &new, self.shared);
         // What is deleted, or dropped, gives space back.
-        let need = if gone { Need::Frees } else { Need::Grows };
+        let need = if gone { Need::Frees } else { need };
         let write = Write {
             ops,
             need,

@@ -18,7 +18,7 @@ use parking_lot::RwLock;
 
 use super::{Key, Located, Replica, ReplicaError};
 use crate::clock;
-use crate::logic::causal::{Context, Dot, Object};
+use crate::logic::causal::{self, Context, Dot, Object};
 use crate::logic::codec::Reader;
 use crate::logic::row;
 use crate::storage::keys;
@@ -433,5 +433,8 @@ fn seen_key(owners: u8, partition: u16) -> Vec<u8> {
 }
 
 pub(super) fn holds(object: &Object, dot: Dot) -> bool {
-    object.all_versions().any(|version| version.dot == dot)
+    let cells = object.cells().iter();
+    cells
+        .into_iter()
+        .any(|(_, versions)| causal::holds(versions, dot))
 }

@@ -10,8 +10,9 @@ use crate::clock;
 use crate::logic::causal::{ActorId, Context, Dot, Object, Observed, Timestamp};
 use crate::logic::placement::{NodeId, key_hash};
 use crate::logic::row;
+use crate::logic::types::guard;
 use crate::storage::keys::Position;
-use crate::storage::{Op, Table, Write};
+use crate::storage::{Need, Op, Table, Write};
 
 /// Stands for all partitions in the row of a floor.
 pub(super) const ALL_PARTITIONS: u16 = u16::MAX;
@@ -23,6 +24,8 @@ pub struct Join {
     pub hint_for: Option<NodeId>,
     /// Not where it would stand beside something that its writer has not seen.
     pub only_over_seen: bool,
+    /// Whether a read is about to show it: where the disk is nearly full it may use what is reserved.
+    pub is_read: bool,
     /// Whether it takes the place of a row that cannot be read: it has what a quorum of others has.
     pub mends: bool,
 }
@@ -66,6 +69,9 @@ impl Replica {
     ) -> Result<Written, ReplicaError> {
         if object.context().last(self.actor) > self.last_seq() {
             // Nobody can have seen what this run has not written yet.
+            return Err(ReplicaError::Impossible);
+        }
+        if guard::siblings(&object) > guard::MOST_SIBLINGS {
             return Err(ReplicaError::Impossible);
         }
         let located = self.locate(key, Position::of(key.name, self.partitions));
@@ -120,7 +126,12 @@ impl Replica {
                 delta: None,
             }
         } else {
-            self.store_object(&located, &current, joined, op)?
+            let need = if how.is_read {
+                Need::Frees
+            } else {
+                Need::Grows
+            };
+            self.store_object_as(need, &located, &current, joined, op)?
         };
         if how.mends {
             self.damaged.lock().remove(&(key.db, key.name.to_vec()));

@@ -10,6 +10,7 @@
 //! are told that nobody knows, and failures are counted once more when it is known.)
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex, MutexGuard};
@@ -87,6 +88,8 @@ pub(super) struct Committer {
     queue: Mutex<Queue>,
     filled: Condvar,
     closed: Condvar,
+    /// Whether writes that take space are refused.
+    refuses: AtomicBool,
     pub(super) progress: Progress,
 }
 
@@ -142,8 +145,15 @@ impl Committer {
 
     /// Whether writes that take space are refused.
     pub(super) fn refuses(&self) -> bool {
-        let queue = self.queue.lock();
-        queue.in_doubt || queue.room < Room::Plenty
+        self.refuses.load(Ordering::Acquire)
+    }
+
+    /// Changes what is refused.
+    fn refuse(&self, change: impl FnOnce(&mut Queue)) {
+        let mut queue = self.queue.lock();
+        change(&mut queue);
+        let refuses = queue.in_doubt || queue.room < Room::Plenty;
+        self.refuses.store(refuses, Ordering::Release);
     }
 
     /// Commits what was taken and ends the thread.
@@ -195,7 +205,7 @@ impl Committer {
 
     fn look(&self, engine: &mut impl Engine) {
         let room = engine.room();
-        self.queue.lock().room = room;
+        self.refuse(|queue| queue.room = room);
     }
 
     /// Writes that were queued behind a failed one saw it: they fail with it.
@@ -213,7 +223,7 @@ impl Committer {
 
     /// Finds out whether a batch is there.
     fn settle(&self, engine: &mut impl Engine, upto: Ticket) {
-        self.queue.lock().in_doubt = true;
+        self.refuse(|queue| queue.in_doubt = true);
         let begun = clock::monotonic();
         let mut told = false;
         let landed = loop {
@@ -241,7 +251,7 @@ impl Committer {
                 self.progress.publish_failed(queue.last, false);
             }
         }
-        self.queue.lock().in_doubt = false;
+        self.refuse(|queue| queue.in_doubt = false);
     }
 
     /// Whether the store closes.

@@ -3,7 +3,8 @@
 use std::path::Path;
 
 use super::{
-    AppendFsync, DiskOptions, DiskStore, MemoryStore, Op, Store, StoreError, Table, Write,
+    AppendFsync, DEFAULT_CACHED_FILES, DiskOptions, DiskStore, MemoryStore, Op, Store, StoreError,
+    Table, Write,
 };
 
 fn put(table: Table, key: &str, value: &str) -> Op {
@@ -36,6 +37,7 @@ fn options(dir: &Path) -> DiskOptions {
         block_cache_bytes: 4 << 20,
         min_free_bytes: 0,
         accept_damage: false,
+        cached_files: DEFAULT_CACHED_FILES,
     }
 }
 

@@ -61,7 +61,12 @@ pub struct DiskOptions {
     pub min_free_bytes: u64,
     /// Take what is readable of a damaged store instead of refusing to start.
     pub accept_damage: bool,
+    /// Files that the engine of one shard keeps open at most.
+    pub cached_files: usize,
 }
+
+/// Files that an engine keeps open where nothing else is said.
+pub const DEFAULT_CACHED_FILES: usize = 512;
 
 struct Handles {
     db: Database,
@@ -259,6 +264,10 @@ impl Store for DiskStore {
             usage.disk_full |= committer.refuses();
         }
         usage
+    }
+
+    fn refuses_growth(&self) -> bool {
+        self.committers.iter().any(|committer| committer.refuses())
     }
 
     fn close(&self) {
@@ -749,6 +758,7 @@ fn try_open_engine(
     let db = Database::builder(dir)
         .cache_size((options.block_cache_bytes / shards).max(1 << 20))
         .worker_threads(WORKER_THREADS)
+        .max_cached_files(Some(options.cached_files))
         .max_journaling_size((options.write_buffer_bytes * 4).max(64 << 20))
         .open()
         .map_err(fail)?;

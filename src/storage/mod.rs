@@ -21,7 +21,7 @@ use std::sync::Arc;
 
 use thiserror::Error;
 
-pub use disk::{DiskOptions, DiskStore};
+pub use disk::{DEFAULT_CACHED_FILES, DiskOptions, DiskStore};
 pub use memory::{Copied, MemoryStore};
 pub use progress::{Progress, Ticket, WriteFailed};
 
@@ -220,6 +220,11 @@ pub trait Store: Send + Sync + 'static {
 
     /// Bytes on disk, memory in write buffers, and whether writes are refused.
     fn usage(&self) -> Usage;
+
+    /// Whether writes that take space are refused now.
+    fn refuses_growth(&self) -> bool {
+        self.usage().disk_full
+    }
 
     /// Commits everything taken, flushes, and marks the stop as clean. Later writes are refused.
     fn close(&self);

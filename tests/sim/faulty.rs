@@ -107,6 +107,10 @@ impl Store for Faulty {
         self.inner.usage()
     }
 
+    fn refuses_growth(&self) -> bool {
+        self.inner.refuses_growth()
+    }
+
     fn close(&self) {}
 
     fn sync(&self) -> Result<(), StoreError> {

@@ -130,11 +130,6 @@ impl Network {
         self.state().trace
     }
 
-    /// Whether connections break: then a command may be repeated elsewhere while it still runs.
-    pub fn breaks_connections(&self) -> bool {
-        self.state().breaks_percent > 0
-    }
-
     /// Whether two nodes belong to two clusters.
     fn are_strangers(&self, a: NodeId, b: NodeId) -> bool {
         let handler = |id| {

@@ -51,7 +51,7 @@ impl Work {
         keys
     }
 
-    fn writes(&self) -> bool {
+    pub(super) fn writes(&self) -> bool {
         self.steps.iter().any(|(spec, _)| spec.has(Flags::WRITE))
     }
 
@@ -71,9 +71,14 @@ impl Work {
         self.says_what_shall_be() && !REPLIES_WHAT_WAS.contains(&name)
     }
 
-    /// Whether it can run again when it may have run.
+    /// Whether it can run again where it may have run, as of when it was sent first.
     pub(super) fn may_repeat(&self) -> bool {
-        !self.writes() || self.says_what_shall_be()
+        self.is_blind()
+    }
+
+    /// Whether it takes space on the disk.
+    pub(super) fn grows(&self) -> bool {
+        self.steps.iter().any(|(spec, _)| spec.has(Flags::DENYOOM))
     }
 
     /// What it must not miss: its connection's own writes of the same keys.
@@ -120,7 +125,8 @@ pub(super) async fn coordinate(
             Quorum { r, .. } if coordinator.is_strict(key) => r,
             _ => continue,
         };
-        if let Err(error) = coordinator.check_reachable(key, wanted) {
+        let grows = work.grows();
+        if let Err(error) = coordinator.check_reachable(key, wanted, grows) {
             return quorum_reply(&node, &who, error);
         }
     }
@@ -268,7 +274,7 @@ async fn look(
 ) -> Result<bool, QuorumError> {
     // A write that two others could have missed has to look.
     let meets_all = |key: &&[u8]| coordinator.writes_meet(key, who.quorum);
-    let mut blind = work.is_blind() && keys.iter().all(meets_all);
+    let mut blind = work.is_blind() && who.since.is_none() && keys.iter().all(meets_all);
     let mut looked_at: SmallVec<[_; 2]> = keys.iter().map(|key| (who.db, *key)).collect();
     for (spec, words) in &work.steps {
         let args = words.as_args();
@@ -303,8 +309,9 @@ async fn look(
         .collect();
     for refreshed in begun {
         match refreshed.await {
-            // Better a sibling of the client's own last write than no write.
-            Err(QuorumError::Behind) if work.writes() => {}
+            // Better a sibling of the client's own last write than no write; but what it replies must
+            // not miss that one.
+            Err(QuorumError::Behind) if work.is_blind() => {}
             refreshed => refreshed?,
         }
     }
@@ -378,6 +385,7 @@ fn run_here(
 ) -> (BytesMut, Vec<Written>) {
     let mut session = Session::new(Arc::clone(&node.inner_client), true);
     session.db = who.db;
+    session.since = who.since;
     let mut reply = Reply::default();
     reply.set_protocol(who.protocol);
     let mut written = Vec::new();

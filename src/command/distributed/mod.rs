@@ -25,7 +25,9 @@ use super::own::Own;
 use super::session::Session;
 use super::table::{self, Flags, Spec};
 use super::{Ctx, Node, everywhere};
-use crate::coordinator::{Asked, Coordinator, Forwarded, QuorumError};
+use crate::clock;
+use crate::coordinator::{Asked, Coordinator, Forwarded, QuorumError, Repeats};
+use crate::logic::causal::Timestamp;
 use crate::logic::placement::{NodeId, key_hash, slot_of};
 use crate::net::resp::{Protocol, Reply};
 use crate::peer::message::Command;
@@ -57,6 +59,8 @@ pub(super) struct Who {
     /// When the node that sent his command gives up: then it must not run any more.
     pub(super) until: Option<Instant>,
     pub(super) place: Place,
+    /// When the command was sent first, where it may have run then.
+    pub(super) since: Option<Timestamp>,
 }
 
 impl Who {
@@ -69,6 +73,7 @@ impl Who {
             own: Arc::clone(&ctx.session.own),
             until: None,
             place: Place::default(),
+            since: None,
         }
     }
 
@@ -340,10 +345,11 @@ fn coordinator_elsewhere(coordinator: &Coordinator, who: &Who, work: &Work) -> O
 async fn hand_on(
     node: Arc<Node>,
     coordinator: Arc<Coordinator>,
-    who: Who,
+    mut who: Who,
     work: Work,
     mut to: NodeId,
 ) -> BytesMut {
+    let begun = node.replica.time().max(Timestamp::from_ms(clock::now_ms()));
     for _ in 0..=MAX_HOPS {
         // The other node waits for its own quorum first.
         let patience = who.patience(coordinator.within() * 2);
@@ -369,11 +375,17 @@ async fn hand_on(
                 .collect(),
             transaction: work.transaction.clone(),
             own: work.own_writes(&who),
+            since: who.since,
         };
         // Not behind a later command of the connection on the same keys, which may have run already.
-        let (repeatable, place) = (work.may_repeat(), who.place.clone());
-        let again = move || repeatable && place.is_last();
-        match coordinator.forward(to, command, again).await {
+        let place = who.place.clone();
+        let again = move || place.is_last();
+        let repeats = match () {
+            () if !work.writes() => Repeats::Freely,
+            () if work.may_repeat() => Repeats::AsOfThen,
+            () => Repeats::Never,
+        };
+        match coordinator.forward(to, command, repeats, again).await {
             Ok(Forwarded::Reply { reply, wrote }) => {
                 for write in wrote {
                     who.own.note(write);
@@ -381,6 +393,8 @@ async fn hand_on(
                 return BytesMut::from(reply);
             }
             Ok(Forwarded::Elsewhere) => {}
+            // It may have run, and must not act on what came later.
+            Ok(Forwarded::Perhaps) => who.since = who.since.or(Some(begun)),
             Err(error) => return quorum_reply(&node, &who, error),
         }
         match coordinator_elsewhere(&coordinator, &who, &work) {
@@ -437,6 +451,7 @@ pub(super) fn forwarded(
         },
         own: Arc::clone(&own),
         place: Place::default(),
+        since: command.since,
         until: Some(
             Instant::now() + Duration::from_millis(command.patience_ms).saturating_sub(age),
         ),

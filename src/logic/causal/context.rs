@@ -7,6 +7,8 @@
 //!
 //! Invariant: actors ascend; the intervals of an actor ascend, are not empty and do not touch.
 
+use std::cmp::Ordering;
+
 use smallvec::{SmallVec, smallvec};
 
 use super::dot::{ActorId, Dot};
@@ -53,11 +55,8 @@ impl Context {
 
     /// Whether `dot` has been seen.
     pub fn contains(&self, dot: Dot) -> bool {
-        self.of(dot.actor).is_some_and(|seen| {
-            seen.intervals
-                .iter()
-                .any(|i| i.after < dot.seq && dot.seq <= i.upto)
-        })
+        self.of(dot.actor)
+            .is_some_and(|seen| holding(&seen.intervals, dot.seq).is_some())
     }
 
     /// The highest sequence of `actor` seen, or 0.
@@ -92,11 +91,33 @@ impl Context {
 
     /// Unites with what another has seen.
     pub fn join(&mut self, other: &Context) {
-        for seen in &other.seen {
-            for interval in &seen.intervals {
-                self.insert_interval(seen.actor, interval.after, interval.upto);
-            }
+        if let [seen] = other.seen.as_slice()
+            && let [interval] = seen.intervals.as_slice()
+        {
+            // A write's.
+            return self.insert_interval(seen.actor, interval.after, interval.upto);
         }
+        let ours = std::mem::take(&mut self.seen);
+        let mut united = SmallVec::with_capacity(ours.len().max(other.seen.len()));
+        let (mut ours, mut theirs) = (ours.into_iter().peekable(), other.seen.iter().peekable());
+        loop {
+            let order = match (ours.peek(), theirs.peek()) {
+                (Some(a), Some(b)) => a.actor.cmp(&b.actor),
+                (Some(_), None) => Ordering::Less,
+                (None, Some(_)) => Ordering::Greater,
+                (None, None) => break,
+            };
+            let a = if order.is_le() { ours.next() } else { None };
+            let b = if order.is_ge() { theirs.next() } else { None };
+            united.extend(match (a, b) {
+                (Some(a), Some(b)) => Some(Seen {
+                    intervals: unite(&a.intervals, &b.intervals),
+                    ..a
+                }),
+                (a, b) => a.or_else(|| b.cloned()),
+            });
+        }
+        self.seen = united;
     }
 
     /// Keeps the entries of some actors.
@@ -109,9 +130,8 @@ impl Context {
         other.seen.iter().all(|theirs| {
             self.of(theirs.actor).is_some_and(|ours| {
                 theirs.intervals.iter().all(|t| {
-                    ours.intervals
-                        .iter()
-                        .any(|o| o.after <= t.after && t.upto <= o.upto)
+                    let ours = holding(&ours.intervals, t.upto);
+                    ours.is_some_and(|o| o.after <= t.after)
                 })
             })
         })
@@ -125,6 +145,33 @@ impl Context {
     fn of(&self, actor: ActorId) -> Option<&Seen> {
         let at = self.seen.binary_search_by_key(&actor, |seen| seen.actor);
         at.ok().map(|at| &self.seen[at])
+    }
+}
+
+/// The interval that has a sequence.
+fn holding(intervals: &[Interval], seq: u64) -> Option<&Interval> {
+    let at = intervals.partition_point(|interval| interval.upto < seq);
+    intervals.get(at).filter(|interval| interval.after < seq)
+}
+
+/// Two sets of intervals as one.
+fn unite(a: &[Interval], b: &[Interval]) -> SmallVec<[Interval; 1]> {
+    let mut out = SmallVec::<[Interval; 1]>::new();
+    let (mut a, mut b) = (a.iter().peekable(), b.iter().peekable());
+    loop {
+        let a_is_next = match (a.peek(), b.peek()) {
+            (Some(x), Some(y)) => x.after <= y.after,
+            (Some(_), None) => true,
+            (None, Some(_)) => false,
+            (None, None) => return out,
+        };
+        let Some(next) = (if a_is_next { a.next() } else { b.next() }) else {
+            return out;
+        };
+        match out.last_mut() {
+            Some(last) if next.after <= last.upto => last.upto = last.upto.max(next.upto),
+            _ => out.push(*next),
+        }
     }
 }
 

@@ -14,4 +14,5 @@ pub use dot::{ActorId, Dot};
 pub use hlc::{Observed, Timestamp};
 pub use object::{
     Contribution, DeltaBuilder, Element, Kind, Object, Payload, Reset, Value, Version, Versions,
+    holds,
 };

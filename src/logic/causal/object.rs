@@ -228,8 +228,13 @@ impl Object {
     }
 
     /// The resets that take something from a contribution that lives.
-    pub fn live_resets(&self) -> impl Iterator<Item = &Reset> {
-        self.resets.iter().filter(|reset| self.is_live(reset))
+    pub fn live_resets(&self) -> Vec<Reset> {
+        if self.resets.is_empty() {
+            return Vec::new();
+        }
+        let chains = self.chains();
+        let live = self.resets.iter().filter(|reset| is_live(&chains, reset));
+        live.copied().collect()
     }
 
     /// Notes what every contribution has added, but those of one actor: the caller is about to
@@ -242,8 +247,7 @@ impl Object {
     /// Forgets resets of chains that have ended, where the caller knows that all have.
     pub fn forget_resets(&mut self) {
         if !self.resets.is_empty() {
-            let live = self.live_resets().copied().collect();
-            self.resets = live;
+            self.resets = self.live_resets();
         }
     }
 
@@ -259,14 +263,31 @@ impl Object {
         })
     }
 
-    fn is_live(&self, reset: &Reset) -> bool {
-        self.all_versions()
-            .any(|version| match version.value.payload {
-                Payload::Count(Contribution { chain, .. }) => {
-                    version.dot.actor == reset.actor && chain <= reset.seq
-                }
-                Payload::Bytes(_) | Payload::Deadline(_) => false,
-            })
+    /// Of every actor that contributes the chain that began first.
+    fn chains(&self) -> Vec<(ActorId, u64)> {
+        let chain = |version: &Version| match version.value.payload {
+            Payload::Count(Contribution { chain, .. }) => Some((version.dot.actor, chain)),
+            Payload::Bytes(_) | Payload::Deadline(_) => None,
+        };
+        let mut chains: Vec<(ActorId, u64)> = self.all_versions().filter_map(chain).collect();
+        chains.sort_unstable();
+        chains.dedup_by_key(|(actor, _)| *actor);
+        chains
+    }
+
+    fn unite_resets(&mut self, others: &[Reset]) {
+        if self.resets.is_empty() {
+            self.resets = others.to_vec();
+            return;
+        }
+        if others.is_empty() {
+            return;
+        }
+        self.resets.extend_from_slice(others);
+        // The newest of an actor comes first.
+        self.resets
+            .sort_by_key(|reset| (reset.actor, std::cmp::Reverse(reset.seq)));
+        self.resets.dedup_by_key(|reset| reset.actor);
     }
 
     fn reset_of(&self, actor: ActorId) -> Option<&Reset> {
@@ -291,15 +312,13 @@ impl Object {
             versions.retain(|version| other.keeps(element, version));
         }
         for (element, theirs) in other.cells {
-            for version in theirs {
-                if !self.context.contains(version.dot) {
-                    self.insert(&element, version);
-                }
-            }
+            let unseen = |version: &Version| !self.context.contains(version.dot);
+            let fresh: Versions = theirs.into_iter().filter(unseen).collect();
+            self.insert_all(element, fresh);
         }
         self.cells.retain(|(_, versions)| !versions.is_empty());
         self.context.join(&other.context);
-        other.resets.into_iter().for_each(|reset| self.reset(reset));
+        self.unite_resets(&other.resets);
     }
 
     /// The join with a delta, without copying the versions that it overwrites.
@@ -321,8 +340,7 @@ impl Object {
 
     /// Whether a version survives a join with this object.
     fn keeps(&self, element: &Element, version: &Version) -> bool {
-        !self.context.contains(version.dot)
-            || self.versions(element).iter().any(|v| v.dot == version.dot)
+        !self.context.contains(version.dot) || holds(self.versions(element), version.dot)
     }
 
     /// Drops every version at or below the floor's sequence for its actor (FLUSHDB, FLUSHALL).
@@ -340,29 +358,33 @@ impl Object {
 
     /// Forgets having seen the writes of some actors, but for those that live here.
     pub fn forget_actors(&mut self, is_retired: impl Fn(ActorId) -> bool) {
-        let cells = &self.cells;
-        let lives = |actor| {
-            let mut versions = cells.iter().flat_map(|(_, versions)| versions);
-            versions.any(|version| version.dot.actor == actor)
-        };
+        let mut living: SmallVec<[ActorId; 4]> = self
+            .all_versions()
+            .map(|version| version.dot.actor)
+            .collect();
+        living.sort_unstable();
+        let lives = |actor| living.binary_search(&actor).is_ok();
         self.context
             .retain(|actor| !is_retired(actor) || lives(actor));
         if !self.resets.is_empty() {
-            let kept = |reset: &&Reset| !is_retired(reset.actor) || self.is_live(reset);
-            self.resets = self.resets.iter().filter(kept).copied().collect();
+            let live = self.chains();
+            self.resets
+                .retain(|reset| !is_retired(reset.actor) || is_live(&live, reset));
         }
     }
 
     /// Takes over what another knows of overwritten contributions.
     pub fn take_resets(&mut self, other: &Object) {
-        other.resets.iter().for_each(|reset| self.reset(*reset));
+        self.unite_resets(&other.resets);
     }
 
     /// Also sees what another has seen: what is not here was overwritten.
     pub fn observe(&mut self, seen: impl IntoIterator<Item = Dot>) {
-        for dot in seen {
-            self.context.insert(dot);
-        }
+        let mut dots: SmallVec<[Dot; 4]> = seen.into_iter().collect();
+        dots.sort_unstable();
+        let mut context = Context::new();
+        dots.into_iter().for_each(|dot| context.insert(dot));
+        self.context.join(&context);
     }
 
     /// The same versions, having seen nothing else.
@@ -375,7 +397,35 @@ impl Object {
         Object {
             context,
             cells: self.cells.clone(),
-            resets: self.live_resets().copied().collect(),
+            resets: self.live_resets(),
+        }
+    }
+
+    /// Puts versions that are not there, in the order of their dots, among those of an element.
+    fn insert_all(&mut self, element: Element, fresh: Versions) {
+        if fresh.is_empty() {
+            return;
+        }
+        match self.cells.binary_search_by(|(e, _)| e.cmp(&element)) {
+            Err(at) => self.cells.insert(at, (element, fresh)),
+            Ok(at) => {
+                let ours = &mut self.cells[at].1;
+                if ours.is_empty() {
+                    *ours = fresh;
+                    return;
+                }
+                if fresh.len() == 1 {
+                    for version in fresh {
+                        self.insert(&element, version);
+                    }
+                    return;
+                }
+                let mut both: Vec<Version> = ours.drain(..).chain(fresh).collect();
+                // Two runs in order: merging them is linear.
+                both.sort_by_key(|version| version.dot);
+                both.dedup_by_key(|version| version.dot);
+                *ours = both.into();
+            }
         }
     }
 
@@ -392,6 +442,18 @@ impl Object {
             versions.insert(place, version);
         }
     }
+}
+
+fn is_live(chains: &[(ActorId, u64)], reset: &Reset) -> bool {
+    let at = chains.binary_search_by_key(&reset.actor, |(actor, _)| *actor);
+    at.is_ok_and(|at| chains[at].1 <= reset.seq)
+}
+
+/// Whether a dot is among some versions of one element.
+pub fn holds(versions: &[Version], dot: Dot) -> bool {
+    versions
+        .binary_search_by_key(&dot, |version| version.dot)
+        .is_ok()
 }
 
 /// Whether an element can hold such a version.

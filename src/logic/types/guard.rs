@@ -10,6 +10,9 @@ use bytes::Bytes;
 use super::conflict::OnConflict;
 use crate::logic::causal::{Dot, Object, Payload, Timestamp};
 
+/// The most that any node may let a key have: nobody's object has more.
+pub const MOST_SIBLINGS: usize = 10_000;
+
 /// What one key may hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {

@@ -170,6 +170,21 @@ fn sum_of_contributions(object: &Object) -> Option<(i128, &Version)> {
     total
 }
 
+/// A write that may have run before, when it was sent first: what somebody has written since then stays
+/// beside it. Its own first run is what has its value.
+pub fn as_of(object: &Object, change: Change, since: Timestamp) -> Change {
+    let Change::Put(value) = change else {
+        return change;
+    };
+    let is_seen = |v: &&Version| v.at <= since || v.value.payload == value.payload;
+    let mut seen = Context::new();
+    for version in object.all_versions().filter(is_seen) {
+        seen.insert(version.dot);
+    }
+    let value = Some(value);
+    Change::Resolve { seen, value }
+}
+
 /// How many dots `change` needs.
 pub fn dots_needed(change: &Change) -> u64 {
     match change {
@@ -413,6 +428,27 @@ mod tests {
         let seen = a.context().clone();
         write(&mut a, 1, 4, &Change::Resolve { seen, value: None });
         assert!(a.is_tombstone());
+    }
+
+    #[test]
+    fn a_repeated_write_leaves_what_came_after_its_first_run() {
+        let mut object = Object::default();
+        write(&mut object, 1, 1, &put("before"));
+        let since = Timestamp::from_ms(2);
+        write(&mut object, 1, 3, &put("it"));
+        let repeated = as_of(&object, put("it"), since);
+        let mut alone = object.clone();
+        write(&mut alone, 2, 4, &repeated);
+        assert_eq!(
+            (show(&alone).as_str(), siblings(&alone, 0).len()),
+            ("it", 1)
+        );
+        // Somebody has overwritten its first run.
+        write(&mut object, 1, 5, &put("later"));
+        let repeated = as_of(&object, put("it"), since);
+        write(&mut object, 2, 6, &repeated);
+        let both: Vec<Bytes> = siblings(&object, 0).into_iter().map(|s| s.bytes).collect();
+        assert_eq!(both, ["it", "later"]);
     }
 
     #[test]

@@ -208,8 +208,10 @@ impl Parser {
     /// One inline command; an empty line gives no arguments and is ignored.
     fn inline_line(&mut self, buffer: &[u8]) -> Result<Option<()>, ProtocolError> {
         let from = self.at.max(self.searched);
-        let Some(found) = memchr::memchr(b'\n', &buffer[from..]) else {
-            self.searched = buffer.len();
+        // Redis looks for the end of a C string: a line with a zero byte never ends.
+        let met = memchr::memchr2(b'\n', 0, &buffer[from..]);
+        let Some(found) = met.filter(|at| buffer[from + at] == b'\n') else {
+            self.searched = met.map_or(buffer.len(), |at| from + at);
             let long = buffer.len() - self.at > MAX_INLINE_LEN;
             return if long {
                 Err(ProtocolError::InlineTooLong)
@@ -229,19 +231,15 @@ impl Parser {
     }
 }
 
+/// As Redis reads it: no zeros before the first digit, no sign but `-`.
 fn number(raw: &[u8]) -> Option<i64> {
-    let digits = raw.strip_prefix(b"-").unwrap_or(raw);
-    if digits.is_empty() || digits.len() > 18 || !digits.iter().all(u8::is_ascii_digit) {
-        return None;
+    match raw.strip_prefix(b"-").unwrap_or(raw) {
+        [b'0'] if raw.len() == 1 => Some(0),
+        [b'1'..=b'9', rest @ ..] if rest.len() < 19 && rest.iter().all(u8::is_ascii_digit) => {
+            std::str::from_utf8(raw).ok()?.parse().ok()
+        }
+        _ => None,
     }
-    let value = digits
-        .iter()
-        .fold(0i64, |n, d| n * 10 + i64::from(d - b'0'));
-    Some(if digits.len() == raw.len() {
-        value
-    } else {
-        -value
-    })
 }
 
 fn printable(byte: u8) -> char {
@@ -336,7 +334,7 @@ fn closed(next: Option<&u8>, at: usize) -> Result<usize, ProtocolError> {
 }
 
 fn is_blank(byte: u8) -> bool {
-    byte.is_ascii_whitespace() || byte == 0x0b || byte == 0
+    byte.is_ascii_whitespace() || byte == 0x0b
 }
 
 fn hex_pair(line: &[u8], at: usize) -> Option<u8> {

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use super::{MAX_MEMBERS, NEWEST, WireKey, Wrote};
+use super::{MAX_MEMBERS, VIEWS, WireKey, Wrote};
 use crate::logic::causal::{ActorId, Dot, Timestamp};
 use crate::logic::codec::{DecodeError, Reader, put_bytes, put_varint};
 use crate::logic::membership::{
@@ -137,7 +137,7 @@ pub(super) fn put_digest(out: &mut Vec<u8>, digest: &[Digest], wire: u16) {
         put_varint(out, d.heartbeat);
         put_varint(out, d.joined);
         out.push(u8::from(d.left));
-        if wire >= NEWEST {
+        if wire >= VIEWS {
             out.extend_from_slice(&d.facts.unwrap_or(0).to_le_bytes());
         }
     }
@@ -156,14 +156,14 @@ pub(super) fn read_digest(r: &mut Reader<'_>, wire: u16) -> Result<Vec<Digest>, 
             heartbeat: r.varint()?,
             joined: r.varint()?,
             left: r.u8()? != 0,
-            facts: (wire >= NEWEST).then(|| read_u32_le(r)).transpose()?,
+            facts: (wire >= VIEWS).then(|| read_u32_le(r)).transpose()?,
         })
     };
     (0..count).map(one).collect()
 }
 
 pub(super) fn put_member(out: &mut Vec<u8>, member: &Member, wire: u16) {
-    let raw = if wire >= NEWEST {
+    let raw = if wire >= VIEWS {
         encode_member(member)
     } else {
         encode_member_as_before(member)

@@ -24,14 +24,41 @@ use crate::logic::placement::NodeId;
 
 /// The oldest wire version that this program speaks.
 pub const OLDEST: u16 = 2;
-/// The newest one: views of the membership go along with requests, members say what they have, parts
-/// are transferred.
-pub const NEWEST: u16 = 3;
+/// Since this one views of the membership go along with requests, members say what they have, parts are
+/// transferred.
+const VIEWS: u16 = 3;
+/// The newest one: who does not run a command, or does not know whether a write is stored, says so.
+pub const NEWEST: u16 = 4;
 /// The view of who does not say what he knows.
 pub const UNKNOWN_VIEW: u64 = u64::MAX;
 
 /// Members or digests in one message.
 const MAX_MEMBERS: usize = 16_384;
+
+/// Why a request was not followed. Nothing was done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WhyNot {
+    /// The asker is not known, or the node is not ready.
+    NotHere,
+    /// The disk is full.
+    Full,
+    /// Too many requests are being answered.
+    Busy,
+    /// It came when nobody waited for it any more.
+    TooLate,
+}
+
+impl WhyNot {
+    /// In words, for nodes that know nothing else.
+    pub fn words(self) -> &'static str {
+        match self {
+            WhyNot::NotHere => "the node does not take this request",
+            WhyNot::Full => "the disk is full",
+            WhyNot::Busy => "the node has too much to do",
+            WhyNot::TooLate => "the request came too late",
+        }
+    }
+}
 
 /// What one node asks another.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -237,6 +264,9 @@ pub struct Command {
     pub transaction: Option<Vec<(Bytes, Bytes)>>,
     /// What the client has written of its keys, by database: what the command must not miss.
     pub own: Vec<Wrote>,
+    /// When the command was sent first, where it may have run then: it must not overwrite what came
+    /// later.
+    pub since: Option<Timestamp>,
 }
 
 /// What the other node answers.
@@ -253,6 +283,10 @@ pub enum Response {
         /// Everybody.
         members: Vec<Member>,
     },
+    /// A forwarded command was not run, or a write not taken.
+    NotRun(WhyNot),
+    /// Whether a write was stored is not known.
+    InDoubt,
     /// The copy is equal to the sender's.
     Same,
     /// The copy, as a row.

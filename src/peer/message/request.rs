@@ -8,10 +8,15 @@ use super::fields::{
     put_wrote, read_bytes, read_digest, read_dots, read_key, read_members, read_node, read_objects,
     read_u16, read_u32, read_wrote,
 };
-use super::{Command, NEWEST, Request, UNKNOWN_VIEW};
+use super::{Command, NEWEST, Request, UNKNOWN_VIEW, VIEWS};
+use crate::logic::causal::Timestamp;
 use crate::logic::codec::{DecodeError, Reader, put_bytes, put_varint};
 use crate::logic::membership::decode_member;
 use crate::logic::merkle::Node;
+use crate::logic::row;
+
+/// The kind of a forwarded command.
+const FORWARD: u8 = 6;
 
 impl Request {
     /// Whether the wire version before knew it.
@@ -22,17 +27,34 @@ impl Request {
         )
     }
 
+    /// Whether some bytes are those of a forwarded command.
+    pub(in crate::peer) fn is_forward(raw: &[u8]) -> bool {
+        raw.first() == Some(&FORWARD)
+    }
+
+    /// Whether it carries objects that older nodes cannot read.
+    fn has_new_rows(&self) -> bool {
+        match self {
+            Request::Apply { object, .. } => row::is_new(object),
+            Request::Merge(objects) => objects.iter().any(|(_, object)| row::is_new(object)),
+            _ => false,
+        }
+    }
+
     /// The bytes of a request for a node that speaks an older version; `None` where it does not know it.
     pub(in crate::peer) fn translate(raw: &[u8], wire: u16) -> Option<Vec<u8>> {
         let request = Self::decode(raw, NEWEST).ok()?;
+        if request.has_new_rows() {
+            return None;
+        }
         let mut out = Vec::new();
         request.encode(wire, &mut out);
-        (wire >= NEWEST || request.is_old()).then_some(out)
+        (wire >= VIEWS || request.is_old()).then_some(out)
     }
 
     /// Appends the kind and the fields, as a wire version has them.
     pub fn encode(&self, wire: u16, out: &mut Vec<u8>) {
-        let says_view = wire >= NEWEST;
+        let says_view = wire >= VIEWS;
         match self {
             Request::Gossip(digest) => {
                 out.push(1);
@@ -77,7 +99,7 @@ impl Request {
                 }
             }
             Request::Forward(command) => {
-                out.push(6);
+                out.push(FORWARD);
                 put_varint(out, command.events);
                 let Command {
                     hops,
@@ -102,6 +124,10 @@ impl Request {
                     }
                 }
                 put_wrote(out, &command.own);
+                if wire >= NEWEST {
+                    let since = command.since.unwrap_or_default();
+                    out.extend_from_slice(&since.0.to_le_bytes());
+                }
             }
             Request::Everything => out.push(7),
             Request::Floor { db, context } => {
@@ -231,7 +257,7 @@ impl Request {
                 dots: read_dots(&mut r)?,
                 view: read_view(&mut r, wire)?,
             },
-            6 => Request::Forward(read_command(&mut r)?),
+            FORWARD => Request::Forward(read_command(&mut r, wire)?),
             7 => Request::Everything,
             8 => Request::Floor {
                 db: Some(r.u8()?).filter(|db| *db != u8::MAX),
@@ -310,7 +336,7 @@ impl Request {
     }
 }
 
-fn read_command(r: &mut Reader<'_>) -> Result<Command, DecodeError> {
+fn read_command(r: &mut Reader<'_>, wire: u16) -> Result<Command, DecodeError> {
     let events = r.varint()?;
     let (hops, db, protocol) = (r.u8()?, r.u8()?, r.u8()?);
     let (read, write) = (r.u8()?, r.u8()?);
@@ -325,6 +351,11 @@ fn read_command(r: &mut Reader<'_>) -> Result<Command, DecodeError> {
         steps: read_steps(r)?,
         transaction: read_watches(r)?,
         own: read_wrote(r)?,
+        since: if wire >= NEWEST {
+            Some(Timestamp(r.u64_le()?)).filter(|since| since.0 > 0)
+        } else {
+            None
+        },
     })
 }
 
@@ -345,7 +376,7 @@ fn read_watches(r: &mut Reader<'_>) -> Result<Option<Vec<(Bytes, Bytes)>>, Decod
 }
 
 fn read_view(r: &mut Reader<'_>, wire: u16) -> Result<u64, DecodeError> {
-    if wire >= NEWEST {
+    if wire >= VIEWS {
         r.u64_le()
     } else {
         Ok(UNKNOWN_VIEW)

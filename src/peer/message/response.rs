@@ -5,7 +5,7 @@ use super::fields::{
     read_bytes, read_digest, read_dots, read_key, read_members, read_nodes, read_objects,
     read_wrote,
 };
-use super::{Response, WireListed};
+use super::{NEWEST, Response, WhyNot, WireListed};
 use crate::logic::causal::ActorId;
 use crate::logic::codec::{DecodeError, Reader, put_bytes, put_varint};
 use crate::logic::membership::{Reply, decode_member};
@@ -31,6 +31,12 @@ impl Response {
                 put_members(out, members, wire);
                 // To an older node: the cluster holds something, compare before you count.
                 out.push(1);
+            }
+            Response::NotRun(why) if wire >= NEWEST => out.extend_from_slice(&[24, *why as u8]),
+            Response::InDoubt if wire >= NEWEST => out.push(25),
+            Response::NotRun(why) => Response::Refused(why.words().into()).encode(wire, out),
+            Response::InDoubt => {
+                Response::Refused("whether it was stored is not known".into()).encode(wire, out);
             }
             Response::Same => out.push(4),
             Response::Object(object) => {
@@ -263,6 +269,14 @@ impl Response {
                 reason: String::from_utf8_lossy(r.bytes()?).into_owned(),
             },
             23 => Response::Transfers(read_bytes(&mut r)?),
+            24 => Response::NotRun(match r.u8()? {
+                0 => WhyNot::NotHere,
+                1 => WhyNot::Full,
+                2 => WhyNot::Busy,
+                3 => WhyNot::TooLate,
+                _ => return Err(DecodeError::Malformed),
+            }),
+            25 => Response::InDoubt,
             17 => Response::Repaired {
                 received: r.varint()?,
                 sent: r.varint()?,

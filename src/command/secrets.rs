@@ -1,0 +1,50 @@
+//! What others may not see of a command's words: MONITOR and SLOWLOG show Redis's `(redacted)` instead.
+
+use super::args::Args;
+use super::table::Spec;
+use crate::config;
+
+const REDACTED: &[u8] = b"(redacted)";
+
+/// Which of a command's words are secret.
+pub(super) struct Secrets {
+    /// All after the command's name.
+    all: bool,
+    /// AUTH in HELLO: the two behind it.
+    auth: Option<usize>,
+    /// CONFIG SET: the values of directives that are secret.
+    sets: bool,
+}
+
+impl Secrets {
+    pub(super) fn of(spec: &Spec, args: Args<'_>) -> Self {
+        Self {
+            all: spec.name == "auth",
+            auth: (spec.name == "hello")
+                .then(|| auth_of_hello(args))
+                .flatten(),
+            sets: spec.parent == "config" && spec.name == "set",
+        }
+    }
+
+    /// A word as others see it.
+    pub(super) fn show<'a>(&self, args: Args<'a>, nth: usize) -> &'a [u8] {
+        let of_auth = |at: usize| (at + 1..=at + 2).contains(&nth);
+        let is_secret = self.all && nth > 0
+            || self.auth.is_some_and(of_auth)
+            || self.sets && nth > 2 && nth % 2 == 1 && config::is_secret(args.at(nth - 1));
+        if is_secret { REDACTED } else { args.at(nth) }
+    }
+}
+
+/// Where HELLO's AUTH is, if it has one. A client may be named AUTH.
+fn auth_of_hello(args: Args<'_>) -> Option<usize> {
+    let mut nth = 2;
+    while nth < args.len() {
+        if args.is(nth, "AUTH") {
+            return Some(nth);
+        }
+        nth += if args.is(nth, "SETNAME") { 2 } else { 1 };
+    }
+    None
+}
