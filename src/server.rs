@@ -427,6 +427,7 @@ async fn be_member(node: &Arc<Node>, member: Option<Member>, low: &Handle) {
         listener.serve(Arc::new(PeerHandler(Arc::clone(node)))),
         background::gossip(Arc::clone(cluster), seeds, random_u64),
         coordinator.hedge_reads(),
+        cluster.make_sure(),
         Arc::clone(&coordinator).mend_rows(),
         background::keep_pace(Arc::clone(cluster), Arc::clone(&node.governor)),
         write_notes(Arc::clone(cluster), Arc::clone(&node.replica)),

@@ -304,3 +304,32 @@ fn records_round_trip_and_every_truncation_is_an_error() {
     assert_eq!(decode_member(&raw), Ok(member));
     (0..raw.len()).for_each(|len| assert!(decode_member(&raw[..len]).is_err()));
 }
+
+#[test]
+fn a_run_that_the_own_disk_does_not_know_shows_that_it_is_an_older_copy() {
+    let run = |incarnation, actor, version| Member {
+        incarnation,
+        actor: ActorId(actor),
+        version,
+        ..member(1)
+    };
+    let started = || Membership::new(run(4, 40, 0), [member(2)]);
+    // The run before this one, and this one as it was said a moment ago.
+    for known in [run(3, 30, 9), run(4, 40, 0)] {
+        let mut membership = started();
+        membership.learn([known]);
+        assert!(!membership.take_is_old());
+    }
+    let mut membership = started();
+    membership.learn([run(4, 39, 7)]);
+    assert!(membership.take_is_old() && !membership.take_is_old());
+    // Whoever knows such a run says so when it is asked about what the disk knew.
+    let other = Membership::new(member(2), [run(4, 39, 7)]);
+    let reply = other.answer(&started().digest_as_noted());
+    assert!(reply.newer.iter().any(|member| member.actor == ActorId(39)));
+    let other = Membership::new(member(2), [run(3, 30, 9)]);
+    let reply = other.answer(&started().digest_as_noted());
+    let mut membership = started();
+    membership.learn(reply.newer);
+    assert!(!membership.take_is_old());
+}

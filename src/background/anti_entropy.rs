@@ -94,7 +94,7 @@ pub async fn anti_entropy(
             due = due.min(soon());
         }
         answered = there;
-        if Instant::now() < due || !cluster.has_joined() {
+        if Instant::now() < due || !cluster.has_joined() || cluster.is_unsure() {
             continue;
         }
         due = match worker.round().await {

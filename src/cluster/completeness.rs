@@ -142,6 +142,9 @@ impl Cluster {
         if self.lacking() == 0 {
             return false;
         }
+        if self.is_unsure() {
+            return self.holders(part).owners.contains(&self.me());
+        }
         let state = self.state.read();
         let me = state.membership.me();
         let complete = me.complete.as_ref();
@@ -154,7 +157,8 @@ impl Cluster {
 
     /// How many parts of what it owns this node may not have.
     pub fn lacking(&self) -> u64 {
-        self.lacking.load(Ordering::Acquire)
+        let lacking = self.lacking.load(Ordering::Acquire);
+        lacking.max(self.is_unsure().into())
     }
 
     /// What this node owns and has not proven to have.

@@ -24,7 +24,7 @@ use crate::logic::membership::{Detector, Digest, Member, Membership, Parts, Stat
 use crate::logic::placement::{NodeId, Partitions, key_hash, slot_of};
 use crate::logic::quorum::{Holder, Rule, Rules, Targets};
 use crate::peer::message::{Request, Response};
-use crate::peer::{CallError, Identity, Peers};
+use crate::peer::{CallError, Identity, Peers, encode};
 
 pub use crate::logic::membership::Part;
 pub use crate::logic::placement::Holders;
@@ -73,6 +73,10 @@ impl Route {
     }
 }
 
+/// Others are asked so long, and after so long again, what they know of this node.
+const ASKED_WITHIN: Duration = Duration::from_secs(2);
+const ASK_AGAIN: Duration = Duration::from_millis(50);
+
 /// For so long it is believed that a member has no room.
 const FULL_MS: u64 = 1_000;
 
@@ -100,6 +104,8 @@ pub struct Cluster {
     /// Others who lack something, and until when that is believed.
     empty: Mutex<BTreeMap<NodeId, u64>>,
     some_empty: AtomicBool,
+    /// Whether nobody has said yet that this node's disk is not an older copy.
+    unsure: AtomicBool,
     /// Who has no room on the disk, until when that is believed; and whether there is anybody.
     full: Mutex<BTreeMap<NodeId, u64>>,
     some_full: AtomicBool,
@@ -206,8 +212,11 @@ impl Cluster {
         }));
         let peers = reach(Arc::clone(&identity));
         let says_what_it_has = me.complete.is_some();
+        let me_id = me.id;
         let membership = Membership::new(me, notes.members);
+        let has_others = membership.present().any(|member| member.id != me_id);
         let cluster = Self {
+            unsure: AtomicBool::new(notes.cluster != 0 && has_others),
             state: RwLock::new(State {
                 placement: Placement::of(&membership, &options, None),
                 membership,
@@ -327,6 +336,15 @@ impl Cluster {
             let mut state = self.state.write();
             let before = views::stamp(&state.membership);
             let result = change(&mut state.membership);
+            if state.membership.take_is_old() {
+                tracing::warn!(
+                    "this node's disk is older than what others know of it: it is filled again"
+                );
+                state.membership.describe(|me| {
+                    me.complete = Some(Parts::default());
+                    me.proven = Parts::default();
+                });
+            }
             let has_changed = views::stamp(&state.membership) != before;
             if has_changed {
                 self.follow(&mut state);
@@ -347,7 +365,13 @@ impl Cluster {
 
     /// Takes heartbeats in.
     pub fn hear(&self, digest: &[Digest]) {
-        let heard = self.state.write().membership.hear(digest);
+        let (heard, is_old) = {
+            let membership = &mut self.state.write().membership;
+            (membership.hear(digest), membership.is_old())
+        };
+        if is_old {
+            self.change(|_| ());
+        }
         let now_ms = self.now_ms();
         let mut detectors = self.detectors.lock();
         for id in heard {
@@ -562,6 +586,47 @@ impl Cluster {
     /// Whether this node's copy of a key counts for reads.
     pub fn serves(&self, route: Route) -> bool {
         self.holders(route.part()).serves(self.me()) && !self.lacks(route)
+    }
+
+    /// Whether this node's disk may be an older copy of what it was: others have not been asked yet.
+    pub fn is_unsure(&self) -> bool {
+        self.unsure.load(Ordering::Acquire)
+    }
+
+    /// Asks the others what they know of this node. Until each of them has answered or cannot be reached,
+    /// and one has answered, its copies do not count for reads.
+    pub async fn make_sure(&self) {
+        let mut asked: BTreeMap<NodeId, bool> = BTreeMap::new();
+        while self.is_unsure() {
+            let others: Vec<NodeId> = self.with_membership(|membership| {
+                let others = membership.present().map(|member| member.id);
+                others.filter(|id| *id != self.me()).collect()
+            });
+            let open = others.iter().filter(|id| !asked.contains_key(*id));
+            let open: Vec<NodeId> = open.copied().collect();
+            if open.is_empty() && (others.is_empty() || asked.values().any(|answered| *answered)) {
+                self.unsure.store(false, Ordering::Release);
+                return;
+            }
+            let again: Vec<NodeId> = if open.is_empty() { others } else { open };
+            let answers = again.iter().map(|id| self.ask_of_this_node(*id));
+            let answers = futures_util::future::join_all(answers).await;
+            asked.extend(again.into_iter().zip(answers));
+            tokio::time::sleep(ASK_AGAIN).await;
+        }
+    }
+
+    /// Asks a member what it knows of this node; whether it answered.
+    async fn ask_of_this_node(&self, id: NodeId) -> bool {
+        let digest = self.with_membership(Membership::digest_as_noted);
+        let body = encode(&Request::Gossip(digest));
+        match self.peers.call(id, body, ASKED_WITHIN).await {
+            Ok(Response::Gossip(reply)) => {
+                self.change(|membership| membership.learn(reply.newer));
+                true
+            }
+            _ => false,
+        }
     }
 
     /// How many partitions a member is to own.

@@ -341,15 +341,17 @@ fn fetch(node: &Node, key: &WireKey, theirs: u64, dots: &[Dot]) -> Response {
     };
     let _shared = node.gate.read();
     let fetched = node.replica.read(key).and_then(|object| {
-        if node.replica.digest(key, &object) == theirs {
-            return Ok(Response::Same);
-        }
         let lacks = |c: &Arc<Coordinator>| {
             let (cluster, part) = (c.cluster(), c.cluster().route(key.name).part());
             // Who asks for a proven copy knows that it counts.
-            cluster.lacks_part(part) && !cluster.has_part(cluster.me(), part)
+            cluster.is_unsure() && cluster.lacks_part(part)
+                || cluster.lacks_part(part) && !cluster.has_part(cluster.me(), part)
         };
-        if node.coordinator.as_ref().is_some_and(lacks) {
+        let lacks = node.coordinator.as_ref().is_some_and(lacks);
+        if !lacks && node.replica.digest(key, &object) == theirs {
+            return Ok(Response::Same);
+        }
+        if lacks {
             let left = (!object.is_unknown()).then(|| row::encode(&object));
             return Ok(Response::Empty(left.unwrap_or_default().into()));
         }

@@ -39,6 +39,9 @@ impl Convergence {
                 if rules != self.cluster.rules_fingerprint() {
                     return Response::Refused("the rules of some prefix differ".into());
                 }
+                if mends && self.cluster.is_unsure() {
+                    return Response::Refused("the disk here may be an older copy".into());
+                }
                 if !self.replica.is_counted() {
                     return Response::Refused("trees are being made again".into());
                 }
@@ -87,7 +90,9 @@ impl Convergence {
                 partition,
                 from,
                 bytes,
-            } if partition < count => self.piece((owners, partition), from, bytes).await,
+            } if partition < count && !self.cluster.is_unsure() => {
+                self.piece((owners, partition), from, bytes).await
+            }
             Request::Sizes { owners, partitions } => self.sizes(owners, &partitions).await,
             Request::Merge(objects) => self.merge(objects).await,
             Request::Repair { partition } if partition < count => {

@@ -113,9 +113,11 @@ impl Coordinator {
         let ours = self.replica.read(key);
         let is_damaged = matches!(ours, Err(ReplicaError::Row(_)));
         let ours = ours.ok();
-        let counts = ours.is_some() && self.cluster.serves(route)
-            || !holders.has(self.cluster.me())
-                && !holders.serving.iter().any(|id| self.cluster.answers(*id));
+        let me = self.cluster.me();
+        let others = holders.serving.iter().filter(|id| **id != me);
+        let nobody_else = !others.into_iter().any(|id| self.cluster.answers(*id));
+        let stands_in = (!holders.has(me) || self.cluster.is_unsure()) && nobody_else;
+        let counts = ours.is_some() && (self.cluster.serves(route) || stands_in);
         let r = if counts { r } else { r + 1 };
         let all = self.compares_all();
         let covers = own.is_empty() || self.replica.has_seen(key, own);

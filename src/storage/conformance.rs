@@ -235,12 +235,80 @@ fn a_zeroed_pointer_file_refuses_to_start() {
 }
 
 #[test]
+fn a_flipped_bit_in_a_file_of_ours_is_refused_or_changes_nothing() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let store = open(dir.path()).expect("open");
+    for n in 0..200 {
+        submit(&store, vec![put(Table::Data, &format!("key{n}"), "value")]);
+    }
+    store.sync().expect("sync");
+    drop(store);
+    let files = [
+        "ringwood.store",
+        "shard-0.mark",
+        "shard-1.mark",
+        "shard-0.tail",
+    ];
+    for path in files.map(|file| dir.path().join(file)) {
+        let bits = std::fs::read(&path).expect("read").len() * 8;
+        for bit in (0..bits).step_by(11) {
+            // Who opens the store writes new marks.
+            let whole = std::fs::read(&path).expect("read");
+            let mut spoilt = whole.clone();
+            spoilt[bit / 8] ^= 1 << (bit % 8);
+            std::fs::write(&path, spoilt).expect("written");
+            match open(dir.path()) {
+                Err(StoreError::Damaged { .. }) => std::fs::write(&path, whole).expect("written"),
+                Err(other) => panic!("{}, bit {bit}: {other}", path.display()),
+                Ok(store) => {
+                    let there = (0..200).all(|n| load(&store, &format!("key{n}")).is_some());
+                    assert!(there, "{}, bit {bit}", path.display());
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_store_of_the_format_before_is_read_and_told_apart_from_a_spoilt_one() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let store = open(dir.path()).expect("open");
+    submit(&store, vec![put(Table::Data, "a", "1")]);
+    drop(store);
+    let path = dir.path().join("ringwood.store");
+    let text = std::fs::read_to_string(&path).expect("read");
+    let id = text.lines().nth(1).expect("an id");
+    let before = |shards: usize| format!("ringwood store, format 1\n{id}\nshards {shards}\n");
+    for wrong in [1, 3] {
+        std::fs::write(&path, before(wrong)).expect("written");
+        assert!(
+            matches!(open(dir.path()), Err(StoreError::Damaged { .. })),
+            "{wrong}"
+        );
+    }
+    std::fs::write(&path, before(2)).expect("written");
+    let store = open(dir.path()).expect("open");
+    assert_eq!(load(&store, "a").as_deref(), Some("1"));
+    assert!(
+        std::fs::read_to_string(&path)
+            .expect("read")
+            .contains("format 2")
+    );
+}
+
+#[test]
 fn a_first_start_that_was_interrupted_can_be_repeated() {
     let dir = tempfile::tempdir().expect("a folder");
     drop(open(dir.path()).expect("made"));
-    for file in ["shard-0.mark", "shard-0.tail"] {
+    let made = std::fs::read_to_string(dir.path().join("ringwood.store")).expect("read");
+    for file in ["shard-0.mark", "shard-0.tail", "ringwood.store"] {
         std::fs::remove_file(dir.path().join(file)).expect("removed");
     }
+    let making = made.replace("state made", "state making");
+    let body = &making[..making.find("check").expect("a checksum")];
+    let sum = crc32fast::hash(body.as_bytes());
+    let making = format!("{body}check {sum:08x}\n");
+    std::fs::write(dir.path().join("ringwood.store"), making).expect("written");
     // What a start leaves that ends between two files of the engine.
     let shard = dir.path().join("shard-0");
     let journal = std::fs::read_dir(&shard).expect("a folder").flatten();

@@ -25,7 +25,9 @@ use super::{AppendFsync, Frozen, Op, Refused, Row, Store, StoreError, Table, Usa
 use crate::clock;
 
 /// The layout that this program writes; an older or newer one is refused by name.
-const FORMAT: &str = "ringwood store, format 1";
+const FORMAT: &str = "ringwood store, format 2";
+/// The one before it said nothing of the shards' making, and had no checksum.
+const FORMAT_1: &str = "ringwood store, format 1";
 /// There while damage was accepted and not yet seen to.
 const DAMAGED_FILE: &str = "damaged";
 const WORKER_THREADS: usize = 4;
@@ -132,6 +134,7 @@ impl DiskStore {
             is_damaged |= state == State::Damaged;
             shards.push(Arc::new(shard));
         }
+        identity.be_made(&options.dir)?;
         let appendfsync = Arc::new(Mutex::new(options.appendfsync));
         let mut committers = Vec::new();
         for (index, shard) in shards.iter().enumerate() {
@@ -442,7 +445,9 @@ impl Shard {
         let handles = match open_engine(&dir, options, shards) {
             Ok(handles) => handles,
             // Nothing was ever committed here: a first start was interrupted in the middle.
-            Err(StoreError::Damaged { path, .. }) if found == Found::default() => {
+            Err(StoreError::Damaged { path, .. })
+                if found == Found::default() && !identity.is_made =>
+            {
                 let aside = dir.with_extension(format!("unfinished-{}", std::process::id()));
                 tracing::warn!(path = %path.display(), aside = %aside.display(),
                     "a shard whose making was interrupted is set aside and made anew");
@@ -460,9 +465,13 @@ impl Shard {
             Err(error) => return Err(error),
         };
         let batch = handles.stored_batch()?;
+        let is_spoilt = found.is_spoilt;
         let missing = found.synced.max(found.written).saturating_sub(batch);
         let foreign = handles.identity()?.is_none_or(|id| id != identity.id);
-        if missing > 0 || (foreign && found != Found::default()) {
+        if is_spoilt && !options.accept_damage {
+            return Err(damaged(marks.path(), "its checksum does not match"));
+        }
+        if missing > 0 || (foreign && (identity.is_made || found != Found::default())) {
             let damaged = damaged(
                 &newest_journal(&dir).unwrap_or_else(|| dir.clone()),
                 &format!(
@@ -786,18 +795,25 @@ struct Identity {
     id: String,
     shards: usize,
     is_new: bool,
+    /// Whether all shards have been made once: then none may be missing.
+    is_made: bool,
 }
 
 impl Identity {
     fn load_or_create(options: &DiskOptions) -> Result<Self, StoreError> {
         let path = options.dir.join("ringwood.store");
-        match fs::read_to_string(&path) {
-            Ok(text) => Self::parse(&text).ok_or_else(|| {
-                damaged(
-                    &path,
-                    "not a description of a store that this program can read",
-                )
-            }),
+        match fs::read(&path) {
+            Ok(raw) => {
+                let text = String::from_utf8_lossy(&raw);
+                let identity = Self::parse(&text).ok_or_else(|| {
+                    damaged(
+                        &path,
+                        "not a description of a store that this program can read",
+                    )
+                })?;
+                identity.check(&options.dir, &path)?;
+                Ok(identity)
+            }
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
                 if options.dir.join("shard-0").exists() {
                     return Err(damaged(&path, "missing, though the directory holds data"));
@@ -806,6 +822,7 @@ impl Identity {
                     id: random_id(),
                     shards: options.shards,
                     is_new: true,
+                    is_made: false,
                 };
                 identity.write(&path).map_err(|e| io_error(&path, e))?;
                 Ok(identity)
@@ -814,24 +831,75 @@ impl Identity {
         }
     }
 
+    /// All shards are there: from now on none may be missing.
+    fn be_made(mut self, dir: &Path) -> Result<(), StoreError> {
+        let path = dir.join("ringwood.store");
+        self.is_made = true;
+        let is_said = fs::read(&path).is_ok_and(|raw| raw == self.text().as_bytes());
+        if is_said {
+            return Ok(());
+        }
+        self.write(&path).map_err(|e| io_error(&path, e))
+    }
+
     fn parse(text: &str) -> Option<Self> {
         let mut lines = text.lines();
-        if lines.next()? != FORMAT {
-            return None;
-        }
+        let format = lines.next()?;
         let id = lines.next()?.strip_prefix("id ")?.to_owned();
         let shards = lines.next()?.strip_prefix("shards ")?.parse().ok()?;
-        (1..=256).contains(&shards).then_some(Self {
+        let is_made = match format {
+            FORMAT_1 => lines.next().is_none(),
+            FORMAT => {
+                let state = lines.next()?.strip_prefix("state ")?;
+                let is_made = state == "made";
+                let identity = Self {
+                    id: id.clone(),
+                    shards,
+                    is_new: false,
+                    is_made,
+                };
+                // The checksum covers every byte before it.
+                (identity.text() == text).then_some(is_made)?
+            }
+            _ => return None,
+        };
+        let is_id = id.len() == 32 && id.bytes().all(|b| b.is_ascii_hexdigit());
+        (is_id && (1..=256).contains(&shards)).then_some(Self {
             id,
             shards,
             is_new: false,
+            is_made,
         })
     }
 
+    fn text(&self) -> String {
+        let state = if self.is_made { "made" } else { "making" };
+        let body = format!(
+            "{FORMAT}\nid {}\nshards {}\nstate {state}\n",
+            self.id, self.shards
+        );
+        let sum = crc32fast::hash(body.as_bytes());
+        format!("{body}check {sum:08x}\n")
+    }
+
+    /// Whether the folders are those of so many shards, no more and, once they were made, no fewer.
+    fn check(&self, dir: &Path, path: &Path) -> Result<(), StoreError> {
+        let has = |shard: usize| {
+            dir.join(format!("shard-{shard}")).exists()
+                || dir.join(format!("shard-{shard}.mark")).exists()
+        };
+        let more = (self.shards..=256).any(has);
+        let fewer = self.is_made && !(0..self.shards).all(has);
+        if more || fewer {
+            let what = format!("it says {} shards, and there are others", self.shards);
+            return Err(damaged(path, &what));
+        }
+        Ok(())
+    }
+
     fn write(&self, path: &Path) -> std::io::Result<()> {
-        let text = format!("{FORMAT}\nid {}\nshards {}\n", self.id, self.shards);
         let temporary = path.with_extension("new");
-        fs::write(&temporary, text)?;
+        fs::write(&temporary, self.text())?;
         File::open(&temporary)?.sync_all()?;
         fs::rename(&temporary, path)?;
         File::open(path.parent().unwrap_or(Path::new(".")))?.sync_all()

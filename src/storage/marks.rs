@@ -34,6 +34,8 @@ pub(super) struct Found {
     pub(super) written: u64,
     /// Whether the last stop was clean.
     pub(super) clean: bool,
+    /// Whether the mark is there and cannot be read: nobody knows what was on the disk.
+    pub(super) is_spoilt: bool,
 }
 
 impl Marks {
@@ -55,8 +57,10 @@ impl Marks {
         File::open(dir)?.sync_all()?;
         let boot = boot_id();
         let mut found = Found::default();
-        if let Some([synced, clean, _]) = read_record(&mark) {
-            (found.synced, found.clean) = (synced, clean == 1);
+        match read_record(&mark) {
+            Some([synced, clean, _]) => (found.synced, found.clean) = (synced, clean == 1),
+            None if mark.metadata()?.len() > 0 => found.is_spoilt = true,
+            None => {}
         }
         if let Some([written, written_under, _]) = read_record(&tail)
             && written_under == boot
@@ -144,7 +148,8 @@ mod tests {
             Found {
                 synced: 7,
                 written: 9,
-                clean: false
+                clean: false,
+                is_spoilt: false
             }
         );
         marks.tail.write_all_at(&[0xff], 3).expect("write");
@@ -154,7 +159,8 @@ mod tests {
             Found {
                 synced: 7,
                 written: 0,
-                clean: false
+                clean: false,
+                is_spoilt: false
             }
         );
     }

@@ -284,3 +284,51 @@ fn a_member_that_joins_a_filled_cluster_counts_when_it_has_what_it_owns() {
         assert_eq!(reply, "$7\r\na value\r\n");
     }
 }
+
+#[test]
+fn a_member_on_an_older_copy_of_its_disk_is_never_believed() {
+    // Nothing but the reads themselves could mend the copy.
+    let flags = [
+        "--hint-limit",
+        "0",
+        "--read-repair-chance",
+        "0",
+        "--anti-entropy-interval",
+        "86400",
+    ];
+    let mut cluster = Cluster::start(3, &flags);
+    let all = |cluster: &Cluster, value: &str| {
+        let mut c = cluster.members[0].connect();
+        for n in 0..200 {
+            assert_eq!(c.call(&["SET", &format!("k{n}"), value]), "+OK\r\n");
+        }
+    };
+    all(&cluster, "old");
+    cluster.members[2].kill();
+    let old = tempfile::tempdir().expect("a folder");
+    copy_folder(&cluster.members[2].dir, old.path());
+    cluster.members[2].start(None);
+    cluster.wait_until_whole();
+    cluster.members[1].kill();
+    all(&cluster, "new");
+    cluster.members[2].kill();
+    std::fs::remove_dir_all(&cluster.members[2].dir).expect("removed");
+    copy_folder(old.path(), &cluster.members[2].dir);
+    cluster.members[1].start(None);
+    cluster.members[2].start(None);
+    // Two of three hold the old values now.
+    let mut read = 0;
+    for round in 0..20 {
+        for member in [1, 2] {
+            let mut c = cluster.members[member].connect();
+            for n in (round % 7..200).step_by(7) {
+                let reply = c.call(&["GET", &format!("k{n}")]);
+                let is_new = reply == "$3\r\nnew\r\n";
+                assert!(is_new || reply.starts_with("-NO"), "{reply}");
+                read += usize::from(is_new);
+            }
+        }
+    }
+    assert!(read > 0, "somebody answers");
+    eventually("it is filled again", || info(&cluster, 2, "filled") == 1);
+}

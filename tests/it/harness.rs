@@ -48,7 +48,11 @@ impl Cluster {
     }
 
     pub fn start_under(clock: Option<&Clock>, count: usize, flags: &[&str]) -> Self {
-        let dir = tempfile::tempdir().expect("a folder");
+        Self::start_in(tempfile::tempdir().expect("a folder"), clock, count, flags)
+    }
+
+    /// In a folder, in which each member has one with its number, from 0.
+    pub fn start_in(dir: TempDir, clock: Option<&Clock>, count: usize, flags: &[&str]) -> Self {
         let hosts: Vec<IpAddr> = (1..=count)
             .map(|n| IpAddr::from([127, 0, 0, n as u8]))
             .collect();
@@ -294,6 +298,32 @@ impl Server {
         Self::start(command, SocketAddr::from(([127, 0, 0, 1], port)))
     }
 
+    /// A node whose log goes somewhere, and which says all there is to say.
+    pub fn ringwood_logging(dir: &Path, log: impl Into<Stdio>) -> Self {
+        let port = free_port();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_ringwood"));
+        command.args([
+            "server",
+            "--port",
+            &port.to_string(),
+            "--loglevel",
+            "notice",
+        ]);
+        command.arg("--dir").arg(dir).stderr(log);
+        Self::start(command, SocketAddr::from(([127, 0, 0, 1], port)))
+    }
+
+    /// A node that may have so many files open.
+    pub fn ringwood_with_files(files: usize, dir: &Path, flags: &[&str]) -> Self {
+        let port = free_port();
+        let mut command = Command::new("sh");
+        let limited = format!("ulimit -n {files}; exec \"$0\" \"$@\"");
+        command.args(["-c", &limited, env!("CARGO_BIN_EXE_ringwood"), "server"]);
+        command.args(["--port", &port.to_string(), "--loglevel", "warning"]);
+        command.arg("--dir").arg(dir).args(flags);
+        Self::start(command, SocketAddr::from(([127, 0, 0, 1], port)))
+    }
+
     pub fn redis_under(clock: &Clock, dir: &Path) -> Self {
         let port = free_port();
         let mut command = Command::new("redis-server");
@@ -349,6 +379,19 @@ impl Server {
     pub fn terminate(mut self) -> bool {
         self.signal("TERM");
         self.child.wait().expect("wait").success()
+    }
+
+    /// SIGTERM, and whether it ended in time.
+    pub fn ends_when_told(mut self) -> bool {
+        self.signal("TERM");
+        let started = Instant::now();
+        while started.elapsed() < START_LIMIT {
+            if self.child.try_wait().expect("wait").is_some() {
+                return true;
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        false
     }
 
     pub fn resident_bytes(&self) -> u64 {

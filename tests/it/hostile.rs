@@ -180,3 +180,44 @@ fn a_key_beyond_the_limit_is_refused_by_name() {
         );
     });
 }
+
+#[test]
+fn a_payload_of_a_million_empty_siblings_is_taken_in_at_once() {
+    with_server(|server| {
+        let mut raw = b"ringwood1".to_vec();
+        // A million, as a varint.
+        raw.extend([0xc0, 0x84, 0x3d]);
+        raw.resize(raw.len() + 1_000_000, 0);
+        raw.extend(crc32fast::hash(&raw).to_le_bytes());
+        let words = [b"RESTORE".to_vec(), b"k".to_vec(), b"0".to_vec(), raw];
+        let mut connection = server.connect();
+        connection
+            .send(&super::harness::encode(&words))
+            .expect("send");
+        assert_eq!(connection.reply().expect("in time"), b"+OK\r\n");
+        assert!(connection.call(&["SIBLINGS", "k"]).contains("*1\r\n$0\r\n"));
+    });
+}
+
+#[test]
+fn what_a_browser_can_be_made_to_send_runs_nothing() {
+    with_server(|server| {
+        let stolen = "SET stolen 1\r\n";
+        for request in [
+            "POST /x HTTP/1.1\r\nHost: localhost\r\n\r\n",
+            "GET /x HTTP/1.1\r\nhOsT: localhost\r\n\r\n",
+            "*1\r\n$4\r\nPOST\r\n",
+        ] {
+            let mut browser = server.connect();
+            browser
+                .send(format!("{request}{stolen}").as_bytes())
+                .expect("send");
+            browser.rest();
+            assert_eq!(
+                server.connect().call(&["EXISTS", "stolen"]),
+                ":0\r\n",
+                "{request}"
+            );
+        }
+    });
+}

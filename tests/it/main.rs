@@ -4,6 +4,7 @@ mod cluster;
 mod convergence;
 mod crash;
 mod differential;
+mod full;
 mod growth;
 mod harness;
 mod hostile;

@@ -289,3 +289,147 @@ fn a_prefix_says_what_is_shown_of_siblings() {
     assert_eq!(connection.call(&["SET", "error:k", "1"]), "+OK\r\n");
     assert_eq!(connection.call(&["INCR", "error:k"]), ":2\r\n");
 }
+
+#[test]
+fn a_context_is_one_of_its_database_whatever_its_number() {
+    with_server(&[], |_, c| {
+        c.call(&["SELECT", "1"]);
+        c.call(&["SET", "k", "b"]);
+        c.call(&["SELECT", "0"]);
+        c.call(&["SET", "k", "a"]);
+        let token = bulks(&c.call(&["SIBLINGS", "k"])).remove(0);
+        c.call(&["COPY", "k", "k", "DB", "2"]);
+        for db in ["1", "2"] {
+            c.call(&["SELECT", db]);
+            let foreign = c.call(&["RESOLVE", "k", &token, "x"]);
+            assert!(foreign.starts_with("-BADCONTEXT"), "{foreign}");
+        }
+        assert_eq!(c.call(&["SWAPDB", "0", "1"]), "+OK\r\n");
+        c.call(&["SELECT", "0"]);
+        assert!(
+            c.call(&["RESOLVE", "k", &token, "x"])
+                .starts_with("-BADCONTEXT")
+        );
+        assert_eq!(c.call(&["GET", "k"]), "$1\r\nb\r\n");
+        c.call(&["SELECT", "1"]);
+        assert!(c.call(&["RESOLVE", "k", &token, "c"]).ends_with(":1\r\n"));
+    });
+}
+
+#[test]
+fn a_log_that_nobody_reads_ends_or_holds_up_nothing() {
+    // Its reader is gone.
+    let dir = tempfile::tempdir().expect("a folder");
+    let (reader, writer) = std::io::pipe().expect("a pipe");
+    let server = Server::ringwood_logging(dir.path(), writer);
+    assert_eq!(server.connect().call(&["PING"]), "+PONG\r\n");
+    drop(reader);
+    assert_eq!(
+        server.connect().call(&["SHUTDOWN", "ABORT"]),
+        "-ERR No shutdown in progress.\r\n"
+    );
+    assert!(server.ends_when_told());
+    // Nobody reads, and the pipe is full before the node has said a word.
+    let dir = tempfile::tempdir().expect("a folder");
+    let (reader, mut writer) = std::io::pipe().expect("a pipe");
+    std::io::Write::write_all(&mut writer, &[b'x'; 65_536]).expect("room");
+    let server = Server::ringwood_logging(dir.path(), writer);
+    assert_eq!(server.connect().call(&["PING"]), "+PONG\r\n");
+    assert!(server.ends_when_told());
+    drop(reader);
+}
+
+#[test]
+fn secrets_are_shown_to_nobody() {
+    let flags = ["--cluster-secret", "hush-one"];
+    with_server(&flags, |server, c| {
+        let mut monitor = server.connect();
+        assert_eq!(monitor.call(&["MONITOR"]), "+OK\r\n");
+        c.call(&["CONFIG", "SET", "slowlog-log-slower-than", "0"]);
+        c.call(&["AUTH", "hush-three"]);
+        c.call(&["AUTH", "default", "hush-four"]);
+        c.call(&[
+            "HELLO",
+            "2",
+            "SETNAME",
+            "AUTH",
+            "AUTH",
+            "default",
+            "hush-five",
+        ]);
+        c.call(&["CONFIG", "SET", "requirepass", "hush-two"]);
+        c.call(&["AUTH", "hush-two"]);
+        c.call(&["SET", "end", "1"]);
+        let mut seen = String::new();
+        while !seen.contains("\"end\"") {
+            seen += &String::from_utf8_lossy(&monitor.reply().expect("a line"));
+        }
+        assert!(!seen.contains("hush") && !seen.contains("CONFIG"), "{seen}");
+        assert!(seen.contains("\"AUTH\" \"(redacted)\"\r\n"), "{seen}");
+        assert!(
+            seen.contains("\"AUTH\" \"(redacted)\" \"(redacted)\"\r\n"),
+            "{seen}"
+        );
+        let slow = c.call(&["SLOWLOG", "GET", "50"]);
+        assert!(
+            !slow.contains("hush") && slow.contains("(redacted)"),
+            "{slow}"
+        );
+        let config = c.call(&["CONFIG", "GET", "*"]);
+        assert!(
+            !config.contains("hush-one") && config.contains("hush-two"),
+            "{config}"
+        );
+    });
+}
+
+#[test]
+fn with_few_descriptors_fewer_clients_are_taken_in_and_the_others_are_told() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let server = Server::ringwood_with_files(1_024, dir.path(), &[]);
+    let mut first = server.connect();
+    let most: usize = bulks(&first.call(&["CONFIG", "GET", "maxclients"]))[1]
+        .parse()
+        .expect("a number");
+    assert!(most < 1_024, "{most}");
+    let mut clients: Vec<Connection> = Vec::new();
+    for _ in 1..most {
+        let mut client = server.connect();
+        assert_eq!(client.call(&["PING"]), "+PONG\r\n");
+        clients.push(client);
+    }
+    for _ in 0..20 {
+        assert_eq!(
+            server.connect().rest(),
+            b"-ERR max number of clients reached\r\n"
+        );
+    }
+    assert_eq!(first.call(&["SET", "a", "1"]), "+OK\r\n");
+    assert_eq!(first.call(&["SAVE"]), "+OK\r\n");
+    let more = first.call(&["CONFIG", "SET", "maxclients", &(most + 1).to_string()]);
+    assert!(more.contains(&format!("try with {most}")), "{more}");
+}
+
+#[test]
+fn what_cannot_be_in_a_transaction_is_refused_and_a_wrong_exec_ends_it() {
+    with_server(&[], |_, c| {
+        for word in ["SHUTDOWN", "SAVE"] {
+            c.call(&["MULTI"]);
+            let refused = c.call(&[word]);
+            assert_eq!(refused, "-ERR Command not allowed inside a transaction\r\n");
+            assert!(c.call(&["EXEC"]).starts_with("-EXECABORT"));
+        }
+        for begin in ["MULTI", "PING"] {
+            c.call(&[begin]);
+            let aborted = "-EXECABORT Transaction discarded because of: wrong number of arguments \
+                           for 'exec' command\r\n";
+            assert_eq!(c.call(&["EXEC", "x"]), aborted);
+            assert_eq!(c.call(&["DISCARD"]), "-ERR DISCARD without MULTI\r\n");
+        }
+        for words in [["NOSAVE", "SAVE"], ["ABORT", "NOSAVE"], ["NOSAVE", "ABORT"]] {
+            let [a, b] = words;
+            assert_eq!(c.call(&["SHUTDOWN", a, b]), "-ERR syntax error\r\n");
+        }
+        assert_eq!(c.call(&["PING"]), "+PONG\r\n");
+    });
+}

@@ -94,8 +94,8 @@ struct Place {
     notes: Notes,
     runs: u64,
     running: Option<Running>,
-    /// An old copy of the disk.
-    copied: Option<Copied>,
+    /// An old copy of the disk, with what was written down.
+    copied: Option<(Copied, Notes)>,
     /// Whether it was removed while it was down: it is never started again.
     is_removed: bool,
 }
@@ -423,7 +423,7 @@ impl World {
         let mine = place.notes.members.iter().find(|m| m.id == place.id);
         let me = Member {
             actor,
-            incarnation: place.runs,
+            incarnation: 1 + mine.expect("it is a member").incarnation,
             ..mine.expect("it is a member").clone()
         };
         let network = Arc::clone(&self.network);
@@ -484,6 +484,8 @@ impl World {
         let chance = move || random.below(1 << 30) as u64;
         let gossiping = ringwood::background::gossip(Arc::clone(&cluster), Vec::new(), chance);
         tasks.spawn(clock.rule(gossiping));
+        let asking = Arc::clone(&cluster);
+        tasks.spawn(clock.rule(async move { asking.make_sure().await }));
         let noted = Arc::new(Mutex::new(place.notes.clone()));
         let (noting, written) = (Arc::clone(&cluster), Arc::clone(&noted));
         let mut of_notes = Random::new(self.seed * 43 + nth as u64 + place.runs);
@@ -688,12 +690,32 @@ impl World {
             }
             8 => {
                 let mut places = self.places.lock().expect("no panic");
-                places[VICTIM].copied = Some(places[VICTIM].disk.copy());
+                let notes = match &places[VICTIM].running {
+                    Some(running) => running.noted.lock().expect("no panic").clone(),
+                    None => places[VICTIM].notes.clone(),
+                };
+                places[VICTIM].copied = Some((places[VICTIM].disk.copy(), notes));
             }
             9 => {
                 self.kill(VICTIM);
-                let places = self.places.lock().expect("no panic");
-                places[VICTIM].disk.replace(places[VICTIM].copied.clone());
+                let mut places = self.places.lock().expect("no panic");
+                let incarnation = |notes: &Notes| {
+                    let me = notes.members.iter().find(|m| m.id == notes.node);
+                    me.map_or(0, |me| me.incarnation)
+                };
+                // A copy of the run that has just ended cannot be told from what that one left behind.
+                let now = incarnation(&places[VICTIM].notes);
+                let copied = places[VICTIM].copied.clone();
+                match copied.filter(|(_, notes)| incarnation(notes) < now) {
+                    Some((copied, notes)) => {
+                        places[VICTIM].disk.replace(Some(copied));
+                        places[VICTIM].notes = notes;
+                    }
+                    None => {
+                        places[VICTIM].disk.replace(None);
+                        places[VICTIM].forget_what_it_has();
+                    }
+                }
             }
             10 => {
                 let nth = self.below(count);
@@ -873,7 +895,7 @@ impl World {
                 15.. => self.tally().await,
                 13.. => self.retime().await,
                 // A quorum of one does not outlive the one's disk.
-                10.. if self.kind == Kind::Lose => self.set(&value).await,
+                10.. if self.kind == Kind::Lose => self.write_and_look(client, nth).await,
                 10.. if matches!(self.kind, Kind::Grow | Kind::Full) => {
                     self.write_and_look(client, nth).await;
                 }

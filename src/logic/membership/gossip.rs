@@ -78,6 +78,10 @@ struct Known {
 pub struct Membership {
     me: NodeId,
     known: BTreeMap<NodeId, Known>,
+    /// The incarnation that this node's disk knew before this run.
+    noted: u64,
+    /// Whether others know of a run that it did not know: the disk is an older copy.
+    is_old: bool,
 }
 
 impl Membership {
@@ -87,6 +91,8 @@ impl Membership {
     pub fn new(me: Member, others: impl IntoIterator<Item = Member>) -> Self {
         let mut membership = Self {
             me: me.id,
+            noted: me.incarnation.saturating_sub(1),
+            is_old: false,
             known: BTreeMap::from([(
                 me.id,
                 Known {
@@ -287,6 +293,7 @@ impl Membership {
                 {
                     ours.member.incarnation = their.incarnation.saturating_add(1);
                     ours.heartbeat = 0;
+                    self.is_old = true;
                 }
                 continue;
             }
@@ -353,6 +360,7 @@ impl Membership {
             },
             ..heard.clone()
         } != mine;
+        self.is_old |= heard.incarnation > self.noted && heard.actor != mine.actor;
         if said > own || (said == own && differs) {
             mine.incarnation = heard.incarnation.saturating_add(1);
             known.heartbeat = 0;
@@ -360,6 +368,27 @@ impl Membership {
         let changed = mine != known.member;
         known.member = mine;
         changed
+    }
+
+    /// Whether this node's disk turned out to be older than what others know of it; said once.
+    pub fn take_is_old(&mut self) -> bool {
+        std::mem::take(&mut self.is_old)
+    }
+
+    /// Whether that is to be taken.
+    pub fn is_old(&self) -> bool {
+        self.is_old
+    }
+
+    /// What this node knows, and of itself what its disk did: whoever knows a later run of it says so.
+    pub fn digest_as_noted(&self) -> Vec<Digest> {
+        let mut digest = self.digest();
+        for of_me in digest.iter_mut().filter(|digest| digest.id == self.me) {
+            of_me.incarnation = self.noted;
+            of_me.version = u64::MAX;
+            of_me.heartbeat = 0;
+        }
+        digest
     }
 
     /// Whom to gossip with this round: a random member that answers and, now and then, one that

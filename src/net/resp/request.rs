@@ -395,6 +395,11 @@ mod tests {
     }
 
     #[test]
+    fn an_inline_line_with_a_zero_byte_never_ends() {
+        assert!(one("PING\0\r\nPING\r\n").expect("waits").is_empty());
+    }
+
+    #[test]
     fn a_blank_line_before_a_multibulk_is_skipped() {
         assert_eq!(one("\r\n*1\r\n$4\r\nPING\r\n").expect("parses").len(), 1);
     }
@@ -408,6 +413,9 @@ mod tests {
             ("*1\r\n$536870913\r\n", ProtocolError::BulkLength),
             ("*1\r\n$-1\r\n", ProtocolError::BulkLength),
             ("*1\r\n:1\r\n", ProtocolError::ExpectedBulk(':')),
+            ("*01\r\n$4\r\nPING\r\n", ProtocolError::MultibulkLength),
+            ("*-0\r\n", ProtocolError::MultibulkLength),
+            ("*1\r\n$04\r\nPING\r\n", ProtocolError::BulkLength),
         ] {
             assert_eq!(one(input), Err(error), "{input:?}");
         }
