@@ -318,7 +318,7 @@ pub static DIRECTIVES: &[Directive] = &[
     fixed(
         "peer-wire-version",
         "0",
-        Kind::Number(0, 3),
+        Kind::Number(0, 4),
         "The newest version of the protocol between nodes that is spoken; 0: the newest that the program knows.",
     ),
     fixed(

@@ -107,8 +107,8 @@ const SECRETS: &[&str] = &["requirepass", UNREADABLE];
 
 /// Whether a directive's value is a secret.
 pub fn is_secret(name: &[u8]) -> bool {
-    let is = |secret: &&str| name.eq_ignore_ascii_case(secret.as_bytes());
-    SECRETS.iter().any(|secret| is(secret))
+    let mut secrets = SECRETS.iter();
+    secrets.any(|secret| name.eq_ignore_ascii_case(secret.as_bytes()))
 }
 
 /// Writes a file that nobody else can read before it has the permissions of the one that it replaces.

@@ -17,8 +17,7 @@ use crate::logic::row;
 use crate::logic::types::string::Change;
 use crate::peer::message::{Request, Response, WhyNot, WireKey};
 use crate::peer::{CallError, encode};
-use crate::replica::{Delta, Key, Written};
-use crate::storage::WriteFailed;
+use crate::replica::{Delta, Key, WriteFailed, Written};
 
 impl Coordinator {
     /// Sends a delta, which this node has queued, to the other owners; it is decided when `w` have it.

@@ -134,9 +134,10 @@ impl Shared {
             return;
         };
         let reason: String = error.to_string().escape_debug().take(MAX_REASON).collect();
-        match complaint {
-            Complaint::Refused => tracing::warn!(%address, %reason, unsaid, "a node was refused"),
-            _ => tracing::warn!(%address, %reason, unsaid, "closed a node's connection"),
+        if complaint == Complaint::Refused {
+            tracing::warn!(%address, %reason, unsaid, "a node was refused");
+        } else {
+            tracing::warn!(%address, %reason, unsaid, "closed a node's connection");
         }
     }
 }

@@ -282,15 +282,15 @@ impl Replica {
             if row_db != db {
                 continue;
             }
-            let live = table != Table::Data
-                || match self.decode(at.partition, db, &raw) {
-                    Ok(object) => string::shown(&object, now_ms).is_some(),
-                    // Whoever asks for it learns what is wrong.
-                    Err(_) => {
-                        self.note_damaged(Key { db, name: key });
-                        true
-                    }
-                };
+            let live = if table != Table::Data {
+                true
+            } else if let Ok(object) = self.decode(at.partition, db, &raw) {
+                string::shown(&object, now_ms).is_some()
+            } else {
+                // Whoever asks for it learns what is wrong.
+                self.note_damaged(Key { db, name: key });
+                true
+            };
             if live {
                 found.keys.push(key.to_vec());
             }

@@ -39,8 +39,9 @@ use crate::logic::types::conflict::Policies;
 use crate::logic::types::guard;
 use crate::logic::types::string::{self, Change, Stamp};
 use crate::storage::keys::{self, Position};
-use crate::storage::{Need, Op, Refused, Store, StoreError, Table, Ticket, Write, WriteFailed};
+use crate::storage::{Need, Op, Refused, Store, StoreError, Table, Ticket, Write};
 
+pub use crate::storage::WriteFailed;
 pub use absence::Absence;
 pub use compare::{Listed, Page};
 pub use handoff::Piece;

@@ -70,6 +70,7 @@ const SETTLE_EVERY: Duration = Duration::from_millis(10);
 const IN_DOUBT: Duration = Duration::from_secs(2);
 
 #[derive(Debug, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "four facts, each by itself")]
 struct Queue {
     ops: Vec<Op>,
     /// Whether the thread sleeps until it is woken.

@@ -39,7 +39,7 @@ const READERS_WAIT: Duration = Duration::from_secs(1);
 /// Whoever opens an engine anew waits so long at a time for others to be done with it.
 const OTHERS_MAY_TAKE: Duration = Duration::from_millis(500);
 /// Write buffers are flushed within this time, or not at all. A stop waits less: the journal has them.
-const FLUSH_WAITS: Duration = Duration::from_secs(60);
+const FLUSH_WAITS: Duration = Duration::from_mins(1);
 const CLOSE_WAITS: Duration = Duration::from_secs(6);
 const FLUSH_LOOK_EVERY: Duration = Duration::from_millis(2);
 const LOOK_AGAIN: Duration = Duration::from_millis(1);
@@ -962,4 +962,75 @@ fn io_error(path: &Path, source: std::io::Error) -> StoreError {
 
 fn engine_error(error: &impl std::fmt::Display) -> StoreError {
     StoreError::Engine(error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn open(dir: &Path) -> DiskStore {
+        let options = DiskOptions {
+            dir: dir.to_path_buf(),
+            shards: 1,
+            appendfsync: AppendFsync::EverySec,
+            write_buffer_bytes: 4 << 20,
+            block_cache_bytes: 4 << 20,
+            min_free_bytes: 0,
+            accept_damage: false,
+            cached_files: DEFAULT_CACHED_FILES,
+        };
+        DiskStore::open(options).expect("open")
+    }
+
+    fn put(shard: &Shard, value: &str) {
+        let op = Op {
+            table: Table::Data,
+            key: b"k".to_vec(),
+            value: Some(value.into()),
+        };
+        shard.commit(vec![op], false).expect("committed");
+    }
+
+    fn read(store: &DiskStore) -> Vec<u8> {
+        let row = store.load(0, Table::Data, b"k").expect("read");
+        row.expect("it is there")
+    }
+
+    #[test]
+    fn after_a_failure_the_number_of_the_last_batch_says_whether_it_is_there() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let store = open(dir.path());
+        let shard = &store.shards[0];
+        put(shard, "first");
+        // Who holds the shard as it was, or reads, keeps nobody from opening it anew.
+        let frozen = store.freeze(0).expect("frozen");
+        assert_eq!(shard.settle(), Some(false));
+        assert!(frozen.scan(Table::Data, b"", b"z", 9).is_err());
+        assert_eq!(read(&store), b"first");
+        // As if the engine had failed after it had written the batch.
+        put(shard, "second");
+        shard.batch.fetch_sub(1, Ordering::AcqRel);
+        assert_eq!(shard.settle(), Some(true));
+        assert_eq!(read(&store), b"second");
+        put(shard, "third");
+        // A batch that was acknowledged is missing: nothing more is written.
+        shard.batch.fetch_add(1, Ordering::AcqRel);
+        assert_eq!(shard.settle(), None);
+        assert_eq!(shard.settle(), None);
+        assert_eq!(read(&store), b"third");
+        assert!(dir.path().join(DAMAGED_FILE).exists());
+    }
+
+    #[test]
+    fn reads_go_on_while_somebody_keeps_the_engine_from_being_opened_anew() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let store = open(dir.path());
+        put(&store.shards[0], "v");
+        let held = store.shards[0].handles().expect("open");
+        assert_eq!(store.shards[0].settle(), None);
+        assert_eq!(read(&store), b"v");
+        drop(held);
+        assert_eq!(store.shards[0].settle(), Some(false));
+        assert_eq!(read(&store), b"v");
+    }
 }

@@ -332,7 +332,7 @@ fn a_log_that_nobody_reads_ends_or_holds_up_nothing() {
     // Nobody reads, and the pipe is full before the node has said a word.
     let dir = tempfile::tempdir().expect("a folder");
     let (reader, mut writer) = std::io::pipe().expect("a pipe");
-    std::io::Write::write_all(&mut writer, &[b'x'; 65_536]).expect("room");
+    std::io::Write::write_all(&mut writer, &vec![b'x'; 65_536]).expect("room");
     let server = Server::ringwood_logging(dir.path(), writer);
     assert_eq!(server.connect().call(&["PING"]), "+PONG\r\n");
     assert!(server.ends_when_told());

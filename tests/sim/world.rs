@@ -339,7 +339,7 @@ impl World {
         self.random.lock().expect("no panic").below(bound)
     }
 
-    fn rules(&self) -> Rules {
+    fn rules() -> Rules {
         Rules::new(
             Rule {
                 n: 3,
@@ -399,7 +399,7 @@ impl World {
         } else {
             place.runs
         };
-        let rules = self.rules();
+        let rules = Self::rules();
         let actor = ActorId((nth as u64 + 1) * 1_000 + run);
         let options = self.replica_options(actor, &rules);
         let store = Arc::new(Faulty {
@@ -706,15 +706,13 @@ impl World {
                 // A copy of the run that has just ended cannot be told from what that one left behind.
                 let now = incarnation(&places[VICTIM].notes);
                 let copied = places[VICTIM].copied.clone();
-                match copied.filter(|(_, notes)| incarnation(notes) < now) {
-                    Some((copied, notes)) => {
-                        places[VICTIM].disk.replace(Some(copied));
-                        places[VICTIM].notes = notes;
-                    }
-                    None => {
-                        places[VICTIM].disk.replace(None);
-                        places[VICTIM].forget_what_it_has();
-                    }
+                let copied = copied.filter(|(_, notes)| incarnation(notes) < now);
+                if let Some((copied, notes)) = copied {
+                    places[VICTIM].disk.replace(Some(copied));
+                    places[VICTIM].notes = notes;
+                } else {
+                    places[VICTIM].disk.replace(None);
+                    places[VICTIM].forget_what_it_has();
                 }
             }
             10 => {
@@ -1234,7 +1232,7 @@ impl World {
             let replica = &place.running.as_ref().expect("all run").replica;
             let copy = Arc::new(MemoryStore::new(2));
             copy.replace(Some(place.disk.copy()));
-            let options = self.replica_options(ActorId(1), &self.rules());
+            let options = self.replica_options(ActorId(1), &Self::rules());
             let starting = || Replica::start(Arc::clone(&copy) as Arc<dyn Store>, options);
             let (stored, _) = place.clock.during(starting).expect("starts");
             stored.finish_counting();

@@ -241,7 +241,9 @@ impl Object {
     /// overwrite them.
     pub fn reset_contributions(&mut self, but: ActorId) {
         let resets: Vec<Reset> = self.contributions(but).collect();
-        resets.into_iter().for_each(|reset| self.reset(reset));
+        for reset in resets {
+            self.reset(reset);
+        }
     }
 
     /// Forgets resets of chains that have ended, where the caller knows that all have.
