@@ -17,6 +17,8 @@ use crate::metrics::Histogram;
 /// Thousandths of the time: background work never stands still, and never takes everything.
 const LEAST: u64 = 20;
 const MOST: u64 = 900;
+/// While some keys have fewer copies than they should, losing one more is worse than slower reads.
+const LEAST_WHILE_SHORT: u64 = 250;
 /// Where background work begins beside reads.
 const FIRST: u64 = 100;
 /// Items of the smallest slice.
@@ -68,6 +70,8 @@ pub struct Governor {
     others: AtomicU64,
     others_work: AtomicBool,
     has_worked: AtomicBool,
+    /// Whether some keys have fewer copies than they should.
+    is_short: AtomicBool,
     /// Whether there are so many reads that they can be slowed down.
     has_reads: AtomicBool,
     /// The parts of the last minute; the first is being recorded.
@@ -105,6 +109,7 @@ impl Governor {
             others: AtomicU64::new(MOST),
             others_work: AtomicBool::new(false),
             has_worked: AtomicBool::new(false),
+            is_short: AtomicBool::new(false),
             has_reads: AtomicBool::new(false),
             reads: std::array::from_fn(|_| Histogram::default()),
             nth: AtomicU64::new(0),
@@ -130,7 +135,7 @@ impl Governor {
     /// How long to rest after a slice of background work.
     pub fn rest_after(&self, slice: Duration) -> Duration {
         let rest = self.rest_of_share(slice);
-        if self.has_reads() {
+        if self.has_reads() && !self.is_short() {
             rest.max(left_of_pause(clock::now_ms()))
         } else {
             rest
@@ -149,7 +154,30 @@ impl Governor {
     /// background work let others go first.
     pub fn items(&self, most: usize) -> usize {
         let share = self.share() as usize;
-        (most * share * share / 1_000_000).clamp(FEWEST.min(most), most)
+        let items = if self.is_short() {
+            most * share / 1_000
+        } else {
+            most * share * share / 1_000_000
+        };
+        items.clamp(FEWEST.min(most), most)
+    }
+
+    /// Whether some keys have fewer copies than they should, somewhere: background work is in a hurry.
+    pub fn hurry(&self, is_short: bool) {
+        self.is_short.store(is_short, Ordering::Relaxed);
+    }
+
+    /// Whether it is in a hurry.
+    pub fn is_short(&self) -> bool {
+        self.is_short.load(Ordering::Relaxed)
+    }
+
+    fn least(&self) -> u64 {
+        if self.is_short() {
+            LEAST_WHILE_SHORT
+        } else {
+            LEAST
+        }
     }
 
     /// Whether there are so many reads that they can be slowed down.
@@ -184,7 +212,8 @@ impl Governor {
     }
 
     fn share(&self) -> u64 {
-        self.own_share().min(self.others.load(Ordering::Relaxed))
+        let others = self.others.load(Ordering::Relaxed);
+        self.own_share().min(others).max(self.least())
     }
 
     /// What it does and why.
@@ -239,6 +268,7 @@ impl Governor {
         };
         let share = self.share.load(Ordering::Relaxed);
         let (share, reason) = match () {
+            () if count < ENOUGH && self.is_short() => (MOST, Reason::Quiet),
             () if count < ENOUGH => (share + share / 2, Reason::Quiet),
             () if !left_of_pause(now_ms).is_zero() => (share, Reason::Room),
             // Nothing is known of how much there is room for.
@@ -246,7 +276,7 @@ impl Governor {
             () if recent > threshold => (share / 2, Reason::Slow),
             () => (share + share / 8 + 1, Reason::Room),
         };
-        let share = share.clamp(LEAST, MOST);
+        let share = share.clamp(self.least(), MOST);
         self.share.store(share, Ordering::Relaxed);
         watched.state = State {
             share,
@@ -286,6 +316,31 @@ mod tests {
     }
 
     const NO_PAUSE_MS: u64 = (PAUSE_EVERY_SECS - 10) * 1_000;
+
+    #[test]
+    fn while_copies_are_missing_it_keeps_a_quarter_and_does_not_pause() {
+        let governor = Governor::new(Limits {
+            fixed: Duration::from_micros(1),
+            percent: 0,
+        });
+        let slow = Duration::from_millis(5);
+        let mut state = State::default();
+        for _ in 0..20 {
+            state = after(&governor, 100, slow, PART / 2);
+        }
+        assert_eq!(state.share, LEAST);
+        governor.limit(LEAST);
+        governor.hurry(true);
+        assert_eq!(
+            after(&governor, 100, slow, PART / 2).share,
+            LEAST_WHILE_SHORT
+        );
+        let slice = Duration::from_millis(1);
+        assert_eq!(governor.rest_after(slice), 3 * slice);
+        assert_eq!(governor.items(1_000), 250);
+        governor.hurry(false);
+        assert_eq!(governor.state().share, LEAST);
+    }
 
     #[test]
     fn long_work_pauses_and_what_reads_take_then_is_what_they_may_take() {

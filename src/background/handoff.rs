@@ -27,6 +27,9 @@ const DROPPING_COSTS: u32 = 2;
 const DROPPING_RESTS: u32 = 19;
 /// After something that broke off.
 const PAUSE: Duration = Duration::from_millis(300);
+/// Small parts are copied together up to so many bytes for each of `transfer-parallelism`, and so many.
+const PIECE_BYTES: u64 = 256 << 10;
+const MOST_AT_A_TIME: usize = 64;
 /// Copied parts that are compared together.
 const TOGETHER: usize = 32;
 /// Copies of a part that moves are handed over one by one if there are no more than this.
@@ -47,8 +50,14 @@ pub async fn hand_off(convergence: Arc<Convergence>, options: Options) {
     let (mut given_up, mut confirmed) = (Instant::now(), Instant::now());
     let mut began: Option<Instant> = None;
     let mut gives_up = None;
+    let mut looked_at = None;
     loop {
         let revision = convergence.cluster().revision().get();
+        if looked_at != Some(revision) {
+            let is_short = convergence.cluster().is_short();
+            convergence.governor().hurry(is_short);
+            looked_at = Some(revision);
+        }
         let pause = match take_over(&convergence, &options).await {
             Ok(Taken::Nothing) => LOOK_EVERY,
             Ok(Taken::Some) => Duration::ZERO,
@@ -143,7 +152,12 @@ async fn take_over(
         (taking[part].failures, stage)
     });
     whole.sort_by_key(|part| taking[part].failures);
-    rest.truncate(options.parallelism.max(1));
+    let bytes = |part: &Part| {
+        taking[part]
+            .size
+            .map_or(PIECE_BYTES, |(_, bytes)| bytes.max(1))
+    };
+    rest.truncate(at_a_time(&rest, options.parallelism.max(1), bytes));
     let rate = match (options.rate)() {
         0 => 0,
         rate => (rate / rest.len().max(1) as u64).max(1),
@@ -153,14 +167,25 @@ async fn take_over(
     let copies = rest
         .iter()
         .map(|part| convergence.copy_some(*part, rate, at_a_time));
-    for copied in join_all(copies).await {
+    let proves = !whole.is_empty() && (whole.len() >= TOGETHER || rest.is_empty());
+    let proof = async {
+        if proves {
+            let together = &whole[..whole.len().min(TOGETHER * 8)];
+            Some(convergence.prove(together).await)
+        } else {
+            None
+        }
+    };
+    let (copied, mut proof) = tokio::join!(join_all(copies), proof);
+    for copied in copied {
         copied?;
     }
     let is_copying = convergence.transfers().rows.load(Ordering::Relaxed) > before;
-    if !whole.is_empty() && (whole.len() >= TOGETHER || !is_copying) {
-        let together = &whole[..whole.len().min(TOGETHER * 8)];
-        let proven = convergence.prove(together).await?;
-        if proven.is_empty() && !is_copying {
+    if proof.is_none() && !whole.is_empty() && !is_copying {
+        proof = Some(convergence.prove(&whole).await);
+    }
+    if let Some(proof) = proof {
+        if proof?.is_empty() && !is_copying {
             return Ok(Taken::Waits);
         }
         return Ok(Taken::Some);
@@ -172,6 +197,18 @@ async fn take_over(
     } else {
         Taken::Waits
     })
+}
+
+/// How many of the next parts are copied together: so many, or more where they are small.
+fn at_a_time(rest: &[Part], parallelism: usize, bytes: impl Fn(&Part) -> u64) -> usize {
+    let enough = parallelism as u64 * PIECE_BYTES;
+    let mut sum = 0;
+    let small = rest.iter().take(MOST_AT_A_TIME).take_while(|part| {
+        let fits = sum < enough;
+        sum += bytes(part);
+        fits
+    });
+    small.count().max(parallelism)
 }
 
 /// Looks for copies that this node holds no more, and gives them up, a part after the other.
@@ -256,4 +293,17 @@ async fn hint(
     strays.fetch_add(hinted, Ordering::Relaxed);
     convergence.governor().rest(begun.elapsed()).await;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn small_parts_are_copied_many_at_a_time_and_large_ones_few() {
+        let parts: Vec<Part> = (0..256).map(|partition| (3, partition)).collect();
+        assert_eq!(at_a_time(&parts, 4, |_| 11 << 10), MOST_AT_A_TIME);
+        assert_eq!(at_a_time(&parts, 4, |_| 128 << 10), 8);
+        assert_eq!(at_a_time(&parts, 4, |_| 64 << 20), 4);
+    }
 }

@@ -178,6 +178,19 @@ impl Cluster {
         owned.difference(&has).copied().collect()
     }
 
+    /// Whether some part has fewer complete copies than it should, and could.
+    pub fn is_short(&self) -> bool {
+        let placement = self.placement();
+        let partitions = 0..self.options.partitions.count();
+        let sizes = self.options.rules.sizes();
+        let mut parts = sizes.iter().flat_map(|owners| {
+            partitions
+                .clone()
+                .map(move |partition| (*owners, partition))
+        });
+        parts.any(|part| placement.is_short(part))
+    }
+
     /// Whether a member says that its copy of a part is complete, or was proven to be.
     pub fn has_part(&self, id: NodeId, part: Part) -> bool {
         self.with_membership(|membership| {

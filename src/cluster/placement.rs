@@ -131,6 +131,11 @@ impl Placement {
             .count()
     }
 
+    /// Whether there are fewer complete copies of a part than it should have, and could.
+    pub(super) fn is_short(&self, part: Part) -> bool {
+        self.complete_copies(part) < usize::from(part.0).min(self.members())
+    }
+
     /// A fingerprint of the changes and of who serves a part.
     pub(super) fn view(&self, part: Part) -> u64 {
         let seen = [self.changes, self.holders(part).mark];

@@ -144,7 +144,10 @@ impl Convergence {
             exchanged.leaves_out |= as_of_ms > clock::now_ms();
             let found = self.walk(sides, owners, &still).await?;
             self.governor.rest(begun.elapsed()).await;
-            let (bulk, few): (Vec<_>, Vec<_>) = found.into_iter().partition(|f| f.is_bulk);
+            // What is under way needs no second look where copies are missing: taking it in does no harm.
+            let at_once = self.governor.is_short();
+            let (bulk, few): (Vec<_>, Vec<_>) =
+                found.into_iter().partition(|f| f.is_bulk || at_once);
             let mut mended = self.look_twice(with, &few, as_of_ms, exchanged).await?;
             for found in bulk {
                 if self.mend_all(with, &found, as_of_ms, exchanged).await? {

@@ -11,10 +11,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::future::join_all;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-use super::{Convergence, ExchangeError, Exchanged, worked_off};
+use super::{Convergence, ExchangeError, Exchanged, is_simulated, timed, worked_off};
 use crate::logic::handoff::{self, Progress, Proof, Stage, Why};
 use crate::logic::membership::{Membership, Part};
 use crate::logic::placement::{NodeId, PartitionSet};
@@ -218,11 +219,11 @@ impl Convergence {
                 return Ok(());
             }
             let begun = Instant::now();
-            let Some(bytes) = self.copy_piece(part, &mut progress).await? else {
+            let Some((bytes, took)) = self.copy_piece(part, &mut progress).await? else {
                 return Ok(());
             };
             // Several at a time share what the governor gives.
-            self.governor.rest(begun.elapsed() * at_a_time).await;
+            self.governor.rest(took * at_a_time).await;
             if let Some(micros) = (bytes * 1_000_000).checked_div(rate) {
                 let least = Duration::from_micros(micros);
                 tokio::time::sleep(least.saturating_sub(begun.elapsed())).await;
@@ -231,12 +232,12 @@ impl Convergence {
         Ok(())
     }
 
-    /// Copies a piece; `None` when nobody gives one.
+    /// Copies a piece: how many bytes, and how long it took the processor; `None` when nobody gives one.
     async fn copy_piece(
         &self,
         part: Part,
         progress: &mut Progress,
-    ) -> Result<Option<u64>, ExchangeError> {
+    ) -> Result<Option<(u64, Duration)>, ExchangeError> {
         let (owners, partition) = part;
         let me = self.cluster.me();
         let holders = self.cluster.holders(part);
@@ -245,7 +246,7 @@ impl Convergence {
             // Nobody has it: there is nothing to copy.
             progress.is_whole = true;
             self.note_copied(part, progress)?;
-            return Ok(Some(0));
+            return Ok(Some((0, Duration::ZERO)));
         }
         let failed = self.transfers.failed();
         let Some(from) = handoff::source(partition, &holders, me, answers, &failed) else {
@@ -279,8 +280,13 @@ impl Convergence {
             bytes += (key.name.len() + raw.len()) as u64;
             self.take_in(key, raw)
         });
+        let (taken, took) = if is_simulated() {
+            (taken.try_for_each(|taken| taken), Duration::ZERO)
+        } else {
+            timed(|| taken.try_for_each(|taken| taken))
+        };
         let taken = if goes_on {
-            taken.try_for_each(|taken| taken)
+            taken
         } else {
             Err(ExchangeError::Unexpected)
         };
@@ -303,7 +309,7 @@ impl Convergence {
         progress.pieces += 1;
         self.transfers.took(objects.len() as u64, bytes);
         self.note_copied(part, progress)?;
-        Ok(Some(bytes))
+        Ok(Some((bytes, took)))
     }
 
     fn note_copied(&self, part: Part, progress: &Progress) -> Result<(), ExchangeError> {
@@ -437,11 +443,24 @@ impl Convergence {
         let failed = self.replica.failed_batches();
         let mut compared: BTreeMap<Part, BTreeSet<NodeId>> = BTreeMap::new();
         let mut broke_off = None;
+        let mut by_node: BTreeMap<NodeId, Vec<(u8, Vec<u16>)>> = BTreeMap::new();
         for ((with, owners), partitions) in wanted {
-            let mut exchanged = Exchanged::default();
-            let done = self
-                .exchange(with, owners, &partitions, &mut exchanged)
-                .await;
+            by_node.entry(with).or_default().push((owners, partitions));
+        }
+        // With one after the other of a node's parts, with all nodes at a time.
+        let exchanges = by_node.into_iter().map(|(with, parts)| async move {
+            let mut all = Vec::new();
+            for (owners, partitions) in parts {
+                let mut exchanged = Exchanged::default();
+                let done = self
+                    .exchange(with, owners, &partitions, &mut exchanged)
+                    .await;
+                all.push((with, owners, exchanged, done));
+            }
+            all
+        });
+        let exchanged = join_all(exchanges).await.into_iter().flatten();
+        for (with, owners, exchanged, done) in exchanged {
             for partition in exchanged.mended {
                 compared
                     .entry((owners, partition))

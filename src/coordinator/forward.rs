@@ -79,7 +79,10 @@ impl Coordinator {
                     goes(Forwarded::Elsewhere, QuorumError::NotSent)
                 }
                 // An older node, which may have run it.
-                Ok(_) => perhaps(&goes),
+                Ok(_) if repeats == Repeats::Freely => {
+                    goes(Forwarded::Elsewhere, QuorumError::NoAnswer)
+                }
+                Ok(_) => Err(QuorumError::CoordinatorLost),
                 Err(error) => {
                     cluster.failed(to, error);
                     match error {
@@ -87,7 +90,10 @@ impl Coordinator {
                         error if error.nothing_done() => {
                             goes(Forwarded::Elsewhere, QuorumError::NotSent)
                         }
-                        CallError::Lost => perhaps(&goes),
+                        CallError::Gone => perhaps(&goes),
+                        CallError::Lost if repeats == Repeats::Freely => {
+                            goes(Forwarded::Elsewhere, QuorumError::NoAnswer)
+                        }
                         // What only timed out may still run, later than what comes next.
                         _ if repeats == Repeats::Freely => Err(QuorumError::NoAnswer),
                         _ => Err(QuorumError::CoordinatorLost),

@@ -188,6 +188,11 @@ impl Coordinator {
             .note_full_here(self.replica.store().refuses_growth());
     }
 
+    /// Whether this node holds a key.
+    pub fn holds(&self, name: &[u8]) -> bool {
+        self.cluster.holds(self.cluster.route(name))
+    }
+
     /// Whether this node runs requests on a key.
     pub fn coordinates(&self, name: &[u8]) -> bool {
         self.coordinator_of(name) == self.cluster.me()

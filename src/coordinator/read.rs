@@ -65,7 +65,7 @@ impl Coordinator {
         own: &[Dot],
     ) -> impl Future<Output = Result<(), QuorumError>> + Send + use<> {
         let mut waiting = self.start_reading(Key { db, name }, r, own, true);
-        let mut again = 0;
+        let (mut again, mut was_gone) = (0, false);
         let name = Bytes::copy_from_slice(name);
         let own: SmallVec<[Dot; 2]> = SmallVec::from_slice(own);
         let coordinator = Arc::clone(self);
@@ -77,6 +77,13 @@ impl Coordinator {
             while let Some(decided) = waiting {
                 match decided.await {
                     Ok(Told::Decision(Decision::Met)) => break,
+                    // Whoever has handed it on since had delivered it before.
+                    Ok(Told::Decision(Decision::Gone)) if was_gone => break,
+                    Ok(Told::Decision(Decision::Gone)) => {
+                        was_gone = true;
+                        let key = Key { db, name: &name };
+                        waiting = coordinator.start_reading(key, r, &own, true);
+                    }
                     Ok(Told::Decision(Decision::Short { answered })) => {
                         return Err(short(answered));
                     }
@@ -278,8 +285,8 @@ impl Reading {
         for effect in effects {
             match effect {
                 Effect::Ask { node, .. } => self.ask(node),
-                Effect::Decide(Decision::Met) => {
-                    let decision = self.mend().unwrap_or(Decision::Met);
+                Effect::Decide(decision @ (Decision::Met | Decision::Gone)) => {
+                    let decision = self.mend().unwrap_or(decision);
                     self.tell(Told::Decision(decision));
                 }
                 Effect::Decide(decision) => self.tell(Told::Decision(decision)),

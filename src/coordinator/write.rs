@@ -116,7 +116,7 @@ impl Replicating {
                 Err(QuorumError::NotStored)
             }
             Ok((Decision::Short { answered }, _)) => Err(short(answered)),
-            Ok((Decision::Behind, _)) | Err(_) => Err(short(1)),
+            Ok((Decision::Behind | Decision::Gone, _)) | Err(_) => Err(short(1)),
         }
     }
 }

@@ -39,6 +39,8 @@ const WRITE_BYTES: usize = 256 << 10;
 const CONNECT_LIMIT: Duration = Duration::from_secs(2);
 /// How often a link looks for requests that have waited too long.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
+/// After a connection broke it is looked so long whether anybody is there.
+const LOOK_AGAIN: Duration = Duration::from_millis(100);
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 /// Unacknowledged bytes end a connection after so long.
@@ -53,9 +55,13 @@ pub enum CallError {
     /// The request is too long for a frame, or too much waits for the node. Nothing was sent.
     #[error("too much is to be sent")]
     TooMuch,
-    /// The connection broke. The request may have been done.
+    /// The connection broke. The request may have been done, or may still be.
     #[error("the connection broke")]
     Lost,
+    /// The connection broke, and nobody listens there any more: the request may have been done, and is
+    /// not being done.
+    #[error("the connection broke, and nobody is there any more")]
+    Gone,
     /// No answer in time to what was sent. The request may have been done, or may still be.
     #[error("no answer in time")]
     TimedOut,
@@ -236,7 +242,8 @@ impl Peers for Links {
     fn close(&self) {
         self.tasks.lock().abort_all();
         for pair in &self.by_node {
-            pair.both().into_iter().for_each(|link| link.go_down());
+            let both = pair.both().into_iter();
+            both.for_each(|link| link.go_down(CallError::Lost));
         }
     }
 }
@@ -336,6 +343,7 @@ impl Link {
         let mut complained = String::new();
         loop {
             let address = self.address.lock().clone();
+            let mut why = CallError::Lost;
             match connect(&address, who_am_i()).await {
                 Ok((frames, writer, Other { node, wire })) if node == self.to => {
                     tracing::debug!(node = %self.to, %address, wire, "link up");
@@ -344,6 +352,9 @@ impl Link {
                     self.state.store(UP, Ordering::Release);
                     let ended = self.pump((frames, writer), wire, &mut outgoing).await;
                     tracing::debug!(node = %self.to, %address, ?ended, "link down");
+                    if is_refused(&address).await {
+                        why = CallError::Gone;
+                    }
                 }
                 Ok((.., Other { node, .. })) => {
                     tracing::warn!(%address, expected = %self.to, found = %node, "another node answers");
@@ -357,7 +368,7 @@ impl Link {
                     }
                 }
             }
-            self.go_down();
+            self.go_down(why);
             while let Ok(dropped) = outgoing.try_recv() {
                 self.queued_bytes
                     .fetch_sub(dropped.body.len(), Ordering::Relaxed);
@@ -370,13 +381,13 @@ impl Link {
         }
     }
 
-    fn go_down(&self) {
+    fn go_down(&self, why: CallError) {
         self.state.store(DOWN, Ordering::Release);
         let waiting = std::mem::take(&mut *self.waiting.lock());
         // In the order in which they were asked: some are asked elsewhere now.
         let waiting: BTreeMap<u64, Waiting> = waiting.into_iter().collect();
         for waiting in waiting.into_values() {
-            waiting.end(CallError::Lost);
+            waiting.end(why);
         }
     }
 
@@ -436,6 +447,15 @@ pub(super) async fn connect(
     let other = tokio::time::timeout(handshake::LIMIT, asked).await??;
     frames.trust();
     Ok((frames, writer, other))
+}
+
+/// Whether nobody listens at an address: the process that did has ended.
+async fn is_refused(address: &str) -> bool {
+    let connected = tokio::time::timeout(LOOK_AGAIN, TcpStream::connect(address));
+    let refused = |error: io::Error| error.kind() == io::ErrorKind::ConnectionRefused;
+    connected
+        .await
+        .is_ok_and(|outcome| outcome.is_err_and(refused))
 }
 
 pub(super) fn set_options(stream: &TcpStream) -> io::Result<()> {

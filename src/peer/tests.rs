@@ -521,7 +521,7 @@ async fn what_was_never_sent_is_known_not_to_be_done() {
     let after = links.call(NodeId(3), fetch("a"), SECOND).await;
     assert!(after.is_ok(), "what came before has been sent");
     drop(tasks);
-    assert_eq!(silent.await, Err(CallError::Lost));
+    assert_eq!(silent.await, Err(CallError::Gone), "nobody listens there");
 }
 
 #[tokio::test]

@@ -150,7 +150,9 @@ impl Replica {
     pub fn drop_copy(&self, key: Key<'_>, as_it_was: &Object) -> Result<bool, ReplicaError> {
         let located = self.locate(key, Position::of(key.name, self.partitions));
         let _order = self.lock(located.at);
-        let goes = *self.load(&located, false)? == *as_it_was && !self.has_hint(&located, None)?;
+        let goes = *self.load(&located, false)? == *as_it_was
+            && !self.is_looked_at(located.at)
+            && !self.has_hint(&located, None)?;
         if goes {
             self.store_object(&located, as_it_was, Object::default(), None)?;
         }

@@ -387,7 +387,7 @@ impl Replica {
             }
             loaded => loaded?,
         };
-        if *object != *sent {
+        if *object != *sent || !owned && self.is_looked_at(at) {
             self.hints.keep(node);
             return Ok(());
         }

@@ -22,7 +22,7 @@ mod tree;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU32, AtomicU64, Ordering};
 
 use bytes::Bytes;
 use parking_lot::{Mutex, MutexGuard, RwLock};
@@ -160,6 +160,8 @@ pub struct Replica {
     time: AtomicU64,
     cache: ObjectCache,
     stripes: Box<[Mutex<()>]>,
+    /// By stripe, how many are about to look at copies that are kept for others.
+    looked_at: Box<[AtomicU32]>,
     spaces: Spaces,
     /// All actors that ever wrote here, with their last dots as far as they are gone.
     actors: Mutex<Context>,
@@ -194,6 +196,18 @@ pub struct Replica {
     /// Every number of owners that some key has, ascending: a tree for each.
     sizes: Vec<u8>,
     seen: Seen,
+}
+
+/// Keeps a copy for a while.
+pub struct Kept {
+    replica: Arc<Replica>,
+    stripe: usize,
+}
+
+impl Drop for Kept {
+    fn drop(&mut self) {
+        self.replica.looked_at[self.stripe].fetch_sub(1, Ordering::AcqRel);
+    }
 }
 
 struct Located<'a> {
@@ -257,6 +271,21 @@ impl Replica {
         let located = self.locate(key, at);
         let _order = self.lock(at);
         self.load(&located, true)
+    }
+
+    /// As long as it is held, a copy of a key that is kept for others stays, though they have it by now.
+    pub fn keep(self: &Arc<Self>, name: &[u8]) -> Kept {
+        let stripe = stripe(Position::of(name, self.partitions));
+        self.looked_at[stripe].fetch_add(1, Ordering::AcqRel);
+        Kept {
+            replica: Arc::clone(self),
+            stripe,
+        }
+    }
+
+    /// The caller holds the key's lock.
+    fn is_looked_at(&self, at: Position) -> bool {
+        self.looked_at[stripe(at)].load(Ordering::Acquire) > 0
     }
 
     /// Reads, decides and writes under the key's lock.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU32, AtomicU64, Ordering};
 
 use parking_lot::{Mutex, RwLock};
 
@@ -126,6 +126,7 @@ impl Replica {
             seq: AtomicU64::new(0),
             time: AtomicU64::new(0),
             stripes: (0..STRIPES).map(|_| Mutex::new(())).collect(),
+            looked_at: (0..STRIPES).map(|_| AtomicU32::new(0)).collect(),
             absences: Absences::default(),
             spaces: Spaces::new(partitions.count(), sizes.len()),
             actors: Mutex::new(Context::new()),

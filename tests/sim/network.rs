@@ -232,7 +232,7 @@ impl Network {
             .get(&to)
             .map(|endpoint| (Arc::clone(&endpoint.handler), endpoint.clock));
         let Some((handler, clock)) = endpoint else {
-            return Err(CallError::Lost);
+            return Err(CallError::Gone);
         };
         // It may ask others before it returns.
         clock.during(|| {
@@ -243,7 +243,7 @@ impl Network {
             handler.all_started();
         });
         let Ok(response) = response.await else {
-            return Err(CallError::Lost);
+            return Err(CallError::Gone);
         };
         self.awake(to).await;
         sleep_until(self.arrival(to, from, true)).await;

@@ -130,6 +130,12 @@ pub(super) async fn coordinate(
             return quorum_reply(&node, &who, error);
         }
     }
+    // What the look brings here, where it does not belong, must be here when the work begins.
+    let kept: SmallVec<[_; 1]> = keys
+        .iter()
+        .filter(|key| !coordinator.holds(key))
+        .map(|key| node.replica.keep(key))
+        .collect();
     let blind = match look(&node, &coordinator, &who, &work, &keys).await {
         Ok(blind) => blind,
         Err(error) => return quorum_reply(&node, &who, error),
@@ -138,6 +144,7 @@ pub(super) async fn coordinate(
         return quorum_reply(&node, &who, QuorumError::TooLate);
     }
     let (reply, written) = run_all(&node, &who, &work);
+    drop(kept);
     let replicate = |written: &Written| {
         written.delta.as_deref().map(|delta| {
             let w = quorum_of(&delta.name).w;

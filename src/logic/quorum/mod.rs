@@ -77,6 +77,9 @@ pub enum Effect {
 pub enum Decision {
     /// Enough have answered.
     Met,
+    /// A read: enough have replied, and nobody knows any more what is looked for: it was flushed, has ended,
+    /// or was handed on while they were asked one after the other.
+    Gone,
     /// Fewer than wanted answered, and nobody is left to ask.
     Short {
         /// How many.

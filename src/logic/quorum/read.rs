@@ -65,7 +65,8 @@ impl Read {
         }
         self.replies += 1;
         self.silent.retain(|owner| *owner != node);
-        self.covers |= covers;
+        // What was here may have been handed over, and be gone from here, since it was looked at before.
+        self.covers = covers;
         self.go_on()
     }
 
@@ -134,7 +135,8 @@ impl Read {
         // What nobody knows any more is gone for good: a flush, or an expired key.
         let gone = self.silent.is_empty() && !self.others;
         let decision = match () {
-            () if enough && (self.covers || gone) => Decision::Met,
+            () if enough && self.covers => Decision::Met,
+            () if enough && gone => Decision::Gone,
             () if !self.waiting.is_empty() => return None,
             () if enough => Decision::Behind,
             () => Decision::Short {
@@ -168,11 +170,11 @@ mod tests {
         assert_eq!(read.on_slow(), Some(ask(3)));
         assert_eq!(read.on_slow(), None);
         assert_eq!(
-            read.on_reply(NodeId(3), false),
+            read.on_reply(NodeId(3), true),
             [Effect::Decide(Decision::Met)]
         );
         assert!(!read.is_over());
-        assert_eq!(read.on_reply(NodeId(2), false), []);
+        assert_eq!(read.on_reply(NodeId(2), true), []);
         assert!(read.is_over());
     }
 
@@ -181,12 +183,12 @@ mod tests {
         let (mut read, effects) = Read::start(2, &targets(&[2, 3], &[4]), |_| true, true, true);
         assert_eq!(effects, [ask(2), ask(3)]);
         assert_eq!(
-            read.on_reply(NodeId(3), false),
+            read.on_reply(NodeId(3), true),
             [Effect::Decide(Decision::Met)]
         );
-        assert_eq!(read.on_reply(NodeId(3), false), []);
+        assert_eq!(read.on_reply(NodeId(3), true), []);
         assert!(!read.is_over());
-        assert_eq!(read.on_reply(NodeId(2), false), []);
+        assert_eq!(read.on_reply(NodeId(2), true), []);
         assert!(read.is_over());
         assert_eq!(read.on_slow(), None);
     }
@@ -234,7 +236,17 @@ mod tests {
         let (mut read, effects) = Read::start(1, &targets(&[2], &[4]), |_| true, false, false);
         assert_eq!(effects, [ask(2)]);
         assert_eq!(read.on_reply(NodeId(2), false), [ask(4)]);
+        let gone = Effect::Decide(Decision::Gone);
+        assert_eq!(read.on_reply(NodeId(4), false), [gone]);
+    }
+
+    #[test]
+    fn what_was_here_at_first_and_is_gone_does_not_count() {
+        let all = |_| true;
+        let (mut read, effects) = Read::start(2, &targets(&[2, 3], &[]), all, false, true);
+        assert_eq!(effects, [ask(2)]);
+        assert_eq!(read.on_reply(NodeId(2), false), [ask(3)]);
         let met = Effect::Decide(Decision::Met);
-        assert_eq!(read.on_reply(NodeId(4), false), [met]);
+        assert_eq!(read.on_reply(NodeId(3), true), [met]);
     }
 }
