@@ -289,9 +289,11 @@ pub(super) async fn raise_floor(node: &Arc<Node>, db: Option<u8>, raw: &[u8]) ->
     let floor = context(raw)?;
     let counting = Arc::clone(node);
     off_worker(move || counting.replica.finish_counting()).await;
-    let written = {
-        let _alone = node.gate.write();
-        node.replica.raise_floor(db, &floor)?
+    let raising = Arc::clone(node);
+    let raise = move || {
+        let _alone = raising.gate.write();
+        raising.replica.raise_floor(db, &floor)
     };
+    let written = off_worker(raise).await?;
     commit(node, &[written]).await
 }

@@ -314,12 +314,12 @@ pub(super) async fn answer(node: Arc<Node>, from: NodeId, request: Request) -> R
             }
             let wanted = move |partition| partitions.contains(partition);
             let count = usize::try_from(count).unwrap_or(MAX_SCAN).min(MAX_SCAN);
-            let scan = || {
-                node.replica.settle();
-                node.replica
-                    .scan_parts(db.min(DATABASES - 1), cursor, count, conflicts, &wanted)
-            };
-            match tokio::task::block_in_place(scan) {
+            node.replica.settled().await;
+            let replica = Arc::clone(&node.replica);
+            let db = db.min(DATABASES - 1);
+            // Other requests of the same connection go on meanwhile.
+            let scan = move || replica.scan_parts(db, cursor, count, conflicts, &wanted);
+            match off_worker(scan).await {
                 Ok((next, keys)) => Response::Keys {
                     next,
                     keys: keys

@@ -2,6 +2,7 @@
 
 use smallvec::SmallVec;
 
+use super::pages::Pages;
 use super::space::Space;
 use super::tree::Tree;
 use super::{Replica, ReplicaError};
@@ -13,6 +14,8 @@ use crate::storage::keys;
 
 /// Rows read at a time: few, since each may be large.
 const PAGE: usize = 64;
+/// About so many bytes of them.
+const PAGE_BYTES: usize = 256 << 10;
 
 /// A key with what lives there.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -123,9 +126,12 @@ impl Replica {
         let end = self.leaf_start(partition, leaves.end);
         let mut from = from.max(&start).to_vec();
         let mut page = Page::default();
+        let mut pages = Pages::of(PAGE_BYTES, PAGE);
         loop {
-            let rows = self.store.scan(shard, Table::Data, &from, &end, PAGE)?;
-            let full = rows.len() == PAGE;
+            let wanted = pages.rows();
+            let rows = self.store.scan(shard, Table::Data, &from, &end, wanted)?;
+            let full = rows.len() == wanted;
+            pages.read(&rows);
             for (row_key, raw) in rows {
                 from = [row_key.as_slice(), &[0]].concat();
                 let Some((_, db, name)) = keys::parse(&row_key) else {

@@ -11,13 +11,15 @@ use std::time::Duration;
 
 use parking_lot::{Mutex, RwLock, RwLockReadGuard};
 
+use super::pages::Pages;
 use super::{Key, Located, Replica, ReplicaError};
 use crate::clock;
 use crate::storage::keys;
 use crate::storage::{Frozen, Table};
 
-/// Rows read at a time: few, since each may be large.
-const PAGE: usize = 128;
+/// Rows read at a time, of about so many bytes.
+const PAGE: usize = 512;
+const PAGE_BYTES: usize = 256 << 10;
 /// A start waits no longer for what is to be counted.
 const AT_ONCE: Duration = Duration::from_millis(500);
 
@@ -166,11 +168,13 @@ impl Replica {
         let mut counted = 0;
         let mut from = partition.to_be_bytes().to_vec();
         let end = keys::partition_end(partition);
+        let mut pages = Pages::of(PAGE_BYTES, PAGE);
         loop {
-            let rows = frozen.scan(Table::Data, &from, &end, PAGE)?;
+            let rows = frozen.scan(Table::Data, &from, &end, pages.rows())?;
             let Some((last, _)) = rows.last() else {
                 return Ok(counted);
             };
+            pages.read(&rows);
             from = [last.as_slice(), &[0]].concat();
             for (row_key, raw) in rows {
                 counted += u64::from(self.count_row(&row_key, &raw));

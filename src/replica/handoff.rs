@@ -4,6 +4,7 @@
 //! A piece is read in the order of rows, as of the moment when it is asked for. No snapshot is held from
 //! piece to piece: what is written meanwhile goes to the new owner as well.
 
+use super::pages::Pages;
 use super::{Key, Replica, ReplicaError};
 use crate::logic::causal::Object;
 use crate::logic::codec::{DecodeError, Reader, put_bytes, put_varint};
@@ -46,9 +47,12 @@ impl Replica {
         let mut from = from.max(&start[..]).to_vec();
         let (end, shard) = (keys::partition_end(partition), self.shard_of(partition));
         let (mut piece, mut size, mut rows) = (Piece::default(), 0, 0);
+        let mut pages = Pages::of(bytes, PAGE);
         loop {
-            let page = self.store.scan(shard, Table::Data, &from, &end, PAGE)?;
-            let full = page.len() == PAGE;
+            let wanted = pages.rows();
+            let page = self.store.scan(shard, Table::Data, &from, &end, wanted)?;
+            let full = page.len() == wanted;
+            pages.read(&page);
             for (row_key, raw) in page {
                 from = [row_key.as_slice(), &[0]].concat();
                 rows += 1;

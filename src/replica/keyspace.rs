@@ -5,6 +5,7 @@
 
 use std::sync::atomic::Ordering;
 
+use super::pages::Pages;
 use super::start::random_u64;
 use super::{Key, Replica, ReplicaError};
 use crate::clock;
@@ -16,6 +17,15 @@ use crate::storage::{Row, Table, WriteFailed};
 const HASH_BITS: u32 = 38;
 const HASH_SHIFT: u32 = 64 - HASH_BITS;
 const PAGE: usize = 512;
+/// Bytes of a page, and of all rows that one call looks at.
+const PAGE_BYTES: usize = 256 << 10;
+const MOST_BYTES: usize = 4 << 20;
+
+/// What one call may still look at.
+struct Budget {
+    rows: usize,
+    bytes: usize,
+}
 
 /// A page of keys.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -98,7 +108,8 @@ impl Replica {
         Ok(())
     }
 
-    /// The live keys from `cursor` on, after looking at about `count` rows. Blocks.
+    /// The live keys from `cursor` on, after looking at about `count` rows, or fewer where they are large.
+    /// Blocks.
     pub fn scan(&self, db: u8, cursor: u64, count: usize) -> Result<Found, ReplicaError> {
         self.scan_table(Table::Data, db, cursor, count)
     }
@@ -218,7 +229,10 @@ impl Replica {
         }
         let start = self.partitions.of(slot);
         let mut from = keys::range_start(start, slot, cursor << HASH_SHIFT).to_vec();
-        let mut left = count.max(1);
+        let mut budget = Budget {
+            rows: count.max(1),
+            bytes: MOST_BYTES,
+        };
         for shard in self.shard_of(start)..self.store.shards() {
             let partitions = self.partitions_of(shard);
             from = from.max(partitions.start.to_be_bytes().to_vec());
@@ -229,7 +243,9 @@ impl Replica {
                 continue;
             }
             let range = (from.clone(), keys::partition_end(partitions.end - 1));
-            if let Some(last) = self.scan_shard((table, db), shard, range, &mut left, &mut found)? {
+            if let Some(last) =
+                self.scan_shard((table, db), shard, range, &mut budget, &mut found)?
+            {
                 found.cursor = next_cursor(last);
                 return Ok(found);
             }
@@ -237,30 +253,33 @@ impl Replica {
         Ok(found)
     }
 
-    /// Reads up to `left` rows; the last one's position when that was not the whole range.
+    /// Reads up to `left` rows, and no more than one call may look at; the last one's position when that
+    /// was not the whole range.
     fn scan_shard(
         &self,
         (table, db): (Table, u8),
         shard: usize,
         (mut from, end): (Vec<u8>, [u8; 4]),
-        left: &mut usize,
+        budget: &mut Budget,
         found: &mut Found,
     ) -> Result<Option<Position>, ReplicaError> {
+        let mut pages = Pages::of(PAGE_BYTES, PAGE);
         loop {
-            let page = PAGE.min(*left);
+            let page = pages.rows().min(budget.rows);
             let rows = self.store.scan(shard, table, &from, &end, page)?;
             let full = rows.len() == page;
             let Some((last, _)) = rows.last() else {
                 return Ok(None);
             };
             let last = last.clone();
-            *left -= rows.len();
+            budget.rows -= rows.len();
+            budget.bytes = budget.bytes.saturating_sub(pages.read(&rows));
             self.keep_live((table, db), rows, found);
             if !full {
                 return Ok(None);
             }
             from = [last.as_slice(), &[0]].concat();
-            if *left == 0 {
+            if budget.rows == 0 || budget.bytes == 0 {
                 let Some((at, ..)) = keys::parse(&last) else {
                     return Ok(None);
                 };

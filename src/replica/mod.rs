@@ -11,6 +11,7 @@ mod count;
 mod handoff;
 mod hints;
 mod keyspace;
+mod pages;
 mod reclaim;
 mod seen;
 mod shared;

@@ -588,3 +588,24 @@ fn a_damaged_row_gives_way_to_a_quorum_and_to_nothing_else() {
     assert_eq!(get(&replica, key("a")).as_deref(), Some("theirs"));
     assert_eq!(replica.next_damaged(&(0, Vec::new())), None);
 }
+
+#[test]
+fn what_is_listed_or_copied_in_pieces_is_not_read_many_times_over() {
+    const MIB: usize = 1 << 20;
+    let store = Arc::new(MemoryStore::new(1));
+    let replica = shared(&store, 1);
+    let large = "x".repeat(MIB);
+    for n in 0..64 {
+        set(&replica, key(&format!("{{a}}{n}")), &large, None);
+    }
+    let partition = crate::storage::keys::Position::of(b"a", replica.partitions()).partition;
+    let before = store.scanned_bytes();
+    let piece = replica.piece((3, partition), &[], MIB / 4).expect("read");
+    assert!(piece.next.is_some());
+    assert!(store.scanned_bytes() - before < 10 * MIB as u64);
+    let before = store.scanned_bytes();
+    let found = replica.scan(0, 0, 10_000).expect("scanned");
+    assert!(found.cursor > 0 && found.keys.len() < 20);
+    assert!(store.scanned_bytes() - before < 20 * MIB as u64);
+    assert_eq!(scan_all(&replica, 0, 10_000).expect("scanned").len(), 64);
+}

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 
@@ -56,6 +56,8 @@ impl State {
 pub struct MemoryStore {
     shards: Vec<Shard>,
     lazy: AtomicBool,
+    /// Bytes that scans have read.
+    scanned: AtomicU64,
 }
 
 impl MemoryStore {
@@ -64,6 +66,7 @@ impl MemoryStore {
         Self {
             shards: (0..shards.max(1)).map(|_| Shard::default()).collect(),
             lazy: AtomicBool::new(false),
+            scanned: AtomicU64::new(0),
         }
     }
 
@@ -87,6 +90,11 @@ impl MemoryStore {
             state.commit();
             shard.progress.publish_committed(state.last, true);
         }
+    }
+
+    /// Bytes of all rows that scans have read.
+    pub fn scanned_bytes(&self) -> u64 {
+        self.scanned.load(Ordering::Relaxed)
     }
 
     /// From now on nothing that grows is taken, or everything is again.
@@ -280,7 +288,10 @@ impl Store for MemoryStore {
         limit: usize,
     ) -> Result<Vec<Row>, StoreError> {
         let state = self.shards[shard].state.lock();
-        Ok(scan_rows(&state.rows, table, (from, to), limit))
+        let rows = scan_rows(&state.rows, table, (from, to), limit);
+        let bytes: usize = rows.iter().map(|(key, row)| key.len() + row.len()).sum();
+        self.scanned.fetch_add(bytes as u64, Ordering::Relaxed);
+        Ok(rows)
     }
 
     fn freeze(&self, shard: usize) -> Result<Arc<dyn Frozen>, StoreError> {
