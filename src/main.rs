@@ -401,6 +401,7 @@ fn start_log(level: &str, log: Log) {
         "nothing" => LevelFilter::OFF,
         _ => LevelFilter::INFO,
     };
+    let last = log.clone();
     let ansi = std::io::IsTerminal::is_terminal(&std::io::stderr());
     tracing_subscriber::fmt()
         .with_max_level(level)
@@ -410,5 +411,8 @@ fn start_log(level: &str, log: Log) {
         .log_internal_errors(false)
         .init();
     // The standard library's hook waits for whoever reads.
-    std::panic::set_hook(Box::new(|panic| tracing::error!("{panic}")));
+    std::panic::set_hook(Box::new(move |panic| {
+        tracing::error!("{panic}");
+        last.finish(LAST_LINES);
+    }));
 }

@@ -78,7 +78,7 @@ const ASKED_WITHIN: Duration = Duration::from_secs(2);
 const ASK_AGAIN: Duration = Duration::from_millis(50);
 
 /// For so long it is believed that a member has no room.
-const FULL_MS: u64 = 1_000;
+const FULL_MS: u64 = 5_000;
 
 /// The view.
 pub struct Cluster {
@@ -456,7 +456,10 @@ impl Cluster {
 
     /// Whether this node's own disk has no room.
     pub fn note_full_here(&self, is_full: bool) {
-        self.is_full_here.store(is_full, Ordering::Release);
+        // It hardly ever changes, and every command looks at it.
+        if self.is_full_here.load(Ordering::Relaxed) != is_full {
+            self.is_full_here.store(is_full, Ordering::Release);
+        }
     }
 
     /// Whether a member has room for writes, as far as is known.

@@ -144,16 +144,23 @@ impl Ctx<'_> {
         let key = self.key(self.session.db, name)?;
         let policy = self.node.replica.policies().of(name);
         let since = self.session.since;
+        let mut is_refused = false;
         let decide = |object: &Object, now_ms| {
             let viewed = conflict::view(object, policy, now_ms);
             let (change, result) = decide(&viewed, now_ms);
             let change = match since {
-                Some(since) => string::as_of(object, change, since),
+                Some(since) => string::as_of(object, change, since).unwrap_or_else(|| {
+                    is_refused = true;
+                    Change::Keep
+                }),
                 None => change,
             };
             (change, result)
         };
         let (result, written) = self.node.replica.update(key, decide)?;
+        if is_refused {
+            return Err(QuorumError::CoordinatorLost.into());
+        }
         self.written.extend(written);
         Ok(result)
     }

@@ -106,7 +106,7 @@ impl Handler for PeerHandler {
                 Answer::Now(outdated.unwrap_or_else(|| fetch(&node, &key, digest, &dots)))
             }
             Request::Forward(command) => {
-                if command.hops > 0 && node.replica.store().refuses_growth() && grows(&command) {
+                if node.replica.store().refuses_growth() && leaves_to_others(&node, &command) {
                     return Answer::Now(Response::NotRun(WhyNot::Full));
                 }
                 // The first poll puts it into the lanes of its keys, in the order of arrival.
@@ -164,12 +164,22 @@ fn outdated(node: &Node, key: &WireKey, view: u64) -> Option<Response> {
     differs.then(|| Response::Outdated(cluster.everybody()))
 }
 
-/// Whether a command takes space on the disk.
-fn grows(command: &Command) -> bool {
-    command.steps.iter().any(|raw| {
-        let words = OwnedArgs::from_wire(raw.clone());
-        let spec = words.ok().and_then(|words| table::find(words.as_args()));
-        spec.is_some_and(|spec| spec.has(Flags::DENYOOM))
+/// Whether this node, whose disk is full, is not to run a command that writes: somebody else is, and all
+/// have to send it there, so that one node alone coordinates its keys.
+fn leaves_to_others(node: &Node, command: &Command) -> bool {
+    let Some(coordinator) = node.coordinator.as_ref().filter(|_| command.hops > 0) else {
+        return false;
+    };
+    let steps = command
+        .steps
+        .iter()
+        .map(|raw| OwnedArgs::from_wire(raw.clone()));
+    let mut steps = steps.filter_map(Result::ok);
+    steps.any(|words| {
+        let args = words.as_args();
+        let writes = table::find(args).filter(|spec| spec.has(Flags::WRITE));
+        let key = writes.and_then(|spec| args.get(spec.keys.0 as usize));
+        key.is_some_and(|key| !coordinator.coordinates(key))
     })
 }
 
@@ -216,7 +226,7 @@ fn apply(node: Arc<Node>, at: WireKey, raw: &[u8], how: Join, view: u64) -> Answ
                 // It may have been stored when the key had moved already: then others must have it.
                 Ok(()) => outdated(&node, &at, view).unwrap_or(Response::Done),
                 Err(WriteFailed::Unknown) => Response::InDoubt,
-                Err(failed @ WriteFailed::NotStored) => Response::Refused(failed.to_string()),
+                Err(WriteFailed::NotStored) => Response::NotRun(WhyNot::Full),
             }
         })),
     }

@@ -1,5 +1,7 @@
 //! What others may not see of a command's words: MONITOR and SLOWLOG show Redis's `(redacted)` instead.
 
+use smallvec::SmallVec;
+
 use super::args::Args;
 use super::table::Spec;
 use crate::config;
@@ -10,8 +12,8 @@ const REDACTED: &[u8] = b"(redacted)";
 pub(super) struct Secrets {
     /// All after the command's name.
     all: bool,
-    /// AUTH in HELLO: the two behind it.
-    auth: Option<usize>,
+    /// Every AUTH in HELLO: the two behind it.
+    auths: SmallVec<[usize; 1]>,
     /// CONFIG SET: the values of directives that are secret.
     sets: bool,
 }
@@ -20,9 +22,11 @@ impl Secrets {
     pub(super) fn of(spec: &Spec, args: Args<'_>) -> Self {
         Self {
             all: spec.name == "auth",
-            auth: (spec.name == "hello")
-                .then(|| auth_of_hello(args))
-                .flatten(),
+            auths: if spec.name == "hello" {
+                auths_of_hello(args)
+            } else {
+                SmallVec::new()
+            },
             sets: spec.parent == "config" && spec.name == "set",
         }
     }
@@ -31,20 +35,23 @@ impl Secrets {
     pub(super) fn show<'a>(&self, args: Args<'a>, nth: usize) -> &'a [u8] {
         let of_auth = |at: usize| (at + 1..=at + 2).contains(&nth);
         let is_secret = self.all && nth > 0
-            || self.auth.is_some_and(of_auth)
+            || self.auths.iter().copied().any(of_auth)
             || self.sets && nth > 2 && nth % 2 == 1 && config::is_secret(args.at(nth - 1));
         if is_secret { REDACTED } else { args.at(nth) }
     }
 }
 
-/// Where HELLO's AUTH is, if it has one. A client may be named AUTH.
-fn auth_of_hello(args: Args<'_>) -> Option<usize> {
+/// Where HELLO's AUTHs are. A client may be named AUTH.
+fn auths_of_hello(args: Args<'_>) -> SmallVec<[usize; 1]> {
+    let mut found = SmallVec::new();
     let mut nth = 2;
     while nth < args.len() {
         if args.is(nth, "AUTH") {
-            return Some(nth);
+            found.push(nth);
+            nth += 3;
+        } else {
+            nth += if args.is(nth, "SETNAME") { 2 } else { 1 };
         }
-        nth += if args.is(nth, "SETNAME") { 2 } else { 1 };
     }
-    None
+    found
 }

@@ -18,7 +18,7 @@ use crate::logic::merkle;
 use crate::logic::placement::{Holders, NodeId};
 use crate::logic::quorum::{Decision, Effect, Read, Slowest};
 use crate::logic::row;
-use crate::peer::message::{Request, Response, WireKey};
+use crate::peer::message::{Request, Response, WhyNot, WireKey};
 use crate::peer::{CallError, encode};
 use crate::replica::{Join, Key, ReplicaError};
 
@@ -117,6 +117,14 @@ impl Coordinator {
         let r = r.max(1) + Holders::beyond(route.rule.n, copies);
         let r = r.min(copies.max(1) as u8);
         // A copy that may not be there does not count, unless nobody is there who has one that does.
+        let serves = self.cluster.serves(route);
+        let (all, covers) = (
+            self.compares_all(),
+            own.is_empty() || self.replica.has_seen(key, own),
+        );
+        if r <= 1 && serves && !all && covers && !self.replica.has_damaged() {
+            return None;
+        }
         let ours = self.replica.read(key);
         let is_damaged = matches!(ours, Err(ReplicaError::Row(_)));
         let ours = ours.ok();
@@ -124,10 +132,8 @@ impl Coordinator {
         let others = holders.serving.iter().filter(|id| **id != me);
         let nobody_else = !others.into_iter().any(|id| self.cluster.answers(*id));
         let stands_in = (!holders.has(me) || self.cluster.is_unsure()) && nobody_else;
-        let counts = ours.is_some() && (self.cluster.serves(route) || stands_in);
+        let counts = ours.is_some() && (serves || stands_in);
         let r = if counts { r } else { r + 1 };
-        let all = self.compares_all();
-        let covers = own.is_empty() || self.replica.has_seen(key, own);
         // What cannot be read is read from others, who count alone.
         let r = if is_damaged { r.max(2) } else { r };
         if r <= 1 && !all && covers {
@@ -442,7 +448,9 @@ impl Reading {
         }
         let object = Bytes::from(row::encode(&object));
         let coordinator = &*self.coordinator;
-        for (node, _) in seen.into_iter().filter(|(_, seen)| *seen != now) {
+        let stale = seen.into_iter().filter(|(_, seen)| *seen != now);
+        // Who has no room is told when it has.
+        for (node, _) in stale.filter(|(node, _)| coordinator.cluster.takes_writes(*node)) {
             let body = encode(&Request::Apply {
                 key: self.key.clone(),
                 object: object.clone(),
@@ -452,7 +460,12 @@ impl Reading {
             });
             let repairs = &coordinator.counters.read_repairs;
             repairs.fetch_add(1, Ordering::Relaxed);
-            coordinator.ask(node, body, |_| {});
+            let cluster = Arc::clone(&coordinator.cluster);
+            coordinator.ask(node, body, move |answer| {
+                if answer == Ok(Response::NotRun(WhyNot::Full)) {
+                    cluster.note_full(node);
+                }
+            });
         }
     }
 }

@@ -97,6 +97,13 @@ pub struct Replicating {
     wanted: usize,
 }
 
+impl Drop for Replicating {
+    /// Nobody reports any more: who was counting does without.
+    fn drop(&mut self) {
+        self.here.abandon();
+    }
+}
+
 impl Replicating {
     /// Where this node's own copy is reported.
     pub fn here(&self) -> Arc<Here> {
@@ -107,10 +114,10 @@ impl Replicating {
     ///
     /// # Errors
     /// [`QuorumError::NotStored`] when no copy is anywhere, else [`QuorumError::WriteShort`].
-    pub async fn decided(self) -> Result<Option<Written>, QuorumError> {
+    pub async fn decided(mut self) -> Result<Option<Written>, QuorumError> {
         let wanted = self.wanted;
         let short = |stored| QuorumError::WriteShort { stored, wanted };
-        match self.decision.await {
+        match (&mut self.decision).await {
             Ok((Decision::Met, again)) => Ok(again),
             Ok((Decision::Short { .. }, _)) if self.here.is_nowhere() => {
                 Err(QuorumError::NotStored)
@@ -133,7 +140,9 @@ pub struct Here {
 #[derive(Default)]
 struct HereState {
     stored: Option<bool>,
+    /// They hold this, too: until it is reported, or nobody will.
     waiting: Vec<Arc<Sending>>,
+    is_abandoned: bool,
 }
 
 impl Here {
@@ -163,7 +172,7 @@ impl Here {
     fn tell(&self, sending: &Arc<Sending>) {
         let stored = {
             let mut state = self.state.lock();
-            if state.stored.is_none() {
+            if state.stored.is_none() && !state.is_abandoned {
                 state.waiting.push(Arc::clone(sending));
             }
             state.stored
@@ -173,12 +182,21 @@ impl Here {
         }
     }
 
-    fn note_somewhere(&self) {
-        self.may_be_somewhere.store(true, Ordering::Release);
+    fn abandon(&self) {
+        let mut state = self.state.lock();
+        state.is_abandoned = true;
+        let waiting = std::mem::take(&mut state.waiting);
+        drop(state);
+        drop(waiting);
     }
 
-    fn is_nowhere(&self) -> bool {
+    /// Whether nobody can have a copy, as far as is known now.
+    pub fn is_nowhere(&self) -> bool {
         !self.may_be_somewhere.load(Ordering::Acquire)
+    }
+
+    fn note_somewhere(&self) {
+        self.may_be_somewhere.store(true, Ordering::Release);
     }
 }
 
@@ -321,8 +339,11 @@ impl Sending {
                 false
             }
             Ok(refused) => {
-                if refused == Response::NotRun(WhyNot::Full) {
-                    self.coordinator.cluster.note_full(node);
+                match refused {
+                    Response::NotRun(WhyNot::Full) => self.coordinator.cluster.note_full(node),
+                    Response::NotRun(_) => {}
+                    // Older nodes say so, too, where nobody knows.
+                    _ => self.here.note_somewhere(),
                 }
                 tracing::debug!(%node, ?refused, "a write was not taken");
                 false

@@ -204,6 +204,7 @@ impl Connection {
             After::Close => self.closing = true,
             After::Cut => {
                 self.later.clear();
+                self.pending.clear();
                 self.reply.buffer().clear();
                 self.closing = true;
             }

@@ -98,16 +98,15 @@ async fn accept(socket: TcpListener, node: Arc<Node>) {
                     if !std::mem::replace(&mut is_said, true) {
                         tracing::warn!(%error, "connections cannot be accepted");
                     }
-                    if spare.take().is_some() {
+                    let none_left = [Some(libc::EMFILE), Some(libc::ENFILE)];
+                    if none_left.contains(&error.raw_os_error()) && spare.take().is_some() {
                         let accepted = tokio::time::timeout(ACCEPT_PAUSE, socket.accept()).await;
                         if let Ok(Ok((stream, _))) = accepted {
                             refuse(&stream, FULL, &node);
                         }
                     }
-                    spare = File::open("/dev/null").ok();
-                    if spare.is_none() {
-                        tokio::time::sleep(ACCEPT_PAUSE).await;
-                    }
+                    spare = spare.or_else(|| File::open("/dev/null").ok());
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
                 }
             },
         }

@@ -30,7 +30,7 @@ const MAX_CONNECTIONS: usize = 4_096;
 /// Requests of one connection that are being answered at a time, forwarded commands aside; beyond it
 /// nothing more is read from it.
 const MAX_IN_FLIGHT: usize = 4_096;
-/// Forwarded commands that are being run at a time, of all nodes; beyond it they are refused.
+/// Forwarded commands of one connection that are being run at a time; beyond it they are refused.
 const MAX_COMMANDS: usize = 8_192;
 /// Their bytes; one larger command runs alone.
 const MAX_COMMAND_BYTES: usize = 256 << 20;
@@ -62,7 +62,6 @@ impl PeerListener {
     pub async fn serve(self, handler: Arc<dyn Handler>) {
         let shared = Arc::new(Shared {
             handler,
-            commands: Arc::default(),
             strangers: Mutex::default(),
             proven: AtomicUsize::new(0),
             complaints: Complaints::default(),
@@ -78,14 +77,14 @@ impl PeerListener {
                         Ok((stream, address)) => {
                             nth += 1;
                             let mine = Arc::clone(&shared);
-                            let task = connections.spawn(async move {
+                            let served = async move {
                                 let served = serve_one(stream, nth, &mine).await;
                                 mine.strangers.lock().remove(&nth);
                                 if let Err(error) = served {
                                     mine.said(&address.to_string(), &error);
                                 }
-                            });
-                            shared.meet(nth, task);
+                            };
+                            shared.meet(nth, || connections.spawn(served));
                         }
                         Err(error) => {
                             if let Some(unsaid) = shared.complaints.may_say(Complaint::Accept) {
@@ -103,7 +102,6 @@ impl PeerListener {
 /// What all connections have in common.
 struct Shared {
     handler: Arc<dyn Handler>,
-    commands: Arc<Commands>,
     /// Those who have proven nothing yet, in the order in which they came.
     strangers: Mutex<BTreeMap<u64, AbortHandle>>,
     proven: AtomicUsize,
@@ -111,16 +109,15 @@ struct Shared {
 }
 
 impl Shared {
-    fn meet(&self, nth: u64, task: AbortHandle) {
+    /// It is a stranger before it begins: what it proves later must find it among them.
+    fn meet(&self, nth: u64, begin: impl FnOnce() -> AbortHandle) {
         let mut strangers = self.strangers.lock();
         if strangers.len() >= MAX_STRANGERS
             && let Some((_, oldest)) = strangers.pop_first()
         {
             oldest.abort();
         }
-        if !task.is_finished() {
-            strangers.insert(nth, task);
-        }
+        strangers.insert(nth, begin());
     }
 
     /// Others can make this node say something as often as they like.
@@ -182,14 +179,19 @@ struct Room {
 
 impl Commands {
     fn admit(self: &Arc<Self>, bytes: usize) -> Option<Room> {
-        let others = self.bytes.fetch_add(bytes, Ordering::AcqRel);
-        let count = self.count.fetch_add(1, Ordering::AcqRel);
-        let room = Room {
+        // One task alone admits; others only give back.
+        let others = self.bytes.load(Ordering::Acquire);
+        let count = self.count.load(Ordering::Acquire);
+        let fits = count < MAX_COMMANDS && (others == 0 || others + bytes <= MAX_COMMAND_BYTES);
+        if !fits {
+            return None;
+        }
+        self.bytes.fetch_add(bytes, Ordering::AcqRel);
+        self.count.fetch_add(1, Ordering::AcqRel);
+        Some(Room {
             commands: Arc::clone(self),
             bytes,
-        };
-        let fits = count < MAX_COMMANDS && (others == 0 || others + bytes <= MAX_COMMAND_BYTES);
-        fits.then_some(room)
+        })
     }
 }
 
@@ -210,6 +212,7 @@ async fn answer_all(
     shared: &Shared,
 ) -> io::Result<()> {
     let handler = &*shared.handler;
+    let commands = Arc::<Commands>::default();
     let mut coming = Coming::new();
     let mut in_flight = 0;
     let mut out = Vec::new();
@@ -227,7 +230,7 @@ async fn answer_all(
         // What else is there already goes along: one write for all.
         while let Some(Arrived { id, age, body }) = frame {
             let room = if Request::is_forward(&body) {
-                shared.commands.admit(body.len()).map(Some)
+                commands.admit(body.len()).map(Some)
             } else {
                 Some(None)
             };

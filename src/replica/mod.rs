@@ -436,6 +436,11 @@ impl Replica {
         }
     }
 
+    /// Whether there are keys whose row is known not to be readable.
+    pub fn has_damaged(&self) -> bool {
+        self.counters.damaged_rows.load(Ordering::Relaxed) > 0 && !self.damaged.lock().is_empty()
+    }
+
     /// A key whose row cannot be read, from one on.
     pub fn next_damaged(&self, from: &(u8, Vec<u8>)) -> Option<(u8, Vec<u8>)> {
         let damaged = self.damaged.lock();

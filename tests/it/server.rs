@@ -357,6 +357,16 @@ fn secrets_are_shown_to_nobody() {
             "default",
             "hush-five",
         ]);
+        c.call(&[
+            "HELLO",
+            "3",
+            "AUTH",
+            "u",
+            "hush-six",
+            "AUTH",
+            "u",
+            "hush-seven",
+        ]);
         c.call(&["CONFIG", "SET", "requirepass", "hush-two"]);
         c.call(&["AUTH", "hush-two"]);
         c.call(&["SET", "end", "1"]);

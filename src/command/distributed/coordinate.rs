@@ -127,6 +127,13 @@ pub(super) async fn coordinate(
         };
         let grows = work.grows();
         if let Err(error) = coordinator.check_reachable(key, wanted, grows) {
+            // It is no fault of the network where all that is missing is room.
+            let has_no_room = grows && coordinator.check_reachable(key, wanted, false).is_ok();
+            let error = if has_no_room {
+                QuorumError::NotStored
+            } else {
+                error
+            };
             return quorum_reply(&node, &who, error);
         }
     }
@@ -173,14 +180,23 @@ pub(super) async fn coordinate(
         return reply;
     }
     let is_refused = work.transaction.is_none() && reply.first() == Some(&b'-');
-    match is_kept(&node, &written, copies).await {
+    let heres: SmallVec<[_; 1]> = copies
+        .iter()
+        .map(|copy| copy.as_ref().map(Replicating::here))
+        .collect();
+    match is_kept(&node, &written, copies, &heres).await {
         // It was refused in the middle.
         Ok(()) if is_refused => quorum_reply(&node, &who, QuorumError::Partly),
         Ok(()) => reply,
         Err(error) => {
-            if error == Error::MisConf {
-                forget_own(&node, &who, &written);
-            }
+            forget_own(&node, &who, &written, &heres);
+            let error =
+                if error == Error::MisConf && !heres.iter().flatten().all(|h| h.is_nowhere()) {
+                    // Of several writes some are.
+                    QuorumError::Partly.into()
+                } else {
+                    error
+                };
             node.stats.count_error(&error);
             error_reply(&who, &error)
         }
@@ -188,9 +204,11 @@ pub(super) async fn coordinate(
 }
 
 /// The connection need not wait for what is nowhere.
-fn forget_own(node: &Node, who: &Who, written: &[Written]) {
+fn forget_own(node: &Node, who: &Who, written: &[Written], heres: &[Option<Arc<Here>>]) {
     let actor = node.replica.actor();
-    for delta in written.iter().filter_map(|w| w.delta.as_deref()) {
+    let nowhere = |here: &Option<Arc<Here>>| here.as_ref().is_some_and(|here| here.is_nowhere());
+    let written = written.iter().zip(heres).filter(|(_, here)| nowhere(here));
+    for delta in written.filter_map(|(w, _)| w.delta.as_deref()) {
         let seq = delta.object.context().last(actor);
         who.own.forget(delta.db, &delta.name, Dot { actor, seq });
     }
@@ -201,12 +219,14 @@ async fn is_kept(
     node: &Arc<Node>,
     written: &[Written],
     copies: SmallVec<[Option<Replicating>; 1]>,
+    heres: &[Option<Arc<Here>>],
 ) -> Result<(), Error> {
-    let heres: SmallVec<[_; 1]> = copies
-        .iter()
-        .map(|copy| copy.as_ref().map(Replicating::here))
-        .collect();
-    let here = pin!(report(node, written, &heres));
+    // Others with writes for the same batch queue theirs first.
+    tokio::task::yield_now().await;
+    for write in written {
+        node.replica.store().kick(write.shard);
+    }
+    let here = pin!(report(node, written, heres));
     let decided = pin!(async {
         let mut again: SmallVec<[Written; 1]> = SmallVec::new();
         for copy in copies.into_iter().flatten() {
@@ -242,11 +262,6 @@ async fn report(
     heres: &[Option<Arc<Here>>],
 ) -> Result<(), Error> {
     let store = node.replica.store();
-    // Others with writes for the same batch queue theirs first.
-    tokio::task::yield_now().await;
-    for write in written {
-        store.kick(write.shard);
-    }
     let fate = |(write, here): (&Written, &Option<Arc<Here>>)| {
         let (shard, ticket, here) = (write.shard, write.ticket, here.clone());
         async move {

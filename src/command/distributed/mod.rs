@@ -43,6 +43,8 @@ pub type Later = Pin<Box<dyn Future<Output = BytesMut> + Send>>;
 
 /// How often a command is handed on before somebody has to run it.
 pub(super) const MAX_HOPS: u8 = 3;
+/// A coordinator with too much to do is asked again after so long.
+const ASK_AGAIN: Duration = Duration::from_millis(5);
 /// Commands that are taken apart by coordinator and put together again.
 const SPLIT: &[&str] = &["del", "exists", "mget", "mset", "touch", "unlink"];
 
@@ -334,7 +336,7 @@ fn coordinator_elsewhere(coordinator: &Coordinator, who: &Who, work: &Work) -> O
     let first = spec.key_positions(args.len())[0];
     let was_forwarded = who.hops < MAX_HOPS;
     let reads = work.transaction.is_none() && spec.reads_one_key();
-    if was_forwarded && reads && coordinator.may_read(args.at(first), who.quorum) {
+    if was_forwarded && reads && coordinator.could_read(args.at(first), who.quorum) {
         return None;
     }
     let to = coordinator.coordinator_of(args.at(first));
@@ -350,11 +352,18 @@ async fn hand_on(
     mut to: NodeId,
 ) -> BytesMut {
     let begun = node.replica.time().max(Timestamp::from_ms(clock::now_ms()));
-    for _ in 0..=MAX_HOPS {
+    let give_up = Instant::now() + who.patience(coordinator.within() * 2);
+    let mut asked = 0;
+    while asked <= MAX_HOPS {
         // The other node waits for its own quorum first.
         let patience = who.patience(coordinator.within() * 2);
         if patience.is_zero() {
-            return quorum_reply(&node, &who, QuorumError::TooLate);
+            let error = if who.since.is_some() {
+                QuorumError::CoordinatorLost
+            } else {
+                QuorumError::TooLate
+            };
+            return quorum_reply(&node, &who, error);
         }
         let command = Command {
             events: coordinator.cluster().events(),
@@ -390,20 +399,42 @@ async fn hand_on(
                 for write in wrote {
                     who.own.note(write);
                 }
+                if who.since.is_some() && reply.first() == Some(&b'-') {
+                    return quorum_reply(&node, &who, QuorumError::CoordinatorLost);
+                }
                 return BytesMut::from(reply);
             }
             Ok(Forwarded::Elsewhere) => {}
             // It may have run, and must not act on what came later.
             Ok(Forwarded::Perhaps) => who.since = who.since.or(Some(begun)),
+            // Nothing was done: it is asked again while somebody waits for it.
+            Err(QuorumError::Busy) if who.place.is_last() && !patience.is_zero() => {
+                tokio::time::sleep(ASK_AGAIN).await;
+                if Instant::now() < give_up {
+                    continue;
+                }
+                return quorum_reply(&node, &who, QuorumError::Busy);
+            }
+            Err(_) if who.since.is_some() => {
+                return quorum_reply(&node, &who, QuorumError::CoordinatorLost);
+            }
             Err(error) => return quorum_reply(&node, &who, error),
         }
+        asked += 1;
         match coordinator_elsewhere(&coordinator, &who, &work) {
             Some(next) => to = next,
             None => break,
         }
     }
+    let since = who.since;
+    let told = (Arc::clone(&node), who.clone());
     let here: Later = Box::pin(coordinate(node, coordinator, who, work));
-    here.await
+    let reply = here.await;
+    // Whatever became of it here: its first run may stand.
+    if since.is_some() && reply.first() == Some(&b'-') {
+        return quorum_reply(&told.0, &told.1, QuorumError::CoordinatorLost);
+    }
+    reply
 }
 
 pub(super) fn error_reply(who: &Who, error: &Error) -> BytesMut {

@@ -49,6 +49,15 @@ pub enum Change {
     PutAll(Vec<Value>),
     /// No value over everything seen.
     Delete,
+    /// A value over exactly what a context covers, as of when it was tried first.
+    Late {
+        /// What the writer had seen.
+        seen: Context,
+        /// The value.
+        value: Value,
+        /// When it was tried.
+        at: Timestamp,
+    },
     /// At most one value over exactly what a context covers (RESOLVE).
     Resolve {
         /// What the writer had seen.
@@ -171,18 +180,25 @@ fn sum_of_contributions(object: &Object) -> Option<(i128, &Version)> {
 }
 
 /// A write that may have run before, when it was sent first: what somebody has written since then stays
-/// beside it. Its own first run is what has its value.
-pub fn as_of(object: &Object, change: Change, since: Timestamp) -> Change {
+/// beside it, and is newer. Its own first run is what has its value. `None` where it may have been
+/// deleted since: nothing tells when.
+pub fn as_of(object: &Object, change: Change, since: Timestamp) -> Option<Change> {
     let Change::Put(value) = change else {
-        return change;
+        return Some(change);
     };
+    if object.is_tombstone() && !object.is_unknown() {
+        return None;
+    }
     let is_seen = |v: &&Version| v.at <= since || v.value.payload == value.payload;
+    if object.all_versions().all(|v| is_seen(&v)) {
+        return Some(Change::Put(value));
+    }
     let mut seen = Context::new();
     for version in object.all_versions().filter(is_seen) {
         seen.insert(version.dot);
     }
-    let value = Some(value);
-    Change::Resolve { seen, value }
+    let at = since;
+    Some(Change::Late { seen, value, at })
 }
 
 /// How many dots `change` needs.
@@ -193,6 +209,7 @@ pub fn dots_needed(change: &Change) -> u64 {
         | Change::Count(_)
         | Change::Delete
         | Change::Resolve { .. }
+        | Change::Late { .. }
         | Change::Retime(_) => 1,
         Change::PutAll(values) => values.len().max(1) as u64,
     }
@@ -253,6 +270,11 @@ pub fn delta(object: &Object, change: &Change, stamp: Stamp) -> Object {
                 expires_at_ms: None,
             };
             put(&mut delta, seq, value);
+        }
+        Change::Late { seen, value, at } => {
+            delta.observe(seen);
+            delta.reset_seen(object, seen);
+            delta.put(seq, *at, &Element::STRING, value.clone());
         }
         Change::Resolve { seen, value } => {
             // Also what this copy has not heard of: the writer has.
@@ -436,7 +458,7 @@ mod tests {
         write(&mut object, 1, 1, &put("before"));
         let since = Timestamp::from_ms(2);
         write(&mut object, 1, 3, &put("it"));
-        let repeated = as_of(&object, put("it"), since);
+        let repeated = as_of(&object, put("it"), since).expect("nothing was deleted");
         let mut alone = object.clone();
         write(&mut alone, 2, 4, &repeated);
         assert_eq!(
@@ -445,10 +467,14 @@ mod tests {
         );
         // Somebody has overwritten its first run.
         write(&mut object, 1, 5, &put("later"));
-        let repeated = as_of(&object, put("it"), since);
+        let repeated = as_of(&object, put("it"), since).expect("nothing was deleted");
         write(&mut object, 2, 6, &repeated);
         let both: Vec<Bytes> = siblings(&object, 0).into_iter().map(|s| s.bytes).collect();
-        assert_eq!(both, ["it", "later"]);
+        assert_eq!(both, ["later", "it"], "what came later is shown");
+        write(&mut object, 1, 7, &Change::Delete);
+        assert_eq!(as_of(&object, put("it"), since), None);
+        let nothing = Object::default();
+        assert_eq!(as_of(&nothing, put("it"), since), Some(put("it")));
     }
 
     #[test]

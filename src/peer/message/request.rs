@@ -44,7 +44,9 @@ impl Request {
     /// The bytes of a request for a node that speaks an older version; `None` where it does not know it.
     pub(in crate::peer) fn translate(raw: &[u8], wire: u16) -> Option<Vec<u8>> {
         let request = Self::decode(raw, NEWEST).ok()?;
-        if request.has_new_rows() {
+        // Nor may it run again what it would take for new.
+        let is_repeated = matches!(&request, Request::Forward(command) if command.since.is_some());
+        if request.has_new_rows() || is_repeated {
             return None;
         }
         let mut out = Vec::new();
