@@ -255,6 +255,8 @@ impl Convergence {
                     }
                     corrections.push((key, row::encode(&correction).into()));
                 }
+                // It is mended by a read, and holds up nothing else.
+                Err(ReplicaError::Row(_)) => {}
                 Err(error) => return Response::Refused(error.to_string()),
             }
         }

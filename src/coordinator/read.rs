@@ -135,11 +135,19 @@ impl Coordinator {
         let counts = ours.is_some() && (serves || stands_in);
         let r = if counts { r } else { r + 1 };
         // What cannot be read is read from others, who count alone.
-        let r = if is_damaged { r.max(2) } else { r };
+        let r = if is_damaged {
+            r.max(2).min(copies.max(1) as u8)
+        } else {
+            r
+        };
         if r <= 1 && !all && covers {
             return None;
         }
-        let targets = self.cluster.targets(route);
+        let mut targets = self.cluster.targets(route);
+        if is_damaged {
+            // Who does not hold the key tells nothing of it.
+            targets.fallbacks.clear();
+        }
         let answers = |id| self.cluster.answers(id);
         let (read, effects) = Read::start(r.into(), &targets, answers, all, covers);
         let stray_for = match targets.here {
@@ -152,7 +160,11 @@ impl Coordinator {
         let reading = Arc::new(Reading {
             coordinator: Arc::clone(self),
             key: WireKey { db, name },
-            ours: ours.map_or(0, |object| self.replica.digest(key, object)),
+            // No object has the digest that is asked for where this one cannot be read.
+            ours: match ours {
+                Some(object) => self.replica.digest(key, object),
+                None => u64::MAX,
+            },
             lives: ours.map_or(0, |object| merkle::digest(key.name, object)),
             dots: ours.map_or(Vec::new(), |object| {
                 object.all_versions().map(|v| v.dot).collect()
@@ -198,6 +210,7 @@ impl Coordinator {
             if let Err(error) = mended {
                 tracing::debug!(%error, "a damaged row cannot be mended yet");
             }
+            self.replica.forget_damaged(db, &name);
             next = (db, [name.as_slice(), &[0]].concat());
         }
     }

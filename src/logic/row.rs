@@ -29,6 +29,7 @@ const HAS_EXPIRY: u8 = 1;
 const IS_COUNT: u8 = 2;
 const HAS_CHAIN: u8 = 4;
 const IS_DEADLINE: u8 = 8;
+const IS_GONE: u8 = 16;
 
 /// Whether a row is of the version that earlier builds cannot read.
 pub fn is_new(row: &[u8]) -> bool {
@@ -43,6 +44,7 @@ pub fn encode(object: &Object) -> Vec<u8> {
             Payload::Bytes(bytes) => bytes.len(),
             Payload::Count(_) => 10,
             Payload::Deadline(over) => over.len() * 16,
+            Payload::Gone => 0,
         })
         .sum();
     let mut out = Vec::with_capacity(64 + payload);
@@ -70,7 +72,7 @@ fn version_of(object: &Object) -> u8 {
     let plain = |v: &Version| match &v.value.payload {
         Payload::Bytes(_) => true,
         Payload::Count(Contribution { chain, .. }) => *chain == v.dot.seq,
-        Payload::Deadline(_) => false,
+        Payload::Deadline(_) | Payload::Gone => false,
     };
     if object.resets().is_empty() && object.all_versions().all(plain) {
         PLAIN
@@ -207,12 +209,14 @@ fn put_version(out: &mut Vec<u8>, context: &Context, version: &Version) {
         Payload::Count(Contribution { chain, .. }) if *chain == version.dot.seq => IS_COUNT,
         Payload::Count(_) => IS_COUNT | HAS_CHAIN,
         Payload::Deadline(_) => IS_DEADLINE,
+        Payload::Gone => IS_GONE,
     };
     out.push(expiry | kind);
     if let Some(at) = expires_at_ms {
         put_varint(out, *at);
     }
     match payload {
+        Payload::Gone => {}
         Payload::Bytes(bytes) => put_bytes(out, bytes),
         Payload::Count(Contribution { total, chain }) => {
             if kind & HAS_CHAIN != 0 {
@@ -262,6 +266,7 @@ fn read_version(r: &mut Reader<'_>, context: &Context) -> Result<Version, Decode
             })
         }
         IS_DEADLINE => Payload::Deadline(read_over(r)?),
+        IS_GONE => Payload::Gone,
         _ => return Err(DecodeError::Malformed),
     };
     Ok(Version {

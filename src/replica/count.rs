@@ -42,6 +42,11 @@ struct Rest {
 }
 
 impl Counting {
+    /// What is counted is not what is there.
+    pub(super) fn begin_anew(&self) {
+        self.failures.store(u64::MAX, Ordering::Release);
+    }
+
     /// While it is held a change is queued and counted as one.
     pub(super) fn follow(&self) -> RwLockReadGuard<'_, ()> {
         self.steps.read()
@@ -60,7 +65,7 @@ impl Replica {
         // A partition says what it has seen only while that is sure.
         self.forget_all_seen()?;
         self.settle();
-        self.find_floors_again()?;
+        self.find_floors()?;
         self.find_hints()?;
         self.begin_counting()
     }

@@ -158,6 +158,7 @@ impl Replica {
             && !self.is_looked_at(located.at)
             && !self.has_hint(&located, None)?;
         if goes {
+            self.note_dropped(located.at.partition, as_it_was.context().last(self.actor));
             self.store_object(&located, as_it_was, Object::default(), None)?;
         }
         Ok(goes)

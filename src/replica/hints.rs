@@ -400,6 +400,7 @@ impl Replica {
         if !owned && !is_kept {
             // Before what it says is here is not here any more.
             self.forget_seen(self.owners_of(name), at.partition)?;
+            self.note_dropped(at.partition, object.context().last(self.actor));
             self.store_object(&located, &object, Object::default(), None)?;
         }
         Ok(())

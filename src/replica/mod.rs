@@ -194,6 +194,8 @@ pub struct Replica {
     /// This run's last dot when a copy of a key in a partition was dropped: whoever gets such a key back
     /// from somebody else does not know which of this run's dots it had.
     dropped_upto: Box<[AtomicU64]>,
+    /// Up to which failures of each shard that was done.
+    failures_noted: Box<[AtomicU64]>,
     /// Every number of owners that some key has, ascending: a tree for each.
     sizes: Vec<u8>,
     seen: Seen,
@@ -441,6 +443,13 @@ impl Replica {
         self.counters.damaged_rows.load(Ordering::Relaxed) > 0 && !self.damaged.lock().is_empty()
     }
 
+    /// A key's row can be read again, or is gone, if that is so.
+    pub fn forget_damaged(&self, db: u8, name: &[u8]) {
+        if self.read(Key { db, name }).is_ok() {
+            self.damaged.lock().remove(&(db, name.to_vec()));
+        }
+    }
+
     /// A key whose row cannot be read, from one on.
     pub fn next_damaged(&self, from: &(u8, Vec<u8>)) -> Option<(u8, Vec<u8>)> {
         let damaged = self.damaged.lock();
@@ -477,13 +486,14 @@ impl Replica {
         if dots == 0 {
             return Ok(None);
         }
+        self.note_failures(located);
         let first_seq = self.seq.fetch_add(dots, Ordering::Relaxed) + 1;
         let previous = match current.context().last(self.actor) {
             // A copy that is gone may have held dots of this run: cover no more than this one.
             0 if self.shared => first_seq - 1,
             previous => {
                 let dropped = &self.dropped_upto[usize::from(located.at.partition)];
-                previous.max(dropped.load(Ordering::Acquire))
+                previous.max(dropped.load(Ordering::Acquire).min(first_seq - 1))
             }
         };
         let at = self.tick(now_ms);
@@ -592,7 +602,6 @@ impl Replica {
             self.last_tickets[located.shard].fetch_max(ticket, Ordering::AcqRel);
             if forgotten {
                 self.counters.removed_rows.fetch_add(1, Ordering::Relaxed);
-                self.note_dropped(located.at.partition);
             }
             let space = self.spaces.of(located.at.partition, located.key.db);
             self.count(space, located, old, &new);
@@ -609,12 +618,25 @@ impl Replica {
         })
     }
 
-    /// A copy goes, and with it the memory of this run's dots on it.
-    fn note_dropped(&self, partition: u16) {
+    /// A copy goes, and with it the memory of this run's dots on it, up to one.
+    fn note_dropped(&self, partition: u16, upto: u64) {
         if self.shared {
             let dropped = &self.dropped_upto[usize::from(partition)];
-            dropped.fetch_max(self.last_seq(), Ordering::AcqRel);
+            dropped.fetch_max(upto, Ordering::AcqRel);
         }
+    }
+
+    /// What was not stored here others may have: this run's dots of it are not known any more.
+    fn note_failures(&self, located: &Located<'_>) {
+        let noted = &self.failures_noted[located.shard];
+        if noted.load(Ordering::Acquire) == located.as_of {
+            return;
+        }
+        let upto = self.last_seq();
+        for partition in self.partitions_of(located.shard) {
+            self.note_dropped(partition, upto);
+        }
+        noted.store(located.as_of, Ordering::Release);
     }
 
     fn count(&self, space: &Space, located: &Located<'_>, old: &Object, new: &Object) {

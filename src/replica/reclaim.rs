@@ -51,27 +51,44 @@ impl Replica {
             }
         }
         let _followed = self.counting.follow();
-        let mut written = Vec::new();
+        let (mut written, mut refused) = (Vec::new(), None);
         for (shard, ops) in ops
             .into_iter()
             .enumerate()
             .filter(|(_, ops)| !ops.is_empty())
         {
-            let ticket = self.store.submit(shard, Write::freeing(ops))?;
-            self.last_tickets[shard].fetch_max(ticket, Ordering::AcqRel);
-            written.push(Written {
-                shard,
-                ticket,
-                delta: None,
-            });
+            match self.store.submit(shard, Write::freeing(ops)) {
+                Ok(ticket) => {
+                    self.last_tickets[shard].fetch_max(ticket, Ordering::AcqRel);
+                    written.push(Written {
+                        shard,
+                        ticket,
+                        delta: None,
+                    });
+                }
+                Err(error) => refused = Some((shard, error)),
+            }
         }
+        if let Some((_, error)) = &refused
+            && written.is_empty()
+        {
+            return Err((*error).into());
+        }
+        // What was taken is flushed, whatever becomes of the rest.
+        raised.retain(|(partition, _)| {
+            let shard = self.shard_of(*partition);
+            written.iter().any(|written| written.shard == shard)
+        });
         for &(partition, db) in &raised {
             self.spaces
                 .of(partition, db)
                 .raise_floor(Arc::clone(&floor));
         }
         self.to_reclaim.lock().extend(raised);
-        Ok(written)
+        match (refused, written.pop()) {
+            (Some(_), Some(last)) => Err(ReplicaError::Half(Box::new(last))),
+            (_, last) => Ok(written.into_iter().chain(last).collect()),
+        }
     }
 
     /// Reclaims a slice of the expired keys; whether there may be more. The caller settles.

@@ -18,7 +18,7 @@ use parking_lot::RwLock;
 
 use super::{Key, Located, Replica, ReplicaError};
 use crate::clock;
-use crate::logic::causal::{self, Context, Dot, Object};
+use crate::logic::causal::{self, Context, Dot, Element, Object, Payload, Version};
 use crate::logic::codec::Reader;
 use crate::logic::row;
 use crate::storage::keys;
@@ -280,8 +280,11 @@ impl Replica {
         let seen = self.seen.of(self.tree_of(key.name), partition);
         if !seen.is_empty() {
             let mut dead = 0;
+            let named = named_by_news(object, &seen, current);
             object.retain_versions(|version| {
-                let lives = !seen.contains(version.dot) || holds(current, version.dot);
+                let lives = !seen.contains(version.dot)
+                    || holds(current, version.dot)
+                    || named.binary_search(&version.dot).is_ok();
                 dead += u64::from(!lives);
                 lives
             });
@@ -313,8 +316,13 @@ impl Replica {
         let seen = self.seen.of(self.tree_of(key.name), at.partition);
         let floor = self.spaces.of(at.partition, key.db).floor();
         let flushed = |dot| floor.as_ref().is_some_and(|floor| floor.contains(dot));
+        let overwritten = |dot| object.context().contains(dot) || flushed(dot);
+        // What has ended here may go on where there is news of it.
+        let has_news = dots
+            .iter()
+            .any(|dot| !overwritten(*dot) && !seen.contains(*dot));
         let dead = |dot: &&Dot| {
-            let known = object.context().contains(**dot) || seen.contains(**dot) || flushed(**dot);
+            let known = overwritten(**dot) || !has_news && seen.contains(**dot);
             known && !holds(&object, **dot)
         };
         Ok(dots.iter().filter(dead).copied().collect())
@@ -323,7 +331,7 @@ impl Replica {
     /// Whether a copy could forget having seen a key: nothing that comes can bring it back.
     fn is_seen_by_all(&self, located: &Located<'_>, object: &Object) -> bool {
         let tree = self.tree_of(located.key.name);
-        let seen = if object.resets().is_empty() {
+        let seen = if object.resets().is_empty() && !object.has_gone() {
             self.seen.of(tree, located.at.partition)
         } else {
             self.seen.settled(tree, located.at.partition)
@@ -339,11 +347,10 @@ impl Replica {
         }
     }
 
-    /// What is left of an expired object: its context, until the whole partition has seen it.
+    /// What is left of an expired object, until the whole partition has seen it.
     pub(super) fn remains(&self, located: &Located<'_>, expired: &Object) -> Object {
         let mut remains = expired.clone();
-        remains.reset_contributions(self.actor);
-        remains.retain_versions(|_| false);
+        remains.reclaim();
         if !self.shared || self.is_seen_by_all(located, &remains) {
             remains = Object::default();
         }
@@ -426,6 +433,22 @@ impl Replica {
         found.dropped += 1;
         Ok(())
     }
+}
+
+/// The values that a change of the expiry names of which nothing is known here: what is known of them is
+/// that they have ended, not that they were overwritten.
+fn named_by_news(object: &Object, seen: &Context, current: &Object) -> Vec<Dot> {
+    let is_news = |v: &&Version| !seen.contains(v.dot) && !current.context().contains(v.dot);
+    let news = object.versions(&Element::EXPIRY).iter().filter(is_news);
+    let mut named: Vec<Dot> = news
+        .flat_map(|version| match &version.value.payload {
+            Payload::Deadline(over) => over.to_vec(),
+            _ => Vec::new(),
+        })
+        .filter(|dot| !current.context().contains(*dot))
+        .collect();
+    named.sort_unstable();
+    named
 }
 
 fn seen_key(owners: u8, partition: u16) -> Vec<u8> {

@@ -12,7 +12,7 @@ use crate::logic::placement::{NodeId, key_hash};
 use crate::logic::row;
 use crate::logic::types::guard;
 use crate::storage::keys::Position;
-use crate::storage::{Need, Op, Table, Write};
+use crate::storage::{Need, Op, Refused, Table, Write};
 
 /// Stands for all partitions in the row of a floor.
 pub(super) const ALL_PARTITIONS: u16 = u16::MAX;
@@ -86,7 +86,7 @@ impl Replica {
         if is_damaged {
             // What this partition has seen of the key may be what is lost: it tells nothing of what
             // others still have. Nor are this run's own dots on it known.
-            self.note_dropped(located.at.partition);
+            self.note_dropped(located.at.partition, self.last_seq());
         } else {
             self.drop_dead(key, located.at.partition, &mut object, &current);
         }
@@ -120,6 +120,10 @@ impl Replica {
                 None => 0,
             };
             let last = self.last_tickets[located.shard].fetch_max(ticket, Ordering::AcqRel);
+            if self.store.progress(located.shard).failures() != located.as_of {
+                // What was here may not be stored.
+                return Err(Refused::Changed.into());
+            }
             Written {
                 shard: located.shard,
                 ticket: ticket.max(last),
@@ -133,6 +137,10 @@ impl Replica {
             };
             self.store_object_as(need, &located, &current, joined, op)?
         };
+        if is_damaged {
+            // What the row counted for is not known.
+            self.counting.begin_anew();
+        }
         if how.mends {
             self.damaged.lock().remove(&(key.db, key.name.to_vec()));
         }

@@ -100,6 +100,15 @@ impl Space {
         self.floor.read().clone()
     }
 
+    /// Has another floor, lower it may be.
+    pub(super) fn replace_floor(&self, floor: Option<Arc<Context>>) {
+        let mut now = self.floor.write();
+        if *now != floor {
+            *now = floor;
+            self.epoch.fetch_add(1, Ordering::AcqRel);
+        }
+    }
+
     /// Drops what the floor covers: a key that was deleted below it was never there, whether its row
     /// has been reclaimed or not.
     pub(super) fn sink(&self, object: &mut Object) {
@@ -201,16 +210,6 @@ impl Spaces {
             Ok(())
         } else {
             Err(DecodeError::Malformed)
-        }
-    }
-
-    /// Takes all floors away.
-    pub(super) fn lower_floors(&self) {
-        for space in &self.spaces {
-            let mut floor = space.floor.write();
-            if floor.take().is_some() {
-                space.epoch.fetch_add(1, Ordering::AcqRel);
-            }
         }
     }
 

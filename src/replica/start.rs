@@ -1,6 +1,6 @@
 //! Starting and stopping: what the node notes about itself, and finds again.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU32, AtomicU64, Ordering};
 
@@ -150,6 +150,9 @@ impl Replica {
             policies: options.policies,
             tree_skips: options.tree_skips,
             damaged: Mutex::default(),
+            failures_noted: (0..shards)
+                .map(|shard| AtomicU64::new(store.progress(shard).failures()))
+                .collect(),
             dropped_upto: (0..partitions.count()).map(|_| AtomicU64::new(0)).collect(),
             sizes,
             store,
@@ -313,8 +316,9 @@ impl Replica {
         Ok(())
     }
 
-    fn find_floors(&self) -> Result<(), ReplicaError> {
-        let mut everywhere = Vec::new();
+    /// Takes the floors that are stored, and no others.
+    pub(super) fn find_floors(&self) -> Result<(), ReplicaError> {
+        let (mut floors, mut everywhere) = (BTreeMap::new(), Vec::new());
         for shard in 0..self.store.shards() {
             let end = [FLOOR_PREFIX, &[0xff; 4]].concat();
             for (key, raw) in self
@@ -328,36 +332,39 @@ impl Replica {
                 let partition = u16::from_be_bytes([high, low]);
                 if partition == ALL_PARTITIONS {
                     everywhere.push((db, floor));
-                    continue;
-                }
-                self.spaces.of(partition, db).raise_floor(Arc::new(floor));
-                if !reclaimed {
-                    self.to_reclaim.lock().insert((partition, db));
+                } else {
+                    floors.insert((partition, db), (reclaimed, floor));
                 }
             }
         }
         for (db, floor) in everywhere {
             for partition in 0..self.partitions.count() {
-                let space = self.spaces.of(partition, db);
-                let before = space.floor();
-                // What was reclaimed below the same floor is reclaimed.
-                if before.as_ref().is_some_and(|before| before.covers(&floor)) {
-                    continue;
+                match floors.get_mut(&(partition, db)) {
+                    // What was reclaimed below the same floor is reclaimed.
+                    Some((_, before)) if before.covers(&floor) => {}
+                    Some((reclaimed, before)) => {
+                        before.join(&floor);
+                        *reclaimed = false;
+                    }
+                    None => {
+                        floors.insert((partition, db), (false, floor.clone()));
+                    }
                 }
-                let mut whole = floor.clone();
-                before.inspect(|before| whole.join(before));
-                space.raise_floor(Arc::new(whole));
-                self.to_reclaim.lock().insert((partition, db));
+            }
+        }
+        let mut to_reclaim = self.to_reclaim.lock();
+        to_reclaim.clear();
+        for partition in 0..self.partitions.count() {
+            for db in 0..DATABASES {
+                let found = floors.remove(&(partition, db));
+                if let Some((false, _)) = found {
+                    to_reclaim.insert((partition, db));
+                }
+                let floor = found.map(|(_, floor)| Arc::new(floor));
+                self.spaces.of(partition, db).replace_floor(floor);
             }
         }
         Ok(())
-    }
-
-    /// Floors that were raised and not stored are none. The caller keeps writes out.
-    pub(super) fn find_floors_again(&self) -> Result<(), ReplicaError> {
-        self.to_reclaim.lock().clear();
-        self.spaces.lower_floors();
-        self.find_floors()
     }
 
     /// Takes the counts of a clean stop; whether there were any.

@@ -25,8 +25,8 @@ pub(super) trait Engine: Send + 'static {
     fn commit(&mut self, ops: Vec<Op>) -> Result<Committed, CommitFailed>;
 
     /// After [`CommitFailed::Unknown`]: makes the engine usable again and says whether the batch is
-    /// there. `None`: it cannot be told yet.
-    fn settle(&mut self) -> Option<bool>;
+    /// there, as durable as it was to be. `None`: it cannot be told yet.
+    fn settle(&mut self) -> Option<Fate>;
 
     /// How much room there is.
     fn room(&mut self) -> Room;
@@ -37,6 +37,13 @@ pub(super) trait Engine: Send + 'static {
 pub(super) struct Committed {
     /// Whether it is on the disk too.
     pub(super) synced: bool,
+}
+
+/// What became of a batch that the engine had failed over.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Fate {
+    Landed(Committed),
+    Absent,
 }
 
 /// The batch was not committed.
@@ -243,8 +250,10 @@ impl Committer {
             }
         };
         match landed {
-            Some(true) if !told => self.progress.publish_committed(upto, false),
-            Some(false) if !told => self.fail_all(),
+            Some(Fate::Landed(Committed { synced })) if !told => {
+                self.progress.publish_committed(upto, synced);
+            }
+            Some(Fate::Absent) if !told => self.fail_all(),
             // What was read meanwhile may not be what is there.
             _ => {
                 let mut queue = self.queue.lock();
@@ -290,8 +299,13 @@ mod tests {
             outcome.map(|()| Committed { synced: false })
         }
 
-        fn settle(&mut self) -> Option<bool> {
-            self.fates.pop_front().unwrap_or(Some(false))
+        fn settle(&mut self) -> Option<Fate> {
+            let landed = self.fates.pop_front().unwrap_or(Some(false))?;
+            Some(if landed {
+                Fate::Landed(Committed { synced: false })
+            } else {
+                Fate::Absent
+            })
         }
 
         fn room(&mut self) -> Room {

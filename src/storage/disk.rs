@@ -17,7 +17,7 @@ use std::time::Duration;
 use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode, Readable};
 use parking_lot::{Condvar, Mutex, RwLock};
 
-use super::committer::{CommitFailed, Committed, Committer, Engine, Room};
+use super::committer::{CommitFailed, Committed, Committer, Engine, Fate, Room};
 use super::marks::{Found, Marks};
 use super::progress::{Progress, Ticket};
 use super::reserve::{Reserve, Space};
@@ -31,6 +31,7 @@ const FORMAT_1: &str = "ringwood store, format 1";
 /// There while damage was accepted and not yet seen to.
 const DAMAGED_FILE: &str = "damaged";
 const WORKER_THREADS: usize = 4;
+const TABLES: usize = 6;
 const BATCH_ROW: &[u8] = b"batch";
 const IDENTITY_ROW: &[u8] = b"store-id";
 const SYNC_EVERY: Duration = Duration::from_secs(1);
@@ -72,7 +73,7 @@ pub const DEFAULT_CACHED_FILES: usize = 512;
 
 struct Handles {
     db: Database,
-    tables: [Keyspace; 6],
+    tables: [Keyspace; TABLES],
 }
 
 /// How a shard was found.
@@ -142,6 +143,8 @@ impl DiskStore {
                 shard: Arc::clone(shard),
                 mode: Arc::clone(&appendfsync),
                 room: Room::Plenty,
+                is_settled: false,
+                landed: false,
             };
             let started = Committer::start(index, engine);
             committers.push(started.map_err(|e| io_error(&options.dir, e))?);
@@ -290,16 +293,18 @@ impl Store for DiskStore {
 
     fn compact(&self) -> Result<(), StoreError> {
         for shard in &self.shards {
-            let handles = shard.handles()?;
-            for keyspace in &handles.tables {
+            // The engine is let go in between: it may have to be opened anew.
+            for nth in 0..TABLES {
                 // The journals go when nothing in memory needs them any more.
-                keyspace.rotate_memtable().map_err(|e| engine_error(&e))?;
+                let rotated = shard.handles()?.tables[nth].rotate_memtable();
+                rotated.map_err(|e| engine_error(&e))?;
             }
-            if !handles.wait_until_flushed(FLUSH_WAITS) {
+            if !shard.handles()?.wait_until_flushed(FLUSH_WAITS) {
                 return Err(engine_error(&"write buffers were not flushed in time"));
             }
-            for keyspace in &handles.tables {
-                keyspace.major_compact().map_err(|e| engine_error(&e))?;
+            for nth in 0..TABLES {
+                let compacted = shard.handles()?.tables[nth].major_compact();
+                compacted.map_err(|e| engine_error(&e))?;
             }
         }
         Ok(())
@@ -366,14 +371,7 @@ fn sync_shard(shard: &Shard, progress: &Progress) -> Result<(), StoreError> {
     if upto == progress.synced() {
         return Ok(());
     }
-    let journal = newest_journal(&shard.dir).ok_or_else(|| {
-        io_error(
-            &shard.dir,
-            std::io::Error::new(std::io::ErrorKind::NotFound, "no journal"),
-        )
-    })?;
-    let synced = File::open(&journal).and_then(|file| file.sync_data());
-    synced.map_err(|e| io_error(&journal, e))?;
+    sync_newest(shard)?;
     shard
         .marks
         .synced(batch, false)
@@ -382,10 +380,24 @@ fn sync_shard(shard: &Shard, progress: &Progress) -> Result<(), StoreError> {
     Ok(())
 }
 
+fn sync_newest(shard: &Shard) -> Result<(), StoreError> {
+    let journal = newest_journal(&shard.dir).ok_or_else(|| {
+        io_error(
+            &shard.dir,
+            std::io::Error::new(std::io::ErrorKind::NotFound, "no journal"),
+        )
+    })?;
+    let synced = File::open(&journal).and_then(|file| file.sync_data());
+    synced.map_err(|e| io_error(&journal, e))
+}
+
 struct ShardEngine {
     shard: Arc<Shard>,
     mode: Arc<Mutex<AppendFsync>>,
     room: Room,
+    /// Whether it is known what became of the last batch, and what.
+    is_settled: bool,
+    landed: bool,
 }
 
 impl Engine for ShardEngine {
@@ -404,13 +416,31 @@ impl Engine for ShardEngine {
         Ok(Committed { synced })
     }
 
-    fn settle(&mut self) -> Option<bool> {
-        let landed = self.shard.settle();
-        if let Some(landed) = landed {
-            let what = if landed { "is there" } else { "is not there" };
+    fn settle(&mut self) -> Option<Fate> {
+        if !self.is_settled {
+            self.landed = self.shard.settle()?;
+            self.is_settled = true;
+            let what = if self.landed {
+                "is there"
+            } else {
+                "is not there"
+            };
             tracing::warn!(dir = %self.shard.dir.display(), "opened anew after a failure: the last write {what}");
         }
-        landed
+        let synced = *self.mode.lock() == AppendFsync::Always;
+        if self.landed
+            && synced
+            && let Err(error) = sync_newest(&self.shard)
+        {
+            tracing::error!(%error, "the last write is there, and not on the disk");
+            return None;
+        }
+        self.is_settled = false;
+        Some(if self.landed {
+            Fate::Landed(Committed { synced })
+        } else {
+            Fate::Absent
+        })
     }
 
     fn room(&mut self) -> Room {
@@ -465,7 +495,8 @@ impl Shard {
             Err(error) => return Err(error),
         };
         let batch = handles.stored_batch()?;
-        let is_spoilt = found.is_spoilt;
+        let is_spoilt = found.is_spoilt || identity.is_made && found == Found::default();
+        is_damaged |= is_spoilt;
         let missing = found.synced.max(found.written).saturating_sub(batch);
         let foreign = handles.identity()?.is_none_or(|id| id != identity.id);
         if is_spoilt && !options.accept_damage {
@@ -592,9 +623,7 @@ impl Shard {
             least + least / 4
         };
         if space.free >= wanted {
-            if before != Room::Plenty {
-                self.reserve.take();
-            }
+            self.reserve.take();
             return Room::Plenty;
         }
         let is_tight = |space: Space| space.free >= least / LAST_PART + least / 100;
@@ -811,7 +840,7 @@ impl Identity {
                         "not a description of a store that this program can read",
                     )
                 })?;
-                identity.check(&options.dir, &path)?;
+                identity.check(options, &path)?;
                 Ok(identity)
             }
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
@@ -883,13 +912,15 @@ impl Identity {
     }
 
     /// Whether the folders are those of so many shards, no more and, once they were made, no fewer.
-    fn check(&self, dir: &Path, path: &Path) -> Result<(), StoreError> {
+    fn check(&self, options: &DiskOptions, path: &Path) -> Result<(), StoreError> {
+        let dir = &options.dir;
         let has = |shard: usize| {
             dir.join(format!("shard-{shard}")).exists()
                 || dir.join(format!("shard-{shard}.mark")).exists()
         };
         let more = (self.shards..=256).any(has);
-        let fewer = self.is_made && !(0..self.shards).all(has);
+        // One that is missing can be accepted, and is empty then.
+        let fewer = self.is_made && !options.accept_damage && !(0..self.shards).all(has);
         if more || fewer {
             let what = format!("it says {} shards, and there are others", self.shards);
             return Err(damaged(path, &what));

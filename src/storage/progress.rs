@@ -150,7 +150,9 @@ impl Progress {
             });
             self.failures.fetch_add(1, Ordering::AcqRel);
         }
-        self.publish_committed(upto, true);
+        // Nothing is to be synced of it; of what came before there may be.
+        let synced = self.synced() == self.committed();
+        self.publish_committed(upto, synced);
     }
 
     fn publish(&self, change: impl FnOnce()) {

@@ -30,7 +30,7 @@ impl Reserve {
         let reserve = Self {
             dir: dir.to_path_buf(),
             min_free_bytes,
-            is_held: Mutex::new(dir.join(NAME).exists()),
+            is_held: Mutex::new(fs::metadata(dir.join(NAME)).is_ok_and(|file| file.len() > 0)),
         };
         reserve.take();
         reserve
@@ -52,6 +52,9 @@ impl Reserve {
 
     /// Takes the space, where there is twice as much as must be free.
     pub(super) fn take(&self) {
+        if *self.is_held.lock() {
+            return;
+        }
         let Some(space) = self.space() else { return };
         let bytes = self.least(space) / 2;
         if bytes == 0 || space.free < 4 * bytes + bytes {

@@ -39,6 +39,8 @@ pub enum Payload {
     /// A change of the key's expiry to the value's own: the values whose first expiry it replaces,
     /// ascending.
     Deadline(Box<[Dot]>),
+    /// What was here has ended and was reclaimed. Whoever still has it may know that it goes on.
+    Gone,
 }
 
 /// What one actor has added to a counter since its chain began.
@@ -153,12 +155,26 @@ impl Object {
         &self.resets
     }
 
-    /// A context without values: deleted, or never written.
+    /// A context without values: deleted, ended and reclaimed, or never written.
     pub fn is_tombstone(&self) -> bool {
-        // The expiry's element is the last.
-        self.cells
-            .first()
-            .is_none_or(|(element, _)| element.kind == Kind::Expiry)
+        self.values().all(|v| v.value.payload == Payload::Gone)
+    }
+
+    /// What is left when the key has ended and its values are reclaimed. It has not overwritten them: where
+    /// somebody has heard that the key goes on, they live.
+    pub fn reclaim(&mut self) {
+        for (element, versions) in &mut self.cells {
+            if element.kind != Kind::Expiry {
+                for version in versions {
+                    version.value.payload = Payload::Gone;
+                }
+            }
+        }
+    }
+
+    /// Whether something of it has ended and was reclaimed.
+    pub fn has_gone(&self) -> bool {
+        self.values().any(|v| v.value.payload == Payload::Gone)
     }
 
     /// The versions of one element.
@@ -198,13 +214,15 @@ impl Object {
         let is_replaced = |dot: &Dot| {
             changes.iter().any(|change| match &change.value.payload {
                 Payload::Deadline(over) => over.binary_search(dot).is_ok(),
-                Payload::Bytes(_) | Payload::Count(_) => false,
+                Payload::Bytes(_) | Payload::Count(_) | Payload::Gone => false,
             })
         };
         let says = |v: &&Version| match &v.value.payload {
             Payload::Bytes(_) => !is_replaced(&v.dot),
             // What an older build has written says it.
-            Payload::Count(_) => v.value.expires_at_ms.is_some(),
+            Payload::Count(_) | Payload::Gone => {
+                v.value.expires_at_ms.is_some() && !is_replaced(&v.dot)
+            }
             Payload::Deadline(_) => true,
         };
         let mut words = self
@@ -237,15 +255,6 @@ impl Object {
         live.copied().collect()
     }
 
-    /// Notes what every contribution has added, but those of one actor: the caller is about to
-    /// overwrite them.
-    pub fn reset_contributions(&mut self, but: ActorId) {
-        let resets: Vec<Reset> = self.contributions(but).collect();
-        for reset in resets {
-            self.reset(reset);
-        }
-    }
-
     /// Forgets resets of chains that have ended, where the caller knows that all have.
     pub fn forget_resets(&mut self) {
         if !self.resets.is_empty() {
@@ -261,7 +270,7 @@ impl Object {
                 seq: version.dot.seq,
                 total,
             }),
-            Payload::Bytes(_) | Payload::Deadline(_) => None,
+            Payload::Bytes(_) | Payload::Deadline(_) | Payload::Gone => None,
         })
     }
 
@@ -269,7 +278,7 @@ impl Object {
     fn chains(&self) -> Vec<(ActorId, u64)> {
         let chain = |version: &Version| match version.value.payload {
             Payload::Count(Contribution { chain, .. }) => Some((version.dot.actor, chain)),
-            Payload::Bytes(_) | Payload::Deadline(_) => None,
+            Payload::Bytes(_) | Payload::Deadline(_) | Payload::Gone => None,
         };
         let mut chains: Vec<(ActorId, u64)> = self.all_versions().filter_map(chain).collect();
         chains.sort_unstable();
@@ -312,6 +321,9 @@ impl Object {
     pub fn join(&mut self, other: Object) {
         for (element, versions) in &mut self.cells {
             versions.retain(|version| other.keeps(element, version));
+        }
+        if self.has_gone() {
+            self.take_back(&other);
         }
         for (element, theirs) in other.cells {
             let unseen = |version: &Version| !self.context.contains(version.dot);
@@ -403,6 +415,20 @@ impl Object {
         }
     }
 
+    /// What was reclaimed here and another still has is here again.
+    fn take_back(&mut self, other: &Object) {
+        for (element, versions) in &mut self.cells {
+            let theirs = other.versions(element);
+            let gone = versions.iter_mut();
+            for version in gone.filter(|v| v.value.payload == Payload::Gone) {
+                let at = theirs.binary_search_by_key(&version.dot, |v| v.dot);
+                if let Ok(at) = at {
+                    version.value = theirs[at].value.clone();
+                }
+            }
+        }
+    }
+
     /// Puts versions that are not there, in the order of their dots, among those of an element.
     fn insert_all(&mut self, element: Element, fresh: Versions) {
         if fresh.is_empty() {
@@ -461,7 +487,7 @@ pub fn holds(versions: &[Version], dot: Dot) -> bool {
 /// Whether an element can hold such a version.
 fn fits(element: &Element, version: &Version) -> bool {
     match &version.value.payload {
-        Payload::Bytes(_) => element.kind != Kind::Expiry,
+        Payload::Bytes(_) | Payload::Gone => element.kind != Kind::Expiry,
         Payload::Count(Contribution { chain, .. }) => {
             element.kind != Kind::Expiry && (1..=version.dot.seq).contains(chain)
         }

@@ -295,8 +295,12 @@ fn count(delta: &mut DeltaBuilder, object: &Object, amount: i64, stamp: Stamp) -
         total: amount,
         chain: stamp.first_seq,
     };
-    if object.is_expired(stamp.now_ms) {
+    if object.is_expired(stamp.now_ms) || object.is_tombstone() {
         delta.overwrite_all(object);
+        return first;
+    }
+    // A copy that is gone may have gone further: then this one's contribution is not all of it.
+    if stamp.previous > object.context().last(stamp.actor) {
         return first;
     }
     let mine = object.versions(&Element::STRING).iter().rev();
@@ -317,7 +321,11 @@ fn count(delta: &mut DeltaBuilder, object: &Object, amount: i64, stamp: Stamp) -
 }
 
 fn bases(object: &Object) -> Box<[Dot]> {
-    let is_base = |version: &&Version| matches!(version.value.payload, Payload::Bytes(_));
+    let is_base = |version: &&Version| match version.value.payload {
+        Payload::Bytes(_) => true,
+        Payload::Count(_) => version.value.expires_at_ms.is_some(),
+        Payload::Deadline(_) | Payload::Gone => false,
+    };
     let mut dots: Vec<Dot> = object.values().filter(is_base).map(|v| v.dot).collect();
     dots.sort_unstable();
     dots.into()
