@@ -31,19 +31,31 @@ enum Step {
         from: usize,
         to: usize,
     },
+    Reclaim {
+        at: usize,
+    },
 }
 
-fn steps() -> impl Strategy<Value = Vec<Step>> {
+fn step() -> impl Strategy<Value = Step> {
     let replica = 0..REPLICAS;
-    let step = prop_oneof![
+    prop_oneof![
         4 => (replica.clone(), 0u8..3, any::<u8>(), prop::option::of(any::<u64>()))
             .prop_map(|(at, element, value, expires)| Step::Write { at, element, value, expires }),
         1 => replica.clone().prop_map(|at| Step::Delete { at }),
         4 => (any::<prop::sample::Index>(), replica.clone())
             .prop_map(|(delta, to)| Step::Deliver { delta, to }),
         1 => (replica.clone(), replica).prop_map(|(from, to)| Step::Sync { from, to }),
-    ];
-    prop::collection::vec(step, 0..40)
+    ]
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    prop::collection::vec(step(), 0..40)
+}
+
+/// Histories in which replicas also reclaim what has ended.
+fn steps_and_reclaims() -> impl Strategy<Value = Vec<Step>> {
+    let reclaim = (0..REPLICAS).prop_map(|at| Step::Reclaim { at });
+    prop::collection::vec(prop_oneof![9 => step(), 1 => reclaim], 0..40)
 }
 
 #[derive(Default)]
@@ -107,6 +119,7 @@ impl World {
                 let state = self.replicas[*from].clone();
                 self.replicas[*to].join(state);
             }
+            Step::Reclaim { at } => self.replicas[*at].reclaim(),
         }
     }
 
@@ -145,7 +158,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(400))]
 
     #[test]
-    fn join_is_commutative_associative_idempotent(steps in steps()) {
+    fn join_is_commutative_associative_idempotent(steps in steps_and_reclaims()) {
         let world = World::run(&steps);
         let (a, b, c) = (&world.replicas[0], &world.replicas[1], &world.replicas[2]);
         prop_assert_eq!(joined(a, b), joined(b, a));
@@ -209,7 +222,7 @@ proptest! {
     }
 
     #[test]
-    fn rows_round_trip_and_reject_every_truncation(steps in steps()) {
+    fn rows_round_trip_and_reject_every_truncation(steps in steps_and_reclaims()) {
         let world = World::run(&steps);
         for object in world.replicas.iter().chain(&world.deltas) {
             let bytes = row::encode(object);
@@ -222,7 +235,7 @@ proptest! {
     }
 
     #[test]
-    fn a_flipped_bit_is_an_error(steps in steps(), at in any::<prop::sample::Index>(), bit in 0u8..8) {
+    fn a_flipped_bit_is_an_error(steps in steps_and_reclaims(), at in any::<prop::sample::Index>(), bit in 0u8..8) {
         let world = World::run(&steps);
         let mut bytes = row::encode(&world.replicas[0]);
         let at = at.index(bytes.len());

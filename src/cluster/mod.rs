@@ -615,7 +615,9 @@ impl Cluster {
             let answers = again.iter().map(|id| self.ask_of_this_node(*id));
             let answers = futures_util::future::join_all(answers).await;
             asked.extend(again.into_iter().zip(answers));
-            tokio::time::sleep(ASK_AGAIN).await;
+            if !asked.values().any(|answered| *answered) {
+                tokio::time::sleep(ASK_AGAIN).await;
+            }
         }
     }
 

@@ -347,6 +347,126 @@ fn what_a_partition_has_seen_cannot_come_back() {
     assert_eq!(get(&ours, key("k")).as_deref(), Some("new"));
 }
 
+/// Two replicas that hold a key which has ended already, as far as they know.
+fn both_hold_what_has_ended() -> [Replica; 2] {
+    let replicas = [1, 2].map(|actor| {
+        let replica = shared(&Arc::new(MemoryStore::new(3)), actor);
+        replica.agree_on_time(0);
+        replica
+    });
+    let past_ms = clock::now_ms() - 1_000_000;
+    set(&replicas[0], key("k"), "v", Some(past_ms));
+    hand_over(&replicas[0], &replicas[1]);
+    replicas
+}
+
+fn hand_over(from: &Replica, to: &Replica) {
+    let object = from.read(key("k")).expect("read");
+    to.join(key("k"), (*object).clone(), Join::default())
+        .expect("joined");
+}
+
+fn retime(replica: &Replica, at_ms: Option<u64>) {
+    replica
+        .update(key("k"), |_, _| (Change::Retime(at_ms), ()))
+        .expect("retimed");
+}
+
+#[test]
+fn a_longer_life_that_somebody_has_missed_is_not_undone_by_what_he_has_reclaimed() {
+    for seen_by_all in [false, true] {
+        let [ours, theirs] = both_hold_what_has_ended();
+        if seen_by_all {
+            let all: Vec<u16> = (0..64).collect();
+            for replica in [&ours, &theirs] {
+                replica
+                    .saw(3, &all, &ours.everything_written())
+                    .expect("noted");
+            }
+        }
+        retime(&ours, None);
+        while theirs.reclaim_expired().expect("reclaimed") {}
+        assert_eq!(get(&theirs, key("k")), None);
+        hand_over(&theirs, &ours);
+        assert_eq!(get(&ours, key("k")).as_deref(), Some("v"), "{seen_by_all}");
+        hand_over(&ours, &theirs);
+        assert_eq!(
+            get(&theirs, key("k")).as_deref(),
+            Some("v"),
+            "{seen_by_all}"
+        );
+        assert_eq!(roots(&ours), roots(&theirs));
+    }
+}
+
+#[test]
+fn what_was_given_an_end_and_reclaimed_does_not_come_back_from_who_missed_it() {
+    let [ours, theirs] = both_hold_what_has_ended();
+    for replica in [&ours, &theirs] {
+        retime(replica, None);
+    }
+    hand_over(&ours, &theirs);
+    hand_over(&theirs, &ours);
+    assert_eq!(get(&theirs, key("k")).as_deref(), Some("v"));
+    retime(&ours, Some(clock::now_ms() - 900_000));
+    while ours.reclaim_expired().expect("reclaimed") {}
+    hand_over(&theirs, &ours);
+    assert_eq!(get(&ours, key("k")), None);
+    hand_over(&ours, &theirs);
+    assert_eq!(get(&theirs, key("k")), None);
+    // Whether it has been reclaimed yet makes no difference.
+    let roots = |replica: &Replica| {
+        let as_of_ms = ours.reclaims_before_ms().expect("agreed");
+        let root = |partition| replica.root(3, partition, as_of_ms);
+        (0..64).map(root).collect::<Vec<u64>>()
+    };
+    assert_eq!(roots(&ours), roots(&theirs));
+    // What is written over the remains is all there is.
+    set(&ours, key("k"), "new", None);
+    hand_over(&ours, &theirs);
+    assert_eq!(get(&theirs, key("k")).as_deref(), Some("new"));
+    assert_eq!(theirs.read(key("k")).expect("read").values().count(), 1);
+}
+
+#[test]
+fn what_is_counted_over_the_remains_of_a_key_begins_at_nothing() {
+    let [ours, theirs] = both_hold_what_has_ended();
+    while ours.reclaim_expired().expect("reclaimed") {}
+    let count = |_: &Object, _| (Change::Count(2), ());
+    ours.update(key("k"), count).expect("counted");
+    hand_over(&ours, &theirs);
+    hand_over(&theirs, &ours);
+    for replica in [&ours, &theirs] {
+        assert_eq!(get(replica, key("k")).as_deref(), Some("2"));
+        assert_eq!(replica.read(key("k")).expect("read").values().count(), 1);
+    }
+}
+
+#[test]
+fn what_is_counted_after_a_copy_was_dropped_counts_once() {
+    let (store, replica) = lazily(1);
+    store.be_lazy(false);
+    let add = |n| {
+        let count = move |_: &Object, _| (Change::Count(n), ());
+        replica.update(key("k"), count).expect("counted");
+        (*replica.read(key("k")).expect("read")).clone()
+    };
+    add(1);
+    let kept = add(2);
+    assert!(replica.drop_copy(key("k"), &kept).expect("dropped"));
+    let after = add(4);
+    let total = |object: &Object| {
+        let shown = string::shown(object, clock::now_ms()).expect("shown");
+        String::from_utf8(shown.bytes.to_vec()).expect("text")
+    };
+    let both = after.joined(kept.clone());
+    assert_eq!(total(&both), "7");
+    replica
+        .join(key("k"), kept, Join::default())
+        .expect("joined");
+    assert_eq!(total(&add(8)), "15");
+}
+
 /// A replica that shares its keys with others, over a store that commits when it is told to.
 fn lazily(actor: u64) -> (Arc<MemoryStore>, Replica) {
     let store = Arc::new(MemoryStore::new(2));

@@ -317,6 +317,8 @@ fn a_cluster_that_was_stopped_as_a_whole_comes_back_with_everything() {
         .iter_mut()
         .for_each(|member| member.start(None));
     cluster.wait_until_whole();
+    let counts = |m| call(&cluster, m, &["INFO", "everything"]).contains("\r\nfilled:1\r\n");
+    eventually("every copy counts", || (0..3).all(counts));
     for n in 0..50 {
         let want = if n == 7 { "$-1\r\n" } else { "$1\r\nv\r\n" };
         assert_eq!(call(&cluster, n % 3, &["GET", &format!("k{n}")]), want);
