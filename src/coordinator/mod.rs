@@ -28,7 +28,7 @@ pub use write::{Here, Replicating, Wait};
 
 /// A read or write begins again so often when the membership has changed: several changes may come one
 /// after the other.
-const MOST_AGAIN: u8 = 4;
+const MOST_AGAIN: u8 = 16;
 
 /// Why a quorum was not met.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
