@@ -14,10 +14,7 @@ mod world;
 use faulty::Fault;
 use world::{Kind, run};
 
-const SEEDS: u64 = 2_000;
-const LOSE_SEEDS: u64 = 5_000;
-const GROW_SEEDS: u64 = 5_000;
-const FULL_SEEDS: u64 = 5_000;
+const SEEDS: u64 = 5_000;
 /// Worlds in which a fault is borne.
 const BORNE_SEEDS: u64 = 400;
 /// Worlds in which a planted fault has to be found.
@@ -86,17 +83,17 @@ fn crash_loses_nothing_and_converges_when_read() {
 
 #[test]
 fn lose_converges_by_anti_entropy_whatever_happens_to_one_disk() {
-    worlds(Kind::Lose, LOSE_SEEDS);
+    worlds(Kind::Lose, SEEDS);
 }
 
 #[test]
 fn grow_loses_nothing_and_ends_in_one_complete_placement() {
-    worlds(Kind::Grow, GROW_SEEDS);
+    worlds(Kind::Grow, SEEDS);
 }
 
 #[test]
 fn full_disks_lose_nothing_and_every_copy_is_what_is_stored() {
-    worlds(Kind::Full, FULL_SEEDS);
+    worlds(Kind::Full, SEEDS);
 }
 
 #[test]
