@@ -7,14 +7,16 @@ use ringwood::logic::row;
 fuzz_target!(|input: &[u8]| {
     let _ = row::decode(input);
     // With a right version and checksum the rest of the decoder is reached.
-    let mut bytes = vec![1];
-    bytes.extend_from_slice(input);
-    let sum = crc32fast::hash(&bytes);
-    bytes.extend_from_slice(&sum.to_le_bytes());
-    if let Ok(object) = row::decode(&bytes) {
-        assert_eq!(row::encode(&object), bytes);
-        let mut twice = object.clone();
-        twice.join(object.clone());
-        assert_eq!(twice, object);
+    for version in [1, 2] {
+        let mut bytes = vec![version];
+        bytes.extend_from_slice(input);
+        let sum = crc32fast::hash(&bytes);
+        bytes.extend_from_slice(&sum.to_le_bytes());
+        if let Ok(object) = row::decode(&bytes) {
+            assert_eq!(row::encode(&object), bytes);
+            let mut twice = object.clone();
+            twice.join(object.clone());
+            assert_eq!(twice, object);
+        }
     }
 });

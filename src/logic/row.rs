@@ -260,6 +260,9 @@ fn read_version(r: &mut Reader<'_>, context: &Context) -> Result<Version, Decode
         }),
         flags if flags == IS_COUNT | HAS_CHAIN => {
             let links = r.varint()?;
+            if links == 0 {
+                return Err(DecodeError::Malformed);
+            }
             Payload::Count(Contribution {
                 chain: dot.seq.checked_sub(links).ok_or(DecodeError::Malformed)?,
                 total: r.zigzag()?,
