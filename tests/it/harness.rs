@@ -284,32 +284,25 @@ impl Server {
     }
 
     pub fn ringwood_under(clock: Option<&Clock>, dir: &Path, flags: &[&str]) -> Self {
-        let port = free_port();
-        let mut command = Command::new(env!("CARGO_BIN_EXE_ringwood"));
-        command.args([
-            "server",
-            "--port",
-            &port.to_string(),
-            "--loglevel",
-            "warning",
-        ]);
-        command.arg("--dir").arg(dir).args(flags);
+        let (port, mut command) = Self::command(dir, "warning");
+        command.args(flags);
         clock.inspect(|clock| clock.rule(&mut command));
         Self::start(command, SocketAddr::from(([127, 0, 0, 1], port)))
     }
 
-    /// A node whose log goes somewhere, and which says all there is to say.
-    pub fn ringwood_logging(dir: &Path, log: impl Into<Stdio>) -> Self {
+    fn command(dir: &Path, loglevel: &str) -> (u16, Command) {
         let port = free_port();
         let mut command = Command::new(env!("CARGO_BIN_EXE_ringwood"));
-        command.args([
-            "server",
-            "--port",
-            &port.to_string(),
-            "--loglevel",
-            "notice",
-        ]);
-        command.arg("--dir").arg(dir).stderr(log);
+        command.args(["server", "--port", &port.to_string()]);
+        command.args(["--loglevel", loglevel]);
+        command.arg("--dir").arg(dir);
+        (port, command)
+    }
+
+    /// A node whose log goes somewhere, and which says all there is to say.
+    pub fn ringwood_logging(dir: &Path, log: impl Into<Stdio>) -> Self {
+        let (port, mut command) = Self::command(dir, "notice");
+        command.stderr(log);
         Self::start(command, SocketAddr::from(([127, 0, 0, 1], port)))
     }
 
