@@ -29,6 +29,8 @@ pub(super) struct Spot<'a> {
 #[derive(Debug, Default)]
 pub(super) struct Tree {
     leaves: OnceLock<Box<[AtomicU64]>>,
+    /// The sum of all leaves.
+    total: AtomicU64,
     ending: Mutex<BTreeMap<u64, Ending>>,
     /// Rows, tombstones among them.
     rows: AtomicI64,
@@ -56,7 +58,9 @@ impl Tree {
             let empty = (0..shape.leaves()).map(|_| AtomicU64::new(0));
             empty.collect()
         });
-        leaves[at.leaf].fetch_add(after.wrapping_sub(before), Ordering::Relaxed);
+        let change = after.wrapping_sub(before);
+        leaves[at.leaf].fetch_add(change, Ordering::Relaxed);
+        self.total.fetch_add(change, Ordering::Relaxed);
         let ends = (old.ends_at_ms(), new.ends_at_ms());
         if ends != (None, None) {
             let mut ending = self.ending.lock();
@@ -81,6 +85,7 @@ impl Tree {
         for leaf in self.leaves.get().into_iter().flatten() {
             leaf.store(0, Ordering::Relaxed);
         }
+        self.total.store(0, Ordering::Relaxed);
         self.ending.lock().clear();
         self.rows.store(0, Ordering::Relaxed);
     }
@@ -91,13 +96,10 @@ impl Tree {
 
     /// The sum of all leaves, without what has ended before an instant.
     pub(super) fn root(&self, as_of_ms: u64) -> u64 {
-        let Some(leaves) = self.leaves.get() else {
-            return 0;
-        };
         let ending = self.ending.lock();
         let ended = ending.range(..as_of_ms / ENDING_MS);
         let ended = ended.fold(0u64, |sum, (_, entry)| sum.wrapping_add(entry.sum));
-        total(leaves).wrapping_sub(ended)
+        self.total.load(Ordering::Relaxed).wrapping_sub(ended)
     }
 
     /// The sum of some leaves, whatever has ended.
@@ -142,6 +144,7 @@ impl Tree {
         let leaves: Result<Box<[AtomicU64]>, DecodeError> =
             (0..count).map(|_| r.u64_le().map(AtomicU64::new)).collect();
         let leaves = leaves?;
+        self.total.store(total(&leaves), Ordering::Relaxed);
         if leaves.len() != shape.leaves() || self.leaves.set(leaves).is_err() {
             return Err(DecodeError::Malformed);
         }

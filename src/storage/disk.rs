@@ -806,7 +806,7 @@ fn try_open_engine(
         })
         .map_err(fail)
     };
-    let buffer = options.write_buffer_bytes;
+    let buffer = spread(options.write_buffer_bytes);
     let tables = [
         open("data", buffer)?,
         open("expiry", (buffer / 4).max(1 << 20))?,
@@ -816,6 +816,14 @@ fn try_open_engine(
         open("tombstone", (buffer / 4).max(1 << 20))?,
     ];
     Ok(Handles { db, tables })
+}
+
+/// A write buffer's size, up to a quarter less: buffers of shards and nodes on one disk that fill at one
+/// pace are flushed one after the other. A keyspace keeps the size that it was made with.
+fn spread(bytes: u64) -> u64 {
+    let mut part = [0];
+    getrandom::fill(&mut part).expect("the operating system has randomness");
+    bytes - bytes / 4 * u64::from(part[0]) / 255
 }
 
 /// What the store is, in one small text file.
