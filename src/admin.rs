@@ -99,7 +99,7 @@ impl Target {
     ) -> Result<bool, AdminError> {
         let mut connection = self.connect(PATIENCE)?;
         let partitions = connection.partitions()?;
-        let (mut compared, mut printed) = (0, 0);
+        let (mut compared, mut printed, mut lost) = (0, 0, 0);
         let mut silent = std::collections::BTreeMap::<String, u64>::new();
         let mut differing = std::collections::BTreeSet::new();
         for partition in 0..partitions {
@@ -109,6 +109,12 @@ impl Target {
                 let words: Vec<&str> = line.splitn(4, ' ').collect();
                 match words[..] {
                     ["compared", count] => compared += count.parse::<u64>().unwrap_or(0),
+                    ["lost", partition] => {
+                        lost += 1;
+                        report(format!(
+                            "partition {partition}: every complete copy was lost"
+                        ));
+                    }
                     ["silent", node, _] => *silent.entry(node.to_owned()).or_default() += 1,
                     ["differs", partition, a, b] => {
                         differing.insert(partition.to_owned());
@@ -131,8 +137,10 @@ impl Target {
                 "{node} does not answer: {count} partitions are not proven"
             ));
         }
-        let is_equal = silent.is_empty() && differing.is_empty();
-        report(if is_equal {
+        let is_equal = silent.is_empty() && differing.is_empty() && lost == 0;
+        report(if lost > 0 {
+            format!("NOT whole: {lost} partitions were lost")
+        } else if is_equal {
             format!("equal: all owners of {compared} partitions hold the same")
         } else {
             format!(

@@ -41,6 +41,7 @@ fn main() -> ExitCode {
             Some(("commit", flags)) => ask(flags, &["RINGWOOD", "PLAN", "COMMIT"]),
             Some(("cancel", flags)) => ask(flags, &["RINGWOOD", "PLAN", "CANCEL"]),
             Some(("transfers", flags)) => transfers(flags),
+            Some(("accept-loss", flags)) => accept_loss(flags),
             Some((verb, flags)) => plan(flags, Some(verb)),
             None => ExitCode::FAILURE,
         },
@@ -175,6 +176,13 @@ fn command_line() -> Command {
                     words("words", "MEMBER ZONE", 2..=2),
                 ))
                 .subcommand(
+                    asking(
+                        "accept-loss",
+                        "Says that what is left of partitions of which every complete copy was lost is all there is",
+                    )
+                    .arg(words("partitions", "PARTITION|all", 1..).required(true)),
+                )
+                .subcommand(
                     asking("transfers", "What moves, how far it is, what waits and why").arg(
                         Arg::new("json")
                             .long("json")
@@ -244,6 +252,13 @@ fn plan(flags: &ArgMatches, verb: Option<&str>) -> ExitCode {
         return tell(planned);
     }
     ask(flags, &["RINGWOOD", "PLAN", "COMMIT"])
+}
+
+fn accept_loss(flags: &ArgMatches) -> ExitCode {
+    let partitions = flags.get_many::<String>("partitions").into_iter().flatten();
+    let words = ["RINGWOOD", "ACCEPT-LOSS"].into_iter();
+    let words: Vec<&str> = words.chain(partitions.map(String::as_str)).collect();
+    ask(flags, &words)
 }
 
 /// What moves: once as JSON, or with bars until nothing moves any more.

@@ -301,6 +301,8 @@ impl Member {
             complete: before.and_then(|member| member.complete.clone()),
             proven: before.map_or_else(Parts::default, |member| member.proven.clone()),
             proven_as_of: before.map_or(0, |member| member.proven_as_of),
+            lost: before.map_or_else(Parts::default, |member| member.lost.clone()),
+            accepted: before.map_or_else(Parts::default, |member| member.accepted.clone()),
             state: logic::membership::State::Runs,
         };
         let seeds = config.text("seeds");
@@ -310,6 +312,7 @@ impl Member {
             rules: rules(config)?,
             phi_threshold: config.number("phi-threshold") as f64,
             key: Identity::key_of(secret),
+            reads_lost: config.text("lost-partitions") == "empty",
             wire: match config.number("peer-wire-version") {
                 0 => NEWEST,
                 version => version as u16,

@@ -37,6 +37,8 @@ fn member(id: u64) -> Member {
         places: Vec::new(),
         complete: None,
         proven_as_of: 0,
+        lost: Parts::default(),
+        accepted: Parts::default(),
         proven: Parts::default(),
         state: State::Runs,
     }

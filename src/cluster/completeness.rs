@@ -22,6 +22,12 @@ impl Cluster {
     }
 
     pub(super) fn place(&self, state: &mut State) {
+        let had = state.placement.copies();
+        self.follow_copies(state);
+        self.follow_losses(state, had);
+    }
+
+    fn follow_copies(&self, state: &mut State) {
         state.placement = Placement::of(&state.membership, &self.options, Some(&state.placement));
         self.note_stopping(state.placement.stopping());
         let me = state.membership.me();
@@ -82,7 +88,16 @@ impl Cluster {
 
     /// This node may have nothing of what it owns.
     pub fn lack_everything(&self) {
-        self.set_complete(|_| Parts::default());
+        self.change(|membership| {
+            let is_alone = membership.present().count() < 2;
+            membership.describe(|me| {
+                me.lose_everything();
+                if is_alone {
+                    // Whoever has started it so knows that there is nothing more.
+                    me.lost = Parts::default();
+                }
+            });
+        });
     }
 
     /// This node's copies of some parts were proven equal to those that count, as of everything that was
@@ -139,7 +154,7 @@ impl Cluster {
 
     /// Whether this node lacks something of a part that it owns.
     pub fn lacks_part(&self, part: Part) -> bool {
-        if self.lacking() == 0 {
+        if self.lacking() == 0 || self.shows_what_is_left(part) {
             return false;
         }
         if self.is_unsure() {
@@ -155,13 +170,19 @@ impl Cluster {
             && holders.owners.contains(&me.id)
     }
 
+    /// Whether this node lacks something of what it owns.
+    pub fn lacks_something(&self) -> bool {
+        let lacked = || self.placement().owned(self.me()).into_iter();
+        self.lacking() > 0 && lacked().any(|part| self.lacks_part(part))
+    }
+
     /// How many parts of what it owns this node may not have.
     pub fn lacking(&self) -> u64 {
         let lacking = self.lacking.load(Ordering::Acquire);
         lacking.max(self.is_unsure().into())
     }
 
-    /// What this node owns and has not proven to have.
+    /// What this node owns and has not proven to have, and could.
     pub fn lacking_parts(&self) -> Vec<Part> {
         if self.lacking() == 0 {
             return Vec::new();
@@ -175,7 +196,11 @@ impl Cluster {
             has.extend(me.proven.below(count));
             has
         });
-        owned.difference(&has).copied().collect()
+        let lacking = owned.difference(&has).copied();
+        // Of what was lost nobody has a copy that could be taken.
+        lacking
+            .filter(|part| !self.holders(*part).is_lost)
+            .collect()
     }
 
     /// Whether some part has fewer complete copies than it should, and could.
@@ -188,7 +213,7 @@ impl Cluster {
                 .clone()
                 .map(move |partition| (*owners, partition))
         });
-        parts.any(|part| placement.is_short(part))
+        parts.any(|part| placement.is_short(part) && !placement.holders(part).is_lost)
     }
 
     /// Whether a member says that its copy of a part is complete, or was proven to be.

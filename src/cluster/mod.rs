@@ -5,6 +5,7 @@
 
 mod completeness;
 mod growing;
+mod losses;
 mod notes;
 mod placement;
 mod staged;
@@ -55,6 +56,8 @@ pub struct Options {
     pub key: [u8; 32],
     /// The newest wire version that this node speaks.
     pub wire: u16,
+    /// Whether what is left of partitions that were lost is shown to readers, as if it was all.
+    pub reads_lost: bool,
 }
 
 /// Where a key belongs, and what holds for it.
@@ -94,6 +97,8 @@ pub struct Cluster {
     joining: AsyncMutex<()>,
     /// How many parts this node owns and may not have.
     lacking: AtomicU64,
+    /// How many parts are lost.
+    lost: AtomicU64,
     /// Members that are about to stop.
     stopping: Mutex<BTreeSet<NodeId>>,
     some_stop: AtomicBool,
@@ -136,7 +141,7 @@ impl Joining<'_> {
         });
         self.cluster.lack_everything();
         if let Some(earlier) = earlier {
-            let me = Member {
+            let mut me = Member {
                 id: earlier.id,
                 joined: earlier.joined,
                 left: earlier.left,
@@ -144,10 +149,11 @@ impl Joining<'_> {
                 places: earlier.places.clone(),
                 incarnation: earlier.incarnation + 1,
                 version: 0,
-                complete: Some(Parts::default()),
-                proven: Parts::default(),
+                complete: earlier.complete.clone(),
+                proven: earlier.proven.clone(),
                 ..mine
             };
+            me.lose_everything();
             tracing::warn!(id = %me.id, "this node was a member before and has lost its disk");
             self.cluster.identity.write().node = me.id;
             self.cluster
@@ -230,6 +236,7 @@ impl Cluster {
             noted: Growing::default(),
             joining: AsyncMutex::default(),
             lacking: AtomicU64::new(0),
+            lost: AtomicU64::new(0),
             stopping: Mutex::default(),
             some_stop: AtomicBool::new(false),
             is_gone: AtomicBool::new(false),
@@ -340,10 +347,7 @@ impl Cluster {
                 tracing::warn!(
                     "this node's disk is older than what others know of it: it is filled again"
                 );
-                state.membership.describe(|me| {
-                    me.complete = Some(Parts::default());
-                    me.proven = Parts::default();
-                });
+                state.membership.describe(Member::lose_everything);
             }
             let has_changed = views::stamp(&state.membership) != before;
             if has_changed {

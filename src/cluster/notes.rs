@@ -1,8 +1,8 @@
 //! What a node writes down about its cluster, for its next start.
 
 use crate::logic::codec::{DecodeError, Reader, put_bytes, put_varint};
+use crate::logic::membership::Part;
 use crate::logic::membership::{Member, decode_member, encode_member};
-use crate::logic::membership::{Part, Parts};
 use crate::logic::placement::NodeId;
 
 /// The layout of what is written down; the first did not say what is lacking.
@@ -23,12 +23,12 @@ pub struct Notes {
 }
 
 impl Notes {
-    /// Of a node whose data is an old copy.
+    /// Of a node whose data is an old copy that was put back: where nobody has more, that is all there is.
     pub fn forget_what_is_complete(&mut self) {
         let id = self.node;
         for me in self.members.iter_mut().filter(|member| member.id == id) {
-            me.complete = Some(Parts::default());
-            me.proven = Parts::default();
+            me.lose_everything();
+            me.accepted.add(&std::mem::take(&mut me.lost));
         }
     }
 

@@ -25,6 +25,8 @@ struct Says {
     complete: Option<Parts>,
     proven: Parts,
     proven_as_of: u64,
+    lost: Parts,
+    accepted: Parts,
     stops: bool,
     leaves: bool,
 }
@@ -37,6 +39,8 @@ pub(super) struct Placement {
     owners: Arc<Owners>,
     says: BTreeMap<NodeId, Says>,
     leaving: Vec<NodeId>,
+    /// What somebody has seen lost, and nobody has accepted.
+    lost: Parts,
     has_zones: bool,
     sizes: Vec<u8>,
     /// By size, then by partition.
@@ -60,6 +64,12 @@ impl Placement {
         let mut zones: Vec<&str> = says.values().map(|says| says.zone.as_str()).collect();
         zones.sort_unstable();
         zones.dedup();
+        let (mut lost, mut accepted) = (Parts::default(), Parts::default());
+        for says in says.values() {
+            lost.add(&says.lost);
+            accepted.add(&says.accepted);
+        }
+        lost.remove(&accepted);
         let sizes = options.rules.sizes();
         let count = usize::from(options.partitions.count());
         let nobody = || (0..count).map(|_| OnceLock::new()).collect();
@@ -69,6 +79,7 @@ impl Placement {
             account: account(membership.all()),
             owners,
             leaving: leaving.map(|(id, _)| *id).collect(),
+            lost,
             has_zones: zones.len() > 1,
             holders: sizes.iter().map(|_| nobody()).collect(),
             sizes,
@@ -123,6 +134,22 @@ impl Placement {
         Arc::clone(found)
     }
 
+    /// The parts of which some present member has a complete copy, or one that was proven; `None` while
+    /// one does not say what it has, because it is older.
+    pub(super) fn copies(&self) -> Option<Parts> {
+        let mut copies = Parts::default();
+        for says in self.says.values() {
+            copies.add(says.complete.as_ref()?);
+            copies.add(&says.proven);
+        }
+        Some(copies)
+    }
+
+    /// What somebody has seen lost, and nobody has accepted.
+    pub(super) fn lost(&self) -> &Parts {
+        &self.lost
+    }
+
     /// How many members say that their copy of a part is complete.
     pub(super) fn complete_copies(&self, part: Part) -> usize {
         let complete = self.says.values().map(|says| says.complete.as_ref());
@@ -161,7 +188,8 @@ impl Placement {
                 () => Copy::ProvenElsewhere,
             }
         };
-        Holders::new(partition, (list, n), &self.leaving, copy)
+        let was_seen_lost = self.lost.contains(part);
+        Holders::new(partition, (list, n), was_seen_lost, &self.leaving, copy)
     }
 
     /// What a member is to own.
@@ -201,6 +229,8 @@ fn says(membership: &Membership) -> BTreeMap<NodeId, Says> {
             complete: member.complete.clone(),
             proven: member.proven.clone(),
             proven_as_of: member.proven_as_of,
+            lost: member.lost.clone(),
+            accepted: member.accepted.clone(),
             stops: member.state.stops(),
             leaves: !member.is_placed(),
         };

@@ -1,6 +1,8 @@
 //! CLUSTER, for cluster-aware clients: which node coordinates which slots. Never MOVED: every node
 //! takes every command, and knowing the coordinator only saves the hop.
 
+use std::collections::BTreeSet;
+
 use super::args::Args;
 use super::error::Error;
 use super::{Ctx, Outcome};
@@ -54,11 +56,15 @@ pub(super) fn info(ctx: &mut Ctx<'_>, _: Args<'_>) -> Outcome {
     } else {
         ("fail", 0)
     };
+    let width = SLOTS / cluster.options().partitions.count();
+    let lost = cluster.lost_parts().into_iter().map(|part| part.1);
+    let failed = lost.collect::<BTreeSet<u16>>().len() as u16 * width;
     let text = format!(
         "cluster_enabled:1\r\ncluster_state:{state}\r\ncluster_slots_assigned:{assigned}\r\n\
-         cluster_slots_ok:{assigned}\r\ncluster_slots_pfail:0\r\ncluster_slots_fail:0\r\n\
+         cluster_slots_ok:{}\r\ncluster_slots_pfail:0\r\ncluster_slots_fail:{failed}\r\n\
          cluster_known_nodes:{}\r\ncluster_answering_nodes:{answering}\r\ncluster_size:{}\r\n\
          cluster_current_epoch:{}\r\ncluster_my_epoch:{}\r\n",
+        assigned.saturating_sub(failed),
         members.len(),
         members.len(),
         cluster.events(),

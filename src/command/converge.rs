@@ -108,6 +108,33 @@ where
     ctx.after = After::Later(later);
 }
 
+/// RINGWOOD ACCEPT-LOSS partition … | ALL.
+pub(super) fn accept_loss(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
+    let is_all = args.len() == 3 && args.is(2, "all");
+    let partitions: Vec<u16> = if is_all {
+        Vec::new()
+    } else {
+        let each = (2..args.len()).map(|at| partition_of(ctx.node, args, at));
+        each.collect::<Result<_, _>>()?
+    };
+    let Some(convergence) = ctx.node.convergence.clone() else {
+        return Err(Error::text(
+            "ERR This instance has cluster support disabled",
+        ));
+    };
+    later(ctx, async move {
+        let cluster = convergence.cluster();
+        let wanted = |partition| is_all || partitions.contains(&partition);
+        let accepted = cluster.accept_loss(wanted);
+        // Whoever is asked after this must know it.
+        if !cluster.noted().await {
+            return Err("it could not be written down".to_owned());
+        }
+        Ok(format!("accepted {}\n", accepted.len()))
+    });
+    Ok(())
+}
+
 /// A line for each thing that is not as it should be, and how many comparisons were made.
 async fn verified(
     convergence: &Convergence,
@@ -117,6 +144,11 @@ async fn verified(
     let found = convergence.verify(partitions).await?;
     let cluster = convergence.cluster();
     let mut text = format!("compared {}\n", found.compared);
+    let mut lost: Vec<u16> = cluster.lost_parts().iter().map(|part| part.1).collect();
+    lost.dedup();
+    for partition in lost.iter().filter(|lost| partitions.contains(lost)) {
+        let _ = writeln!(text, "lost {partition}");
+    }
     for (node, count) in found.silent {
         let _ = writeln!(text, "silent {} {count}", cluster.name_of(node));
     }
@@ -235,6 +267,8 @@ pub(super) fn exchanges(ctx: &Ctx<'_>, out: &mut String) {
     let lacking = convergence.cluster().lacking();
     info::line(out, "filled", u8::from(lacking == 0));
     info::line(out, "partitions_lacking", lacking);
+    let lost = convergence.cluster().lost_parts();
+    info::line(out, "partitions_lost", lost.len());
 }
 
 pub(super) fn transfers(ctx: &Ctx<'_>, out: &mut String) {

@@ -29,6 +29,11 @@ pub enum Error {
     /// No owner of some keys has all of them.
     #[error("NOQUORUM the owners of some keys are being filled")]
     Filling,
+    /// Nobody has all of some keys any more. Nothing was changed.
+    #[error(
+        "LOST every complete copy of some partitions was lost, see 'ringwood cluster accept-loss'"
+    )]
+    Lost,
     /// Several values where none may be chosen.
     #[error("CONFLICT key has {0} siblings; SIBLINGS shows them, RESOLVE settles")]
     Conflict(usize),
@@ -197,6 +202,7 @@ impl From<QuorumError> for Error {
         match error {
             QuorumError::NotStored => Error::MisConf,
             QuorumError::Busy => Error::TryAgain(error),
+            QuorumError::Lost => Error::Lost,
             QuorumError::Unreachable { .. } | QuorumError::TooMuch => Error::NoReplicas(error),
             _ => Error::NoQuorum(error),
         }

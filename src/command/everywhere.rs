@@ -80,6 +80,10 @@ async fn run(
         coordinator,
         db: who.db,
     };
+    let is_flush = matches!(spec.name, "flushall" | "flushdb");
+    if coordinator.cluster().refuses_some() && !is_flush {
+        return Err(Error::Lost);
+    }
     match spec.name {
         "flushall" | "flushdb" => {
             super::keys::check_flush(args)?;

@@ -91,7 +91,9 @@ async fn explanation(node: &Arc<Node>, coordinator: &Coordinator, db: u8, key: &
     let _ = writeln!(text, "owners       {}", names(&owners));
     let _ = writeln!(text, "fallbacks    {}", names(&fallbacks));
     let holders = cluster.holders(route.part());
-    if !holders.is_settled {
+    if holders.is_lost {
+        let _ = writeln!(text, "LOST         nobody has a complete copy");
+    } else if !holders.is_settled {
         let _ = writeln!(text, "moves to     {}", names(&holders.owners));
     }
     let _ = writeln!(
@@ -237,6 +239,13 @@ fn members(text: &mut String, node: &Node, coordinator: &Coordinator) {
             " (not joined yet)"
         },
     );
+    let lost = cluster.lost_parts().len();
+    if lost > 0 {
+        let _ = writeln!(
+            text,
+            "partitions     {lost} LOST: nobody has a complete copy (ringwood cluster accept-loss)"
+        );
+    }
     let _ = writeln!(
         text,
         "  {:<12} {:<22} {:<10} {:<8} {:>10} {:>6} {:>8}",

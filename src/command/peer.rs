@@ -301,7 +301,7 @@ pub(super) async fn answer(node: Arc<Node>, from: NodeId, request: Request) -> R
             Response::Counts(vec![node.governor.own_share()])
         }
         Request::Counts { db } => {
-            let lacks = |c: &Arc<Coordinator>| c.cluster().lacking() > 0;
+            let lacks = |c: &Arc<Coordinator>| c.cluster().lacks_something();
             if node.coordinator.as_ref().is_some_and(lacks) {
                 return Response::Empty(Bytes::new());
             }

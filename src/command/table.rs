@@ -844,6 +844,14 @@ static COMMANDS: &[Spec] = &[
     )),
     sub(
         "ringwood",
+        "accept-loss",
+        -3,
+        L.and(OWN).and(NO_MULTI),
+        converge::accept_loss,
+        "Says that what is left of partitions that were lost, or of all of them, is all there is.",
+    ),
+    sub(
+        "ringwood",
         "plan",
         -2,
         L.and(OWN).and(NO_MULTI),

@@ -298,6 +298,12 @@ pub static DIRECTIVES: &[Directive] = &[
         "Seconds from one comparison of a member's copies with the other owners' to the next.",
     ),
     fixed(
+        "lost-partitions",
+        "error",
+        Kind::Choice(&["error", "empty"]),
+        "What readers of a partition get of which every complete copy was lost, until the loss is accepted: an error, or what is left.",
+    ),
+    fixed(
         "transfer-parallelism",
         "4",
         Kind::Number(1, 64),
@@ -318,7 +324,7 @@ pub static DIRECTIVES: &[Directive] = &[
     fixed(
         "peer-wire-version",
         "0",
-        Kind::Number(0, 4),
+        Kind::Number(0, 5),
         "The newest version of the protocol between nodes that is spoken; 0: the newest that the program knows.",
     ),
     fixed(

@@ -242,6 +242,9 @@ impl Convergence {
         let me = self.cluster.me();
         let holders = self.cluster.holders(part);
         let answers = |id| self.cluster.answers(id);
+        if holders.is_lost {
+            return Ok(None);
+        }
         if holders.serves(me) {
             // Nobody has it: there is nothing to copy.
             progress.is_whole = true;
@@ -425,6 +428,8 @@ impl Convergence {
         if self.cluster.changes() != as_of || !with(&proofs).is_subset(&agreed) {
             return Ok(Vec::new());
         }
+        // What nobody has any more is not proven by those who have not got it either.
+        proofs.retain(|part, _| !self.cluster.holders(*part).is_lost);
         proofs.retain(|part, proof| {
             let can_be = proof.with.len() >= proof.needed;
             if !can_be {

@@ -64,6 +64,11 @@ pub enum QuorumError {
     /// changed.
     #[error("no replica that answers has this connection's own last write")]
     Behind,
+    /// Nobody has a complete copy of the key's partition any more. Nothing was changed.
+    #[error(
+        "every complete copy of the key's partition was lost, see 'ringwood cluster accept-loss'"
+    )]
+    Lost,
     /// A command over several coordinators was done by some of them.
     #[error("one part of the command failed, others have taken effect")]
     Partly,

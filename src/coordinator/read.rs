@@ -64,12 +64,20 @@ impl Coordinator {
         r: u8,
         own: &[Dot],
     ) -> impl Future<Output = Result<(), QuorumError>> + Send + use<> {
-        let mut waiting = self.start_reading(Key { db, name }, r, own, true);
+        let is_lost = self.cluster.is_lost(self.cluster.route(name).part());
+        let mut waiting = if is_lost {
+            None
+        } else {
+            self.start_reading(Key { db, name }, r, own, true)
+        };
         let (mut again, mut was_gone) = (0, false);
         let name = Bytes::copy_from_slice(name);
         let own: SmallVec<[Dot; 2]> = SmallVec::from_slice(own);
         let coordinator = Arc::clone(self);
         async move {
+            if is_lost {
+                return Err(QuorumError::Lost);
+            }
             let short = |answered| QuorumError::ReadShort {
                 replied: answered,
                 wanted: r.into(),

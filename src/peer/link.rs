@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -26,7 +26,7 @@ use tokio::time::Instant;
 
 use super::frame::{self, Arrived, Frames};
 use super::handshake::{self, Identity, Other};
-use super::message::{NEWEST, Request, Response};
+use super::message::{HEARD, NEWEST, Request, Response};
 use super::{Done, Peers};
 use crate::logic::placement::NodeId;
 
@@ -230,7 +230,8 @@ impl Peers for Links {
             let (mut frames, mut writer, other) = connect(address, me).await?;
             let Other { node, wire } = other;
             let mut out = Vec::new();
-            frame::put(&mut out, 1, |out| request.encode(wire, out));
+            let heard_ms = (wire >= HEARD).then(|| frames.heard_ms());
+            frame::put_heard(&mut out, 1, heard_ms, |out| request.encode(wire, out));
             writer.write_all(&out).await?;
             let frame = frames.next().await?.ok_or(io::ErrorKind::UnexpectedEof)?;
             let response = Response::decode(&frame.body, wire);
@@ -287,12 +288,15 @@ impl Link {
     }
 
     /// Appends a request as the other node reads it.
-    fn put(&self, out: &mut Vec<u8>, id: u64, body: &[u8], wire: u16) {
+    fn put(&self, out: &mut Vec<u8>, Outgoing { id, body }: Outgoing, wire: u16, heard_ms: u32) {
+        let heard_ms = (wire >= HEARD).then_some(heard_ms);
+        let mut put =
+            |body: &[u8]| frame::put_heard(out, id, heard_ms, |o| o.extend_from_slice(body));
         if wire == NEWEST {
-            return frame::put(out, id, |out| out.extend_from_slice(body));
+            return put(&body);
         }
-        match Request::translate(body, wire) {
-            Some(body) => frame::put(out, id, |out| out.extend_from_slice(&body)),
+        match Request::translate(&body, wire) {
+            Some(body) => put(&body),
             None => {
                 if let Some(waiting) = self.forget(id) {
                     (waiting.done)(Err(CallError::Unknown));
@@ -397,15 +401,17 @@ impl Link {
         wire: u16,
         outgoing: &mut mpsc::Receiver<Outgoing>,
     ) -> io::Result<()> {
+        let heard_ms = AtomicU32::new(frames.heard_ms());
         let write = async {
             let mut out = Vec::new();
             while let Some(first) = outgoing.recv().await {
                 let mut next = Some(first);
-                while let Some(Outgoing { id, body }) = next {
-                    self.queued_bytes.fetch_sub(body.len(), Ordering::Relaxed);
+                while let Some(request) = next {
+                    self.queued_bytes
+                        .fetch_sub(request.body.len(), Ordering::Relaxed);
                     // Whoever was told that it failed, or gave up, must not have it done now.
-                    if self.is_about_to_be_sent(id) {
-                        self.put(&mut out, id, &body, wire);
+                    if self.is_about_to_be_sent(request.id) {
+                        self.put(&mut out, request, wire, heard_ms.load(Ordering::Relaxed));
                     }
                     next = (out.len() < WRITE_BYTES)
                         .then(|| outgoing.try_recv().ok())
@@ -419,6 +425,7 @@ impl Link {
         };
         let read = async {
             while let Some(Arrived { id, body, .. }) = frames.next().await? {
+                heard_ms.store(frames.heard_ms(), Ordering::Relaxed);
                 let response =
                     Response::decode(&body, wire).map_err(|_| io::ErrorKind::InvalidData)?;
                 if let Some(waiting) = self.forget(id) {

@@ -22,7 +22,7 @@ use super::complaints::{Complaint, Complaints, MAX_REASON};
 use super::frame::{self, Arrived, Frames};
 use super::handshake::{self, Other};
 use super::link::set_options;
-use super::message::{Request, Response, WhyNot};
+use super::message::{HEARD, Request, Response, WhyNot};
 use super::{Answer, Handler};
 
 /// Connections of other nodes at a time.
@@ -161,6 +161,9 @@ async fn serve_one(stream: TcpStream, nth: u64, shared: &Shared) -> io::Result<(
         return Err(io::ErrorKind::QuotaExceeded.into());
     }
     frames.trust();
+    if from.wire >= HEARD {
+        frames.expect_heard();
+    }
     answer_all(from, frames, writer, shared).await
 }
 
@@ -228,7 +231,7 @@ async fn answer_all(
         }
         let some_arrived = frame.is_some();
         // What else is there already goes along: one write for all.
-        while let Some(Arrived { id, age, body }) = frame {
+        while let Some(Arrived { id, age, body, .. }) = frame {
             let room = if Request::is_forward(&body) {
                 commands.admit(body.len()).map(Some)
             } else {

@@ -327,6 +327,8 @@ fn member() -> Member {
         complete: Some([(3, 7)].into_iter().collect()),
         proven: [(3, 8)].into_iter().collect(),
         proven_as_of: 1 << 40,
+        lost: [(3, 9)].into_iter().collect(),
+        accepted: [(3, 10), (1, 4)].into_iter().collect(),
         state: State::Stops,
     }
 }

@@ -8,6 +8,7 @@ mod full;
 mod growth;
 mod harness;
 mod hostile;
+mod losses;
 mod namespaces;
 mod partition;
 mod server;

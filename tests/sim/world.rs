@@ -252,6 +252,8 @@ fn member(id: u64, joined: u64) -> Member {
         complete: None,
         proven: Parts::default(),
         proven_as_of: 0,
+        lost: Parts::default(),
+        accepted: Parts::default(),
         state: State::Runs,
     }
 }
@@ -441,6 +443,7 @@ impl World {
             phi_threshold: 8.0,
             key,
             wire: NEWEST,
+            reads_lost: false,
         };
         let reach = |_| port as Arc<dyn Peers>;
         let cluster = Cluster::new(me, place.notes.clone(), options, reach);
@@ -1118,6 +1121,21 @@ impl World {
     }
 
     /// When all is healed and quiet.
+    /// No world loses every copy of something.
+    fn nothing_is_lost(&self) -> Result<(), String> {
+        let places = self.places.lock().expect("no panic");
+        for place in places.iter().filter(|place| place.counts()) {
+            let lost = place
+                .running
+                .as_ref()
+                .map(|running| running.cluster.lost_parts());
+            if lost.is_some_and(|lost| !lost.is_empty()) {
+                return Err(format!("{}: partitions count as lost", place.id));
+            }
+        }
+        Ok(())
+    }
+
     async fn check(&self) -> Result<u64, String> {
         if self.network.has_panicked() {
             return Err("a node panicked: one of its own invariants was broken".to_owned());
@@ -1153,6 +1171,7 @@ impl World {
             }
             self.all_is_settled()?;
         }
+        self.nothing_is_lost()?;
         for key in &keys {
             self.copies_agree(key)?;
         }

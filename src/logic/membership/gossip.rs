@@ -358,6 +358,8 @@ impl Membership {
                 Some(_) => heard.proven_as_of,
                 None => mine.proven_as_of,
             },
+            lost: mine.lost.clone(),
+            accepted: mine.accepted.clone(),
             ..heard.clone()
         } != mine;
         self.is_old |= heard.incarnation > self.noted && heard.actor != mine.actor;

@@ -12,8 +12,9 @@ use crate::logic::codec::{DecodeError, Reader, put_bytes, put_varint};
 use crate::logic::placement::{NodeId, Place, Placed, key_hash};
 
 /// The layout that this program writes. The first one ended with `left`, which meant gone; the second
-/// did not say in which membership copies were proven.
-const VERSION: u8 = 3;
+/// did not say in which membership copies were proven, the third nothing of losses.
+const VERSION: u8 = 4;
+const WITHOUT_LOSSES: u8 = 3;
 const FIRST_VERSION: u8 = 1;
 /// Changes of one member's place that are taken from another node.
 const MAX_PLACES: usize = 65_536;
@@ -58,6 +59,10 @@ pub struct Member {
     pub proven: Parts,
     /// The changes of the membership that it knew then: a fingerprint.
     pub proven_as_of: u64,
+    /// The parts of which it has seen the last complete copy go, and none come since.
+    pub lost: Parts,
+    /// The parts of those for which somebody has said here that what is left of them is all there is.
+    pub accepted: Parts,
     /// Whether it is about to stop, or has nothing any more that others need.
     pub state: State,
 }
@@ -189,6 +194,13 @@ impl Member {
         }
     }
 
+    /// Its copies are complete no more. What nobody else has a complete copy of is lost with them.
+    pub fn lose_everything(&mut self) {
+        self.lost.add(&self.complete.take().unwrap_or_default());
+        self.lost.add(&std::mem::take(&mut self.proven));
+        self.complete = Some(Parts::default());
+    }
+
     /// A fingerprint of the cluster's facts about this member.
     pub fn facts(&self) -> u64 {
         let mut raw = Vec::new();
@@ -213,7 +225,19 @@ fn put_facts(out: &mut Vec<u8>, member: &Member) {
 
 /// Writes a member down, for the disk and for other nodes.
 pub fn encode_member(member: &Member) -> Vec<u8> {
-    let mut out = head(VERSION, member);
+    let mut out = encode_as(VERSION, member);
+    member.lost.encode(&mut out);
+    member.accepted.encode(&mut out);
+    out
+}
+
+/// Writes a member down for a node that knows nothing of losses.
+pub fn encode_member_without_losses(member: &Member) -> Vec<u8> {
+    encode_as(WITHOUT_LOSSES, member)
+}
+
+fn encode_as(version: u8, member: &Member) -> Vec<u8> {
+    let mut out = head(version, member);
     put_facts(&mut out, member);
     out.push(member.state.as_u8());
     out.push(u8::from(member.complete.is_some()));
@@ -282,6 +306,8 @@ pub fn decode_member(raw: &[u8]) -> Result<Member, MemberError> {
         complete: None,
         proven: Parts::default(),
         proven_as_of: 0,
+        lost: Parts::default(),
+        accepted: Parts::default(),
         state: State::Runs,
     };
     if version > FIRST_VERSION {
@@ -317,9 +343,13 @@ fn read_more(r: &mut Reader<'_>, version: u8, member: &mut Member) -> Result<(),
     if r.u8()? != 0 {
         member.complete = Some(Parts::decode(r)?);
         member.proven = Parts::decode(r)?;
-        if version == VERSION {
+        if version >= WITHOUT_LOSSES {
             member.proven_as_of = r.u64_le()?;
         }
+    }
+    if version == VERSION {
+        member.lost = Parts::decode(r)?;
+        member.accepted = Parts::decode(r)?;
     }
     Ok(())
 }

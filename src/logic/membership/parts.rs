@@ -26,6 +26,23 @@ impl Parts {
             .is_some_and(|set| set.contains(partition))
     }
 
+    /// Adds those of another set.
+    pub fn add(&mut self, others: &Parts) {
+        for (owners, set) in &others.0 {
+            self.0.entry(*owners).or_default().add(set);
+        }
+    }
+
+    /// Takes those of another set away.
+    pub fn remove(&mut self, others: &Parts) {
+        for (owners, set) in &mut self.0 {
+            if let Some(others) = others.0.get(owners) {
+                set.remove(others);
+            }
+        }
+        self.0.retain(|_, set| !set.is_empty());
+    }
+
     /// Its parts below a number of partitions.
     pub fn below(&self, count: u16) -> BTreeSet<Part> {
         let of_size = |(owners, set): (&u8, &PartitionSet)| {
@@ -78,5 +95,12 @@ mod tests {
         assert_eq!(again.below(256), parts);
         assert!(again.contains((1, 7)) && !again.contains((1, 0)) && !again.contains((2, 7)));
         assert_eq!(again.below(8), [(1, 7), (3, 0)].into());
+
+        let mut some = again.clone();
+        some.add(&[(3, 300), (5, 1)].into_iter().collect());
+        some.remove(&again);
+        assert_eq!(some.below(512), [(3, 300), (5, 1)].into());
+        some.remove(&[(5, 1), (3, 300), (9, 9)].into_iter().collect());
+        assert_eq!(some, Parts::default());
     }
 }

@@ -48,16 +48,20 @@ pub struct Holders {
     pub is_settled: bool,
     /// Whether all owners' copies are complete: nobody needs the old owners any more.
     pub is_complete: bool,
+    /// Whether nobody has a copy of it that counts, though somebody had.
+    pub is_lost: bool,
     /// A fingerprint of who serves it.
     pub mark: u64,
 }
 
 impl Holders {
     /// The holders of a part with `n` owners: `list` is its preference list, `leaving` are members that
-    /// own nothing any more, `copy` tells what a member says of its copy.
+    /// own nothing any more, `copy` tells what a member says of its copy,
+    /// `was_seen_lost` whether somebody has seen the last of those go that counted.
     pub fn new(
         partition: u16,
         (list, n): (&[NodeId], usize),
+        was_seen_lost: bool,
         leaving: &[NodeId],
         copy: impl Fn(NodeId) -> Copy + std::marker::Copy,
     ) -> Self {
@@ -73,6 +77,7 @@ impl Holders {
         sort_by_rank(&mut old, partition);
         let has_it = |id: &NodeId| matches!(copy(*id), Copy::Proven | Copy::Complete);
         // What nobody has its owners have. Where nobody is left to own it, whoever has it keeps it.
+        let is_lost = old.is_empty() && was_seen_lost;
         let is_settled = old.is_empty() || !owners.is_empty() && owners.iter().all(has_it);
         let (serving, elsewhere) = if is_settled {
             let elsewhere = if old.is_empty() { owners } else { &old };
@@ -93,13 +98,16 @@ impl Holders {
         Self {
             fallbacks: fallbacks.collect(),
             mark: mark(&serving),
-            is_settled,
-            is_complete: is_settled && owners.iter().all(|id| copy(*id) == Copy::Complete),
+            is_settled: is_settled && !is_lost,
+            is_complete: is_settled
+                && !is_lost
+                && owners.iter().all(|id| copy(*id) == Copy::Complete),
             serving,
             filling,
             spare,
             owners: owners.to_vec(),
             elsewhere,
+            is_lost,
         }
     }
 
@@ -169,7 +177,7 @@ mod tests {
             () if proven.contains(&id.0) => Copy::Proven,
             () => Copy::Partial,
         };
-        Holders::new(7, (&ids(list), 3), &ids(leaving), copy)
+        Holders::new(7, (&ids(list), 3), false, &ids(leaving), copy)
     }
 
     #[test]
@@ -259,8 +267,13 @@ mod tests {
         let removed = holders(&[1, 2, 3], &[], &[1, 2]);
         assert_eq!(removed.serving, ids(&[1, 2]));
         assert_eq!(removed.filling, ids(&[3]));
-        let lost = holders(&[1, 2, 3], &[], &[]);
-        assert_eq!(lost.serving, ids(&[1, 2, 3]));
-        assert!(lost.filling.is_empty());
+        let vacant = holders(&[1, 2, 3], &[], &[]);
+        assert_eq!(vacant.serving, ids(&[1, 2, 3]));
+        assert!(vacant.filling.is_empty());
+        assert!(vacant.is_settled && !vacant.is_lost);
+        let seen_lost = |copy| Holders::new(7, (&ids(&[1, 2, 3]), 3), true, &[], move |_| copy);
+        let lost = seen_lost(Copy::Partial);
+        assert!(lost.is_lost && !lost.is_settled && lost.serving.len() == 3);
+        assert!(!seen_lost(Copy::Complete).is_lost);
     }
 }

@@ -35,6 +35,24 @@ impl PartitionSet {
         byte.copied().unwrap_or(0) >> (partition % 8) & 1 == 1
     }
 
+    /// Adds those of another set.
+    pub fn add(&mut self, others: &PartitionSet) {
+        self.0.resize(self.0.len().max(others.0.len()), 0);
+        for (byte, others) in self.0.iter_mut().zip(&others.0) {
+            *byte |= others;
+        }
+    }
+
+    /// Takes those of another set away.
+    pub fn remove(&mut self, others: &PartitionSet) {
+        for (byte, others) in self.0.iter_mut().zip(&others.0) {
+            *byte &= !others;
+        }
+        while self.0.last() == Some(&0) {
+            self.0.pop();
+        }
+    }
+
     /// Its members below a number, ascending.
     pub fn below(&self, count: u16) -> impl Iterator<Item = u16> {
         (0..count).filter(|partition| self.contains(*partition))

@@ -2,11 +2,12 @@
 
 use bytes::Bytes;
 
-use super::{MAX_MEMBERS, VIEWS, WireKey, Wrote};
+use super::{LOSSES, MAX_MEMBERS, VIEWS, WireKey, Wrote};
 use crate::logic::causal::{ActorId, Dot, Timestamp};
 use crate::logic::codec::{DecodeError, Reader, put_bytes, put_varint};
 use crate::logic::membership::{
     Digest, Member, decode_member, encode_member, encode_member_as_before,
+    encode_member_without_losses,
 };
 use crate::logic::placement::NodeId;
 
@@ -163,8 +164,10 @@ pub(super) fn read_digest(r: &mut Reader<'_>, wire: u16) -> Result<Vec<Digest>, 
 }
 
 pub(super) fn put_member(out: &mut Vec<u8>, member: &Member, wire: u16) {
-    let raw = if wire >= VIEWS {
+    let raw = if wire >= LOSSES {
         encode_member(member)
+    } else if wire >= VIEWS {
+        encode_member_without_losses(member)
     } else {
         encode_member_as_before(member)
     };

@@ -8,7 +8,7 @@ use super::fields::{
     put_wrote, read_bytes, read_digest, read_dots, read_key, read_members, read_node, read_objects,
     read_u16, read_u32, read_wrote,
 };
-use super::{Command, NEWEST, Request, UNKNOWN_VIEW, VIEWS};
+use super::{Command, DOUBTS, NEWEST, Request, UNKNOWN_VIEW, VIEWS};
 use crate::logic::causal::Timestamp;
 use crate::logic::codec::{DecodeError, Reader, put_bytes, put_varint};
 use crate::logic::membership::decode_member;
@@ -46,7 +46,7 @@ impl Request {
         let request = Self::decode(raw, NEWEST).ok()?;
         // Nor may it run again what it would take for new.
         let is_repeated = matches!(&request, Request::Forward(command) if command.since.is_some());
-        if request.has_new_rows() || is_repeated {
+        if wire < DOUBTS && (request.has_new_rows() || is_repeated) {
             return None;
         }
         let mut out = Vec::new();
@@ -126,7 +126,7 @@ impl Request {
                     }
                 }
                 put_wrote(out, &command.own);
-                if wire >= NEWEST {
+                if wire >= DOUBTS {
                     let since = command.since.unwrap_or_default();
                     out.extend_from_slice(&since.0.to_le_bytes());
                 }
@@ -353,7 +353,7 @@ fn read_command(r: &mut Reader<'_>, wire: u16) -> Result<Command, DecodeError> {
         steps: read_steps(r)?,
         transaction: read_watches(r)?,
         own: read_wrote(r)?,
-        since: if wire >= NEWEST {
+        since: if wire >= DOUBTS {
             Some(Timestamp(r.u64_le()?)).filter(|since| since.0 > 0)
         } else {
             None

@@ -5,7 +5,7 @@ use super::fields::{
     read_bytes, read_digest, read_dots, read_key, read_members, read_nodes, read_objects,
     read_wrote,
 };
-use super::{NEWEST, Response, WhyNot, WireListed};
+use super::{DOUBTS, Response, WhyNot, WireListed};
 use crate::logic::causal::ActorId;
 use crate::logic::codec::{DecodeError, Reader, put_bytes, put_varint};
 use crate::logic::membership::{Reply, decode_member};
@@ -32,8 +32,8 @@ impl Response {
                 // To an older node: the cluster holds something, compare before you count.
                 out.push(1);
             }
-            Response::NotRun(why) if wire >= NEWEST => out.extend_from_slice(&[24, *why as u8]),
-            Response::InDoubt if wire >= NEWEST => out.push(25),
+            Response::NotRun(why) if wire >= DOUBTS => out.extend_from_slice(&[24, *why as u8]),
+            Response::InDoubt if wire >= DOUBTS => out.push(25),
             Response::NotRun(why) => Response::Refused(why.words().into()).encode(wire, out),
             Response::InDoubt => {
                 Response::Refused("whether it was stored is not known".into()).encode(wire, out);
