@@ -156,8 +156,10 @@ impl Joining<'_> {
             me.lose_everything();
             tracing::warn!(id = %me.id, "this node was a member before and has lost its disk");
             self.cluster.identity.write().node = me.id;
+            // Alone for no moment: what the others have is not lost.
             self.cluster
-                .change(|membership| *membership = Membership::new(me, Vec::new()));
+                .change(|membership| *membership = Membership::new(me, members));
+            return;
         }
         self.cluster.change(|membership| membership.learn(members));
     }

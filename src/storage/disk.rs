@@ -17,6 +17,7 @@ use std::time::Duration;
 use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode, Readable};
 use parking_lot::{Condvar, Mutex, RwLock};
 
+use super::check::{check_journals, check_lists_of_tables};
 use super::committer::{CommitFailed, Committed, Committer, Engine, Fate, Room};
 use super::marks::{Found, Marks};
 use super::progress::{Progress, Ticket};
@@ -32,8 +33,8 @@ const FORMAT_1: &str = "ringwood store, format 1";
 const DAMAGED_FILE: &str = "damaged";
 const WORKER_THREADS: usize = 4;
 const TABLES: usize = 6;
-const BATCH_ROW: &[u8] = b"batch";
-const IDENTITY_ROW: &[u8] = b"store-id";
+pub(super) const BATCH_ROW: &[u8] = b"batch";
+pub(super) const IDENTITY_ROW: &[u8] = b"store-id";
 const SYNC_EVERY: Duration = Duration::from_secs(1);
 /// A reader waits so long for an engine that is being opened anew.
 const READERS_WAIT: Duration = Duration::from_secs(1);
@@ -472,7 +473,19 @@ impl Shard {
             Marks::open(&options.dir, index).map_err(|e| io_error(&options.dir, e))?;
         let mut is_damaged = false;
         let shards = identity.shards;
-        let handles = match open_engine(&dir, options, shards) {
+        let what_is_wrong = |(path, what): (PathBuf, String)| damaged(&path, &what);
+        let checked = match check_journals(&dir).map_err(what_is_wrong) {
+            Err(damaged) if options.accept_damage => {
+                tracing::error!(%damaged, "accepted: the store starts with what is readable");
+                is_damaged = true;
+                Ok(())
+            }
+            checked => checked,
+        };
+        // With a wrong list the engine might take all memory before it notices.
+        let checked = checked.and(check_lists_of_tables(&dir).map_err(what_is_wrong));
+        let opened = checked.and_then(|()| open_engine(&dir, options, shards));
+        let handles = match opened {
             Ok(handles) => handles,
             // Nothing was ever committed here: a first start was interrupted in the middle.
             Err(StoreError::Damaged { path, .. })

@@ -5,6 +5,7 @@
 //! a write that was reported committed survives the end of the process.
 
 pub mod archive;
+mod check;
 mod committer;
 mod disk;
 pub mod keys;
@@ -15,6 +16,8 @@ mod reserve;
 
 #[cfg(test)]
 mod conformance;
+#[cfg(test)]
+mod flips;
 
 use std::path::PathBuf;
 use std::sync::Arc;

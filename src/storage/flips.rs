@@ -1,0 +1,188 @@
+//! One flipped bit in a data directory.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::os::unix::fs::FileExt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+
+use super::disk::{DEFAULT_CACHED_FILES, DiskOptions, DiskStore};
+use super::{AppendFsync, Op, Row, Store, StoreError, Table, Write};
+
+/// Bits that are flipped of each file; `RINGWOOD_FLIPS=n` flips more.
+const FLIPS: usize = 6;
+
+const TABLES: [Table; 3] = [Table::Data, Table::Expiry, Table::Meta];
+
+fn options(dir: &Path) -> DiskOptions {
+    DiskOptions {
+        dir: dir.to_path_buf(),
+        shards: 1,
+        appendfsync: AppendFsync::EverySec,
+        write_buffer_bytes: 1 << 20,
+        block_cache_bytes: 4 << 20,
+        min_free_bytes: 0,
+        accept_damage: false,
+        cached_files: DEFAULT_CACHED_FILES,
+    }
+}
+
+/// Everything but what a start writes itself.
+fn rows(store: &dyn Store) -> Result<Vec<Row>, StoreError> {
+    let mut all = Vec::new();
+    for table in TABLES {
+        let rows = store.scan(0, table, b"", &[0xff; 40], usize::MAX)?;
+        all.extend(rows.into_iter().filter(|(key, _)| key != b"batch"));
+    }
+    Ok(all)
+}
+
+fn fill(store: &dyn Store, rows: std::ops::Range<u32>, value_len: usize) {
+    for n in rows {
+        let row = |table, value: Vec<u8>| Op {
+            table,
+            key: format!("key-{n:06}").into_bytes(),
+            value: Some(value),
+        };
+        let value: Vec<u8> = (0..value_len as u32)
+            .map(|at| (at.wrapping_mul(n + 7) >> 3) as u8)
+            .collect();
+        let mut ops = vec![row(Table::Data, value), row(Table::Expiry, Vec::new())];
+        ops.extend((n % 10 == 0).then(|| row(Table::Meta, vec![n as u8; 20])));
+        let ticket = store.submit(0, Write::of(ops)).expect("taken");
+        store.progress(0).block_until_committed(ticket);
+    }
+}
+
+/// The used part of a file: journals have zeros behind it.
+fn used(path: &Path) -> (Vec<u8>, u64) {
+    let mut raw = fs::read(path).expect("read");
+    let len = raw.len() as u64;
+    raw.truncate(
+        raw.iter()
+            .rposition(|byte| *byte != 0)
+            .map_or(0, |at| at + 1),
+    );
+    (raw, len)
+}
+
+fn copy(from: &Path, to: &Path) {
+    fs::create_dir_all(to).expect("a folder");
+    for entry in fs::read_dir(from).expect("a folder") {
+        let entry = entry.expect("an entry");
+        let target = to.join(entry.file_name());
+        if entry.file_type().expect("a type").is_dir() {
+            copy(&entry.path(), &target);
+        } else {
+            let (raw, len) = used(&entry.path());
+            fs::write(&target, raw).expect("written");
+            let file = File::options().write(true).open(&target).expect("open");
+            file.set_len(len).expect("as long");
+        }
+    }
+}
+
+fn files(dir: &Path) -> Vec<PathBuf> {
+    let mut all = Vec::new();
+    for entry in fs::read_dir(dir).expect("a folder") {
+        let path = entry.expect("an entry").path();
+        if path.is_dir() {
+            all.extend(files(&path));
+        } else {
+            all.push(path);
+        }
+    }
+    all.sort();
+    all
+}
+
+fn flip(path: &Path, at: usize, bit: usize) {
+    let file = File::options().read(true).write(true).open(path);
+    let file = file.expect("open");
+    let mut byte = [0];
+    file.read_exact_at(&mut byte, at as u64).expect("read");
+    byte[0] ^= 1 << (bit % 8);
+    file.write_all_at(&byte, at as u64).expect("flipped");
+}
+
+/// Whether rows are silently missing, or others than there were.
+fn deceives(dir: &Path, expected: &[Row]) -> bool {
+    let opened = catch_unwind(|| DiskStore::open(options(dir)));
+    let Ok(opened) = opened else { return true };
+    let Ok(store) = opened else { return false };
+    let found = catch_unwind(AssertUnwindSafe(|| rows(&store)));
+    store.close();
+    !matches!(found, Ok(Err(_))) && !found.is_ok_and(|found| found.is_ok_and(|f| f == expected))
+}
+
+#[test]
+fn a_flipped_bit_anywhere_is_refused_or_changes_nothing() {
+    let flips = std::env::var("RINGWOOD_FLIPS").ok();
+    let flips = flips.and_then(|n| n.parse().ok()).unwrap_or(FLIPS);
+    for stops in [true, false] {
+        let dir = tempfile::tempdir().expect("a folder");
+        let (was, left) = (dir.path().join("was"), dir.path().join("left"));
+        let store = DiskStore::open(options(&was)).expect("open");
+        fill(&store, 0..300, 600);
+        store.close();
+        drop(store);
+        // Some is in tables, the rest in a journal.
+        let store = DiskStore::open(options(&was)).expect("open");
+        fill(&store, 300..500, 600);
+        let expected = rows(&store).expect("rows");
+        if stops {
+            store.close();
+        }
+        copy(&was, &left);
+        let mut deceived: BTreeMap<PathBuf, Vec<usize>> = BTreeMap::new();
+        for path in files(&left) {
+            let name = path.strip_prefix(&left).expect("inside").to_path_buf();
+            let (raw, _) = used(&path);
+            let step = (raw.len() / flips).max(1);
+            for (nth, at) in (0..raw.len()).step_by(step).enumerate() {
+                let work = dir.path().join("work");
+                let _ = fs::remove_dir_all(&work);
+                copy(&left, &work);
+                // Not always at the same distance from the start of what repeats.
+                let at = (at + nth * 7) % raw.len();
+                flip(&work.join(&name), at, nth);
+                if deceives(&work, &expected) {
+                    deceived.entry(name.clone()).or_default().push(at);
+                }
+            }
+        }
+        assert!(deceived.is_empty(), "{deceived:?}");
+    }
+}
+
+#[test]
+fn what_is_cut_out_of_the_middle_of_the_journals_is_noticed() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let (left, work) = (dir.path().join("left"), dir.path().join("work"));
+    let store = DiskStore::open(options(&dir.path().join("was"))).expect("open");
+    fill(&store, 0..100, 600);
+    let expected = rows(&store).expect("rows");
+    copy(&dir.path().join("was"), &left);
+    store.close();
+    // As the engine does it when the first journal is full.
+    let [first, second] = ["0.jnl", "1.jnl"].map(|name| left.join("shard-0").join(name));
+    let (raw, _) = used(&first);
+    let tag_of = |key: &[u8]| {
+        let at = raw.windows(key.len()).position(|some| some == key);
+        at.expect("it is there") - 21
+    };
+    let begins = tag_of(b"key-000050") - 13;
+    fs::write(&first, &raw[..begins]).expect("written");
+    fs::write(&second, &raw[begins..]).expect("written");
+    copy(&left, &work);
+    assert!(!deceives(&work, &expected));
+    // The tag of an item, and a sequence number: checksums leave both out.
+    let tag = tag_of(b"key-000020");
+    for at in [tag, tag - 3] {
+        fs::remove_dir_all(&work).expect("removed");
+        copy(&left, &work);
+        flip(&work.join("shard-0").join("0.jnl"), at, 2);
+        let error = DiskStore::open(options(&work)).err();
+        assert!(matches!(error, Some(StoreError::Damaged { .. })), "{at}");
+    }
+}
