@@ -49,6 +49,9 @@ impl Convergence {
                     return Response::Refused("an exchange is under way".into());
                 }
                 let as_of_ms = as_of_ms.max(self.as_of_ms());
+                if let Err(error) = self.learn_ends(as_of_ms).await {
+                    return Response::Refused(error.to_string());
+                }
                 let partitions = PartitionSet::from_bytes(&partitions);
                 let root = |partition| self.replica.root(owners, partition, as_of_ms);
                 let roots = partitions.below(count).map(root);

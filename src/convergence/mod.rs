@@ -65,6 +65,9 @@ pub enum ExchangeError {
     Yielded,
 }
 
+/// So often it is tried to learn what ends, beside writes.
+const ATTEMPTS: usize = 3;
+
 /// Counters for INFO.
 #[derive(Debug, Default)]
 pub struct Counters {
@@ -184,6 +187,23 @@ impl Convergence {
     fn partitions(&self, wanted: impl Fn(u16) -> bool) -> Vec<u16> {
         let count = self.replica.partitions().count();
         (0..count).filter(|partition| wanted(*partition)).collect()
+    }
+
+    /// Has trees know what ends before an instant.
+    async fn learn_ends(&self, as_of_ms: u64) -> Result<(), ExchangeError> {
+        for _ in 0..ATTEMPTS {
+            if self.replica.knows_ends(as_of_ms) {
+                return Ok(());
+            }
+            self.replica.settled().await;
+            let replica = Arc::clone(&self.replica);
+            off_worker(move || replica.learn_ends(as_of_ms)).await?;
+        }
+        if self.replica.knows_ends(as_of_ms) {
+            Ok(())
+        } else {
+            Err(ExchangeError::Counting)
+        }
     }
 
     /// What has ended before this instant may have been reclaimed here, or is about to be.

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use parking_lot::{Mutex, RwLock, RwLockReadGuard};
+use parking_lot::{Mutex, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use super::pages::Pages;
 use super::{Key, Located, Replica, ReplicaError};
@@ -32,6 +32,8 @@ pub(super) struct Counting {
     /// Failed batches when counting began.
     failures: AtomicU64,
     is_over: AtomicBool,
+    /// How often counting has begun.
+    nth: AtomicU64,
     /// Partitions below are counted.
     next: AtomicU64,
 }
@@ -45,6 +47,16 @@ impl Counting {
     /// What is counted is not what is there.
     pub(super) fn begin_anew(&self) {
         self.failures.store(u64::MAX, Ordering::Release);
+    }
+
+    /// How often counting has begun.
+    pub(super) fn nth(&self) -> u64 {
+        self.nth.load(Ordering::Acquire)
+    }
+
+    /// While it is held no change is queued or counted.
+    pub(super) fn alone(&self) -> RwLockWriteGuard<'_, ()> {
+        self.steps.write()
     }
 
     /// While it is held a change is queued and counted as one.
@@ -61,7 +73,7 @@ impl Replica {
             return Ok(());
         }
         tracing::info!("counting again, since writes were not stored");
-        let _alone = self.counting.steps.write();
+        let _alone = self.counting.alone();
         // A partition says what it has seen only while that is sure.
         self.forget_all_seen()?;
         self.settle();
@@ -72,7 +84,7 @@ impl Replica {
 
     /// Begins to count anew. Blocks.
     pub(super) fn count_again(&self) -> Result<(), ReplicaError> {
-        let _alone = self.counting.steps.write();
+        let _alone = self.counting.alone();
         self.settle();
         self.begin_counting()
     }
@@ -119,6 +131,8 @@ impl Replica {
         self.counting.is_over.store(false, Ordering::Release);
         self.counting.next.store(0, Ordering::Release);
         self.counting.failures.store(failures, Ordering::Release);
+        self.counting.nth.fetch_add(1, Ordering::AcqRel);
+        self.begin_ends();
         self.spaces.clear();
         *rest = Some(Rest { shards, counted: 0 });
         Ok(())

@@ -8,6 +8,7 @@ mod absence;
 mod cache;
 mod compare;
 mod count;
+mod ends;
 mod handoff;
 mod hints;
 mod keyspace;
@@ -57,6 +58,7 @@ pub use tree::ENDING_MS;
 use absence::Absences;
 use cache::{CacheKey, Cached, KeyRef, ObjectCache};
 use count::Counting;
+use ends::Ends;
 use seen::Seen;
 use space::{Space, Spaces, Step};
 use tree::Spot;
@@ -173,6 +175,7 @@ pub struct Replica {
     expiry_places: Vec<Mutex<reclaim::ExpiryPlace>>,
     counters: Counters,
     counting: Counting,
+    ends: Ends,
     empty: Arc<Object>,
     /// Whether other nodes hold the keys too: then what is deleted is remembered.
     shared: bool,
@@ -645,6 +648,7 @@ impl Replica {
                 tree: self.tree_of(located.key.name),
                 leaf: self.shape.leaf(located.at.slot.0, located.at.hash),
                 row_key: &located.row_key,
+                ends_before_ms: self.ends.followed_ms(),
             };
             (self.shape, spot)
         };

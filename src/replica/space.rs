@@ -144,7 +144,21 @@ impl Spaces {
     }
 
     pub(super) fn of(&self, partition: u16, db: u8) -> &Space {
-        &self.spaces[usize::from(partition) * usize::from(DATABASES) + usize::from(db)]
+        &self.spaces[Self::place(partition, db)]
+    }
+
+    /// The flushes of all.
+    pub(super) fn epochs(&self) -> Vec<u64> {
+        self.spaces.iter().map(Space::epoch).collect()
+    }
+
+    /// Those of one, of [`Self::epochs`].
+    pub(super) fn epoch_in(epochs: &[u64], partition: u16, db: u8) -> u64 {
+        epochs[Self::place(partition, db)]
+    }
+
+    fn place(partition: u16, db: u8) -> usize {
+        usize::from(partition) * usize::from(DATABASES) + usize::from(db)
     }
 
     /// The live keys of one database in all partitions.

@@ -9,6 +9,7 @@ use parking_lot::{Mutex, RwLock};
 use super::absence::Absences;
 use super::cache::object_cache;
 use super::count::Counting;
+use super::ends::Ends;
 use super::hints::{HintLimits, Hints};
 use super::seen::Seen;
 use super::shared::ALL_PARTITIONS;
@@ -89,7 +90,7 @@ pub(super) const FLOOR_PREFIX: &[u8] = b"floor/";
 const ACTORS_ROW: &[u8] = b"actors";
 /// There when the rows of counts are those of the last stop.
 const COUNTED_ROW: &[u8] = b"counted";
-const COUNTS_VERSION: u8 = 2;
+const COUNTS_VERSION: u8 = 3;
 const COUNTS_PREFIX: &[u8] = b"counts/";
 const DATABASES_ROW: &[u8] = b"databases";
 const PARTITIONS_ROW: &[u8] = b"partitions";
@@ -136,6 +137,7 @@ impl Replica {
             expiry_places: (0..shards).map(|_| Mutex::default()).collect(),
             counters: Counters::default(),
             counting: Counting::default(),
+            ends: Ends::default(),
             empty: Arc::new(Object::default()),
             shared: options.shared,
             grace_ms: if options.shared { options.grace_ms } else { 0 },
@@ -182,7 +184,8 @@ impl Replica {
     /// Writes down what makes the next start quick, and closes the store.
     pub fn stop(&self) {
         let partitions = 0..self.partitions.count();
-        let is_counted = self.is_counted() && !self.has_failed_since_counted();
+        let ends = self.ends.settled_ms();
+        let is_counted = self.is_counted() && !self.has_failed_since_counted() && ends.is_some();
         for partition in partitions.filter(|_| is_counted) {
             let op = Op {
                 table: Table::Meta,
@@ -199,7 +202,9 @@ impl Replica {
         }
         self.settle();
         if is_counted && !self.has_failed_since_counted() {
-            self.put_meta(COUNTED_ROW, Some(self.counted()));
+            let mut counted = self.counted();
+            counted.extend_from_slice(&ends.unwrap_or_default().to_le_bytes());
+            self.put_meta(COUNTED_ROW, Some(counted));
         }
         let mut noted = self.actors.lock().clone();
         noted.insert_interval(self.actor, 0, u64::MAX);
@@ -370,8 +375,15 @@ impl Replica {
     /// Takes the counts of a clean stop; whether there were any.
     fn find_counts(&self) -> Result<bool, ReplicaError> {
         let counted = self.store.load(0, Table::Meta, COUNTED_ROW)?;
-        let is_counted = self.store.was_clean() && counted == Some(self.counted());
-        Ok(is_counted && self.take_counts()?)
+        let counted = counted.unwrap_or_default();
+        let Some((how, ends)) = counted.split_last_chunk() else {
+            return Ok(false);
+        };
+        let is_counted = self.store.was_clean() && how == self.counted() && self.take_counts()?;
+        if is_counted {
+            self.ends.begin(u64::from_le_bytes(*ends));
+        }
+        Ok(is_counted)
     }
 
     /// How counts are written down: a lone node keeps no trees, others one for each number of owners.

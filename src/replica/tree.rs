@@ -1,8 +1,8 @@
 //! The sums of one space's Merkle tree, kept up by every write.
 //!
-//! Objects that end are summed once more by when they end. Sums *as of* an instant leave out what has
+//! Objects that end soon are summed once more by when they end. Sums *as of* an instant leave out what has
 //! ended before it, so that replicas agree though they reclaim at different moments: no replica has
-//! reclaimed yet what ends after the instant.
+//! reclaimed yet what ends after the instant. How soon says [`super::ends`].
 
 use std::collections::BTreeMap;
 use std::sync::OnceLock;
@@ -24,6 +24,8 @@ pub(super) struct Spot<'a> {
     pub(super) tree: usize,
     pub(super) leaf: usize,
     pub(super) row_key: &'a [u8],
+    /// What ends later is not followed yet.
+    pub(super) ends_before_ms: u64,
 }
 
 #[derive(Debug, Default)]
@@ -37,9 +39,22 @@ pub(super) struct Tree {
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Ending {
+pub(super) struct Ending {
     sum: u64,
     count: i64,
+}
+
+impl Ending {
+    /// Adds objects, or takes them away, that end at an instant.
+    pub(super) fn add(all: &mut BTreeMap<u64, Ending>, end_ms: u64, sum: u64, count: i64) {
+        let at = end_ms / ENDING_MS;
+        let entry = all.entry(at).or_default();
+        entry.sum = entry.sum.wrapping_add(sum);
+        entry.count += count;
+        if *entry == Ending::default() {
+            all.remove(&at);
+        }
+    }
 }
 
 impl Tree {
@@ -61,24 +76,28 @@ impl Tree {
         let change = after.wrapping_sub(before);
         leaves[at.leaf].fetch_add(change, Ordering::Relaxed);
         self.total.fetch_add(change, Ordering::Relaxed);
-        let ends = (old.ends_at_ms(), new.ends_at_ms());
-        if ends != (None, None) {
-            let mut ending = self.ending.lock();
-            for (end, digest, count) in [(ends.0, before, -1), (ends.1, after, 1)] {
-                let Some(end) = end else { continue };
-                let entry = ending.entry(end / ENDING_MS).or_default();
-                let digest = if count < 0 {
-                    digest.wrapping_neg()
-                } else {
-                    digest
-                };
-                entry.sum = entry.sum.wrapping_add(digest);
-                entry.count += count;
-                if *entry == Ending::default() {
-                    ending.remove(&(end / ENDING_MS));
-                }
+        let ends = [(old, before.wrapping_neg(), -1), (new, after, 1)];
+        for (object, sum, count) in ends {
+            let end = object.ends_at_ms().filter(|end| *end < at.ends_before_ms);
+            // Nothing lives in an object without a digest.
+            if let (Some(end), true) = (end, sum != 0) {
+                Ending::add(&mut self.ending.lock(), end, sum, count);
             }
         }
+    }
+
+    /// Learns of what ends later than was followed before.
+    pub(super) fn learn(&self, endings: BTreeMap<u64, Ending>) {
+        let mut all = self.ending.lock();
+        for (at, Ending { sum, count }) in endings {
+            Ending::add(&mut all, at * ENDING_MS, sum, count);
+        }
+    }
+
+    /// How many stretches of time have something that ends.
+    #[cfg(test)]
+    pub(super) fn endings(&self) -> usize {
+        self.ending.lock().len()
     }
 
     pub(super) fn clear(&self) {
@@ -182,6 +201,7 @@ mod tests {
             tree: 0,
             leaf: 3,
             row_key,
+            ends_before_ms: u64::MAX,
         };
         let (slow, quick) = (Tree::default(), Tree::default());
         for tree in [&slow, &quick] {
