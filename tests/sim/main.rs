@@ -15,8 +15,6 @@ use faulty::Fault;
 use world::{Kind, run};
 
 const SEEDS: u64 = 5_000;
-/// Of the kinds that take longest.
-const FEWER_SEEDS: u64 = 1_500;
 /// Worlds in which a fault is borne.
 const BORNE_SEEDS: u64 = 400;
 /// Worlds in which a planted fault has to be found.
@@ -90,12 +88,12 @@ fn lose_converges_by_anti_entropy_whatever_happens_to_one_disk() {
 
 #[test]
 fn grow_loses_nothing_and_ends_in_one_complete_placement() {
-    worlds(Kind::Grow, FEWER_SEEDS);
+    worlds(Kind::Grow, SEEDS);
 }
 
 #[test]
 fn full_disks_lose_nothing_and_every_copy_is_what_is_stored() {
-    worlds(Kind::Full, FEWER_SEEDS);
+    worlds(Kind::Full, SEEDS);
 }
 
 #[test]
