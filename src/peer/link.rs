@@ -39,6 +39,8 @@ const WRITE_BYTES: usize = 256 << 10;
 const CONNECT_LIMIT: Duration = Duration::from_secs(2);
 /// How often a link looks for requests that have waited too long.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
+/// A look that comes so many times as late says that the process was held up.
+const MUCH_LATER: u32 = 4;
 /// After a connection broke it is looked so long whether anybody is there.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
@@ -321,9 +323,16 @@ impl Link {
 
     /// Tells those who have waited too long.
     async fn give_up_late(&self) {
+        let mut looked = Instant::now();
         loop {
             tokio::time::sleep(LOOK_EVERY).await;
             let now = Instant::now();
+            let was_held_up = now.duration_since(looked) > LOOK_EVERY * MUCH_LATER;
+            looked = now;
+            if was_held_up {
+                // This very process was: what has come meanwhile is read first.
+                continue;
+            }
             let late: Vec<Waiting> = {
                 let mut waiting = self.waiting.lock();
                 let late = waiting.extract_if(|_, waiting| waiting.until <= now);

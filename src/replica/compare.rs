@@ -2,7 +2,6 @@
 
 use smallvec::SmallVec;
 
-use super::pages::Pages;
 use super::space::Space;
 use super::tree::Tree;
 use super::{Replica, ReplicaError};
@@ -11,6 +10,7 @@ use crate::logic::merkle::{self, Leaves, Node, Shape, Sums};
 use crate::logic::placement::{SLOTS, Slot};
 use crate::storage::Table;
 use crate::storage::keys;
+use crate::storage::pages::Pages;
 
 /// Rows read at a time: few, since each may be large.
 const PAGE: usize = 64;

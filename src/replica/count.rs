@@ -11,10 +11,10 @@ use std::time::Duration;
 
 use parking_lot::{Mutex, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-use super::pages::Pages;
 use super::{Key, Located, Replica, ReplicaError};
 use crate::clock;
 use crate::storage::keys;
+use crate::storage::pages::Pages;
 use crate::storage::{Frozen, Table};
 
 /// Rows read at a time, of about so many bytes.

@@ -4,12 +4,12 @@
 //! A piece is read in the order of rows, as of the moment when it is asked for. No snapshot is held from
 //! piece to piece: what is written meanwhile goes to the new owner as well.
 
-use super::pages::Pages;
 use super::{Key, Replica, ReplicaError};
 use crate::logic::causal::Object;
 use crate::logic::codec::{DecodeError, Reader, put_bytes, put_varint};
 use crate::logic::handoff::Progress;
 use crate::storage::keys::{self, Position};
+use crate::storage::pages::Pages;
 use crate::storage::{Op, Table, Write};
 
 /// Rows read at a time: few, since each may be large.

@@ -5,13 +5,13 @@
 
 use std::sync::atomic::Ordering;
 
-use super::pages::Pages;
 use super::start::random_u64;
 use super::{Key, Replica, ReplicaError};
 use crate::clock;
 use crate::logic::placement::{SLOTS, Slot};
 use crate::logic::types::string;
 use crate::storage::keys::{self, Position};
+use crate::storage::pages::Pages;
 use crate::storage::{Row, Table, WriteFailed};
 
 const HASH_BITS: u32 = 38;

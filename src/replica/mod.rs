@@ -12,7 +12,6 @@ mod ends;
 mod handoff;
 mod hints;
 mod keyspace;
-mod pages;
 mod reclaim;
 mod seen;
 mod shared;

@@ -12,16 +12,19 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 use thiserror::Error;
 
+use super::pages::Pages;
 use super::{Frozen, Op, StoreError, Table};
 
 const MANIFEST: &str = "manifest.json";
 const VERSION: u64 = 1;
-/// Rows read from the store at a time.
+/// Rows read from the store at a time, of about so many bytes.
 const PAGE: usize = 512;
-/// Rows given to the reader at a time.
+const PAGE_BYTES: usize = 1 << 20;
+/// Rows given to the reader at a time, of about so many bytes.
 const BATCH: usize = 512;
-/// The longest key or value that is read.
-const MOST_BYTES: u64 = 1 << 30;
+const BATCH_BYTES: usize = 4 << 20;
+/// The longest key or value: the engine takes none that is longer.
+const MOST_BYTES: u64 = u32::MAX as u64;
 const END: u8 = 0;
 const TABLES: [Table; 6] = [
     Table::Data,
@@ -175,9 +178,11 @@ fn write_shard(path: &Path, shard: &dyn Frozen, rest: &impl Fn()) -> Result<u64,
     let mut rows = 0;
     for (table, kind) in TABLES.into_iter().zip(END + 1..) {
         let mut from = Vec::new();
+        let mut pages = Pages::of(PAGE_BYTES, PAGE);
         loop {
-            let page = shard.scan(table, &from, &[0xff; 32], PAGE)?;
+            let page = shard.scan(table, &from, &[0xff; 32], pages.rows())?;
             let Some((last, _)) = page.last() else { break };
+            pages.read(&page);
             from = [last.as_slice(), &[0]].concat();
             for (key, value) in &page {
                 out.record(kind, key, value).map_err(fail)?;
@@ -203,17 +208,19 @@ fn read_shard<E: From<ArchiveError>>(
         file: BufReader::new(File::open(path).map_err(fail)?),
         hash: blake3::Hasher::new(),
     };
-    let (mut rows, mut batch) = (0, Vec::new());
+    let (mut rows, mut batch, mut bytes) = (0, Vec::new(), 0);
     while let Some((kind, key, value)) = from.next().map_err(fail)? {
         let table = TABLES.get(usize::from(kind - 1)).copied();
         let table = table.ok_or_else(|| broken(path, "it has rows of an unknown kind"))?;
         rows += 1;
+        bytes += key.len() + value.len();
         batch.push(Op {
             table,
             key,
             value: Some(value),
         });
-        if batch.len() >= BATCH {
+        if batch.len() >= BATCH || bytes >= BATCH_BYTES {
+            bytes = 0;
             take(std::mem::take(&mut batch))?;
         }
     }

@@ -22,8 +22,6 @@ const CLEAR: u8 = 4;
 const TRAILER: [u8; 4] = *b"FJL\x03";
 /// What is behind an item's tag before its key: type, compression, keyspace, lengths.
 const ITEM_HEAD: usize = 20;
-/// More than the longest value that anybody writes.
-const LONGEST: usize = 1 << 30;
 const BUFFER: usize = 1 << 20;
 
 /// A file that is not what was written, and what is wrong with it.
@@ -182,9 +180,6 @@ impl<R: Read> Journal<R> {
         hash.update(&head);
         let key_len = usize::from(u16::from_le_bytes([head[10], head[11]]));
         let value_len = u32::from_le_bytes([head[16], head[17], head[18], head[19]]) as usize;
-        if value_len > LONGEST {
-            return Err(io::ErrorKind::UnexpectedEof.into());
-        }
         let raw = &mut self.1;
         raw.clear();
         let len = key_len + value_len;

@@ -33,6 +33,8 @@ const FORMAT_1: &str = "ringwood store, format 1";
 const DAMAGED_FILE: &str = "damaged";
 const WORKER_THREADS: usize = 4;
 const TABLES: usize = 6;
+/// A folder in which a store is restored, within the data directory.
+pub const RESTORING: &str = "restoring";
 pub(super) const BATCH_ROW: &[u8] = b"batch";
 pub(super) const IDENTITY_ROW: &[u8] = b"store-id";
 const SYNC_EVERY: Duration = Duration::from_secs(1);
@@ -124,6 +126,14 @@ impl DiskStore {
     /// are left as they are, unless `accept_damage` is set.
     pub fn open(options: DiskOptions) -> Result<Self, StoreError> {
         fs::create_dir_all(&options.dir).map_err(|e| io_error(&options.dir, e))?;
+        let aside = options.dir.join(RESTORING);
+        if aside.exists() {
+            let reason = "a restore into this directory has not come to its end: do it again";
+            return Err(StoreError::Damaged {
+                path: aside,
+                reason: reason.to_owned(),
+            });
+        }
         let identity = Identity::load_or_create(&options)?;
         let mut shards = Vec::new();
         // Damage is noted before it can no longer be seen, until what follows from it is written down.
@@ -837,6 +847,11 @@ fn spread(bytes: u64) -> u64 {
     let mut part = [0];
     getrandom::fill(&mut part).expect("the operating system has randomness");
     bytes - bytes / 4 * u64::from(part[0]) / 255
+}
+
+/// Whether a row says which store it is in, and how far that has come.
+pub fn is_the_stores_own(op: &Op) -> bool {
+    op.table == Table::Meta && [BATCH_ROW, IDENTITY_ROW].contains(&op.key.as_slice())
 }
 
 /// What the store is, in one small text file.

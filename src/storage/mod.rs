@@ -11,6 +11,7 @@ mod disk;
 pub mod keys;
 mod marks;
 mod memory;
+pub(crate) mod pages;
 mod progress;
 mod reserve;
 
@@ -24,7 +25,7 @@ use std::sync::Arc;
 
 use thiserror::Error;
 
-pub use disk::{DEFAULT_CACHED_FILES, DiskOptions, DiskStore};
+pub use disk::{DEFAULT_CACHED_FILES, DiskOptions, DiskStore, RESTORING, is_the_stores_own};
 pub use memory::{Copied, MemoryStore};
 pub use progress::{Progress, Ticket, WriteFailed};
 

@@ -11,4 +11,5 @@ mod hostile;
 mod losses;
 mod namespaces;
 mod partition;
+mod restore;
 mod server;

@@ -1,13 +1,13 @@
 //! How many rows to read at a time: about as many bytes as there is use for, whatever the size of values.
 
-use crate::storage::Row;
+use super::Row;
 
 /// Nothing is known yet of how large rows are.
 const FIRST: usize = 8;
 
 /// Sizes of pages, by what the last one had.
 #[derive(Debug)]
-pub(super) struct Pages {
+pub(crate) struct Pages {
     most: usize,
     bytes: usize,
     next: usize,
@@ -15,7 +15,7 @@ pub(super) struct Pages {
 
 impl Pages {
     /// Pages of about so many bytes, and at most so many rows.
-    pub(super) fn of(bytes: usize, most: usize) -> Self {
+    pub(crate) fn of(bytes: usize, most: usize) -> Self {
         Self {
             most,
             bytes,
@@ -24,12 +24,12 @@ impl Pages {
     }
 
     /// How many rows the next page has.
-    pub(super) fn rows(&self) -> usize {
+    pub(crate) fn rows(&self) -> usize {
         self.next
     }
 
     /// A page was read; how many bytes it had.
-    pub(super) fn read(&mut self, page: &[Row]) -> usize {
+    pub(crate) fn read(&mut self, page: &[Row]) -> usize {
         let bytes: usize = page.iter().map(|(key, row)| key.len() + row.len()).sum();
         if let Some(each) = bytes.checked_div(page.len()) {
             self.next = (self.bytes / each.max(1)).clamp(1, self.most);
