@@ -18,6 +18,8 @@ const SLICE: usize = 8;
 /// When keys have been due for so long the sweep does not keep up, and takes larger slices.
 const LATE_MS: u64 = 60_000;
 const LATE_SLICE: usize = 64;
+/// Rows of one slice of what was flushed.
+const FLUSHED_SLICE: usize = 64;
 const START_OVER_MS: u64 = 10_000;
 /// Fewer removed rows are left to the engine.
 const COMPACT_FROM: u64 = 100_000;
@@ -29,6 +31,27 @@ pub(super) struct ExpiryPlace {
     started_ms: u64,
     /// How long the last slice's first key had been due.
     late_ms: u64,
+}
+
+/// How far reclaiming has come in the flushed spaces.
+#[derive(Debug, Default)]
+pub(super) struct FlushedPlace {
+    /// Whose turn it is: a partition's database.
+    turn: (u16, u8),
+    /// Its flushes, and failed batches, when its turn began.
+    as_of: (u64, u64),
+    next: Vec<u8>,
+}
+
+impl FlushedPlace {
+    /// It is the next one's turn.
+    fn after((partition, db): (u16, u8)) -> Self {
+        Self {
+            turn: (partition, db + 1),
+            as_of: (u64::MAX, u64::MAX),
+            next: Vec::new(),
+        }
+    }
 }
 
 impl Replica {
@@ -118,7 +141,8 @@ impl Replica {
             });
             match due.last() {
                 Some((last, _)) => place.next = [last.as_slice(), &[0]].concat(),
-                None if now_ms.saturating_sub(place.started_ms) > START_OVER_MS => {
+                // A clock that was set back has left the place in the future.
+                None if now_ms.abs_diff(place.started_ms) > START_OVER_MS => {
                     *place = ExpiryPlace {
                         next: Vec::new(),
                         started_ms: now_ms,
@@ -189,9 +213,11 @@ impl Replica {
         Ok(())
     }
 
-    /// Reclaims the rows of one flushed space; whether there are more spaces. Blocks.
+    /// Reclaims a slice of a flushed space's rows; whether there may be more. Where one cannot be read,
+    /// others have their turn first. Blocks.
     pub fn reclaim_flushed(&self) -> Result<bool, ReplicaError> {
-        let Some((partition, db)) = self.to_reclaim.lock().first().copied() else {
+        let mut place = self.flushed_place.lock();
+        let Some(of) = self.next_to_reclaim(place.turn) else {
             return Ok(false);
         };
         self.settle();
@@ -199,29 +225,65 @@ impl Replica {
         if self.has_failed_since_counted() {
             return Ok(false);
         }
-        let failed = self.failed_batches();
-        let epoch = self.spaces.of(partition, db).epoch();
-        let shard = self.shard_of(partition);
-        let mut from = partition.to_be_bytes().to_vec();
-        let end = keys::partition_end(partition);
-        loop {
-            let rows = self.store.scan(shard, Table::Data, &from, &end, SLICE)?;
-            let Some((last, _)) = rows.last() else { break };
-            from = [last.as_slice(), &[0]].concat();
-            for (row_key, _) in rows {
-                self.reclaim_row_below_floor(shard, &row_key, db)?;
-            }
-            self.settle();
+        let (partition, db) = of;
+        let as_of = (self.spaces.of(partition, db).epoch(), self.failed_batches());
+        if place.turn != of || place.as_of != as_of {
+            *place = FlushedPlace {
+                turn: of,
+                as_of,
+                next: partition.to_be_bytes().to_vec(),
+            };
         }
+        match self.reclaim_slice_below_floor(&mut place) {
+            Ok(true) => Ok(true),
+            Ok(false) => {
+                *place = FlushedPlace::after(of);
+                self.is_reclaimed(of, as_of)
+            }
+            Err(error) => {
+                *place = FlushedPlace::after(of);
+                Err(error)
+            }
+        }
+    }
+
+    fn next_to_reclaim(&self, from: (u16, u8)) -> Option<(u16, u8)> {
+        let waiting = self.to_reclaim.lock();
+        waiting.range(from..).next().or(waiting.first()).copied()
+    }
+
+    /// Whether there may be more.
+    fn reclaim_slice_below_floor(&self, place: &mut FlushedPlace) -> Result<bool, ReplicaError> {
+        let (partition, db) = place.turn;
+        let (shard, end) = (self.shard_of(partition), keys::partition_end(partition));
+        let rows = self
+            .store
+            .scan(shard, Table::Data, &place.next, &end, FLUSHED_SLICE)?;
+        let Some((last, _)) = rows.last() else {
+            return Ok(false);
+        };
+        place.next = [last.as_slice(), &[0]].concat();
+        for (row_key, _) in rows {
+            self.reclaim_row_below_floor(shard, &row_key, db)?;
+        }
+        self.settle();
+        Ok(true)
+    }
+
+    /// Notes that a space's rows are reclaimed, unless it was flushed again or something was not stored;
+    /// whether there are more spaces.
+    fn is_reclaimed(&self, of: (u16, u8), as_of: (u64, u64)) -> Result<bool, ReplicaError> {
+        let (partition, db) = of;
         let space = self.spaces.of(partition, db);
+        // A flush writes its floor and raises it in one step, which this must not come between.
+        let _alone = self.counting.alone();
         let mut waiting = self.to_reclaim.lock();
-        if space.epoch() == epoch && self.failed_batches() == failed {
-            waiting.remove(&(partition, db));
+        if as_of == (space.epoch(), self.failed_batches()) {
+            waiting.remove(&of);
             if let Some(floor) = space.floor() {
-                self.store.submit(
-                    shard,
-                    Write::freeing(vec![floor_op(partition, db, true, &floor)]),
-                )?;
+                let op = floor_op(partition, db, true, &floor);
+                let shard = self.shard_of(partition);
+                self.store.submit(shard, Write::freeing(vec![op]))?;
             }
         }
         Ok(!waiting.is_empty())

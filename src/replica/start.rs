@@ -134,6 +134,7 @@ impl Replica {
             databases: RwLock::new(std::array::from_fn(|nth| nth as u8)),
             last_tickets: (0..shards).map(|_| AtomicU64::new(0)).collect(),
             to_reclaim: Mutex::new(BTreeSet::new()),
+            flushed_place: Mutex::default(),
             expiry_places: (0..shards).map(|_| Mutex::default()).collect(),
             counters: Counters::default(),
             counting: Counting::default(),

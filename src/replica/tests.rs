@@ -729,3 +729,49 @@ fn what_is_listed_or_copied_in_pieces_is_not_read_many_times_over() {
     assert!(store.scanned_bytes() - before < 20 * MIB as u64);
     assert_eq!(scan_all(&replica, 0, 10_000).expect("scanned").len(), 64);
 }
+
+#[test]
+fn a_clock_that_was_set_back_does_not_stop_the_sweep() {
+    let real = clock::simulate(Some(std::time::Duration::from_secs(2_000_000)));
+    let replica = replica();
+    let now_ms = clock::now_ms();
+    let at = |name: &'static str, end_ms| set(&replica, key(name), "x", Some(end_ms));
+    at("first", now_ms - 1);
+    while replica.reclaim_expired().expect("reclaimed") {}
+    assert_eq!(replica.live_keys(0), 0);
+    // An hour back: what ends now lies before the place that the sweep has come to.
+    clock::simulate(Some(std::time::Duration::from_secs(2_000_000 - 3_600)));
+    at("second", clock::now_ms() - 1);
+    for _ in 0..3 {
+        replica.reclaim_expired().expect("reclaimed");
+    }
+    clock::simulate(real);
+    assert_eq!(replica.live_keys(0), 0);
+}
+
+#[test]
+fn the_end_of_a_reclaim_undoes_no_flush_that_came_meanwhile() {
+    let store = Arc::new(MemoryStore::new(1));
+    let replica = start(&store);
+    let stops = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !stops.load(std::sync::atomic::Ordering::Acquire) {
+                replica.reclaim_flushed().expect("reclaimed");
+            }
+        });
+        for n in 0..3_000 {
+            set(&replica, key("k"), &n.to_string(), None);
+            replica.flush(Some(0)).expect("flushed");
+            // As it would be found after a crash.
+            let again = MemoryStore::new(1);
+            again.replace(Some(store.copy()));
+            let again = start(&Arc::new(again));
+            if get(&again, key("k")).is_some() {
+                stops.store(true, std::sync::atomic::Ordering::Release);
+                panic!("the {n}th flush is undone");
+            }
+        }
+        stops.store(true, std::sync::atomic::Ordering::Release);
+    });
+}
