@@ -11,7 +11,8 @@ use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use ringwood::admin::{AdminError, Target};
 use ringwood::config::{Config, DIRECTIVES};
 use ringwood::log::Log;
-use tracing_subscriber::filter::LevelFilter;
+use ringwood::server::SetLogLevel;
+use tracing_subscriber::filter::{EnvFilter, LevelFilter};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -397,8 +398,8 @@ fn server(flags: &ArgMatches) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    start_log(&config.text("loglevel"), log.clone());
-    let ended = match ringwood::server::run(config) {
+    let set_log_level = start_log(&config.text("loglevel"), log.clone());
+    let ended = match ringwood::server::run(config, set_log_level) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!("{error}");
@@ -409,25 +410,37 @@ fn server(flags: &ArgMatches) -> ExitCode {
     ended
 }
 
-fn start_log(level: &str, log: Log) {
-    let level = match level {
-        "debug" => LevelFilter::DEBUG,
-        "warning" => LevelFilter::WARN,
-        "nothing" => LevelFilter::OFF,
-        _ => LevelFilter::INFO,
+/// Starts the log; what it returns changes how much is logged.
+fn start_log(level: &str, log: Log) -> SetLogLevel {
+    let filter = |level: &str| {
+        let level = match level {
+            "debug" => LevelFilter::DEBUG,
+            "warning" => LevelFilter::WARN,
+            "nothing" => LevelFilter::OFF,
+            _ => LevelFilter::INFO,
+        };
+        EnvFilter::default().add_directive(level.into())
     };
     let last = log.clone();
     let ansi = std::io::IsTerminal::is_terminal(&std::io::stderr());
-    tracing_subscriber::fmt()
-        .with_max_level(level)
+    let subscriber = tracing_subscriber::fmt()
+        .with_env_filter(filter(level))
         .with_writer(move || log.clone())
         .with_ansi(ansi)
         .with_target(false)
         .log_internal_errors(false)
-        .init();
+        .with_filter_reloading();
+    let filters = subscriber.reload_handle();
+    subscriber.init();
     // The standard library's hook waits for whoever reads.
     std::panic::set_hook(Box::new(move |panic| {
         tracing::error!("{panic}");
         last.finish(LAST_LINES);
     }));
+    Box::new(move |level| {
+        let set = filters.reload(filter(level));
+        if let Err(error) = set {
+            tracing::warn!(%error, "the log stays as it is");
+        }
+    })
 }

@@ -100,8 +100,11 @@ const LEAST_FILES_OF_A_SHARD: u64 = 24;
 /// Files that the engine keeps open at least, for each shard.
 const LEAST_CACHED_FILES: u64 = 10;
 
+/// How much is logged from now on, in the words of `loglevel`.
+pub type SetLogLevel = Box<dyn Fn(&str) + Send + Sync>;
+
 /// Runs a node until it is asked to stop.
-pub fn run(config: Config) -> Result<(), StartError> {
+pub fn run(config: Config, set_log_level: SetLogLevel) -> Result<(), StartError> {
     let mut runtime = tokio::runtime::Builder::new_multi_thread();
     if let threads @ 1.. = config.number("io-threads") {
         runtime.worker_threads(threads as usize);
@@ -115,7 +118,7 @@ pub fn run(config: Config) -> Result<(), StartError> {
         .enable_all()
         .build()
         .map_err(StartError::Runtime)?;
-    let served = runtime.block_on(serve(config, background.handle().clone()));
+    let served = runtime.block_on(serve(config, set_log_level, background.handle().clone()));
     background.shutdown_background();
     served
 }
@@ -127,7 +130,11 @@ fn give_way() {
     }
 }
 
-async fn serve(config: Config, background: Handle) -> Result<(), StartError> {
+async fn serve(
+    config: Config,
+    set_log_level: SetLogLevel,
+    background: Handle,
+) -> Result<(), StartError> {
     let started = clock::monotonic();
     let files = share_files(&config)?;
     let partitions = config.number("partitions");
@@ -179,7 +186,10 @@ async fn serve(config: Config, background: Handle) -> Result<(), StartError> {
             Arc::clone(&governor),
         ))
     });
-    let set_appendfsync = Box::new(move |mode| store.set_appendfsync(mode));
+    let follow = Box::new(move |config: &Config| {
+        store.set_appendfsync(appendfsync(&config.text("appendfsync")));
+        set_log_level(&config.text("loglevel"));
+    });
     let node = Node::new(NodeOptions {
         replica,
         coordinator: member.as_ref().map(|m| Arc::clone(&m.coordinator)),
@@ -188,7 +198,7 @@ async fn serve(config: Config, background: Handle) -> Result<(), StartError> {
         background: Some(background.clone()),
         config,
         seal: ContextSeal::new(&secret),
-        set_appendfsync,
+        follow,
         port,
         most_clients: files.clients as i64,
     });

@@ -43,6 +43,8 @@ pub(super) fn reset(ctx: &mut Ctx<'_>, _: Args<'_>) -> Outcome {
     ctx.session.watches.clear();
     ctx.session.select(0);
     ctx.session.reply_mode = ReplyMode::On;
+    ctx.session.quorum = Asked::default();
+    ctx.after = After::EndMonitor;
     ctx.session.authenticated = ctx.node.config.text("requirepass").is_empty();
     ctx.session.client.names.lock().name.clear();
     speak(ctx, Protocol::Resp2);

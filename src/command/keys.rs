@@ -459,7 +459,11 @@ pub(super) fn restore(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
         "ERR DUMP payload version or checksum are wrong",
     ))?;
     let start = if absolute { 0 } else { clock::now_ms() };
-    let expires_at_ms = (ttl > 0).then(|| start.saturating_add(ttl));
+    let expires_at_ms = match start.checked_add(ttl) {
+        _ if ttl == 0 => None,
+        Some(at) if i64::try_from(at).is_ok() => Some(at),
+        _ => return Err(Error::InvalidExpire("restore")),
+    };
     let values = values
         .into_iter()
         .map(|bytes| Value {

@@ -19,6 +19,7 @@ mod info;
 mod keys;
 mod latency;
 mod meet;
+mod monitor;
 mod node;
 mod operator;
 pub mod own;
@@ -43,9 +44,10 @@ use bytes::Bytes;
 
 pub use causal::ContextSeal;
 pub use distributed::{Later, UnderWay};
+pub use monitor::Feed;
 pub use node::{Node, NodeOptions, Pause};
 pub use peer::PeerHandler;
-pub use server::appendfsync;
+pub use server::{appendfsync, reply_to_waitaof};
 pub use session::{Client, Clients, ReplyMode, Session};
 pub use table::{Flags, Spec, all as all_commands};
 pub use transactions::{Exec, Transaction};
@@ -81,12 +83,27 @@ pub enum After {
     AwaitSync(Option<Duration>),
     /// Becomes a monitor.
     Monitor,
+    /// Is a monitor no more.
+    EndMonitor,
     /// The reply is the future's; later commands may begin before it is there.
     Later(Later),
     /// The reply is the future's, which may take long: not longer than the client is there.
     Waiting(Later),
     /// Runs a transaction's commands with [`step`], each to its end.
     Exec(Exec),
+}
+
+impl After {
+    /// What comes after two commands of a transaction.
+    fn and(self, next: Self) -> Self {
+        match (self, next) {
+            (After::Cut, _) | (_, After::Cut) => After::Cut,
+            (After::Close, _) | (_, After::Close) => After::Close,
+            (After::Sleep(first), After::Sleep(second)) => After::Sleep(first + second),
+            (first, After::Nothing) => first,
+            (_, next) => next,
+        }
+    }
 }
 
 /// What a handler works with.
@@ -258,7 +275,7 @@ pub fn execute(ctx: &mut Ctx<'_>, args: Args<'_>) {
         return ctx.reply.simple("QUEUED");
     }
     if !spec.has(Flags::NO_MONITOR) && !spec.has(Flags::ADMIN) {
-        ctx.node.show_monitors(ctx.session, spec, args);
+        ctx.node.monitors.show(ctx.session, spec, args);
     }
     step(ctx, spec, args);
 }

@@ -3,17 +3,18 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 
 use parking_lot::{Mutex, RwLock};
 use tokio::runtime::Handle;
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::Notify;
 
 use super::args::Args;
 use super::causal::ContextSeal;
 use super::distributed::Lanes;
 use super::error::Error;
+use super::monitor::{Feed, Monitors};
 use super::secrets::Secrets;
 use super::session::{Client, Clients, Session};
 use super::table::Spec;
@@ -26,10 +27,8 @@ use crate::governor::Governor;
 use crate::logic::causal::ActorId;
 use crate::metrics::Histogram;
 use crate::replica::Replica;
-use crate::storage::AppendFsync;
 
 /// Commands that may wait for one slow MONITOR client; beyond it the client is closed.
-const MONITOR_QUEUE: usize = 4_096;
 /// It is said no more often that somebody sends HTTP, in milliseconds.
 const ATTACK_WARNING_MS: u64 = 60_000;
 /// Words of a slow log entry, and bytes of a word.
@@ -53,8 +52,8 @@ pub struct NodeOptions {
     pub config: Config,
     /// What authenticates contexts.
     pub seal: ContextSeal,
-    /// Applies `appendfsync` to the store.
-    pub set_appendfsync: Box<dyn Fn(AppendFsync) + Send + Sync>,
+    /// Follows directives that were changed, where somebody else than the node heeds them.
+    pub follow: Box<dyn Fn(&Config) + Send + Sync>,
     /// The port that was bound.
     pub port: u16,
     /// As many clients as descriptors are left for.
@@ -103,12 +102,11 @@ pub struct Node {
     pub port: u16,
     /// A random name of this run.
     pub run_id: String,
-    pub(super) set_appendfsync: Box<dyn Fn(AppendFsync) + Send + Sync>,
+    pub(super) follow: Box<dyn Fn(&Config) + Send + Sync>,
     shutdown: Notify,
     asked_to_stop: Notify,
     stopping: AtomicBool,
-    monitors: Mutex<Vec<mpsc::Sender<String>>>,
-    monitor_count: AtomicUsize,
+    pub(super) monitors: Monitors,
     /// When it was said last that somebody sends HTTP, in milliseconds since the epoch.
     attack_warned_ms: AtomicU64,
     /// As many clients as descriptors are left for.
@@ -126,7 +124,7 @@ impl Node {
             background,
             config,
             seal,
-            set_appendfsync,
+            follow,
             port,
             most_clients,
         } = options;
@@ -156,12 +154,11 @@ impl Node {
             started_ms: clock::now_ms(),
             last_save: AtomicU64::new(clock::now_ms() / 1_000),
             port,
-            set_appendfsync,
+            follow,
             shutdown: Notify::new(),
             asked_to_stop: Notify::new(),
             stopping: AtomicBool::new(false),
-            monitors: Mutex::default(),
-            monitor_count: AtomicUsize::new(0),
+            monitors: Monitors::default(),
             attack_warned_ms: AtomicU64::new(0),
             most_clients,
         };
@@ -215,12 +212,8 @@ impl Node {
     }
 
     /// A new monitor's feed.
-    pub fn add_monitor(&self) -> mpsc::Receiver<String> {
-        let (sender, receiver) = mpsc::channel(MONITOR_QUEUE);
-        let mut monitors = self.monitors.lock();
-        monitors.push(sender);
-        self.monitor_count.store(monitors.len(), Ordering::Release);
-        receiver
+    pub fn add_monitor(&self) -> Feed {
+        self.monitors.add()
     }
 
     /// Somebody sends HTTP: a browser may have been made to.
@@ -231,29 +224,6 @@ impl Node {
             self.attack_warned_ms.store(now_ms, Ordering::Relaxed);
             tracing::warn!(client = %client.address, "Possible SECURITY ATTACK detected. It looks like somebody is sending POST or Host: commands. This is likely due to an attacker attempting to use Cross Protocol Scripting to compromise this server. Connection aborted.");
         }
-    }
-
-    /// Shows a command to the monitors; one whose queue is full is dropped.
-    pub(super) fn show_monitors(&self, session: &Session, spec: &Spec, args: Args<'_>) {
-        if self.monitor_count.load(Ordering::Acquire) == 0 {
-            return;
-        }
-        let now_us = clock::now_us();
-        let mut line = format!(
-            "{}.{:06} [{} {}]",
-            now_us / 1_000_000,
-            now_us % 1_000_000,
-            session.db,
-            session.client.address
-        );
-        let secrets = Secrets::of(spec, args);
-        for nth in 0..args.len() {
-            let word = secrets.show(args, nth).escape_ascii();
-            line.push_str(&format!(" \"{word}\""));
-        }
-        let mut monitors = self.monitors.lock();
-        monitors.retain(|monitor| monitor.try_send(line.clone()).is_ok());
-        self.monitor_count.store(monitors.len(), Ordering::Release);
     }
 }
 

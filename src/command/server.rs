@@ -12,6 +12,7 @@ use super::{After, Ctx, Outcome};
 use crate::clock;
 use crate::config::ConfigError;
 use crate::logic::glob;
+use crate::net::resp::Reply;
 use crate::storage::AppendFsync;
 
 const MAX_SLEEP_SECS: f64 = 3_600.0;
@@ -55,7 +56,7 @@ pub(super) fn config_set(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
         .map_err(|error| config_error(&error))?;
     ctx.node.slowlog.configure(&ctx.node.config);
     ctx.node.latency.configure(&ctx.node.config);
-    (ctx.node.set_appendfsync)(appendfsync(&ctx.node.config.text("appendfsync")));
+    (ctx.node.follow)(&ctx.node.config);
     ctx.reply.ok();
     Ok(())
 }
@@ -189,13 +190,25 @@ pub(super) fn waitaof(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
         return Ok(());
     }
     if wanted.on_disk == Some(0) {
-        ctx.reply.array(2);
-        ctx.reply.integer(0);
-        ctx.reply.integer(0);
+        reply_to_waitaof(ctx.reply, false);
+    } else if ctx.session.executing {
+        // Nothing waits in a transaction; what it has written itself is not on the disk yet.
+        let store = ctx.node.replica.store();
+        let latest = ctx.session.latest.iter().enumerate();
+        let mut latest = latest.map(|(shard, ticket)| store.progress(shard).synced() >= *ticket);
+        let is_synced = ctx.written.is_empty() && latest.all(|synced| synced);
+        reply_to_waitaof(ctx.reply, is_synced);
     } else {
         ctx.after = After::AwaitSync(wanted.timeout);
     }
     Ok(())
+}
+
+/// WAITAOF's reply on a lone node.
+pub fn reply_to_waitaof(reply: &mut Reply, synced: bool) {
+    reply.array(2);
+    reply.integer(i64::from(synced));
+    reply.integer(0);
 }
 
 fn wait_in_cluster(ctx: &mut Ctx<'_>, mut wanted: Wanted) -> bool {
@@ -253,6 +266,11 @@ pub(super) fn debug_sleep(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
 }
 
 pub(super) fn monitor(ctx: &mut Ctx<'_>, _: Args<'_>) -> Outcome {
+    if ctx.session.executing {
+        return Err(Error::text(
+            "ERR MONITOR isn't allowed for DENY BLOCKING client",
+        ));
+    }
     ctx.after = After::Monitor;
     ctx.reply.ok();
     Ok(())

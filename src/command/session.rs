@@ -15,6 +15,8 @@ use super::transactions::{Transaction, Watch};
 use crate::clock;
 use crate::coordinator::Asked;
 use crate::logic::causal::Timestamp;
+use crate::replica::Written;
+use crate::storage::Ticket;
 
 /// Whether the client wants replies.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -50,6 +52,8 @@ pub struct Session {
     pub own: Arc<Own>,
     /// When the command that is run was sent first, where it may have run before.
     pub since: Option<Timestamp>,
+    /// Its latest write in each shard, for WAITAOF.
+    pub latest: Vec<Ticket>,
     /// Whether EXEC is running: nothing blocks in it.
     pub executing: bool,
     /// Commands whose replies are still to come.
@@ -69,6 +73,7 @@ impl Session {
             reply_mode: ReplyMode::On,
             quorum: Asked::default(),
             own: Arc::default(),
+            latest: Vec::new(),
             executing: false,
             under_way: UnderWay::default(),
         }
@@ -78,6 +83,14 @@ impl Session {
     pub fn select(&mut self, db: u8) {
         self.db = db;
         self.client.db.store(db, Ordering::Relaxed);
+    }
+
+    /// It has written.
+    pub fn note_written(&mut self, written: &Written) {
+        if self.latest.len() <= written.shard {
+            self.latest.resize(written.shard + 1, 0);
+        }
+        self.latest[written.shard] = written.ticket;
     }
 
     pub(super) fn fail_transaction(&mut self) {

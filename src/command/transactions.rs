@@ -11,7 +11,7 @@ use super::args::{Args, OwnedArgs};
 use super::distributed::{self, Later, Who};
 use super::error::Error;
 use super::table::{self, Spec};
-use super::{Ctx, Node, Outcome};
+use super::{After, Ctx, Node, Outcome};
 use crate::clock;
 use crate::logic::causal::{Context, Object};
 use crate::logic::types::string;
@@ -96,9 +96,14 @@ pub(super) fn exec(ctx: &mut Ctx<'_>, _: Args<'_>) -> Outcome {
         }
     }
     ctx.reply.array(transaction.queue.len());
+    ctx.session.executing = true;
+    let mut after = After::Nothing;
     for (spec, args) in transaction.queue {
         super::run(ctx, spec, args.as_args());
+        after = after.and(std::mem::take(&mut ctx.after));
     }
+    ctx.session.executing = false;
+    ctx.after = after;
     Ok(())
 }
 
@@ -107,8 +112,12 @@ pub(super) fn watch(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
         return Err(Error::text("ERR WATCH inside MULTI is not allowed"));
     }
     for key in args.from(1) {
-        let watch = Watch::now(ctx, ctx.session.db, key)?;
-        ctx.session.watches.push(watch);
+        let db = ctx.session.db;
+        // Since it was watched first.
+        if !ctx.session.watches.iter().any(|watch| watch.is_of(db, key)) {
+            let watch = Watch::now(ctx, db, key)?;
+            ctx.session.watches.push(watch);
+        }
     }
     ctx.reply.ok();
     Ok(())
@@ -146,6 +155,14 @@ pub(super) fn watch_in_cluster(ctx: &mut Ctx<'_>, who: Who, args: Args<'_>) -> L
     }
     let mut asked = Vec::new();
     for key in args.from(1) {
+        if ctx
+            .session
+            .watches
+            .iter()
+            .any(|watch| watch.is_of(who.db, key))
+        {
+            continue;
+        }
         let seen = Arc::new(OnceLock::new());
         ctx.session.watches.push(Watch {
             db: who.db,
@@ -219,6 +236,10 @@ impl Exec {
 }
 
 impl Watch {
+    fn is_of(&self, db: u8, key: &[u8]) -> bool {
+        self.db == db && self.key == key
+    }
+
     async fn still_holds(&self, node: &Arc<Node>, who: Who) -> bool {
         let Seen::InCluster(seen) = &self.seen else {
             return false;

@@ -12,13 +12,13 @@ use bytes::{Buf, BytesMut};
 use futures_util::future::join_all;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio::sync::mpsc;
 
 use super::resp::{Limits, Parser, Reply};
 use crate::command::args::Args;
 use crate::command::error::Error;
-use crate::command::{self, After, Ctx, Exec, Later, Node, ReplyMode, Session, Transaction};
+use crate::command::{self, After, Ctx, Exec, Feed, Later, Node, ReplyMode, Session, Transaction};
 use crate::replica::Written;
+use crate::storage::Ticket;
 
 /// Bytes read at a time, and kept by an idle connection.
 const READ_CHUNK: usize = 16 * 1024;
@@ -40,9 +40,7 @@ struct Connection {
     /// Writes whose commit the gathered replies wait for, with the reply's place.
     pending: Vec<Pending>,
     written: Vec<Written>,
-    /// This connection's latest write in each shard, for WAITAOF.
-    latest: Vec<u64>,
-    monitor: Option<mpsc::Receiver<String>>,
+    monitor: Option<Feed>,
     /// Replies that are still to come, each with its place among the gathered ones.
     later: Vec<(usize, Later)>,
     /// Whether the command that was just run gets no reply.
@@ -57,7 +55,6 @@ struct Pending {
 
 /// Serves a client until one side closes.
 pub(super) async fn run(stream: TcpStream, node: Arc<Node>, session: Session) {
-    let shards = node.replica.store().shards();
     let mut connection = Connection {
         stream,
         node,
@@ -67,7 +64,6 @@ pub(super) async fn run(stream: TcpStream, node: Arc<Node>, session: Session) {
         reply: Reply::default(),
         pending: Vec::new(),
         written: Vec::new(),
-        latest: vec![0; shards],
         monitor: None,
         later: Vec::new(),
         silent: false,
@@ -114,6 +110,10 @@ impl Connection {
                 // What has begun must not keep others waiting meanwhile.
                 self.finish_later().await;
                 self.wait_for_pause().await;
+                if self.session.client.is_killed() {
+                    self.closing = true;
+                    break;
+                }
             }
             let barrier = {
                 let args = Args::new(self.parser.source(&self.input), self.parser.args());
@@ -189,7 +189,7 @@ impl Connection {
         }
         let reply = start..self.reply.len();
         for written in self.written.drain(..) {
-            self.latest[written.shard] = written.ticket;
+            self.session.note_written(&written);
             self.pending.push(Pending {
                 written,
                 reply: reply.clone(),
@@ -211,6 +211,7 @@ impl Connection {
             After::Sleep(duration) => tokio::time::sleep(duration).await,
             After::Later(later) => self.begin_later(later).await,
             After::Waiting(later) => {
+                self.send_what_is_ready().await;
                 let reply = tokio::select! {
                     biased;
                     reply = later => Some(reply),
@@ -224,12 +225,22 @@ impl Connection {
                 }
             }
             After::Exec(exec) => self.run_transaction(exec).await,
+            After::EndMonitor => self.monitor = None,
             After::Monitor => self.monitor = Some(self.node.add_monitor()),
             After::AwaitSync(timeout) => {
-                let synced = self.await_sync(timeout).await;
-                self.reply.array(2);
-                self.reply.integer(i64::from(synced));
-                self.reply.integer(0);
+                self.send_what_is_ready().await;
+                let synced = await_sync(&self.node, &self.session.latest, timeout);
+                let synced = tokio::select! {
+                    biased;
+                    synced = synced => Some(synced),
+                    () = gone(&self.stream) => None,
+                    () = self.session.client.over() => None,
+                };
+                match synced {
+                    Some(_) if self.silent => {}
+                    Some(synced) => command::reply_to_waitaof(&mut self.reply, synced),
+                    None => self.closing = true,
+                }
             }
         }
     }
@@ -320,22 +331,6 @@ impl Connection {
         self.reply.buffer().extend_from_slice(&gathered[from..]);
     }
 
-    async fn await_sync(&mut self, timeout: Option<Duration>) -> bool {
-        let store = self.node.replica.store();
-        let all = async {
-            for (shard, &ticket) in self.latest.iter().enumerate() {
-                if store.progress(shard).wait_synced(ticket).await.is_err() {
-                    return false;
-                }
-            }
-            true
-        };
-        match timeout {
-            Some(timeout) => tokio::time::timeout(timeout, all).await.unwrap_or(false),
-            None => all.await,
-        }
-    }
-
     /// Waits for the commits behind the gathered replies; a write that failed turns its reply into
     /// an error.
     async fn settle(&mut self) {
@@ -345,7 +340,7 @@ impl Connection {
         let store = self.node.replica.store();
         // The other connections that have input queue their writes first: one batch for all.
         tokio::task::yield_now().await;
-        for (shard, &ticket) in self.latest.iter().enumerate() {
+        for (shard, &ticket) in self.session.latest.iter().enumerate() {
             if ticket > store.progress(shard).committed() {
                 store.kick(shard);
             }
@@ -392,6 +387,13 @@ impl Connection {
             *self.reply.buffer() = BytesMut::new();
         }
         Ok(())
+    }
+
+    /// Before a command that may wait for long.
+    async fn send_what_is_ready(&mut self) {
+        self.settle().await;
+        self.finish_later().await;
+        self.closing |= self.send().await.is_err();
     }
 
     /// How long so many bytes of replies may wait; an error when they may not wait at all.
@@ -448,6 +450,24 @@ impl Connection {
     }
 }
 
+/// Waits until writes are on the disk; whether they are.
+async fn await_sync(node: &Node, writes: &[Ticket], timeout: Option<Duration>) -> bool {
+    let store = node.replica.store();
+    let all = async {
+        for (shard, &ticket) in writes.iter().enumerate() {
+            store.kick(shard);
+            if store.progress(shard).wait_synced(ticket).await.is_err() {
+                return false;
+            }
+        }
+        true
+    };
+    match timeout {
+        Some(timeout) => tokio::time::timeout(timeout, all).await.unwrap_or(false),
+        None => all.await,
+    }
+}
+
 /// Waits until the client has closed its side; who sends more is there.
 async fn gone(stream: &TcpStream) {
     match stream.peek(&mut [0]).await {
@@ -456,9 +476,9 @@ async fn gone(stream: &TcpStream) {
     }
 }
 
-async fn next_line(monitor: &mut Option<mpsc::Receiver<String>>) -> Option<String> {
+async fn next_line(monitor: &mut Option<Feed>) -> Option<Arc<str>> {
     match monitor {
-        Some(monitor) => monitor.recv().await,
+        Some(monitor) => monitor.next().await,
         None => std::future::pending().await,
     }
 }

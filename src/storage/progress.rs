@@ -3,9 +3,11 @@
 //! Tickets count a shard's writes from 1. `committed` and `synced` only rise; a failed batch raises
 //! `committed` past itself and is remembered as a failed range, so a waiter learns its own fate.
 
+use std::collections::BTreeMap;
 use std::future::Future;
+use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::task::{Poll, Waker};
+use std::task::{Context, Poll, Waker};
 
 use parking_lot::{Condvar, Mutex};
 use thiserror::Error;
@@ -42,7 +44,9 @@ pub struct Progress {
 
 #[derive(Debug, Default)]
 struct Waiting {
-    wakers: Vec<(Ticket, Level, Waker)>,
+    /// By level; each waiter has a number of its own.
+    wakers: [BTreeMap<(Ticket, u64), Waker>; 2],
+    waiters: u64,
     failed: Vec<Failed>,
 }
 
@@ -58,6 +62,51 @@ struct Failed {
 enum Level {
     Committed,
     Synced,
+}
+
+/// Somebody who waits. Who gives up leaves nothing behind.
+struct Wait<'a> {
+    progress: &'a Progress,
+    ticket: Ticket,
+    level: Level,
+    /// His number, once he had to wait.
+    nth: Option<u64>,
+}
+
+impl Future for Wait<'_> {
+    type Output = Result<(), WriteFailed>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let Wait {
+            progress,
+            ticket,
+            level,
+            ..
+        } = *self;
+        if !progress.reached(ticket, level) {
+            let mut waiting = progress.waiting.lock();
+            if !progress.reached(ticket, level) {
+                let nth = self.nth.unwrap_or_else(|| {
+                    waiting.waiters += 1;
+                    waiting.waiters
+                });
+                self.nth = Some(nth);
+                let waker = cx.waker().clone();
+                waiting.wakers[level as usize].insert((ticket, nth), waker);
+                return Poll::Pending;
+            }
+        }
+        Poll::Ready(progress.fate(ticket))
+    }
+}
+
+impl Drop for Wait<'_> {
+    fn drop(&mut self) {
+        if let Some(nth) = self.nth {
+            let mut waiting = self.progress.waiting.lock();
+            waiting.wakers[self.level as usize].remove(&(self.ticket, nth));
+        }
+    }
 }
 
 impl Progress {
@@ -156,22 +205,19 @@ impl Progress {
     }
 
     fn publish(&self, change: impl FnOnce()) {
-        let mut ready = Vec::new();
+        let mut ready = [BTreeMap::new(), BTreeMap::new()];
         {
             let mut waiting = self.waiting.lock();
             change();
-            let mut at = 0;
-            while at < waiting.wakers.len() {
-                let (ticket, level, _) = waiting.wakers[at];
-                if self.reached(ticket, level) {
-                    ready.push(waiting.wakers.swap_remove(at).2);
-                } else {
-                    at += 1;
-                }
+            for (level, upto) in [self.committed(), self.synced()].into_iter().enumerate() {
+                let rest = waiting.wakers[level].split_off(&(upto.saturating_add(1), 0));
+                ready[level] = std::mem::replace(&mut waiting.wakers[level], rest);
             }
             self.moved.notify_all();
         }
-        ready.into_iter().for_each(Waker::wake);
+        for level in ready {
+            level.into_values().for_each(Waker::wake);
+        }
     }
 
     fn reached(&self, ticket: Ticket, level: Level) -> bool {
@@ -181,17 +227,13 @@ impl Progress {
         }
     }
 
-    fn wait(&self, ticket: Ticket, level: Level) -> impl Future<Output = Result<(), WriteFailed>> {
-        std::future::poll_fn(move |cx| {
-            if !self.reached(ticket, level) {
-                let mut waiting = self.waiting.lock();
-                if !self.reached(ticket, level) {
-                    waiting.wakers.push((ticket, level, cx.waker().clone()));
-                    return Poll::Pending;
-                }
-            }
-            Poll::Ready(self.fate(ticket))
-        })
+    fn wait(&self, ticket: Ticket, level: Level) -> Wait<'_> {
+        Wait {
+            progress: self,
+            ticket,
+            level,
+            nth: None,
+        }
     }
 }
 
@@ -200,5 +242,42 @@ impl Waiting {
         let mut failed = self.failed.iter();
         let range = failed.find(|range| range.after < ticket && ticket <= range.upto);
         range.map_or(Ok(()), |range| Err(range.why))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_gives_up_waiting_leaves_nothing_behind() {
+        let progress = Progress::default();
+        let mut context = Context::from_waker(Waker::noop());
+        let waiters = || -> usize {
+            let waiting = progress.waiting.lock();
+            waiting.wakers.iter().map(BTreeMap::len).sum()
+        };
+        {
+            let mut waits = [
+                (3, Level::Committed),
+                (3, Level::Synced),
+                (9, Level::Synced),
+            ]
+            .map(|(ticket, level)| progress.wait(ticket, level));
+            for _ in 0..3 {
+                for wait in &mut waits {
+                    assert_eq!(Pin::new(wait).poll(&mut context), Poll::Pending);
+                }
+            }
+            assert_eq!(waiters(), 3);
+            progress.publish_committed(5, false);
+            assert_eq!(waiters(), 2);
+            let [committed, synced, _] = &mut waits;
+            assert_eq!(Pin::new(committed).poll(&mut context), Poll::Ready(Ok(())));
+            progress.publish_synced(4);
+            assert_eq!(Pin::new(synced).poll(&mut context), Poll::Ready(Ok(())));
+            assert_eq!(waiters(), 1);
+        }
+        assert_eq!(waiters(), 0);
     }
 }

@@ -1,6 +1,6 @@
 //! What has no counterpart in Redis, and what the differential run cannot compare.
 
-use super::harness::{Connection, Server};
+use super::harness::{Connection, Server, encode};
 
 fn with_server(flags: &[&str], check: impl Fn(&Server, &mut Connection)) {
     let dir = tempfile::tempdir().expect("a folder");
@@ -153,6 +153,89 @@ fn waitaof_tells_when_the_write_is_on_the_disk() {
 }
 
 #[test]
+fn in_a_transaction_every_reply_is_in_its_place_and_nothing_waits() {
+    with_server(&["--appendfsync", "everysec"], |_, c| {
+        for word in [
+            "SET a 1",
+            "MULTI",
+            "WAITAOF 1 0 60000",
+            "PING",
+            "WAITAOF 1 0 0",
+        ] {
+            c.call(&word.split(' ').collect::<Vec<_>>());
+        }
+        for word in [
+            "SET a 2",
+            "WAITAOF 1 0 0",
+            "MONITOR",
+            "DEBUG SLEEP 0",
+            "PING last",
+        ] {
+            c.call(&word.split(' ').collect::<Vec<_>>());
+        }
+        let replies = c.call(&["EXEC"]);
+        let parts: Vec<&str> = replies.split("\r\n").collect();
+        assert_eq!(parts[0], "*8", "{replies}");
+        assert_eq!(
+            (parts[1], parts[3], parts[4]),
+            ("*2", ":0", "+PONG"),
+            "{replies}"
+        );
+        // What the transaction has written itself is not on the disk yet.
+        assert_eq!(parts[8..12], ["+OK", "*2", ":0", ":0"], "{replies}");
+        assert!(
+            parts[12].starts_with("-ERR MONITOR isn't allowed"),
+            "{replies}"
+        );
+        assert_eq!(parts[13..16], ["+OK", "$4", "last"], "{replies}");
+        assert_eq!(c.call(&["PING"]), "+PONG\r\n");
+    });
+}
+
+#[test]
+fn who_waits_for_the_disk_is_let_go_and_told_nothing_that_was_not_asked() {
+    // Nothing is synced but when the node stops.
+    with_server(&["--appendfsync", "no"], |server, c| {
+        let id = c.call(&["CLIENT", "ID"]);
+        let id = id.trim().trim_start_matches(':').to_owned();
+        c.send(b"SET a 1\r\nWAITAOF 1 0 0\r\n").expect("send");
+        assert_eq!(c.reply().expect("a reply"), b"+OK\r\n");
+        let mut other = server.connect();
+        assert_eq!(other.call(&["CLIENT", "KILL", "ID", &id]), ":1\r\n");
+        assert_eq!(c.rest(), b"");
+        let off = b"CLIENT REPLY OFF\r\nSET a 2\r\nWAITAOF 1 0 1\r\nCLIENT REPLY ON\r\nPING\r\n";
+        other.send(off).expect("send");
+        assert_eq!(other.reply().expect("a reply"), b"+OK\r\n");
+        assert_eq!(other.reply().expect("a reply"), b"+PONG\r\n");
+    });
+}
+
+#[test]
+fn a_client_that_is_killed_while_it_is_held_does_nothing_more_and_reset_ends_a_monitor() {
+    with_server(&[], |server, c| {
+        let mut held = server.connect();
+        let id = held.call(&["CLIENT", "ID"]);
+        let id = id.trim().trim_start_matches(':').to_owned();
+        c.call(&["CLIENT", "PAUSE", "60000", "WRITE"]);
+        held.send(b"SET a held\r\n").expect("send");
+        // It arrives meanwhile.
+        for _ in 0..100 {
+            c.call(&["PING"]);
+        }
+        assert_eq!(c.call(&["CLIENT", "KILL", "ID", &id]), ":1\r\n");
+        assert_eq!(held.rest(), b"");
+        c.call(&["CLIENT", "UNPAUSE"]);
+        assert_eq!(c.call(&["GET", "a"]), "$-1\r\n");
+
+        let mut monitor = server.connect();
+        assert_eq!(monitor.call(&["MONITOR"]), "+OK\r\n");
+        assert_eq!(monitor.call(&["RESET"]), "+RESET\r\n");
+        c.call(&["SET", "a", "1"]);
+        assert_eq!(monitor.call(&["GET", "a"]), "$1\r\n1\r\n");
+    });
+}
+
+#[test]
 fn slow_commands_are_latency_events_and_every_command_has_a_distribution() {
     with_server(&["--latency-monitor-threshold", "1"], |_, c| {
         let long = "x".repeat(5_000);
@@ -288,6 +371,36 @@ fn a_prefix_says_what_is_shown_of_siblings() {
     assert!(connection.call(&["SIBLINGS", "error:k"]).contains("12"));
     assert_eq!(connection.call(&["SET", "error:k", "1"]), "+OK\r\n");
     assert_eq!(connection.call(&["INCR", "error:k"]), ":2\r\n");
+}
+
+#[test]
+fn numbers_at_their_ends_are_those_that_were_said() {
+    with_server(&[], |_, c| {
+        let most = i64::MAX.to_string();
+        c.call(&["SET", "n", &most]);
+        assert_eq!(c.call(&["DECRBY", "n", &most]), ":0\r\n");
+        assert_eq!(c.call(&["DECRBY", "n", &most]), format!(":-{most}\r\n"));
+        assert_eq!(c.call(&["GET", "n"]), format!("$20\r\n-{most}\r\n"));
+        let over = "-ERR increment or decrement would overflow\r\n";
+        assert_eq!(c.call(&["DECRBY", "n", "2"]), over);
+        assert_eq!(c.call(&["INCRBY", "n", &most]), ":0\r\n");
+        c.call(&["SET", "n", "5"]);
+        c.send(&encode(&[b"DUMP".to_vec(), b"n".to_vec()]))
+            .expect("send");
+        let dump = c.reply().expect("a reply");
+        let start = dump.iter().position(|b| *b == b'\n').expect("a length") + 1;
+        let dump = dump[start..dump.len() - 2].to_vec();
+        for (ttl, reply) in [(i64::MAX - 5, "-ERR invalid expire"), (1 << 60, "+OK")] {
+            let words = ["RESTORE", "m", &ttl.to_string()].map(|word| word.as_bytes().to_vec());
+            let words = [&words[..], std::slice::from_ref(&dump)].concat();
+            c.send(&encode(&words)).expect("send");
+            let said = c.reply().expect("a reply");
+            let said = String::from_utf8_lossy(&said);
+            assert!(said.starts_with(reply), "{ttl}: {said}");
+        }
+        assert_eq!(c.call(&["GET", "m"]), "$1\r\n5\r\n");
+        assert!(c.call(&["PTTL", "m"]).starts_with(":11529"));
+    });
 }
 
 #[test]

@@ -474,7 +474,7 @@ impl World {
             background: None,
             config: Config::default(),
             seal: ContextSeal::new(b"simulated"),
-            set_appendfsync: Box::new(|_| {}),
+            follow: Box::new(|_| {}),
             port: 0,
             most_clients: i64::MAX,
         });
