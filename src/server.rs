@@ -21,7 +21,7 @@ use crate::coordinator::{self, Coordinator};
 use crate::governor::{self, Governor};
 use crate::logic;
 use crate::logic::causal::ActorId;
-use crate::logic::membership::Parts;
+use crate::logic::membership::{Losses, Parts};
 use crate::logic::placement::{NodeId, Partitions};
 use crate::logic::quorum::{Rule, Rules};
 use crate::logic::types::conflict::{OnConflict, Policies};
@@ -311,8 +311,7 @@ impl Member {
             complete: before.and_then(|member| member.complete.clone()),
             proven: before.map_or_else(Parts::default, |member| member.proven.clone()),
             proven_as_of: before.map_or(0, |member| member.proven_as_of),
-            lost: before.map_or_else(Parts::default, |member| member.lost.clone()),
-            accepted: before.map_or_else(Parts::default, |member| member.accepted.clone()),
+            losses: before.map_or_else(Losses::default, |member| member.losses.clone()),
             state: logic::membership::State::Runs,
         };
         let seeds = config.text("seeds");

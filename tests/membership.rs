@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use ringwood::logic::causal::ActorId;
 use ringwood::logic::membership::{
-    Detector, Member, Membership, Part, Parts, State, decode_member, encode_member,
+    Detector, Losses, Member, Membership, Part, Parts, State, decode_member, encode_member,
     encode_member_as_before,
 };
 use ringwood::logic::placement::{NodeId, Place};
@@ -37,8 +37,7 @@ fn member(id: u64) -> Member {
         places: Vec::new(),
         complete: None,
         proven_as_of: 0,
-        lost: Parts::default(),
-        accepted: Parts::default(),
+        losses: Losses::default(),
         proven: Parts::default(),
         state: State::Runs,
     }

@@ -89,14 +89,11 @@ impl Cluster {
     /// This node may have nothing of what it owns.
     pub fn lack_everything(&self) {
         self.change(|membership| {
-            let is_alone = membership.present().count() < 2;
-            membership.describe(|me| {
-                me.lose_everything();
-                if is_alone {
-                    // Whoever has started it so knows that there is nothing more.
-                    me.lost = Parts::default();
-                }
-            });
+            if membership.present().count() > 1 {
+                return membership.lose_everything();
+            }
+            // Whoever has started it so knows that there is nothing more.
+            membership.describe(|me| me.losses.restored = me.lose_everything());
         });
     }
 
@@ -172,8 +169,11 @@ impl Cluster {
 
     /// Whether this node lacks something of what it owns.
     pub fn lacks_something(&self) -> bool {
-        let lacked = || self.placement().owned(self.me()).into_iter();
-        self.lacking() > 0 && lacked().any(|part| self.lacks_part(part))
+        let lacks = || {
+            let mut owned = self.placement().owned(self.me()).into_iter();
+            owned.any(|part| self.lacks_part(part))
+        };
+        self.lacking() > 0 && (!self.options.reads_lost || lacks())
     }
 
     /// How many parts of what it owns this node may not have.

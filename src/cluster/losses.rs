@@ -1,35 +1,32 @@
 //! Parts of which nobody has a complete copy any more.
 //!
 //! Whoever sees the last complete copy of a part go, because its holder has lost its disk or was removed,
-//! says so in its account, which goes round and is written down. From then on the part is *lost*: what is
-//! left of it on some disks is not all of it, and nobody takes it for that by itself. Reads say so. It ends
-//! when somebody has a complete copy again, or when a person has accepted the loss through any member:
-//! then the owners put together what they have, and that is the part.
+//! says so in its account, and whoever hears that says so, too: it outlives each of them. From then on the
+//! part is *lost*: what is left of it on some disks is not all of it, and nobody takes it for that by itself.
+//! Reads say so. It ends when somebody has a complete copy again, or when a person has accepted the loss
+//! through any member: then the owners put together what they have, and that is the part. Losses are
+//! numbered, so that nobody's old acceptance is taken for one of a later loss.
 
 use std::sync::atomic::Ordering;
 
 use super::placement::Placement;
 use super::{Cluster, Part, State};
-use crate::logic::membership::Parts;
+use crate::logic::membership::{Losses, Parts};
 
 impl Cluster {
     /// Follows what has become of parts of which there were copies (`had`).
     pub(super) fn follow_losses(&self, state: &mut State, had: Option<Parts>) {
         let me = state.membership.me();
-        let (mut lost, mut accepted) = (me.lost.clone(), me.accepted.clone());
-        if let Some(has) = state.placement.copies() {
-            if let (Some(mut gone), true) = (had, self.has_joined()) {
-                gone.remove(&has);
-                lost.add(&gone);
-            }
-            lost.remove(&has);
-            accepted.remove(&has);
-        }
-        if (&lost, &accepted) != (&me.lost, &me.accepted) {
-            state.membership.describe(|me| {
-                me.lost = lost;
-                me.accepted = accepted;
-            });
+        let number = state.membership.next_loss();
+        let losses = self.losses_now(&state.placement, &me.losses, had, number);
+        let mut losses = losses.unwrap_or_else(|| me.losses.clone());
+        // What was put back is like any other copy once it was compared with the others.
+        losses.restored.remove(&me.proven);
+        losses
+            .restored
+            .remove(me.complete.as_ref().unwrap_or(&Parts::default()));
+        if losses != me.losses {
+            state.membership.describe(|me| me.losses = losses);
             state.placement =
                 Placement::of(&state.membership, &self.options, Some(&state.placement));
         }
@@ -46,12 +43,66 @@ impl Cluster {
         }
     }
 
+    /// What this node knows of losses now; `None` while a member does not say what it has.
+    fn losses_now(
+        &self,
+        placement: &Placement,
+        before: &Losses,
+        had: Option<Parts>,
+        number: u64,
+    ) -> Option<Losses> {
+        let has = placement.copies()?;
+        let mut now = before.clone();
+        let sizes = self.options.rules.sizes();
+        // What others say, so that it stays known though they go.
+        for others in placement.losses().filter(|others| !others.lost.is_empty()) {
+            let mut lost = others.lost.clone();
+            lost.keep(placement.lost());
+            lost.remove(&now.lost);
+            if !lost.is_empty() {
+                now.lost.add(&lost);
+                now.lost_at = now.lost_at.max(others.lost_at);
+            }
+        }
+        for others in placement
+            .losses()
+            .filter(|others| !others.accepted.is_empty())
+        {
+            let mut accepted = others.accepted.clone();
+            accepted.keep(&now.lost);
+            accepted.remove(&now.accepted);
+            accepted.remove(placement.lost());
+            if !accepted.is_empty() {
+                now.accepted.add(&accepted);
+                now.accepted_at = now.accepted_at.max(others.accepted_at);
+            }
+        }
+        // Of what is lost anew nobody has accepted that.
+        now.accepted.remove(placement.lost());
+        if let (Some(mut gone), true) = (had, self.has_joined()) {
+            gone.remove(&has);
+            gone.keep_sizes(&sizes);
+            placement
+                .losses()
+                .for_each(|losses| gone.remove(&losses.restored));
+            if !gone.is_empty() {
+                now.lost.add(&gone);
+                now.lost_at = number;
+                now.accepted.remove(&gone);
+            }
+        }
+        for parts in [&mut now.lost, &mut now.accepted] {
+            parts.remove(&has);
+            parts.keep_sizes(&sizes);
+        }
+        Some(now)
+    }
+
     fn lost_parts_in(&self, placement: &Placement) -> Vec<Part> {
         if placement.lost().is_empty() {
             return Vec::new();
         }
-        let mut lost = placement.lost().below(self.options.partitions.count());
-        lost.retain(|part| placement.holders(*part).is_lost);
+        let lost = placement.lost().below(self.options.partitions.count());
         lost.into_iter().collect()
     }
 
@@ -65,7 +116,7 @@ impl Cluster {
 
     /// Whether reads of a part are refused, because it was lost.
     pub fn is_lost(&self, part: Part) -> bool {
-        self.refuses_some() && self.holders(part).is_lost
+        self.refuses_some() && self.placement().lost().contains(part)
     }
 
     /// Whether reads of some part are.
@@ -77,7 +128,7 @@ impl Cluster {
     pub(super) fn shows_what_is_left(&self, part: Part) -> bool {
         self.options.reads_lost
             && self.lost.load(Ordering::Acquire) > 0
-            && self.holders(part).is_lost
+            && self.placement().lost().contains(part)
     }
 
     /// Somebody says that what is left of some partitions that were lost is all there is. Which parts.
@@ -86,7 +137,11 @@ impl Cluster {
         let parts: Vec<Part> = parts.into_iter().filter(|part| wanted(part.1)).collect();
         if !parts.is_empty() {
             self.change(|membership| {
-                membership.describe(|me| me.accepted.add(&parts.iter().copied().collect()));
+                let number = membership.next_loss();
+                membership.describe(|me| {
+                    me.losses.accepted.add(&parts.iter().copied().collect());
+                    me.losses.accepted_at = number;
+                });
             });
             tracing::warn!(
                 parts = parts.len(),

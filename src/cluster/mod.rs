@@ -153,7 +153,10 @@ impl Joining<'_> {
                 proven: earlier.proven.clone(),
                 ..mine
             };
-            me.lose_everything();
+            let had = me.lose_everything();
+            me.losses = earlier.losses.clone();
+            me.losses.lost.add(&had);
+            me.losses.lost_at = Membership::new(me.clone(), members.clone()).next_loss();
             tracing::warn!(id = %me.id, "this node was a member before and has lost its disk");
             self.cluster.identity.write().node = me.id;
             // Alone for no moment: what the others have is not lost.
@@ -349,7 +352,7 @@ impl Cluster {
                 tracing::warn!(
                     "this node's disk is older than what others know of it: it is filled again"
                 );
-                state.membership.describe(Member::lose_everything);
+                state.membership.lose_everything();
             }
             let has_changed = views::stamp(&state.membership) != before;
             if has_changed {
@@ -371,13 +374,14 @@ impl Cluster {
 
     /// Takes heartbeats in.
     pub fn hear(&self, digest: &[Digest]) {
-        let (heard, is_old) = {
-            let membership = &mut self.state.write().membership;
-            (membership.hear(digest), membership.is_old())
+        let hear = |membership: &mut Membership| membership.hear(digest);
+        let is_overtaken = self.with_membership(|membership| membership.is_overtaken(digest));
+        let heard = if is_overtaken {
+            // Nobody may hear of that before it is followed.
+            self.change(hear)
+        } else {
+            hear(&mut self.state.write().membership)
         };
-        if is_old {
-            self.change(|_| ());
-        }
         let now_ms = self.now_ms();
         let mut detectors = self.detectors.lock();
         for id in heard {
@@ -398,7 +402,7 @@ impl Cluster {
             return Err("the node is joining a cluster already".to_owned());
         };
         let me = self.with_membership(|membership| membership.me().clone());
-        let join = Request::Join(me);
+        let join = Request::Join(Box::new(me));
         match self.peers.call_address(address, &join, within).await {
             Ok((_, Response::Welcome { cluster, members })) => {
                 tracing::info!(%address, members = members.len(), "joined the cluster");

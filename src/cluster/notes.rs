@@ -1,7 +1,7 @@
 //! What a node writes down about its cluster, for its next start.
 
 use crate::logic::codec::{DecodeError, Reader, put_bytes, put_varint};
-use crate::logic::membership::Part;
+use crate::logic::membership::{Losses, Part};
 use crate::logic::membership::{Member, decode_member, encode_member};
 use crate::logic::placement::NodeId;
 
@@ -27,8 +27,11 @@ impl Notes {
     pub fn forget_what_is_complete(&mut self) {
         let id = self.node;
         for me in self.members.iter_mut().filter(|member| member.id == id) {
-            me.lose_everything();
-            me.accepted.add(&std::mem::take(&mut me.lost));
+            let restored = me.lose_everything();
+            me.losses = Losses {
+                restored,
+                ..Losses::default()
+            };
         }
     }
 

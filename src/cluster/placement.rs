@@ -8,7 +8,7 @@ use std::sync::{Arc, OnceLock};
 
 use super::Options;
 use super::views::{account, changes};
-use crate::logic::membership::{Membership, Part, Parts};
+use crate::logic::membership::{Losses, Membership, Part, Parts};
 use crate::logic::placement::{Copy, Holders, NodeId, Placed, Table, key_hash};
 
 /// The owners of every partition, with the lists of who comes after them.
@@ -25,8 +25,7 @@ struct Says {
     complete: Option<Parts>,
     proven: Parts,
     proven_as_of: u64,
-    lost: Parts,
-    accepted: Parts,
+    losses: Losses,
     stops: bool,
     leaves: bool,
 }
@@ -39,7 +38,7 @@ pub(super) struct Placement {
     owners: Arc<Owners>,
     says: BTreeMap<NodeId, Says>,
     leaving: Vec<NodeId>,
-    /// What somebody has seen lost, and nobody has accepted.
+    /// What was lost, and nobody has accepted.
     lost: Parts,
     has_zones: bool,
     sizes: Vec<u8>,
@@ -64,13 +63,8 @@ impl Placement {
         let mut zones: Vec<&str> = says.values().map(|says| says.zone.as_str()).collect();
         zones.sort_unstable();
         zones.dedup();
-        let (mut lost, mut accepted) = (Parts::default(), Parts::default());
-        for says in says.values() {
-            lost.add(&says.lost);
-            accepted.add(&says.accepted);
-        }
-        lost.remove(&accepted);
         let sizes = options.rules.sizes();
+        let lost = lost(&says, &sizes);
         let count = usize::from(options.partitions.count());
         let nobody = || (0..count).map(|_| OnceLock::new()).collect();
         Arc::new(Self {
@@ -145,9 +139,14 @@ impl Placement {
         Some(copies)
     }
 
-    /// What somebody has seen lost, and nobody has accepted.
+    /// What was lost, and nobody has accepted.
     pub(super) fn lost(&self) -> &Parts {
         &self.lost
+    }
+
+    /// What members know of losses.
+    pub(super) fn losses(&self) -> impl Iterator<Item = &Losses> {
+        self.says.values().map(|says| &says.losses)
     }
 
     /// How many members say that their copy of a part is complete.
@@ -222,6 +221,30 @@ impl Owners {
     }
 }
 
+/// The parts of which nobody has a copy that counts though somebody had, without those whose loss was
+/// accepted after it was seen, or of which somebody has put back what there was.
+fn lost(says: &BTreeMap<NodeId, Says>, sizes: &[u8]) -> Parts {
+    let mut all = Parts::default();
+    let losses = || says.values().map(|says| &says.losses);
+    for seen in losses().filter(|losses| !losses.lost.is_empty()) {
+        let mut lost = seen.lost.clone();
+        for accepted in losses().filter(|other| other.accepted_at >= seen.lost_at) {
+            lost.remove(&accepted.accepted);
+        }
+        all.add(&lost);
+    }
+    if all.is_empty() {
+        return all;
+    }
+    losses().for_each(|losses| all.remove(&losses.restored));
+    for says in says.values() {
+        all.remove(says.complete.as_ref().unwrap_or(&Parts::default()));
+        all.remove(&says.proven);
+    }
+    all.keep_sizes(sizes);
+    all
+}
+
 fn says(membership: &Membership) -> BTreeMap<NodeId, Says> {
     let of = |member: &crate::logic::membership::Member| {
         let says = Says {
@@ -229,8 +252,7 @@ fn says(membership: &Membership) -> BTreeMap<NodeId, Says> {
             complete: member.complete.clone(),
             proven: member.proven.clone(),
             proven_as_of: member.proven_as_of,
-            lost: member.lost.clone(),
-            accepted: member.accepted.clone(),
+            losses: member.losses.clone(),
             stops: member.state.stops(),
             leaves: !member.is_placed(),
         };

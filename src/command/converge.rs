@@ -1,6 +1,7 @@
 //! RINGWOOD VERIFY and RINGWOOD REPAIR: whether all copies are equal, and making them so; and what
 //! INFO says about convergence.
 
+use std::collections::BTreeSet;
 use std::fmt::{Display, Write as _};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -144,9 +145,9 @@ async fn verified(
     let found = convergence.verify(partitions).await?;
     let cluster = convergence.cluster();
     let mut text = format!("compared {}\n", found.compared);
-    let mut lost: Vec<u16> = cluster.lost_parts().iter().map(|part| part.1).collect();
-    lost.dedup();
-    for partition in lost.iter().filter(|lost| partitions.contains(lost)) {
+    let lost = cluster.lost_parts().into_iter().map(|part| part.1);
+    let lost: BTreeSet<u16> = lost.collect();
+    for partition in partitions.iter().filter(|one| lost.contains(one)) {
         let _ = writeln!(text, "lost {partition}");
     }
     for (node, count) in found.silent {

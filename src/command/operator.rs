@@ -173,7 +173,7 @@ fn copy(text: &mut String, node: &Node, name: &str, object: Option<&Object>) {
         let age_ms = now_ms.saturating_sub(version.at.ms());
         let what = match &version.value.payload {
             Payload::Bytes(bytes) => format!("{} bytes", bytes.len()),
-            Payload::Gone => "ended and reclaimed".to_owned(),
+            Payload::Gone(_) => "ended and reclaimed".to_owned(),
             Payload::Count(contribution) => format!("contribution {}", contribution.total),
             Payload::Deadline(_) => match version.value.expires_at_ms {
                 Some(at) => format!("expiry at {at} ms"),

@@ -267,7 +267,7 @@ pub(super) async fn answer(node: Arc<Node>, from: NodeId, request: Request) -> R
             }
             Response::Done
         }
-        Request::Join(member) => join(&node, member),
+        Request::Join(member) => join(&node, *member),
         Request::Describe => plan::described(&node),
         Request::Transfers => match &node.convergence {
             Some(convergence) => transfers::answered(convergence),

@@ -42,6 +42,12 @@ impl Convergence {
                 if mends && self.cluster.is_unsure() {
                     return Response::Refused("the disk here may be an older copy".into());
                 }
+                // An older node does not know that nobody has it.
+                let is_lost = |partition: u16| self.cluster.holders((owners, partition)).is_lost;
+                let asked = PartitionSet::from_bytes(&partitions);
+                if mends && asked.below(count).any(is_lost) {
+                    return Response::Refused("every complete copy of it was lost".into());
+                }
                 if !self.replica.is_counted() {
                     return Response::Refused("trees are being made again".into());
                 }
@@ -52,9 +58,8 @@ impl Convergence {
                 if let Err(error) = self.learn_ends(as_of_ms).await {
                     return Response::Refused(error.to_string());
                 }
-                let partitions = PartitionSet::from_bytes(&partitions);
                 let root = |partition| self.replica.root(owners, partition, as_of_ms);
-                let roots = partitions.below(count).map(root);
+                let roots = asked.below(count).map(root);
                 Response::Roots {
                     as_of_ms,
                     roots: roots.collect(),

@@ -44,7 +44,7 @@ pub fn encode(object: &Object) -> Vec<u8> {
             Payload::Bytes(bytes) => bytes.len(),
             Payload::Count(_) => 10,
             Payload::Deadline(over) => over.len() * 16,
-            Payload::Gone => 0,
+            Payload::Gone(_) => 20,
         })
         .sum();
     let mut out = Vec::with_capacity(64 + payload);
@@ -72,7 +72,7 @@ fn version_of(object: &Object) -> u8 {
     let plain = |v: &Version| match &v.value.payload {
         Payload::Bytes(_) => true,
         Payload::Count(Contribution { chain, .. }) => *chain == v.dot.seq,
-        Payload::Deadline(_) | Payload::Gone => false,
+        Payload::Deadline(_) | Payload::Gone(_) => false,
     };
     if object.resets().is_empty() && object.all_versions().all(plain) {
         PLAIN
@@ -209,14 +209,19 @@ fn put_version(out: &mut Vec<u8>, context: &Context, version: &Version) {
         Payload::Count(Contribution { chain, .. }) if *chain == version.dot.seq => IS_COUNT,
         Payload::Count(_) => IS_COUNT | HAS_CHAIN,
         Payload::Deadline(_) => IS_DEADLINE,
-        Payload::Gone => IS_GONE,
+        Payload::Gone(None) => IS_GONE,
+        Payload::Gone(Some(_)) => IS_GONE | IS_COUNT,
     };
     out.push(expiry | kind);
     if let Some(at) = expires_at_ms {
         put_varint(out, *at);
     }
     match payload {
-        Payload::Gone => {}
+        Payload::Gone(None) => {}
+        Payload::Gone(Some(Contribution { total, chain })) => {
+            put_varint(out, version.dot.seq - chain);
+            put_zigzag(out, *total);
+        }
         Payload::Bytes(bytes) => put_bytes(out, bytes),
         Payload::Count(Contribution { total, chain }) => {
             if kind & HAS_CHAIN != 0 {
@@ -269,7 +274,14 @@ fn read_version(r: &mut Reader<'_>, context: &Context) -> Result<Version, Decode
             })
         }
         IS_DEADLINE => Payload::Deadline(read_over(r)?),
-        IS_GONE => Payload::Gone,
+        IS_GONE => Payload::Gone(None),
+        flags if flags == IS_GONE | IS_COUNT => {
+            let links = r.varint()?;
+            Payload::Gone(Some(Contribution {
+                chain: dot.seq.checked_sub(links).ok_or(DecodeError::Malformed)?,
+                total: r.zigzag()?,
+            }))
+        }
         _ => return Err(DecodeError::Malformed),
     };
     Ok(Version {

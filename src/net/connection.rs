@@ -18,7 +18,6 @@ use crate::command::args::Args;
 use crate::command::error::Error;
 use crate::command::{self, After, Ctx, Exec, Feed, Later, Node, ReplyMode, Session, Transaction};
 use crate::replica::Written;
-use crate::storage::Ticket;
 
 /// Bytes read at a time, and kept by an idle connection.
 const READ_CHUNK: usize = 16 * 1024;
@@ -451,7 +450,7 @@ impl Connection {
 }
 
 /// Waits until writes are on the disk; whether they are.
-async fn await_sync(node: &Node, writes: &[Ticket], timeout: Option<Duration>) -> bool {
+async fn await_sync(node: &Node, writes: &[u64], timeout: Option<Duration>) -> bool {
     let store = node.replica.store();
     let all = async {
         for (shard, &ticket) in writes.iter().enumerate() {

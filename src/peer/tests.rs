@@ -15,7 +15,7 @@ use super::message::{
 use super::{Answer, CallError, Handler, Identity, Links, PeerListener, Peers, encode};
 use crate::logic::causal::{ActorId, Dot, Timestamp};
 use crate::logic::membership::{
-    Digest, Member, Reply, State, decode_member, encode_member_as_before,
+    Digest, Losses, Member, Reply, State, decode_member, encode_member_as_before,
 };
 use crate::logic::merkle::{FANOUT, Node};
 use crate::logic::placement::{NodeId, Place};
@@ -299,7 +299,7 @@ fn requests() -> Vec<Request> {
         Request::Describe,
         Request::Transfers,
         Request::Push(vec![member()]),
-        Request::Join(member()),
+        Request::Join(Box::new(member())),
         Request::Gossip(vec![digest(Some(7))]),
     ]
 }
@@ -327,8 +327,13 @@ fn member() -> Member {
         complete: Some([(3, 7)].into_iter().collect()),
         proven: [(3, 8)].into_iter().collect(),
         proven_as_of: 1 << 40,
-        lost: [(3, 9)].into_iter().collect(),
-        accepted: [(3, 10), (1, 4)].into_iter().collect(),
+        losses: Losses {
+            lost: [(3, 9)].into_iter().collect(),
+            lost_at: 7,
+            accepted: [(3, 10), (1, 4)].into_iter().collect(),
+            accepted_at: 1 << 40,
+            restored: [(3, 11)].into_iter().collect(),
+        },
         state: State::Stops,
     }
 }
@@ -400,7 +405,7 @@ fn the_wire_version_before_is_spoken_and_what_it_does_not_know_is_not_said() {
                 view: UNKNOWN_VIEW,
             },
             Request::Push(members) => Request::Push(members.iter().map(as_before).collect()),
-            Request::Join(member) => Request::Join(as_before(&member)),
+            Request::Join(member) => Request::Join(Box::new(as_before(&member))),
             Request::Gossip(mut digests) => {
                 for digest in &mut digests {
                     digest.facts = None;

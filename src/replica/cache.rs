@@ -93,7 +93,7 @@ impl Weighter<CacheKey, Cached> for Weigh {
             .flat_map(|o| o.all_versions())
             .map(|v| match &v.value.payload {
                 Payload::Bytes(bytes) => bytes.len() + 64,
-                Payload::Count(_) | Payload::Gone => 64,
+                Payload::Count(_) | Payload::Gone(_) => 64,
                 Payload::Deadline(over) => 64 + 16 * over.len(),
             })
             .sum();

@@ -152,7 +152,12 @@ impl Replica {
                     db,
                     name: name.to_vec(),
                     digest: merkle::digest(&row_key, &object),
-                    dots: object.all_versions().map(|version| version.dot).collect(),
+                    dots: object
+                        .all_versions()
+                        // Another may still have it, and know that it goes on.
+                        .filter(|version| !version.value.payload.is_gone())
+                        .map(|version| version.dot)
+                        .collect(),
                 });
                 if page.keys.len() == limit {
                     page.next = Some(from);

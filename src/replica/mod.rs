@@ -709,7 +709,7 @@ fn index_ops(ops: &mut Vec<Op>, row_key: &[u8], old: &Object, new: &Object, shar
         ops.push(Op {
             table: Table::Tombstone,
             key: row_key.to_vec(),
-            value: is.then(|| clock::now_ms().to_le_bytes().to_vec()),
+            value: is.then(|| seen::tombstone_row(clock::now_ms(), new)),
         });
     }
 }

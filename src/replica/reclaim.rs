@@ -196,7 +196,7 @@ impl Replica {
         };
         let ends_at_ms = object.ends_at_ms();
         if ends_at_ms.is_some_and(|end| end < now_ms) {
-            let remains = self.remains(&located, &object);
+            let remains = self.remains(&object);
             self.store_object(&located, &object, remains, None)?;
             self.counters.expired_keys.fetch_add(1, Ordering::Relaxed);
         }

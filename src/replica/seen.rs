@@ -25,6 +25,8 @@ use crate::storage::keys;
 use crate::storage::{Op, Table, Write};
 
 const SEEN_PREFIX: &[u8] = b"seen/";
+/// Of a key that has ended, and was not deleted.
+const ENDED: u8 = 1;
 /// Under which cluster and rules.
 const UNDER_ROW: &[u8] = b"seen-under";
 
@@ -39,6 +41,8 @@ pub(super) struct Seen {
 struct Raised {
     now: Arc<Context>,
     earlier: [Arc<Context>; 2],
+    /// When it was raised last, and before that, in milliseconds since the epoch.
+    at_ms: [u64; 2],
 }
 
 /// Why tombstones stay.
@@ -62,6 +66,7 @@ impl Seen {
         let nothing = Raised {
             now: Arc::clone(&nothing),
             earlier: [Arc::clone(&nothing), nothing],
+            at_ms: [0; 2],
         };
         let of_partition = |_| RwLock::new(nothing.clone());
         let of_tree = |_| (0..partitions).map(of_partition).collect();
@@ -100,6 +105,17 @@ impl Seen {
         let [last, _] = std::mem::take(&mut raised.earlier);
         let before = std::mem::replace(&mut raised.now, seen);
         raised.earlier = [before, last];
+        let now_ms = clock::now_ms();
+        let [last_ms, _] = raised.at_ms;
+        // By a clock that was set back nobody can tell.
+        raised.at_ms = [now_ms, if last_ms <= now_ms { last_ms } else { 0 }];
+    }
+
+    /// Whether everything that anybody had written at an instant is here: a round began after it that
+    /// everybody took part in, and has come to its end.
+    fn has_all_since(&self, tree: usize, partition: u16, at_ms: u64) -> bool {
+        let [last_ms, before_ms] = self.by_tree[tree][usize::from(partition)].read().at_ms;
+        at_ms < before_ms && last_ms <= clock::now_ms()
     }
 }
 
@@ -347,13 +363,14 @@ impl Replica {
         }
     }
 
-    /// What is left of an expired object, until the whole partition has seen it.
-    pub(super) fn remains(&self, located: &Located<'_>, expired: &Object) -> Object {
+    /// What is left of an expired object, until it is sure that nobody had made it go on. That was here
+    /// before is not enough: somebody who was cut off may have heard of a later end.
+    pub(super) fn remains(&self, expired: &Object) -> Object {
+        if !self.shared {
+            return Object::default();
+        }
         let mut remains = expired.clone();
         remains.reclaim();
-        if !self.shared || self.is_seen_by_all(located, &remains) {
-            remains = Object::default();
-        }
         remains
     }
 
@@ -378,10 +395,7 @@ impl Replica {
             [last, &[0]].concat()
         });
         for (row_key, since) in rows {
-            let since_ms = since
-                .first_chunk()
-                .map_or(0, |raw| u64::from_le_bytes(*raw));
-            self.drop_tombstone(shard, &row_key, since_ms, found)?;
+            self.drop_tombstone(shard, &row_key, &since, found)?;
         }
         Ok(next)
     }
@@ -390,17 +404,26 @@ impl Replica {
         &self,
         shard: usize,
         row_key: &[u8],
-        since_ms: u64,
+        since: &[u8],
         found: &mut Tombstones,
     ) -> Result<(), ReplicaError> {
-        if clock::now_ms().saturating_sub(since_ms) < self.tombstone_grace_ms {
+        let Some((at, db, name)) = keys::parse(row_key) else {
+            return Ok(());
+        };
+        let since_ms = since
+            .first_chunk()
+            .map_or(0, |raw| u64::from_le_bytes(*raw));
+        let is_young = if since.get(8) == Some(&ENDED) {
+            let tree = self.tree_of(name);
+            !self.seen.has_all_since(tree, at.partition, since_ms)
+        } else {
+            clock::now_ms().saturating_sub(since_ms) < self.tombstone_grace_ms
+        };
+        if is_young {
             found.young += 1;
             found.stays(since_ms);
             return Ok(());
         }
-        let Some((at, db, name)) = keys::parse(row_key) else {
-            return Ok(());
-        };
         let located = self.locate(Key { db, name }, at);
         let _order = self.lock(at);
         let object = match self.load(&located, false) {
@@ -433,6 +456,13 @@ impl Replica {
         found.dropped += 1;
         Ok(())
     }
+}
+
+/// The index row of a tombstone: since when it is one, and whether its values have ended.
+pub(super) fn tombstone_row(now_ms: u64, object: &Object) -> Vec<u8> {
+    let mut row = now_ms.to_le_bytes().to_vec();
+    row.extend(object.has_gone().then_some(ENDED));
+    row
 }
 
 /// The values that a change of the expiry names of which nothing is known here: what is known of them is

@@ -775,3 +775,68 @@ fn the_end_of_a_reclaim_undoes_no_flush_that_came_meanwhile() {
         stops.store(true, std::sync::atomic::Ordering::Release);
     });
 }
+
+/// An exchange: each side hears what of its versions is dead at the other, then takes its object in.
+fn exchange(a: &Replica, b: &Replica) {
+    for (from, to) in [(a, b), (b, a)] {
+        let mut object = (*from.read(key("k")).expect("read")).clone();
+        let theirs = to.read(key("k")).expect("read");
+        let dots: Vec<_> = theirs.all_versions().map(|version| version.dot).collect();
+        object.observe(from.dead_of(key("k"), &dots).expect("read"));
+        to.join(key("k"), object, Join::default()).expect("joined");
+    }
+}
+
+#[test]
+fn who_has_reclaimed_a_key_that_goes_on_elsewhere_learns_of_it_from_any_piece_of_news() {
+    let [ours, theirs] = both_hold_what_has_ended();
+    let all: Vec<u16> = (0..64).collect();
+    for replica in [&ours, &theirs] {
+        for _ in 0..3 {
+            let written = ours.everything_written();
+            replica.saw(3, &all, &written).expect("noted");
+        }
+    }
+    // One is cut off while the other hears that the key goes on, twice.
+    retime(&ours, None);
+    while theirs.reclaim_expired().expect("reclaimed") {}
+    let later = Some(clock::now_ms() + 1_000_000);
+    let last = ours.update(key("k"), |_, _| (Change::Retime(later), ()));
+    let ((), written) = last.expect("retimed");
+    let last = written.and_then(|written| written.delta).expect("a delta");
+    let partition = ours.partitions().of(slot_of(b"k"));
+    let mut found = Tombstones::default();
+    theirs
+        .drop_tombstones(partition, &[], 9, &mut found)
+        .expect("looked");
+    assert_eq!(found.dropped, 0, "nobody knows what was said meanwhile");
+    // The last change alone comes first.
+    let joined = theirs.join(key("k"), last.object, Join::default());
+    joined.expect("joined");
+    exchange(&theirs, &ours);
+    exchange(&ours, &theirs);
+    for replica in [&ours, &theirs] {
+        assert_eq!(get(replica, key("k")).as_deref(), Some("v"));
+    }
+}
+
+#[test]
+fn what_is_left_of_an_ended_key_goes_after_two_rounds() {
+    let [ours, _] = both_hold_what_has_ended();
+    let all: Vec<u16> = (0..64).collect();
+    while ours.reclaim_expired().expect("reclaimed") {}
+    let partition = ours.partitions().of(slot_of(b"k"));
+    let mut dropped = Vec::new();
+    for _ in 0..4 {
+        let mut found = Tombstones::default();
+        ours.drop_tombstones(partition, &[], 9, &mut found)
+            .expect("looked");
+        dropped.push(found.dropped);
+        // A round takes longer than a tick of the clock.
+        std::thread::sleep(std::time::Duration::from_millis(2));
+        let written = ours.everything_written();
+        ours.saw(3, &all, &written).expect("noted");
+    }
+    assert_eq!(dropped, [0, 0, 0, 1]);
+    assert_eq!(ours.rows(3, partition), 0);
+}

@@ -18,7 +18,7 @@ use ringwood::convergence::Convergence;
 use ringwood::coordinator::{self, Coordinator};
 use ringwood::governor::{Governor, Limits};
 use ringwood::logic::causal::{ActorId, Object};
-use ringwood::logic::membership::{Member, Parts, State};
+use ringwood::logic::membership::{Losses, Member, Parts, State};
 use ringwood::logic::placement::{self, NodeId, Partitions, Placed};
 use ringwood::logic::quorum::{Rule, Rules};
 use ringwood::logic::row;
@@ -252,8 +252,7 @@ fn member(id: u64, joined: u64) -> Member {
         complete: None,
         proven: Parts::default(),
         proven_as_of: 0,
-        lost: Parts::default(),
-        accepted: Parts::default(),
+        losses: Losses::default(),
         state: State::Runs,
     }
 }
@@ -632,8 +631,7 @@ impl World {
     async fn become_quiet(&self) {
         let at_most = match self.kind {
             Kind::Cut | Kind::Crash => 20,
-            Kind::Lose | Kind::Full => 60,
-            Kind::Grow => 90,
+            Kind::Lose | Kind::Full | Kind::Grow => 90,
         };
         // One of eight waits on, though everything is as it should be: it has to stay so.
         let can_be_early = self.kind.mends() && !self.seed.is_multiple_of(8);

@@ -39,8 +39,9 @@ pub enum Payload {
     /// A change of the key's expiry to the value's own: the values whose first expiry it replaces,
     /// ascending.
     Deadline(Box<[Dot]>),
-    /// What was here has ended and was reclaimed. Whoever still has it may know that it goes on.
-    Gone,
+    /// What was here has ended and was reclaimed. Whoever still has it may know that it goes on. Of a
+    /// contribution it is still known what it was: whoever overwrites it must say so.
+    Gone(Option<Contribution>),
 }
 
 /// What one actor has added to a counter since its chain began.
@@ -157,7 +158,7 @@ impl Object {
 
     /// A context without values: deleted, ended and reclaimed, or never written.
     pub fn is_tombstone(&self) -> bool {
-        self.values().all(|v| v.value.payload == Payload::Gone)
+        self.values().all(|v| v.value.payload.is_gone())
     }
 
     /// What is left when the key has ended and its values are reclaimed. It has not overwritten them: where
@@ -166,7 +167,8 @@ impl Object {
         for (element, versions) in &mut self.cells {
             if element.kind != Kind::Expiry {
                 for version in versions {
-                    version.value.payload = Payload::Gone;
+                    let contribution = version.value.payload.contribution();
+                    version.value.payload = Payload::Gone(contribution);
                 }
             }
         }
@@ -174,7 +176,7 @@ impl Object {
 
     /// Whether something of it has ended and was reclaimed.
     pub fn has_gone(&self) -> bool {
-        self.values().any(|v| v.value.payload == Payload::Gone)
+        self.values().any(|v| v.value.payload.is_gone())
     }
 
     /// The versions of one element.
@@ -214,13 +216,13 @@ impl Object {
         let is_replaced = |dot: &Dot| {
             changes.iter().any(|change| match &change.value.payload {
                 Payload::Deadline(over) => over.binary_search(dot).is_ok(),
-                Payload::Bytes(_) | Payload::Count(_) | Payload::Gone => false,
+                Payload::Bytes(_) | Payload::Count(_) | Payload::Gone(_) => false,
             })
         };
         let says = |v: &&Version| match &v.value.payload {
             Payload::Bytes(_) => !is_replaced(&v.dot),
             // What an older build has written says it.
-            Payload::Count(_) | Payload::Gone => {
+            Payload::Count(_) | Payload::Gone(_) => {
                 v.value.expires_at_ms.is_some() && !is_replaced(&v.dot)
             }
             Payload::Deadline(_) => true,
@@ -262,23 +264,25 @@ impl Object {
         }
     }
 
-    fn contributions(&self, but: ActorId) -> impl Iterator<Item = Reset> {
-        let others = self.all_versions().filter(move |v| v.dot.actor != but);
-        others.filter_map(|version| match version.value.payload {
-            Payload::Count(Contribution { total, .. }) => Some(Reset {
+    fn contributions(&self, but: Option<ActorId>) -> impl Iterator<Item = Reset> {
+        let others = self
+            .all_versions()
+            .filter(move |v| Some(v.dot.actor) != but);
+        others.filter_map(|version| {
+            let contribution = version.value.payload.contribution()?;
+            Some(Reset {
                 actor: version.dot.actor,
                 seq: version.dot.seq,
-                total,
-            }),
-            Payload::Bytes(_) | Payload::Deadline(_) | Payload::Gone => None,
+                total: contribution.total,
+            })
         })
     }
 
     /// Of every actor that contributes the chain that began first.
     fn chains(&self) -> Vec<(ActorId, u64)> {
-        let chain = |version: &Version| match version.value.payload {
-            Payload::Count(Contribution { chain, .. }) => Some((version.dot.actor, chain)),
-            Payload::Bytes(_) | Payload::Deadline(_) | Payload::Gone => None,
+        let chain = |version: &Version| {
+            let contribution = version.value.payload.contribution()?;
+            Some((version.dot.actor, contribution.chain))
         };
         let mut chains: Vec<(ActorId, u64)> = self.all_versions().filter_map(chain).collect();
         chains.sort_unstable();
@@ -420,9 +424,11 @@ impl Object {
         for (element, versions) in &mut self.cells {
             let theirs = other.versions(element);
             let gone = versions.iter_mut();
-            for version in gone.filter(|v| v.value.payload == Payload::Gone) {
+            for version in gone.filter(|v| v.value.payload.is_gone()) {
                 let at = theirs.binary_search_by_key(&version.dot, |v| v.dot);
-                if let Ok(at) = at {
+                if let Ok(at) = at
+                    && theirs[at].value.payload != Payload::Gone(None)
+                {
                     version.value = theirs[at].value.clone();
                 }
             }
@@ -487,8 +493,9 @@ pub fn holds(versions: &[Version], dot: Dot) -> bool {
 /// Whether an element can hold such a version.
 fn fits(element: &Element, version: &Version) -> bool {
     match &version.value.payload {
-        Payload::Bytes(_) | Payload::Gone => element.kind != Kind::Expiry,
-        Payload::Count(Contribution { chain, .. }) => {
+        Payload::Bytes(_) | Payload::Gone(None) => element.kind != Kind::Expiry,
+        Payload::Count(Contribution { chain, .. })
+        | Payload::Gone(Some(Contribution { chain, .. })) => {
             element.kind != Kind::Expiry && (1..=version.dot.seq).contains(chain)
         }
         Payload::Deadline(over) => {
@@ -503,6 +510,22 @@ pub struct DeltaBuilder {
     delta: Object,
     actor: ActorId,
     previous: u64,
+}
+
+impl Payload {
+    /// Whether it has ended and was reclaimed.
+    pub fn is_gone(&self) -> bool {
+        matches!(self, Payload::Gone(_))
+    }
+
+    /// What it adds, or added, to a counter.
+    pub fn contribution(&self) -> Option<Contribution> {
+        match self {
+            Payload::Count(contribution) => Some(*contribution),
+            Payload::Gone(contribution) => *contribution,
+            Payload::Bytes(_) | Payload::Deadline(_) => None,
+        }
+    }
 }
 
 impl Object {
@@ -528,13 +551,19 @@ impl DeltaBuilder {
         for version in object.all_versions() {
             self.overwrite(version.dot);
         }
-        let resets = object.contributions(self.actor);
+        let resets = object.contributions(self.but(object));
         resets.for_each(|reset| self.delta.reset(reset));
+    }
+
+    /// Whose contributions need not be noted: the actor's own, unless another copy may have a later one.
+    fn but(&self, object: &Object) -> Option<ActorId> {
+        let is_whole = self.previous <= object.context().last(self.actor);
+        is_whole.then_some(self.actor)
     }
 
     /// Notes what overwritten contributions were, of those that a context has seen.
     pub fn reset_seen(&mut self, object: &Object, seen: &Context) {
-        let resets = object.contributions(self.actor).filter(|reset| {
+        let resets = object.contributions(self.but(object)).filter(|reset| {
             seen.contains(Dot {
                 actor: reset.actor,
                 seq: reset.seq,

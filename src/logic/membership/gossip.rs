@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 
-use super::member::Member;
+use super::member::{Losses, Member};
 use super::parts::Parts;
 use crate::logic::placement::{NodeId, Place, Placed};
 
@@ -133,6 +133,25 @@ impl Membership {
         self.all().filter(|member| member.is_present())
     }
 
+    /// The number of a loss that is seen now.
+    pub fn next_loss(&self) -> u64 {
+        let known = self.all().map(|member| &member.losses);
+        let latest = known.map(|losses| losses.lost_at.max(losses.accepted_at));
+        latest.max().unwrap_or(0).saturating_add(1)
+    }
+
+    /// This node's copies are complete no more: what nobody else has is lost.
+    pub fn lose_everything(&mut self) {
+        let number = self.next_loss();
+        self.describe(|me| {
+            let had = me.lose_everything();
+            if !had.is_empty() {
+                me.losses.lost.add(&had);
+                me.losses.lost_at = number;
+            }
+        });
+    }
+
     /// What placement needs.
     pub fn placed(&self) -> Vec<Placed> {
         self.all().map(Member::placed).collect()
@@ -171,6 +190,7 @@ impl Membership {
             // What it had when it was alone is nothing here.
             complete: Some(Parts::default()),
             proven: Parts::default(),
+            losses: Losses::default(),
             ..first_place(member, event)
         }]);
     }
@@ -184,6 +204,7 @@ impl Membership {
             replaces: Some(old),
             complete: Some(Parts::default()),
             proven: Parts::default(),
+            losses: Losses::default(),
             ..first_place(newcomer, event)
         }]);
         if let Some(known) = self.known.get_mut(&old) {
@@ -280,6 +301,15 @@ impl Membership {
         self.answer(&reply.digest).newer
     }
 
+    /// Whether a digest tells of a run of this node that it does not know.
+    pub fn is_overtaken(&self, digest: &[Digest]) -> bool {
+        let known = &self.known[&self.me];
+        let mut of_me = digest.iter().filter(|their| their.id == self.me);
+        of_me.any(|their| {
+            (their.incarnation, their.heartbeat) > (known.member.incarnation, known.heartbeat)
+        })
+    }
+
     /// Takes heartbeats in; returns whose advanced.
     pub fn hear(&mut self, digest: &[Digest]) -> Vec<NodeId> {
         let mut heard = Vec::new();
@@ -358,8 +388,7 @@ impl Membership {
                 Some(_) => heard.proven_as_of,
                 None => mine.proven_as_of,
             },
-            lost: mine.lost.clone(),
-            accepted: mine.accepted.clone(),
+            losses: mine.losses.clone(),
             ..heard.clone()
         } != mine;
         self.is_old |= heard.incarnation > self.noted && heard.actor != mine.actor;

@@ -59,12 +59,54 @@ pub struct Member {
     pub proven: Parts,
     /// The changes of the membership that it knew then: a fingerprint.
     pub proven_as_of: u64,
-    /// The parts of which it has seen the last complete copy go, and none come since.
-    pub lost: Parts,
-    /// The parts of those for which somebody has said here that what is left of them is all there is.
-    pub accepted: Parts,
+    /// What it knows of parts of which nobody has a complete copy any more.
+    pub losses: Losses,
     /// Whether it is about to stop, or has nothing any more that others need.
     pub state: State,
+}
+
+/// What a member knows of parts of which nobody has a complete copy any more.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Losses {
+    /// Those of which it has seen the last complete copy go, or heard that somebody has.
+    pub lost: Parts,
+    /// The number of the latest of these losses: more than any that was known before.
+    pub lost_at: u64,
+    /// Those of which somebody has said that what is left is all there is.
+    pub accepted: Parts,
+    /// The number up to which losses are accepted.
+    pub accepted_at: u64,
+    /// Those of which it has what a person has put back: where nobody has more, that is all there is.
+    pub restored: Parts,
+}
+
+impl Losses {
+    /// Whether there is nothing to say.
+    pub fn is_empty(&self) -> bool {
+        [&self.lost, &self.accepted, &self.restored]
+            .into_iter()
+            .all(Parts::is_empty)
+    }
+
+    /// Appends its bytes.
+    pub fn encode(&self, out: &mut Vec<u8>) {
+        for parts in [&self.lost, &self.accepted, &self.restored] {
+            parts.encode(out);
+        }
+        put_varint(out, self.lost_at);
+        put_varint(out, self.accepted_at);
+    }
+
+    fn decode(r: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        let [lost, accepted, restored] = [Parts::decode(r)?, Parts::decode(r)?, Parts::decode(r)?];
+        Ok(Self {
+            lost,
+            accepted,
+            restored,
+            lost_at: r.varint()?,
+            accepted_at: r.varint()?,
+        })
+    }
 }
 
 /// What a member says of itself beside its place.
@@ -194,11 +236,12 @@ impl Member {
         }
     }
 
-    /// Its copies are complete no more. What nobody else has a complete copy of is lost with them.
-    pub fn lose_everything(&mut self) {
-        self.lost.add(&self.complete.take().unwrap_or_default());
-        self.lost.add(&std::mem::take(&mut self.proven));
+    /// Its copies are complete no more. What they were of, for who knows what follows from that.
+    pub fn lose_everything(&mut self) -> Parts {
+        let mut had = self.complete.take().unwrap_or_default();
+        had.add(&std::mem::take(&mut self.proven));
         self.complete = Some(Parts::default());
+        had
     }
 
     /// A fingerprint of the cluster's facts about this member.
@@ -225,9 +268,12 @@ fn put_facts(out: &mut Vec<u8>, member: &Member) {
 
 /// Writes a member down, for the disk and for other nodes.
 pub fn encode_member(member: &Member) -> Vec<u8> {
+    if member.losses.is_empty() {
+        // So that a program that knows nothing of losses can be gone back to.
+        return encode_member_without_losses(member);
+    }
     let mut out = encode_as(VERSION, member);
-    member.lost.encode(&mut out);
-    member.accepted.encode(&mut out);
+    member.losses.encode(&mut out);
     out
 }
 
@@ -306,8 +352,7 @@ pub fn decode_member(raw: &[u8]) -> Result<Member, MemberError> {
         complete: None,
         proven: Parts::default(),
         proven_as_of: 0,
-        lost: Parts::default(),
-        accepted: Parts::default(),
+        losses: Losses::default(),
         state: State::Runs,
     };
     if version > FIRST_VERSION {
@@ -348,8 +393,7 @@ fn read_more(r: &mut Reader<'_>, version: u8, member: &mut Member) -> Result<(),
         }
     }
     if version == VERSION {
-        member.lost = Parts::decode(r)?;
-        member.accepted = Parts::decode(r)?;
+        member.losses = Losses::decode(r)?;
     }
     Ok(())
 }

@@ -12,7 +12,7 @@ mod parts;
 pub use detector::Detector;
 pub use gossip::{Digest, Membership, Reply};
 pub use member::{
-    Member, MemberError, State, decode_member, encode_member, encode_member_as_before,
+    Losses, Member, MemberError, State, decode_member, encode_member, encode_member_as_before,
     encode_member_without_losses,
 };
 pub use parts::{Part, Parts};

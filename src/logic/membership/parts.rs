@@ -43,6 +43,18 @@ impl Parts {
         self.0.retain(|_, set| !set.is_empty());
     }
 
+    /// Leaves those alone that are in another set, too.
+    pub fn keep(&mut self, others: &Parts) {
+        let mut rest = self.clone();
+        rest.remove(others);
+        self.remove(&rest);
+    }
+
+    /// Leaves those alone that have one of these numbers of owners.
+    pub fn keep_sizes(&mut self, sizes: &[u8]) {
+        self.0.retain(|owners, _| sizes.contains(owners));
+    }
+
     /// Its parts below a number of partitions.
     pub fn below(&self, count: u16) -> BTreeSet<Part> {
         let of_size = |(owners, set): (&u8, &PartitionSet)| {

@@ -100,6 +100,9 @@ impl Node {
     }
 }
 
+/// Tells a value that was reclaimed from one that is there.
+const GONE: u8 = 0xff;
+
 /// The digest of a key's object; 0 where nothing lives.
 pub fn digest(row_key: &[u8], object: &Object) -> u64 {
     if object.is_tombstone() {
@@ -112,6 +115,9 @@ pub fn digest(row_key: &[u8], object: &Object) -> u64 {
         for version in versions {
             raw.extend_from_slice(&version.dot.actor.0.to_le_bytes());
             raw.extend_from_slice(&version.dot.seq.to_le_bytes());
+            if version.value.payload.is_gone() {
+                raw.push(GONE);
+            }
         }
     }
     for reset in object.live_resets() {

@@ -186,7 +186,7 @@ mod tests {
         let value = merged(&siblings, policy)?;
         match value.payload {
             Payload::Bytes(bytes) => String::from_utf8(bytes.to_vec()).ok(),
-            Payload::Count(_) | Payload::Deadline(_) | Payload::Gone => None,
+            Payload::Count(_) | Payload::Deadline(_) | Payload::Gone(_) => None,
         }
     }
 

@@ -68,7 +68,7 @@ fn best_of(object: &Object, newest_first: &[Dot], policy: OnConflict) -> Option<
         .values()
         .filter_map(|version| match &version.value.payload {
             Payload::Bytes(bytes) => Some((version.dot, bytes)),
-            Payload::Count(_) | Payload::Deadline(_) | Payload::Gone => None,
+            Payload::Count(_) | Payload::Deadline(_) | Payload::Gone(_) => None,
         })
         .collect();
     newest_first.iter().copied().reduce(|best, other| {
@@ -85,7 +85,7 @@ fn bases(object: &Object) -> impl Iterator<Item = (Timestamp, Dot, u64)> {
         .all_versions()
         .filter_map(|version| match &version.value.payload {
             Payload::Bytes(bytes) => Some((version.at, version.dot, bytes.len() as u64)),
-            Payload::Count(_) | Payload::Deadline(_) | Payload::Gone => None,
+            Payload::Count(_) | Payload::Deadline(_) | Payload::Gone(_) => None,
         })
 }
 

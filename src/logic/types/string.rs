@@ -322,9 +322,10 @@ fn count(delta: &mut DeltaBuilder, object: &Object, amount: i64, stamp: Stamp) -
 
 fn bases(object: &Object) -> Box<[Dot]> {
     let is_base = |version: &&Version| match version.value.payload {
-        Payload::Bytes(_) => true,
+        // What is gone here may live elsewhere.
+        Payload::Bytes(_) | Payload::Gone(_) => true,
         Payload::Count(_) => version.value.expires_at_ms.is_some(),
-        Payload::Deadline(_) | Payload::Gone => false,
+        Payload::Deadline(_) => false,
     };
     let mut dots: Vec<Dot> = object.values().filter(is_base).map(|v| v.dot).collect();
     dots.sort_unstable();

@@ -75,7 +75,7 @@ pub enum Request {
     /// A gossip round's last message: what the other wanted.
     Push(Vec<Member>),
     /// A newcomer asks to be taken in.
-    Join(Member),
+    Join(Box<Member>),
     /// Joins an object (a state or a delta) into the receiver's copy of a key.
     Apply {
         /// Which key.

@@ -245,7 +245,7 @@ impl Request {
         let request = match r.u8()? {
             1 => Request::Gossip(read_digest(&mut r, wire)?),
             2 => Request::Push(read_members(&mut r)?),
-            3 => Request::Join(decode_member(r.bytes()?)?),
+            3 => Request::Join(Box::new(decode_member(r.bytes()?)?)),
             4 => Request::Apply {
                 key: read_key(&mut r)?,
                 object: read_bytes(&mut r)?,
