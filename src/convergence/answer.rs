@@ -55,14 +55,10 @@ impl Convergence {
                     return Response::Refused("an exchange is under way".into());
                 }
                 let as_of_ms = as_of_ms.max(self.as_of_ms());
-                if let Err(error) = self.learn_ends(as_of_ms).await {
-                    return Response::Refused(error.to_string());
-                }
-                let root = |partition| self.replica.root(owners, partition, as_of_ms);
-                let roots = asked.below(count).map(root);
-                Response::Roots {
-                    as_of_ms,
-                    roots: roots.collect(),
+                let asked: Vec<u16> = asked.below(count).collect();
+                match self.own_roots(owners, &asked, as_of_ms).await {
+                    Ok(roots) => Response::Roots { as_of_ms, roots },
+                    Err(error) => Response::Refused(error.to_string()),
                 }
             }
             Request::Sums { owners, nodes } => {

@@ -140,10 +140,8 @@ impl Convergence {
     ) -> Result<(u64, Vec<u64>), ExchangeError> {
         let Side::There(node) = side else {
             let as_of_ms = as_of_ms.max(self.as_of_ms());
-            self.learn_ends(as_of_ms).await?;
-            let roots = partitions.iter();
-            let roots = roots.map(|partition| self.replica.root(owners, *partition, as_of_ms));
-            return Ok((as_of_ms, roots.collect()));
+            let roots = self.own_roots(owners, partitions, as_of_ms).await?;
+            return Ok((as_of_ms, roots));
         };
         let asked: PartitionSet = partitions.iter().copied().collect();
         let request = Request::Roots {
@@ -156,7 +154,6 @@ impl Convergence {
         };
         match self.call(node, &request).await? {
             Response::Roots { as_of_ms, roots } if roots.len() == partitions.len() => {
-                self.learn_ends(as_of_ms).await?;
                 Ok((as_of_ms, roots))
             }
             _ => Err(ExchangeError::Unexpected),

@@ -106,9 +106,9 @@ impl Convergence {
         let (as_of_ms, theirs) = self.roots(sides[1], owners, partitions, asked).await?;
         // What ends before the instant is not compared.
         exchanged.leaves_out |= as_of_ms > clock::now_ms();
+        let ours = self.own_roots(owners, partitions, as_of_ms).await?;
         let mut differing = Vec::new();
-        for (&partition, &theirs) in partitions.iter().zip(&theirs) {
-            let ours = self.replica.root(owners, partition, as_of_ms);
+        for (&partition, (&ours, &theirs)) in partitions.iter().zip(ours.iter().zip(&theirs)) {
             if ours == theirs {
                 exchanged.mended.insert(partition);
             } else {
@@ -132,9 +132,9 @@ impl Convergence {
             group.sort_unstable();
             let asked = (as_of_ms, false);
             let (as_of_ms, theirs) = self.roots(sides[1], owners, &group, asked).await?;
+            let ours = self.own_roots(owners, &group, as_of_ms).await?;
             let mut still = Vec::new();
-            for (partition, theirs) in group.into_iter().zip(theirs) {
-                let ours = self.replica.root(owners, partition, as_of_ms);
+            for (partition, (ours, theirs)) in group.into_iter().zip(ours.into_iter().zip(theirs)) {
                 if ours == theirs {
                     exchanged.mended.insert(partition);
                 } else {

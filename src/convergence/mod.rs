@@ -199,11 +199,24 @@ impl Convergence {
             let replica = Arc::clone(&self.replica);
             off_worker(move || replica.learn_ends(as_of_ms)).await?;
         }
-        if self.replica.knows_ends(as_of_ms) {
-            Ok(())
-        } else {
-            Err(ExchangeError::Counting)
-        }
+        Err(ExchangeError::Counting)
+    }
+
+    /// This node's roots of some partitions as of an instant, all of them of whole trees.
+    async fn own_roots(
+        &self,
+        owners: u8,
+        partitions: &[u16],
+        as_of_ms: u64,
+    ) -> Result<Vec<u64>, ExchangeError> {
+        self.learn_ends(as_of_ms).await?;
+        let (replica, begun) = (&self.replica, self.replica.counts_begun());
+        let roots = partitions.iter();
+        let roots = roots.map(|partition| replica.root(owners, *partition, as_of_ms));
+        let roots = roots.collect();
+        // Trees that are made anew meanwhile say nothing.
+        let are_whole = replica.is_counted() && replica.counts_begun() == begun;
+        are_whole.then_some(roots).ok_or(ExchangeError::Counting)
     }
 
     /// What has ended before this instant may have been reclaimed here, or is about to be.

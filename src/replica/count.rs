@@ -101,6 +101,11 @@ impl Replica {
             .sum()
     }
 
+    /// How often counting has begun: what was read of counts before is not what they are now.
+    pub fn counts_begun(&self) -> u64 {
+        self.counting.nth()
+    }
+
     /// Whether everything is counted, and all of it is stored.
     pub fn is_counted(&self) -> bool {
         self.counting.is_over.load(Ordering::Acquire) && !self.has_failed_since_counted()

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 
 use super::space::Spaces;
 use super::tree::Ending;
@@ -53,6 +53,11 @@ impl Ends {
     pub(super) fn begin(&self, upto_ms: u64) {
         self.followed_ms.store(upto_ms, Ordering::Release);
         self.known_ms.store(upto_ms, Ordering::Release);
+    }
+
+    /// As long as it is held nothing is learned.
+    pub(super) fn one_at_a_time(&self) -> MutexGuard<'_, ()> {
+        self.one_at_a_time.lock()
     }
 
     /// Up to when trees have what ends; `None` while they are learning more.
@@ -120,11 +125,14 @@ impl Replica {
         Ok(self.is_counted())
     }
 
-    /// Whether all that was queued is stored, in a moment.
+    /// Whether all that was queued by now is stored, in a moment.
     fn is_settled_soon(&self) -> bool {
         let begun = clock::monotonic();
         (0..self.store.shards()).for_each(|shard| self.store.kick(shard));
-        while self.waits_for_its_disk() {
+        let tickets = self.last_tickets.iter();
+        let tickets: Vec<u64> = tickets.map(|last| last.load(Ordering::Acquire)).collect();
+        let is_stored = |shard| self.store.progress(shard).committed() >= tickets[shard];
+        while !(0..tickets.len()).all(is_stored) {
             if clock::monotonic().duration_since(begun) > SETTLED_WITHIN {
                 return false;
             }

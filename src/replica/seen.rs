@@ -27,6 +27,8 @@ use crate::storage::{Op, Table, Write};
 const SEEN_PREFIX: &[u8] = b"seen/";
 /// Of a key that has ended, and was not deleted.
 const ENDED: u8 = 1;
+/// The layout of what says under which rules something was seen.
+const UNDER_VERSION: u8 = 2;
 /// Under which cluster and rules.
 const UNDER_ROW: &[u8] = b"seen-under";
 
@@ -252,7 +254,7 @@ impl Replica {
 
     fn under(&self, cluster: u64) -> Vec<u8> {
         let mut under = cluster.to_le_bytes().to_vec();
-        under.extend(self.counted());
+        under.extend(self.rules_as_of(UNDER_VERSION));
         under
     }
 

@@ -185,6 +185,7 @@ impl Replica {
     /// Writes down what makes the next start quick, and closes the store.
     pub fn stop(&self) {
         let partitions = 0..self.partitions.count();
+        let _nothing_is_learned = self.ends.one_at_a_time();
         let ends = self.ends.settled_ms();
         let is_counted = self.is_counted() && !self.has_failed_since_counted() && ends.is_some();
         for partition in partitions.filter(|_| is_counted) {
@@ -389,7 +390,12 @@ impl Replica {
 
     /// How counts are written down: a lone node keeps no trees, others one for each number of owners.
     pub(super) fn counted(&self) -> Vec<u8> {
-        let mut counted = vec![COUNTS_VERSION, u8::from(self.shared)];
+        self.rules_as_of(COUNTS_VERSION)
+    }
+
+    /// How many owners which keys have, below a version.
+    pub(super) fn rules_as_of(&self, version: u8) -> Vec<u8> {
+        let mut counted = vec![version, u8::from(self.shared)];
         for (prefix, owners) in self.rules.sizes_by_prefix() {
             put_bytes(&mut counted, prefix);
             counted.push(owners);

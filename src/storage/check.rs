@@ -19,6 +19,8 @@ const START: u8 = 1;
 const ITEM: u8 = 2;
 const END: u8 = 3;
 const CLEAR: u8 = 4;
+/// The engine gives up at greater sequence numbers.
+const MOST_SEQNO: u64 = 1 << 62;
 const TRAILER: [u8; 4] = *b"FJL\x03";
 /// What is behind an item's tag before its key: type, compression, keyspace, lengths.
 const ITEM_HEAD: usize = 20;
@@ -27,8 +29,9 @@ const BUFFER: usize = 1 << 20;
 /// A file that is not what was written, and what is wrong with it.
 pub(super) type Damage = (PathBuf, String);
 
-/// Checks the journals of one shard.
-pub(super) fn check_journals(dir: &Path) -> Result<(), Damage> {
+/// Checks the journals of one shard; the newest of its batches must be there, if any is, that are known to
+/// have been taken.
+pub(super) fn check_journals(dir: &Path, taken: u64) -> Result<(), Damage> {
     if !dir.exists() {
         return Ok(());
     }
@@ -43,30 +46,48 @@ pub(super) fn check_journals(dir: &Path) -> Result<(), Damage> {
             journals.extend(number.map(|number| (number, path)));
         }
     }
+    if journals.is_empty() && taken > 0 {
+        return Err((dir.to_path_buf(), "it has no journal".to_owned()));
+    }
     journals.sort_unstable();
-    check_batches(&journals)
+    let newest = check_batches(&journals)?;
+    if newest.is_some_and(|newest| newest < taken) {
+        let newest = newest.unwrap_or_default();
+        let path = journals.last().map_or(dir, |(_, path)| path);
+        let what = format!("its last batch is {newest}, and {taken} was taken");
+        return Err((path.to_path_buf(), what));
+    }
+    Ok(())
 }
 
-/// Checks which tables a shard's keyspaces have.
-pub(super) fn check_lists_of_tables(dir: &Path) -> Result<(), Damage> {
+/// Checks which tables a shard's keyspaces have; those of one that was made once are all there.
+pub(super) fn check_lists_of_tables(dir: &Path, is_made: bool) -> Result<(), Damage> {
     let of_dir = |error: io::Error| (dir.to_path_buf(), error.to_string());
-    let Ok(keyspaces) = fs::read_dir(dir.join("keyspaces")) else {
-        return Ok(());
+    let keyspaces = dir.join("keyspaces");
+    let found = match fs::read_dir(&keyspaces) {
+        Ok(found) => found.collect::<Result<Vec<_>, _>>().map_err(of_dir)?,
+        Err(error) if is_made => return Err((keyspaces, error.to_string())),
+        Err(_) => return Ok(()),
     };
-    for keyspace in keyspaces {
-        check_list_of_tables(&keyspace.map_err(of_dir)?.path())?;
+    // The engine has one of its own.
+    if is_made && found.len() <= super::disk::TABLES {
+        let what = format!("{} keyspaces, others are missing", found.len());
+        return Err((keyspaces, what));
+    }
+    for keyspace in found {
+        check_list_of_tables(&keyspace.path(), is_made)?;
     }
     Ok(())
 }
 
 /// `current` names a version of the list of tables, and has its checksum.
-fn check_list_of_tables(keyspace: &Path) -> Result<(), Damage> {
+fn check_list_of_tables(keyspace: &Path, is_made: bool) -> Result<(), Damage> {
     let path = keyspace.join("current");
     let wrong = |path: &Path, what: &str| Err((path.to_path_buf(), what.to_owned()));
     let current = match fs::read(&path) {
         Ok(current) => current,
-        // The keyspace was being made.
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        // The keyspace was being made. Of another one the engine would remove the tables.
+        Err(error) if error.kind() == io::ErrorKind::NotFound && !is_made => return Ok(()),
         Err(error) => return wrong(&path, &error.to_string()),
     };
     let (Some(version), Some(sum), [0]) = (
@@ -87,8 +108,8 @@ fn check_list_of_tables(keyspace: &Path) -> Result<(), Damage> {
     }
 }
 
-/// Batches have ascending sequence numbers, and consecutive numbers of ours.
-fn check_batches(journals: &[(u64, PathBuf)]) -> Result<(), Damage> {
+/// Batches have ascending sequence numbers, and consecutive numbers of ours: the last of them.
+fn check_batches(journals: &[(u64, PathBuf)]) -> Result<Option<u64>, Damage> {
     let mut before: Option<Batch> = None;
     let mut last_number = None;
     for (_, path) in journals {
@@ -99,10 +120,10 @@ fn check_batches(journals: &[(u64, PathBuf)]) -> Result<(), Damage> {
             .next_batch()
             .map_err(|error| wrong(error.to_string()))?
         {
-            if before
+            let follows = before
                 .as_ref()
-                .is_some_and(|before| batch.seqno <= before.seqno)
-            {
+                .is_none_or(|before| batch.seqno > before.seqno);
+            if !follows || batch.seqno > MOST_SEQNO {
                 return Err(wrong("its batches are not in order".to_owned()));
             }
             // A start may leave numbers out, after a loss that was accepted.
@@ -117,7 +138,7 @@ fn check_batches(journals: &[(u64, PathBuf)]) -> Result<(), Damage> {
             before = Some(batch);
         }
     }
-    Ok(())
+    Ok(last_number)
 }
 
 struct Batch {

@@ -32,7 +32,7 @@ const FORMAT_1: &str = "ringwood store, format 1";
 /// There while damage was accepted and not yet seen to.
 const DAMAGED_FILE: &str = "damaged";
 const WORKER_THREADS: usize = 4;
-const TABLES: usize = 6;
+pub(super) const TABLES: usize = 6;
 /// A folder in which a store is restored, within the data directory.
 pub const RESTORING: &str = "restoring";
 pub(super) const BATCH_ROW: &[u8] = b"batch";
@@ -484,16 +484,25 @@ impl Shard {
         let mut is_damaged = false;
         let shards = identity.shards;
         let what_is_wrong = |(path, what): (PathBuf, String)| damaged(&path, &what);
-        let checked = match check_journals(&dir).map_err(what_is_wrong) {
+        be_alone(&dir, options)?;
+        let taken = found.synced.max(found.written);
+        let checked = match check_journals(&dir, taken).map_err(what_is_wrong) {
+            // It stays in the engine's files for a while, and is accepted once.
+            Err(damaged) if was_accepted(&options.dir, index, &damaged) => {
+                tracing::warn!(%damaged, "was accepted before");
+                Ok(())
+            }
             Err(damaged) if options.accept_damage => {
                 tracing::error!(%damaged, "accepted: the store starts with what is readable");
                 is_damaged = true;
+                note_accepted(&options.dir, index, &damaged)?;
                 Ok(())
             }
             checked => checked,
         };
         // With a wrong list the engine might take all memory before it notices.
-        let checked = checked.and(check_lists_of_tables(&dir).map_err(what_is_wrong));
+        let checked =
+            checked.and(check_lists_of_tables(&dir, identity.is_made).map_err(what_is_wrong));
         let opened = checked.and_then(|()| open_engine(&dir, options, shards));
         let handles = match opened {
             Ok(handles) => handles,
@@ -790,6 +799,33 @@ impl Handles {
             .map_err(|e| engine_error(&e))?;
         Ok(row.map(|value| value.to_vec()))
     }
+}
+
+/// Whether nobody else has a shard's engine open: a living one's files are not to be judged.
+fn be_alone(dir: &Path, options: &DiskOptions) -> Result<(), StoreError> {
+    let Ok(lock) = File::open(dir.join("lock")) else {
+        return Ok(());
+    };
+    match lock.try_lock() {
+        Err(fs::TryLockError::WouldBlock) => Err(StoreError::InUse(options.dir.clone())),
+        _ => Ok(()),
+    }
+}
+
+fn accepted_file(dir: &Path, shard: usize) -> PathBuf {
+    dir.join(format!("shard-{shard}.accepted"))
+}
+
+fn was_accepted(dir: &Path, shard: usize, damage: &StoreError) -> bool {
+    let before = fs::read_to_string(accepted_file(dir, shard));
+    before.is_ok_and(|before| before == damage.to_string())
+}
+
+fn note_accepted(dir: &Path, shard: usize, damage: &StoreError) -> Result<(), StoreError> {
+    let path = accepted_file(dir, shard);
+    let written = fs::write(&path, damage.to_string());
+    let synced = written.and_then(|()| File::open(&path)?.sync_all());
+    synced.map_err(|e| io_error(&path, e))
 }
 
 /// Opens the engine. Of what it reads it believes some: where that makes it panic, the files are

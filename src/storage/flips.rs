@@ -156,6 +156,68 @@ fn a_flipped_bit_anywhere_is_refused_or_changes_nothing() {
 }
 
 #[test]
+fn a_file_that_is_missing_is_noticed_before_the_engine_removes_more() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let (was, work) = (dir.path().join("was"), dir.path().join("work"));
+    let store = DiskStore::open(options(&was)).expect("open");
+    fill(&store, 0..100, 600);
+    let expected = rows(&store).expect("rows");
+    store.close();
+    drop(store);
+    for path in files(&was) {
+        let name = path.strip_prefix(&was).expect("inside");
+        let is_needed = name.ends_with("current") || name.ends_with("0.jnl");
+        let _ = fs::remove_dir_all(&work);
+        copy(&was, &work);
+        fs::remove_file(work.join(name)).expect("removed");
+        assert!(!deceives(&work, &expected), "{}", name.display());
+        if is_needed {
+            let error = DiskStore::open(options(&work)).err();
+            assert!(
+                matches!(error, Some(StoreError::Damaged { .. })),
+                "{}",
+                name.display()
+            );
+        }
+    }
+    for nth in 0..7 {
+        let _ = fs::remove_dir_all(&work);
+        copy(&was, &work);
+        let keyspace = work.join("shard-0").join("keyspaces").join(nth.to_string());
+        fs::remove_dir_all(keyspace).expect("removed");
+        assert!(!deceives(&work, &expected), "{nth}");
+    }
+}
+
+#[test]
+fn what_was_accepted_once_is_not_found_again() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let (was, work) = (dir.path().join("was"), dir.path().join("work"));
+    let store = DiskStore::open(options(&was)).expect("open");
+    fill(&store, 0..100, 600);
+    copy(&was, &work);
+    store.close();
+    let journal = work.join("shard-0").join("0.jnl");
+    let (raw, _) = used(&journal);
+    let key = raw.windows(10).position(|some| some == b"key-000050");
+    // The sequence number of a batch, made greater.
+    flip(&journal, key.expect("it is there") - 21 - 4, 3);
+    assert!(DiskStore::open(options(&work)).is_err());
+    let accepted = DiskOptions {
+        accept_damage: true,
+        ..options(&work)
+    };
+    let store = DiskStore::open(accepted).expect("open");
+    assert!(store.is_damaged());
+    store.forget_damage();
+    fill(&store, 200..210, 600);
+    store.close();
+    drop(store);
+    let store = DiskStore::open(options(&work)).expect("open");
+    assert!(!store.is_damaged());
+}
+
+#[test]
 fn what_is_cut_out_of_the_middle_of_the_journals_is_noticed() {
     let dir = tempfile::tempdir().expect("a folder");
     let (left, work) = (dir.path().join("left"), dir.path().join("work"));
