@@ -17,7 +17,7 @@ use dashmap::DashMap;
 use parking_lot::Mutex;
 use socket2::{SockRef, TcpKeepalive};
 use thiserror::Error;
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::{Notify, mpsc};
@@ -42,7 +42,8 @@ const LOOK_EVERY: Duration = Duration::from_millis(50);
 /// A look that comes so many times as late says that the process was held up.
 const MUCH_LATER: u32 = 4;
 /// After a connection broke it is looked so long whether anybody is there.
-const LOOK_AGAIN: Duration = Duration::from_millis(100);
+const LOOK_AGAIN: Duration = Duration::from_millis(200);
+const LOOK_PAUSE: Duration = Duration::from_millis(2);
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 /// Unacknowledged bytes end a connection after so long.
@@ -465,13 +466,23 @@ pub(super) async fn connect(
     Ok((frames, writer, other))
 }
 
-/// Whether nobody listens at an address: the process that did has ended.
+/// Whether nobody listens at an address: the process that did has ended. One that is about to end may
+/// still be connected to for a moment; it closes that connection, too.
 async fn is_refused(address: &str) -> bool {
-    let connected = tokio::time::timeout(LOOK_AGAIN, TcpStream::connect(address));
-    let refused = |error: io::Error| error.kind() == io::ErrorKind::ConnectionRefused;
-    connected
-        .await
-        .is_ok_and(|outcome| outcome.is_err_and(refused))
+    let looked = async {
+        loop {
+            match TcpStream::connect(address).await {
+                Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => return,
+                Err(_) => {}
+                // Who is there waits for what is said to him.
+                Ok(mut stream) => {
+                    let _ = stream.read(&mut [0]).await;
+                }
+            }
+            tokio::time::sleep(LOOK_PAUSE).await;
+        }
+    };
+    tokio::time::timeout(LOOK_AGAIN, looked).await.is_ok()
 }
 
 pub(super) fn set_options(stream: &TcpStream) -> io::Result<()> {

@@ -124,9 +124,11 @@ fn write_on(
             break;
         }
         let (key, value) = (format!("w{writer}:{}", random.below(100)), n.to_string());
-        if connection.call(&["SET", &key, &value]) == "+OK\r\n" {
+        let reply = connection.call(&["SET", &key, &value]);
+        if reply == "+OK\r\n" {
             known.insert(key, vec![value]);
         } else {
+            eprintln!("SET {key}: {reply}");
             failed += 1;
             known.entry(key).or_default().push(value);
         }
