@@ -315,7 +315,7 @@ pub(super) fn tombstones(ctx: &Ctx<'_>, out: &mut String) {
         let reason = match () {
             () if found.unproven > 0 => "not every owner has been shown to have it",
             () if found.hinted > 0 => "it is kept for a node that is away",
-            () => "tombstone-grace is not over",
+            () => "tombstone-grace, or of what has ended two rounds with everybody, are not over",
         };
         info::line(out, "oldest_tombstone_stays_because", reason);
     }

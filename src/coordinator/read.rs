@@ -64,7 +64,8 @@ impl Coordinator {
         r: u8,
         own: &[Dot],
     ) -> impl Future<Output = Result<(), QuorumError>> + Send + use<> {
-        let is_lost = self.cluster.is_lost(self.cluster.route(name).part());
+        let refuses = self.cluster.refuses_some();
+        let is_lost = refuses && self.cluster.is_lost(self.cluster.route(name).part());
         let mut waiting = if is_lost {
             None
         } else {

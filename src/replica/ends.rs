@@ -261,8 +261,8 @@ mod tests {
                 let floor = replica.everything_written();
                 replica.raise_floor(Some(1), &floor).expect("raised");
             }
-            let few = roots(&replica, now_ms + round * HOUR_MS);
-            assert_eq!(few.len(), usize::from(PARTITIONS));
+            let as_of_ms = now_ms + round * HOUR_MS;
+            assert!(replica.learn_ends(as_of_ms).expect("read"));
         }
         assert!(endings(&replica) < 60, "{}", endings(&replica));
         let again = start(&store);

@@ -52,7 +52,7 @@ struct Raised {
 pub struct Tombstones {
     /// How many were dropped.
     pub dropped: u64,
-    /// How many are younger than tombstone-grace.
+    /// How many are younger than tombstone-grace or, of what has ended, than two rounds with everybody.
     pub young: u64,
     /// How many not every owner has been shown to have.
     pub unproven: u64,

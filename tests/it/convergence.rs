@@ -19,17 +19,12 @@ const QUICK: &[&str] = &[
 ];
 
 fn call(cluster: &Cluster, member: usize, args: &[&str]) -> String {
-    cluster.members[member].connect().call(args)
+    cluster.call(member, args)
 }
 
 /// A number that INFO shows.
 fn info(cluster: &Cluster, member: usize, field: &str) -> u64 {
-    let text = call(cluster, member, &["INFO", "everything"]);
-    let line = text
-        .lines()
-        .find_map(|line| line.strip_prefix(&format!("{field}:")));
-    let value = line.unwrap_or_else(|| panic!("INFO shows {field}"));
-    value.trim().parse().expect("a number")
+    cluster.info(member, field).parse().expect("a number")
 }
 
 fn everywhere(cluster: &Cluster, field: &str) -> u64 {

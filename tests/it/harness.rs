@@ -178,6 +178,20 @@ impl Cluster {
         server
     }
 
+    /// What a member replies to a command, on a connection of its own.
+    pub fn call(&self, member: usize, args: &[&str]) -> String {
+        self.members[member].connect().call(args)
+    }
+
+    /// What INFO shows of a field at a member.
+    pub fn info(&self, member: usize, field: &str) -> String {
+        let text = self.call(member, &["INFO", "everything"]);
+        let prefix = format!("{field}:");
+        let line = text.lines().find_map(|line| line.strip_prefix(&prefix));
+        let value = line.unwrap_or_else(|| panic!("INFO shows {field}"));
+        value.trim().to_owned()
+    }
+
     /// Waits until every member that runs has joined and finds all the others alive.
     pub fn wait_until_whole(&self) {
         let count = self.members.len();

@@ -13,18 +13,6 @@ const FEW: &[&str] = &[
     "0",
 ];
 
-fn call(cluster: &Cluster, member: usize, args: &[&str]) -> String {
-    cluster.members[member].connect().call(args)
-}
-
-fn info(cluster: &Cluster, member: usize, field: &str) -> String {
-    let text = call(cluster, member, &["INFO", "everything"]);
-    let line = text
-        .lines()
-        .find_map(|line| line.strip_prefix(&format!("{field}:")));
-    line.unwrap_or_default().trim().to_owned()
-}
-
 fn wipe(cluster: &mut Cluster, member: usize) {
     let member = &mut cluster.members[member];
     member.kill();
@@ -37,29 +25,33 @@ fn lose_all_copies(flags: &[&str]) -> Cluster {
     let mut cluster = Cluster::start(3, &flags);
     for n in 0..300 {
         let set = ["SET", &format!("k{n}"), "a value"];
-        assert_eq!(call(&cluster, n % 3, &set), "+OK\r\n");
+        assert_eq!(cluster.call(n % 3, &set), "+OK\r\n");
     }
     wipe(&mut cluster, 1);
     // Without this one's consent nobody is filled.
     cluster.members[2].kill();
     cluster.members[1].start(None);
     eventually("it is a member again", || {
-        call(&cluster, 1, &["CLUSTER", "INFO"]).contains("cluster_known_nodes:3")
+        cluster
+            .call(1, &["CLUSTER", "INFO"])
+            .contains("cluster_known_nodes:3")
     });
-    assert_eq!(info(&cluster, 1, "partitions_lost"), "0");
+    assert_eq!(cluster.info(1, "partitions_lost"), "0");
     wipe(&mut cluster, 0);
     cluster.members[0].start(None);
     eventually("it is a member again", || {
-        call(&cluster, 0, &["CLUSTER", "INFO"]).contains("cluster_known_nodes:3")
+        cluster
+            .call(0, &["CLUSTER", "INFO"])
+            .contains("cluster_known_nodes:3")
     });
     // One may be there still.
-    assert_eq!(info(&cluster, 0, "partitions_lost"), "0");
+    assert_eq!(cluster.info(0, "partitions_lost"), "0");
     wipe(&mut cluster, 2);
     cluster.members[2].start(None);
     cluster.wait_until_whole();
     for member in 0..3 {
         eventually("everybody knows of the loss", || {
-            info(&cluster, member, "partitions_lost") == "16"
+            cluster.info(member, "partitions_lost") == "16"
         });
     }
     cluster
@@ -76,19 +68,19 @@ fn what_everybody_has_lost_is_said_until_somebody_accepts_it() {
             &["SCAN", "0"],
             &["EXISTS", "k1", "k2"],
         ] {
-            let reply = call(&cluster, member, read);
+            let reply = cluster.call(member, read);
             assert!(reply.starts_with("-LOST every complete copy"), "{reply}");
         }
         assert_eq!(
-            call(&cluster, member, &["SET", "new", "stored"]),
+            cluster.call(member, &["SET", "new", "stored"]),
             "+OK\r\n",
             "what is written meanwhile is not refused"
         );
-        assert_eq!(info(&cluster, member, "filled"), "0");
+        assert_eq!(cluster.info(member, "filled"), "0");
     }
-    let verified = call(&cluster, 1, &["RINGWOOD", "VERIFY"]);
+    let verified = cluster.call(1, &["RINGWOOD", "VERIFY"]);
     assert_eq!(verified.matches("\nlost ").count(), 16, "{verified}");
-    let status = call(&cluster, 1, &["RINGWOOD", "STATUS"]);
+    let status = cluster.call(1, &["RINGWOOD", "STATUS"]);
     assert!(status.contains("LOST"), "{status}");
     // It is not forgotten by those who have seen it.
     for member in 0..3 {
@@ -98,9 +90,9 @@ fn what_everybody_has_lost_is_said_until_somebody_accepts_it() {
         cluster.members[member].start(None);
     }
     cluster.wait_until_whole();
-    assert_eq!(info(&cluster, 0, "partitions_lost"), "16");
+    assert_eq!(cluster.info(0, "partitions_lost"), "16");
 
-    let accepted = call(&cluster, 1, &["RINGWOOD", "ACCEPT-LOSS", "3"]);
+    let accepted = cluster.call(1, &["RINGWOOD", "ACCEPT-LOSS", "3"]);
     assert!(accepted.contains("accepted 1\n"), "{accepted}");
     let address = cluster.members[2].address.to_string();
     let accepted = Command::new(env!("CARGO_BIN_EXE_ringwood"))
@@ -110,14 +102,15 @@ fn what_everybody_has_lost_is_said_until_somebody_accepts_it() {
     assert!(accepted.status.success(), "{accepted:?}");
     for member in 0..3 {
         eventually("what is left is all there is", || {
-            info(&cluster, member, "partitions_lost") == "0"
-                && info(&cluster, member, "filled") == "1"
+            cluster.info(member, "partitions_lost") == "0" && cluster.info(member, "filled") == "1"
         });
-        let read = call(&cluster, member, &["GET", "new"]);
+        let read = cluster.call(member, &["GET", "new"]);
         assert_eq!(read, "$6\r\nstored\r\n");
     }
     eventually("all copies are equal", || {
-        call(&cluster, 0, &["RINGWOOD", "VERIFY"]).ends_with("compared 16\n\r\n")
+        cluster
+            .call(0, &["RINGWOOD", "VERIFY"])
+            .ends_with("compared 16\n\r\n")
     });
 }
 
@@ -125,17 +118,17 @@ fn what_everybody_has_lost_is_said_until_somebody_accepts_it() {
 fn what_is_left_is_shown_where_that_is_asked_for() {
     let cluster = lose_all_copies(&["--lost-partitions", "empty"]);
     for member in 0..3 {
-        assert_eq!(call(&cluster, member, &["SET", "new", "stored"]), "+OK\r\n");
+        assert_eq!(cluster.call(member, &["SET", "new", "stored"]), "+OK\r\n");
         for (read, reply) in [
             (&["GET", "new"][..], "$6\r\nstored\r\n"),
             (&["EXISTS", "never"], ":0\r\n"),
         ] {
-            assert_eq!(call(&cluster, member, read), reply);
+            assert_eq!(cluster.call(member, read), reply);
         }
         for read in [&["DBSIZE"][..], &["KEYS", "*"]] {
-            let reply = call(&cluster, member, read);
+            let reply = cluster.call(member, read);
             assert!(!reply.starts_with('-'), "{reply}");
         }
-        assert_eq!(info(&cluster, member, "partitions_lost"), "16");
+        assert_eq!(cluster.info(member, "partitions_lost"), "16");
     }
 }

@@ -406,11 +406,6 @@ impl Membership {
         std::mem::take(&mut self.is_old)
     }
 
-    /// Whether that is to be taken.
-    pub fn is_old(&self) -> bool {
-        self.is_old
-    }
-
     /// What this node knows, and of itself what its disk did: whoever knows a later run of it says so.
     pub fn digest_as_noted(&self) -> Vec<Digest> {
         let mut digest = self.digest();
