@@ -633,7 +633,7 @@ fn sweep(node: &Node, sweeping: &AtomicBool) {
     while sweeping.load(Ordering::Acquire) {
         let started = clock::monotonic();
         let slice = {
-            let _shared = node.gate.read();
+            let _passing = node.gate.pass_by();
             node.replica.reclaim_expired()
         };
         node.replica.settle();

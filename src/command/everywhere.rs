@@ -20,7 +20,7 @@ use crate::logic::codec::Reader;
 use crate::logic::glob;
 use crate::logic::placement::{NodeId, PartitionSet};
 use crate::logic::row;
-use crate::net::resp::Reply;
+use crate::net::resp::{Listing, Reply};
 use crate::peer::encode;
 use crate::peer::message::{Request, Response};
 use crate::replica::Found;
@@ -94,16 +94,17 @@ async fn run(
         "dbsize" => reply.integer(all.size().await? as i64),
         "keys" => {
             let wanted = |key: &[u8]| glob::matches(args.at(1), key);
-            let (mut keys, mut cursor) = (Vec::new(), 0);
+            let (mut listed, mut cursor) = (Listing::default(), 0);
             loop {
                 let found = all.page(cursor, PAGE, false).await?;
-                keys.extend(found.keys.into_iter().filter(|key| wanted(key)));
+                let wanted = found.keys.iter().filter(|key| wanted(key));
+                wanted.for_each(|key| listed.bulk(key));
                 cursor = found.cursor;
                 if cursor == 0 {
                     break;
                 }
             }
-            reply.bulks(&keys);
+            reply.list(listed);
         }
         "randomkey" => {
             let found = all.random().await?;
@@ -294,10 +295,8 @@ pub(super) async fn raise_floor(node: &Arc<Node>, db: Option<u8>, raw: &[u8]) ->
     let counting = Arc::clone(node);
     off_worker(move || counting.replica.finish_counting()).await;
     let raising = Arc::clone(node);
-    let raise = move || {
-        let _alone = raising.gate.write();
-        raising.replica.raise_floor(db, &floor)
-    };
-    let written = off_worker(raise).await?;
+    let alone = node.gate.alone().await;
+    let written = off_worker(move || raising.replica.raise_floor(db, &floor)).await?;
+    drop(alone);
     commit(node, &[written]).await
 }

@@ -14,8 +14,8 @@ use crate::logic::codec::{Reader, put_bytes, put_varint};
 use crate::logic::glob;
 use crate::logic::types::conflict::OnConflict;
 use crate::logic::types::string::{self, Change};
-use crate::net::resp::Reply;
-use crate::replica::Found;
+use crate::net::resp::{Listing, Reply};
+use crate::replica::{Found, Replica, ReplicaError};
 
 /// Keys that one page of KEYS looks at.
 const KEYS_PAGE: usize = 4_096;
@@ -170,23 +170,20 @@ pub(super) fn dbsize(ctx: &mut Ctx<'_>, _: Args<'_>) -> Outcome {
 pub(super) fn keys(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
     let db = ctx.node.replica.database(ctx.session.db);
     let pattern = args.at(1);
-    let keys = ctx.over_keys(|replica| {
-        let (mut keys, mut cursor) = (Vec::new(), 0);
+    let mut listed = Listing::default();
+    ctx.over_keys(|replica| {
+        let mut cursor = 0;
         loop {
             let found = replica.scan(db, cursor, KEYS_PAGE)?;
-            keys.extend(
-                found
-                    .keys
-                    .into_iter()
-                    .filter(|key| glob::matches(pattern, key)),
-            );
+            let wanted = found.keys.iter().filter(|key| glob::matches(pattern, key));
+            wanted.for_each(|key| listed.bulk(key));
             cursor = found.cursor;
             if cursor == 0 {
-                return Ok(keys);
+                return Ok(());
             }
         }
     })?;
-    ctx.reply.bulks(&keys);
+    ctx.reply.list(listed);
     Ok(())
 }
 
@@ -244,16 +241,31 @@ impl<'a> ScanOptions<'a> {
 pub(super) fn scan(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
     let options = ScanOptions::parse(args, true)?;
     let db = ctx.node.replica.database(ctx.session.db);
-    let found = ctx.over_keys(|replica| replica.scan(db, options.cursor, options.count))?;
-    reply_page(ctx.reply, found, &options);
-    Ok(())
+    page(ctx, &options, |replica| {
+        replica.scan(db, options.cursor, options.count)
+    })
 }
 
 pub(super) fn conflicts(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
     let options = ScanOptions::parse(args, false)?;
     let db = ctx.node.replica.database(ctx.session.db);
-    let found = ctx.over_keys(|replica| replica.conflicts(db, options.cursor, options.count))?;
-    reply_page(ctx.reply, found, &options);
+    page(ctx, &options, |replica| {
+        replica.conflicts(db, options.cursor, options.count)
+    })
+}
+
+fn page(
+    ctx: &mut Ctx<'_>,
+    options: &ScanOptions<'_>,
+    look: impl FnOnce(&Replica) -> Result<Found, ReplicaError>,
+) -> Outcome {
+    let mut reply = Reply::default();
+    reply.set_protocol(ctx.reply.protocol());
+    ctx.over_keys(|replica| {
+        reply_page(&mut reply, look(replica)?, options);
+        Ok(())
+    })?;
+    ctx.reply.buffer().extend_from_slice(reply.buffer());
     Ok(())
 }
 
@@ -287,7 +299,7 @@ pub(super) fn check_flush(args: Args<'_>) -> Outcome {
     if plain { Ok(()) } else { Err(Error::Syntax) }
 }
 
-/// The table runs it with every other command kept out.
+/// The gate keeps every other command out.
 fn flush(ctx: &mut Ctx<'_>, args: Args<'_>, db: Option<u8>) -> Outcome {
     check_flush(args)?;
     let stored = db.map(|db| ctx.node.replica.database(db));

@@ -15,8 +15,10 @@ pub mod error;
 mod everywhere;
 mod expiry;
 mod float;
+mod gate;
 mod info;
 mod keys;
+mod lanes;
 mod latency;
 mod meet;
 mod monitor;
@@ -44,6 +46,8 @@ use bytes::Bytes;
 
 pub use causal::ContextSeal;
 pub use distributed::{Later, UnderWay};
+pub use gate::Wanted;
+pub use lanes::Turns;
 pub use monitor::Feed;
 pub use node::{Node, NodeOptions, Pause};
 pub use peer::PeerHandler;
@@ -53,6 +57,7 @@ pub use table::{Flags, Spec, all as all_commands};
 pub use transactions::{Exec, Transaction};
 
 use crate::clock;
+use crate::convergence::is_simulated;
 use crate::coordinator::QuorumError;
 use crate::logic::causal::Object;
 use crate::logic::types::conflict::{self, OnConflict};
@@ -62,6 +67,9 @@ use crate::replica::{Key, Replica, ReplicaError, Written};
 use crate::storage::keys::MAX_KEY_LEN;
 use args::Args;
 use error::Error;
+
+/// A command of more words (for EXEC: of more commands) may take its time.
+const MANY_WORDS: usize = 256;
 
 /// A handler's end: the reply is written, or it is this error.
 pub type Outcome = Result<(), Error>;
@@ -91,6 +99,8 @@ pub enum After {
     Waiting(Later),
     /// Runs a transaction's commands with [`step`], each to its end.
     Exec(Exec),
+    /// Has not begun: waits for its turns, and begins with [`resume`].
+    Held(&'static Spec, Wanted),
 }
 
 impl After {
@@ -118,6 +128,27 @@ pub struct Ctx<'a> {
     pub written: &'a mut Vec<Written>,
     /// What comes after the reply.
     pub after: After,
+    /// Its turns, as long as it needs them.
+    pub turns: Turns<'a>,
+}
+
+impl<'a> Ctx<'a> {
+    /// A command's.
+    pub fn new(
+        node: &'a Arc<Node>,
+        session: &'a mut Session,
+        reply: &'a mut Reply,
+        written: &'a mut Vec<Written>,
+    ) -> Self {
+        Self {
+            node,
+            session,
+            reply,
+            written,
+            after: After::Nothing,
+            turns: Turns::new(),
+        }
+    }
 }
 
 impl Ctx<'_> {
@@ -226,7 +257,7 @@ impl Ctx<'_> {
             replica.settle();
             read(replica)
         };
-        Ok(tokio::task::block_in_place(read)?)
+        Ok(at_length(read)?)
     }
 
     /// The longest string.
@@ -326,24 +357,42 @@ pub fn is_barrier(node: &Node, session: &Session, args: Args<'_>) -> bool {
         || distributed::waits_for_others(node, session, spec, args)
 }
 
-/// Runs an admitted command here, with the others kept out as far as it needs.
+/// Runs an admitted command here once the others are kept out as far as it needs.
 fn run_gated(ctx: &mut Ctx<'_>, spec: &'static Spec, args: Args<'_>) {
     let node = ctx.node;
-    if spec.has(Flags::EXCLUSIVE) {
-        let _alone = node.gate.write();
-        run(ctx, spec, args);
-    } else if spec.has(Flags::WRITE) || spec.has(Flags::READ) {
-        let _shared = node.gate.read();
-        run(ctx, spec, args);
-    } else {
-        run(ctx, spec, args);
+    let wanted = node.gate.wanted(ctx.session, spec, args);
+    match node.gate.at_once(&wanted) {
+        Some(turns) => resume(ctx, spec, args, turns),
+        None => ctx.after = After::Held(spec, wanted),
     }
+}
+
+/// Runs a command that has its turns.
+pub fn resume<'a>(ctx: &mut Ctx<'a>, spec: &'static Spec, args: Args<'_>, turns: Turns<'a>) {
+    ctx.turns = turns;
+    run(ctx, spec, args);
+    ctx.turns.clear();
+}
+
+/// Does what may take its time, without others of this thread waiting for it.
+fn at_length<R>(does: impl FnOnce() -> R) -> R {
+    if is_simulated() {
+        return does();
+    }
+    tokio::task::block_in_place(does)
 }
 
 /// Runs a command that was admitted, and keeps its statistics.
 fn run(ctx: &mut Ctx<'_>, spec: &'static Spec, args: Args<'_>) {
     let started = clock::monotonic();
-    let outcome = refuse_conflicts(ctx, spec, args).and_then(|()| (spec.handler)(ctx, args));
+    let queued = ctx.session.transaction.as_ref();
+    let words = args.len() + queued.map_or(0, |queue| queue.commands().count());
+    let mut handle = || refuse_conflicts(ctx, spec, args).and_then(|()| (spec.handler)(ctx, args));
+    let outcome = if words > MANY_WORDS {
+        at_length(handle)
+    } else {
+        handle()
+    };
     let failed = outcome.is_err();
     if let Err(error) = outcome {
         ctx.node.stats.count_error(&error);

@@ -6,14 +6,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 
-use parking_lot::{Mutex, RwLock};
+use parking_lot::Mutex;
 use tokio::runtime::Handle;
 use tokio::sync::Notify;
 
 use super::args::Args;
 use super::causal::ContextSeal;
-use super::distributed::Lanes;
 use super::error::Error;
+use super::gate::Gate;
+use super::lanes::Lanes;
 use super::monitor::{Feed, Monitors};
 use super::secrets::Secrets;
 use super::session::{Client, Clients, Session};
@@ -28,9 +29,10 @@ use crate::logic::causal::ActorId;
 use crate::metrics::Histogram;
 use crate::replica::Replica;
 
-/// Commands that may wait for one slow MONITOR client; beyond it the client is closed.
 /// It is said no more often that somebody sends HTTP, in milliseconds.
 const ATTACK_WARNING_MS: u64 = 60_000;
+/// Lanes of a coordinator.
+const LANES: u16 = 1_024;
 /// Words of a slow log entry, and bytes of a word.
 const SLOWLOG_WORDS: usize = 32;
 const SLOWLOG_WORD_LEN: usize = 128;
@@ -72,7 +74,8 @@ pub struct Node {
     pub governor: Arc<Governor>,
     /// Where what nobody waits for runs, at a lower priority.
     pub background: Option<Handle>,
-    /// Commands on one key take turns.
+    /// Commands on one key take turns at its coordinator, from the read quorum before a command to its
+    /// local step.
     pub lanes: Lanes,
     /// Stands for the client of a command that runs for another node's client.
     pub inner_client: Arc<Client>,
@@ -82,8 +85,8 @@ pub struct Node {
     pub name: String,
     /// What authenticates contexts.
     pub seal: ContextSeal,
-    /// Commands hold it shared; EXEC, FLUSHALL and the like alone.
-    pub gate: RwLock<()>,
+    /// Which commands keep each other out.
+    pub gate: Gate,
     /// Connections.
     pub clients: Clients,
     /// Counters.
@@ -141,11 +144,11 @@ impl Node {
             convergence,
             governor,
             background,
-            lanes: Lanes::default(),
+            lanes: Lanes::new(LANES),
             inner_client: Arc::new(Client::new(0, nowhere, nowhere)),
             config,
             seal,
-            gate: RwLock::new(()),
+            gate: Gate::default(),
             clients: Clients::default(),
             stats: Stats::new(),
             slowlog,

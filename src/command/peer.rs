@@ -94,7 +94,7 @@ impl Handler for PeerHandler {
                     only_over_seen,
                     ..Join::default()
                 };
-                apply(node, key, &object, how, view)
+                apply(node, key, object, how, view)
             }
             Request::Fetch {
                 key,
@@ -205,30 +205,52 @@ fn checked(key: &WireKey) -> Result<Key<'_>, Response> {
     })
 }
 
-/// The write is ordered before this returns; the answer waits until it is committed, for which
-/// [`Handler::all_started`] gives the sign.
-fn apply(node: Arc<Node>, at: WireKey, raw: &[u8], how: Join, view: u64) -> Answer {
-    let refused = |reason: String| Response::Refused(reason);
-    let written = checked(&at).and_then(|key| {
-        let object = row::decode(raw).map_err(|e| refused(e.to_string()))?;
-        let _shared = node.gate.read();
-        node.replica.join(key, object, how).map_err(|e| match e {
-            ReplicaError::Unseen(ours) => Response::Unseen(row::encode(&ours).into()),
-            ReplicaError::Refused(Refused::DiskFull) => Response::NotRun(WhyNot::Full),
-            error => refused(error.to_string()),
-        })
-    });
-    match written {
-        Err(refused) => Answer::Now(refused),
-        Ok(Written { shard, ticket, .. }) => Answer::Later(Box::pin(async move {
-            let progress = node.replica.store().progress(shard);
-            match progress.wait_committed(ticket).await {
-                // It may have been stored when the key had moved already: then others must have it.
-                Ok(()) => outdated(&node, &at, view).unwrap_or(Response::Done),
-                Err(WriteFailed::Unknown) => Response::InDoubt,
-                Err(WriteFailed::NotStored) => Response::NotRun(WhyNot::Full),
+/// The write is ordered before this returns, where no transaction on the key is running; the answer
+/// waits until it is committed, for which [`Handler::all_started`] gives the sign.
+fn apply(node: Arc<Node>, at: WireKey, raw: Bytes, how: Join, view: u64) -> Answer {
+    let wanted = node.gate.of_keys(std::iter::once(&at.name[..]), false);
+    let Some(turns) = node.gate.at_once(&wanted) else {
+        return Answer::Later(Box::pin(async move {
+            let turns = node.gate.enter(&wanted).await;
+            let written = take_in(&node, &at, &raw, how);
+            drop(turns);
+            match written {
+                Ok(written) => {
+                    node.replica.store().kick(written.shard);
+                    taken_in(&node, &at, view, &written).await
+                }
+                Err(refused) => refused,
             }
+        }));
+    };
+    let written = take_in(&node, &at, &raw, how);
+    drop(turns);
+    match written {
+        Ok(written) => Answer::Later(Box::pin(async move {
+            taken_in(&node, &at, view, &written).await
         })),
+        Err(refused) => Answer::Now(refused),
+    }
+}
+
+fn take_in(node: &Node, at: &WireKey, raw: &[u8], how: Join) -> Result<Written, Response> {
+    let refused = |reason: String| Response::Refused(reason);
+    let key = checked(at)?;
+    let object = row::decode(raw).map_err(|e| refused(e.to_string()))?;
+    node.replica.join(key, object, how).map_err(|e| match e {
+        ReplicaError::Unseen(ours) => Response::Unseen(row::encode(&ours).into()),
+        ReplicaError::Refused(Refused::DiskFull) => Response::NotRun(WhyNot::Full),
+        error => refused(error.to_string()),
+    })
+}
+
+async fn taken_in(node: &Node, at: &WireKey, view: u64, written: &Written) -> Response {
+    let progress = node.replica.store().progress(written.shard);
+    match progress.wait_committed(written.ticket).await {
+        // It may have been stored when the key had moved already: then others must have it.
+        Ok(()) => outdated(node, at, view).unwrap_or(Response::Done),
+        Err(WriteFailed::Unknown) => Response::InDoubt,
+        Err(WriteFailed::NotStored) => Response::NotRun(WhyNot::Full),
     }
 }
 
@@ -349,7 +371,6 @@ fn fetch(node: &Node, key: &WireKey, theirs: u64, dots: &[Dot]) -> Response {
         Ok(key) => key,
         Err(refused) => return refused,
     };
-    let _shared = node.gate.read();
     let fetched = node.replica.read(key).and_then(|object| {
         let lacks = |c: &Arc<Coordinator>| {
             let (cluster, part) = (c.cluster(), c.cluster().route(key.name).part());

@@ -1,6 +1,6 @@
 //! RINGWOOD SNAPSHOT: a consistent copy of this node's data in a folder, while it runs.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::args::Args;
@@ -8,6 +8,7 @@ use super::error::Error;
 use super::{Ctx, Node, Outcome, converge};
 use crate::clock;
 use crate::convergence::off_worker;
+use crate::storage::Frozen;
 use crate::storage::archive::{self, About, ArchiveError};
 
 /// RINGWOOD SNAPSHOT folder.
@@ -16,7 +17,14 @@ pub(super) fn snapshot(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
     let node = Arc::clone(ctx.node);
     converge::later(ctx, async move {
         let shown = dir.display().to_string();
-        let about = off_worker(move || copy(&node, &dir)).await?;
+        let shards = {
+            // No command is half done at this moment.
+            let _alone = node.gate.alone().await;
+            let frozen = Arc::clone(&node);
+            off_worker(move || frozen.replica.freeze()).await?
+        };
+        let copying = Arc::clone(&node);
+        let about = off_worker(move || copy(&copying, &shards, &dir)).await?;
         tracing::info!(dir = %shown, rows = about.rows, "a copy was made");
         Ok::<String, ArchiveError>(format!("{} rows in {shown}\n", about.rows))
     });
@@ -38,12 +46,7 @@ fn place(node: &Node, asked: &str) -> Result<PathBuf, Error> {
     }
 }
 
-fn copy(node: &Node, dir: &std::path::Path) -> Result<About, ArchiveError> {
-    let shards = {
-        // No command is half done at this moment.
-        let _alone = node.gate.write();
-        node.replica.freeze()?
-    };
+fn copy(node: &Node, shards: &[Arc<dyn Frozen>], dir: &Path) -> Result<About, ArchiveError> {
     let about = About {
         node: node.name.clone(),
         partitions: node.replica.partitions().count(),
@@ -52,7 +55,7 @@ fn copy(node: &Node, dir: &std::path::Path) -> Result<About, ArchiveError> {
         rows: 0,
     };
     let begun = std::cell::Cell::new(clock::monotonic());
-    archive::write(dir, &shards, about, || {
+    archive::write(dir, shards, about, || {
         let took = clock::monotonic().duration_since(begun.get());
         std::thread::sleep(node.governor.rest_after(took));
         begun.set(clock::monotonic());

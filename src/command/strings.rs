@@ -412,7 +412,11 @@ pub(super) fn lcs(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
             "ERR Insufficient memory, transient memory for LCS exceeds proto-max-bulk-len",
         ));
     }
-    let lcs = tokio::task::block_in_place(|| Lcs::of(&a, &b));
+    if !ctx.session.executing {
+        // It has read what it wanted.
+        ctx.turns.clear();
+    }
+    let lcs = super::at_length(|| Lcs::of(&a, &b));
     if options.index {
         reply_matches(ctx, &lcs, &options);
     } else if options.len {

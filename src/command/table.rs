@@ -38,8 +38,6 @@ impl Flags {
     pub const NO_MULTI: Flags = Flags(1 << 9);
     /// Not shown to MONITOR.
     pub const NO_MONITOR: Flags = Flags(1 << 10);
-    /// Runs with every other command kept out. Ours, not shown.
-    pub const EXCLUSIVE: Flags = Flags(1 << 11);
     /// Runs at once inside MULTI. Ours, not shown.
     pub const IN_TRANSACTION: Flags = Flags(1 << 12);
     /// Not in Redis. Ours, not shown.
@@ -224,7 +222,6 @@ const WM: Flags = W.and(Flags::DENYOOM);
 const WMF: Flags = WM.and(Flags::FAST);
 const R: Flags = Flags::READ;
 const RF: Flags = R.and(Flags::FAST);
-const X: Flags = Flags::EXCLUSIVE;
 const L: Flags = Flags::LOADING.and(Flags::STALE);
 const LF: Flags = L.and(Flags::FAST);
 const NL: Flags = L.and(Flags::NOSCRIPT);
@@ -413,7 +410,7 @@ static COMMANDS: &[Spec] = &[
     cmd(
         "msetnx",
         -3,
-        WM.and(X),
+        WM,
         PAIRS,
         "string",
         strings::msetnx,
@@ -739,7 +736,7 @@ static COMMANDS: &[Spec] = &[
     cmd(
         "exec",
         1,
-        NL.and(Flags::IN_TRANSACTION).and(X),
+        NL.and(Flags::IN_TRANSACTION),
         NONE,
         "transactions",
         transactions::exec,
@@ -1335,7 +1332,7 @@ static COMMANDS: &[Spec] = &[
     cmd(
         "flushall",
         -1,
-        W.and(X),
+        W,
         NONE,
         "server",
         keys::flushall,
@@ -1344,7 +1341,7 @@ static COMMANDS: &[Spec] = &[
     cmd(
         "flushdb",
         -1,
-        W.and(X),
+        W,
         NONE,
         "server",
         keys::flushdb,
@@ -1501,7 +1498,7 @@ static COMMANDS: &[Spec] = &[
     cmd(
         "swapdb",
         3,
-        WF.and(X),
+        WF,
         NONE,
         "server",
         keys::swapdb,

@@ -1,6 +1,6 @@
 //! MULTI, EXEC, DISCARD, WATCH, UNWATCH.
 //!
-//! EXEC runs with every other command of this node kept out. WATCH remembers what it saw (context,
+//! EXEC runs with every other command on its keys kept out of this node. WATCH remembers what it saw (context,
 //! and whether the key was there) and EXEC compares.
 
 use std::sync::{Arc, OnceLock};
@@ -31,6 +31,11 @@ impl Transaction {
         let owned = args.to_owned();
         self.bytes += owned.bytes();
         self.queue.push((spec, owned));
+    }
+
+    /// What was queued.
+    pub(super) fn commands(&self) -> impl Iterator<Item = (&'static Spec, &OwnedArgs)> + Clone {
+        self.queue.iter().map(|(spec, words)| (*spec, words))
     }
 
     /// Memory that the queue holds, in bytes.
@@ -80,7 +85,7 @@ pub(super) fn discard(ctx: &mut Ctx<'_>, _: Args<'_>) -> Outcome {
     Ok(())
 }
 
-/// The table runs it with every other command kept out.
+/// The gate keeps out who touches one of its keys.
 pub(super) fn exec(ctx: &mut Ctx<'_>, _: Args<'_>) -> Outcome {
     let Some(transaction) = ctx.session.transaction.take() else {
         return Err(Error::text("ERR EXEC without MULTI"));
@@ -236,6 +241,10 @@ impl Exec {
 }
 
 impl Watch {
+    pub(super) fn key(&self) -> &[u8] {
+        &self.key
+    }
+
     fn is_of(&self, db: u8, key: &[u8]) -> bool {
         self.db == db && self.key == key
     }

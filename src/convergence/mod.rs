@@ -257,6 +257,6 @@ fn timed<R>(does: impl FnOnce() -> R) -> (R, Duration) {
     (done, now().saturating_sub(begun))
 }
 
-fn is_simulated() -> bool {
+pub(crate) fn is_simulated() -> bool {
     Handle::current().runtime_flavor() == RuntimeFlavor::CurrentThread
 }

@@ -121,7 +121,7 @@ impl Connection {
             if barrier || self.later.len() >= MAX_LATER {
                 self.finish_later().await;
             }
-            let after = self.run_command();
+            let after = self.run_command().await;
             self.follow_up(after).await;
             if barrier {
                 self.finish_later().await;
@@ -162,21 +162,20 @@ impl Connection {
         }
     }
 
-    fn run_command(&mut self) -> After {
-        let start = self.reply.len();
+    async fn run_command(&mut self) -> After {
+        let mut start = self.reply.len();
         if self.session.reply_mode == ReplyMode::SkipNext {
             self.session.reply_mode = ReplyMode::Skip;
         }
-        let mut ctx = Ctx {
-            node: &self.node,
-            session: &mut self.session,
-            reply: &mut self.reply,
-            written: &mut self.written,
-            after: After::Nothing,
-        };
-        let args = Args::new(self.parser.source(&self.input), self.parser.args());
-        command::execute(&mut ctx, args);
-        let after = ctx.after;
+        let node = Arc::clone(&self.node);
+        let mut after = self.run_with(&node, |ctx, args| command::execute(ctx, args));
+        if let After::Held(spec, wanted) = after {
+            // What has begun must not keep others waiting meanwhile.
+            self.finish_later().await;
+            start = self.reply.len();
+            let turns = node.gate.enter(&wanted).await;
+            after = self.run_with(&node, |ctx, args| command::resume(ctx, spec, args, turns));
+        }
         self.silent = self.session.reply_mode != ReplyMode::On;
         match self.session.reply_mode {
             ReplyMode::On => {}
@@ -197,9 +196,22 @@ impl Connection {
         after
     }
 
+    /// Runs the command that was read.
+    fn run_with<'a>(
+        &'a mut self,
+        node: &'a Arc<Node>,
+        run: impl FnOnce(&mut Ctx<'a>, Args<'_>),
+    ) -> After {
+        let args = Args::new(self.parser.source(&self.input), self.parser.args());
+        let mut ctx = Ctx::new(node, &mut self.session, &mut self.reply, &mut self.written);
+        run(&mut ctx, args);
+        ctx.after
+    }
+
     async fn follow_up(&mut self, after: After) {
         match after {
-            After::Nothing => {}
+            // What was held has run by now.
+            After::Nothing | After::Held(..) => {}
             After::Close => self.closing = true,
             After::Cut => {
                 self.later.clear();
@@ -244,6 +256,12 @@ impl Connection {
         }
     }
 
+    fn within<'a>(&'a mut self, node: &'a Arc<Node>, run: impl FnOnce(&mut Ctx<'a>)) -> After {
+        let mut ctx = Ctx::new(node, &mut self.session, &mut self.reply, &mut self.written);
+        run(&mut ctx);
+        ctx.after
+    }
+
     /// Runs a transaction's commands: in one go, or in order, each at its coordinator.
     async fn run_transaction(&mut self, mut exec: Exec) {
         let node = Arc::clone(&self.node);
@@ -262,15 +280,13 @@ impl Connection {
         self.reply.set_protocol(gathered.protocol());
         self.session.executing = true;
         for (spec, words) in std::mem::take(&mut exec.steps) {
-            let mut ctx = Ctx {
-                node: &node,
-                session: &mut self.session,
-                reply: &mut self.reply,
-                written: &mut self.written,
-                after: After::Nothing,
-            };
-            command::step(&mut ctx, spec, words.as_args());
-            match ctx.after {
+            let args = words.as_args();
+            let mut after = self.within(&node, |ctx| command::step(ctx, spec, args));
+            if let After::Held(spec, wanted) = after {
+                let turns = node.gate.enter(&wanted).await;
+                after = self.within(&node, |ctx| command::resume(ctx, spec, args, turns));
+            }
+            match after {
                 After::Later(later) | After::Waiting(later) => {
                     let said = later.await;
                     self.reply.buffer().extend_from_slice(&said);

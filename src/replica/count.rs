@@ -84,6 +84,8 @@ impl Replica {
 
     /// Begins to count anew. Blocks.
     pub(super) fn count_again(&self) -> Result<(), ReplicaError> {
+        // What is waited for alone is little then.
+        self.settle();
         let _alone = self.counting.alone();
         self.settle();
         self.begin_counting()

@@ -1396,13 +1396,7 @@ async fn ask(node: Arc<Node>, own: Arc<Own>, words: OwnedArgs) -> BytesMut {
     session.own = own;
     let (mut reply, mut written) = (Reply::default(), Vec::new());
     let after = {
-        let mut ctx = Ctx {
-            node: &node,
-            session: &mut session,
-            reply: &mut reply,
-            written: &mut written,
-            after: After::Nothing,
-        };
+        let mut ctx = Ctx::new(&node, &mut session, &mut reply, &mut written);
         execute(&mut ctx, words.as_args());
         ctx.after
     };

@@ -13,7 +13,7 @@ use crate::command::args::{Args, OwnedArgs};
 use crate::command::error::Error;
 use crate::command::session::Session;
 use crate::command::table::{Flags, Spec};
-use crate::command::{self, After, Ctx, Node, transactions};
+use crate::command::{self, Ctx, Node, transactions};
 use crate::coordinator::{Coordinator, Here, Quorum, QuorumError, Replicating, Wait};
 use crate::logic::causal::Dot;
 use crate::net::resp::Reply;
@@ -118,7 +118,8 @@ pub(super) async fn coordinate(
     let keys = work.keys();
     let quorum_of = |key: &[u8]| coordinator.quorum_of(key, who.quorum);
     let writes = work.writes();
-    let turns = node.lanes.enter(&keys, writes).await;
+    let lanes = node.lanes.of(keys.iter().copied());
+    let turns = node.lanes.enter(&lanes, writes).await;
     for key in &keys {
         let wanted = match quorum_of(key) {
             Quorum { w, .. } if writes => w,
@@ -147,10 +148,18 @@ pub(super) async fn coordinate(
         Ok(blind) => blind,
         Err(error) => return quorum_reply(&node, &who, error),
     };
+    let watched = work.transaction.iter().flatten().map(|(key, _)| &key[..]);
+    // Nobody who reads sees a part of it.
+    let alone = work.transaction.is_some() || writes && keys.len() > 1;
+    let wanted = node
+        .gate
+        .of_keys(keys.iter().copied().chain(watched), alone);
+    let passing = node.gate.enter(&wanted).await;
     if who.patience(coordinator.within()).is_zero() {
         return quorum_reply(&node, &who, QuorumError::TooLate);
     }
     let (reply, written) = run_all(&node, &who, &work);
+    drop(passing);
     drop(kept);
     let replicate = |written: &Written| {
         written.delta.as_deref().map(|delta| {
@@ -340,18 +349,28 @@ async fn look(
     Ok(false)
 }
 
-/// Runs the handlers against this node's copies.
+/// Runs the handlers against this node's copies. The caller keeps others out.
 fn run_all(node: &Arc<Node>, who: &Who, work: &Work) -> (BytesMut, Vec<Written>) {
     let Some(watches) = &work.transaction else {
-        return run_here(node, who, &work.steps[0], command::run_gated);
+        return run_here(node, who, &work.steps[0]);
     };
-    // Nobody who reads sees a part of it.
-    let _alone = node.gate.write();
+    if work.steps.len() > command::MANY_WORDS {
+        return command::at_length(|| run_transaction(node, who, work, watches));
+    }
+    run_transaction(node, who, work, watches)
+}
+
+fn run_transaction(
+    node: &Arc<Node>,
+    who: &Who,
+    work: &Work,
+    watches: &[(Bytes, Bytes)],
+) -> (BytesMut, Vec<Written>) {
     let mut reply = Reply::default();
     reply.set_protocol(who.protocol);
     for (key, seen) in watches {
         let look = transactions::what_is_seen(key);
-        if run_here(node, who, &look, command::run).0 != seen {
+        if run_here(node, who, &look).0 != seen {
             reply.null_array();
             return (std::mem::take(reply.buffer()), Vec::new());
         }
@@ -359,7 +378,7 @@ fn run_all(node: &Arc<Node>, who: &Who, work: &Work) -> (BytesMut, Vec<Written>)
     reply.array(work.steps.len());
     let mut written = Vec::new();
     for step in &work.steps {
-        let (said, wrote) = run_here(node, who, step, command::run);
+        let (said, wrote) = run_here(node, who, step);
         reply.buffer().extend_from_slice(&said);
         written.extend(wrote);
     }
@@ -398,12 +417,11 @@ pub(in crate::command) async fn commit(node: &Node, written: &[Written]) -> Resu
     Ok(())
 }
 
-/// Runs a handler against this node's copies: with `run` by itself, or as one of several.
+/// Runs a handler against this node's copies.
 fn run_here(
     node: &Arc<Node>,
     who: &Who,
     (spec, words): &(&'static Spec, OwnedArgs),
-    run: fn(&mut Ctx<'_>, &'static Spec, Args<'_>),
 ) -> (BytesMut, Vec<Written>) {
     let mut session = Session::new(Arc::clone(&node.inner_client), true);
     session.db = who.db;
@@ -411,13 +429,8 @@ fn run_here(
     let mut reply = Reply::default();
     reply.set_protocol(who.protocol);
     let mut written = Vec::new();
-    let mut ctx = Ctx {
-        node,
-        session: &mut session,
-        reply: &mut reply,
-        written: &mut written,
-        after: After::Nothing,
-    };
-    run(&mut ctx, spec, words.as_args());
+    let mut ctx = Ctx::new(node, &mut session, &mut reply, &mut written);
+    command::run(&mut ctx, spec, words.as_args());
+    drop(ctx);
     (std::mem::take(reply.buffer()), written)
 }

@@ -5,7 +5,6 @@
 //! before it, the replication of what it wrote after it.
 
 mod coordinate;
-mod lanes;
 mod split;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -33,7 +32,6 @@ use crate::net::resp::{Protocol, Reply};
 use crate::peer::message::Command;
 
 pub(super) use coordinate::commit;
-pub use lanes::Lanes;
 
 use coordinate::{Work, coordinate};
 use split::split;

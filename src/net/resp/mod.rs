@@ -3,5 +3,5 @@
 mod reply;
 mod request;
 
-pub use reply::{Protocol, Reply};
+pub use reply::{Listing, Protocol, Reply};
 pub use request::{Limits, Parser, ProtocolError};

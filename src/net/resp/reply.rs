@@ -75,9 +75,7 @@ impl Reply {
 
     /// A bulk string.
     pub fn bulk(&mut self, bytes: &[u8]) {
-        self.head(b'$', bytes.len());
-        self.out.put_slice(bytes);
-        self.out.put_slice(b"\r\n");
+        put_bulk(&mut self.out, bytes);
     }
 
     /// A bulk string or nil.
@@ -146,16 +144,68 @@ impl Reply {
         }
     }
 
+    /// An array that was written before its length was known.
+    pub fn list(&mut self, mut listing: Listing) {
+        let len = itoa::Buffer::new().format(listing.len).to_owned();
+        let head = ["*", &len, "\r\n"].concat();
+        let start = HEAD_ROOM - head.len();
+        listing.out[start..HEAD_ROOM].copy_from_slice(head.as_bytes());
+        let list = listing.out.split_off(start);
+        if self.out.is_empty() {
+            self.out = list;
+        } else {
+            self.out.extend_from_slice(&list);
+        }
+    }
+
     fn head(&mut self, kind: u8, len: usize) {
         self.line(kind, itoa::Buffer::new().format(len).as_bytes());
     }
 
     fn line(&mut self, kind: u8, text: &[u8]) {
-        self.out.reserve(text.len() + 3);
-        self.out.put_u8(kind);
-        self.out.put_slice(text);
-        self.out.put_slice(b"\r\n");
+        put_line(&mut self.out, kind, text);
     }
+}
+
+/// Bytes that the head of an array takes at most: its kind, twenty digits, its end.
+const HEAD_ROOM: usize = 24;
+
+/// The bulk strings of an array whose length is not known yet; nothing is copied when it is.
+pub struct Listing {
+    out: BytesMut,
+    len: usize,
+}
+
+impl Default for Listing {
+    fn default() -> Self {
+        let out = BytesMut::zeroed(HEAD_ROOM);
+        Self { out, len: 0 }
+    }
+}
+
+impl Listing {
+    /// Another one.
+    pub fn bulk(&mut self, bytes: &[u8]) {
+        self.len += 1;
+        put_bulk(&mut self.out, bytes);
+    }
+}
+
+fn put_bulk(out: &mut BytesMut, bytes: &[u8]) {
+    put_line(
+        out,
+        b'$',
+        itoa::Buffer::new().format(bytes.len()).as_bytes(),
+    );
+    out.put_slice(bytes);
+    out.put_slice(b"\r\n");
+}
+
+fn put_line(out: &mut BytesMut, kind: u8, text: &[u8]) {
+    out.reserve(text.len() + 3);
+    out.put_u8(kind);
+    out.put_slice(text);
+    out.put_slice(b"\r\n");
 }
 
 #[cfg(test)]
@@ -167,6 +217,22 @@ mod tests {
         reply.set_protocol(protocol);
         build(&mut reply);
         String::from_utf8(reply.buffer().to_vec()).expect("text")
+    }
+
+    #[test]
+    fn a_list_is_an_array_of_what_was_listed_wherever_it_comes() {
+        for before in ["", "+OK\r\n"] {
+            let mut reply = Reply::default();
+            reply.buffer().extend_from_slice(before.as_bytes());
+            let mut listing = Listing::default();
+            (0..12).for_each(|n| listing.bulk(format!("key{n}").as_bytes()));
+            reply.list(listing);
+            let keys: Vec<_> = (0..12).map(|n| format!("key{n}")).collect();
+            let mut expected = Reply::default();
+            expected.buffer().extend_from_slice(before.as_bytes());
+            expected.bulks(&keys);
+            assert_eq!(reply.buffer(), expected.buffer());
+        }
     }
 
     #[test]
