@@ -239,7 +239,10 @@ async fn run_parts(
     let _ = sweeper.await;
     let _ = counter.await;
     let stopping = clock::monotonic();
-    let _ = tokio::task::spawn_blocking(move || node.replica.stop()).await;
+    // What runs ends; nothing begins any more.
+    let _alone = node.gate.alone().await;
+    let replica = Arc::clone(&node.replica);
+    let _ = tokio::task::spawn_blocking(move || replica.stop()).await;
     let took_ms = clock::monotonic().duration_since(stopping).as_millis() as u64;
     tracing::info!(took_ms, "stopped cleanly");
 }

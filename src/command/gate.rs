@@ -17,6 +17,8 @@ const LANES: u16 = 256;
 pub struct Wanted {
     places: Places,
     alone: bool,
+    /// Whether it changes whole databases.
+    pub(super) is_for_all: bool,
 }
 
 /// The gate of a node.
@@ -59,6 +61,7 @@ impl Gate {
         Wanted {
             places: self.lanes.of(keys),
             alone,
+            is_for_all: false,
         }
     }
 
@@ -66,6 +69,7 @@ impl Gate {
         Wanted {
             places: self.lanes.all(),
             alone: true,
+            is_for_all: true,
         }
     }
 
@@ -75,12 +79,12 @@ impl Gate {
     }
 
     /// Waits for its turns.
-    pub async fn enter(&self, wanted: &Wanted) -> Turns<'_> {
+    pub(super) async fn enter(&self, wanted: &Wanted) -> Turns<'_> {
         self.lanes.enter(&wanted.places, wanted.alone).await
     }
 
     /// Keeps everybody out.
-    pub(super) async fn alone(&self) -> Turns<'_> {
+    pub async fn alone(&self) -> Turns<'_> {
         self.enter(&self.everything()).await
     }
 

@@ -304,7 +304,7 @@ fn flush(ctx: &mut Ctx<'_>, args: Args<'_>, db: Option<u8>) -> Outcome {
     check_flush(args)?;
     let stored = db.map(|db| ctx.node.replica.database(db));
     let written = ctx.node.replica.flush(stored)?;
-    ctx.written.extend(written);
+    ctx.written.push(written);
     ctx.reply.ok();
     Ok(())
 }

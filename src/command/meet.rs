@@ -8,11 +8,10 @@ use std::time::Duration;
 use super::args::Args;
 use super::distributed::{Later, Who, at_once};
 use super::error::Error;
-use super::{After, Ctx, Node, Outcome};
+use super::{After, Ctx, Node, Outcome, at_length};
 use crate::cluster::Cluster;
 use crate::net::resp::Reply;
 use crate::peer::message::{Request, Response};
-use crate::replica::DATABASES;
 
 const WITHIN: Duration = Duration::from_secs(5);
 /// Between a node's port for clients and the one for other nodes, where nothing else is said.
@@ -78,13 +77,10 @@ pub(super) fn may_join(node: &Node, cluster: &Cluster) -> Result<(), String> {
     if others > 0 {
         return Err(format!("the node's cluster has {others} other members"));
     }
-    if !node.replica.is_counted() {
-        return Err("the node still counts its keys".to_owned());
-    }
-    let keys = (0..DATABASES).map(|db| node.replica.live_keys_so_far(db));
-    match keys.sum::<u64>() {
-        0 => Ok(()),
-        keys => Err(format!("the node holds {keys} keys of its own")),
+    match at_length(|| node.replica.has_keys()) {
+        Ok(false) => Ok(()),
+        Ok(true) => Err("the node holds keys of its own".to_owned()),
+        Err(error) => Err(error.to_string()),
     }
 }
 

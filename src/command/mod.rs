@@ -57,7 +57,7 @@ pub use table::{Flags, Spec, all as all_commands};
 pub use transactions::{Exec, Transaction};
 
 use crate::clock;
-use crate::convergence::is_simulated;
+use crate::convergence::{is_simulated, off_worker};
 use crate::coordinator::QuorumError;
 use crate::logic::causal::Object;
 use crate::logic::types::conflict::{self, OnConflict};
@@ -361,10 +361,21 @@ pub fn is_barrier(node: &Node, session: &Session, args: Args<'_>) -> bool {
 fn run_gated(ctx: &mut Ctx<'_>, spec: &'static Spec, args: Args<'_>) {
     let node = ctx.node;
     let wanted = node.gate.wanted(ctx.session, spec, args);
-    match node.gate.at_once(&wanted) {
+    let may_begin = !wanted.is_for_all || node.replica.is_counted();
+    match may_begin.then(|| node.gate.at_once(&wanted)).flatten() {
         Some(turns) => resume(ctx, spec, args, turns),
         None => ctx.after = After::Held(spec, wanted),
     }
+}
+
+/// Waits until a command has its turns and may begin.
+pub async fn turns<'a>(node: &'a Arc<Node>, wanted: &Wanted) -> Turns<'a> {
+    if wanted.is_for_all {
+        // Who empties everything has to know who has written; nobody waits for that behind the gate.
+        let counting = Arc::clone(node);
+        off_worker(move || counting.replica.finish_counting()).await;
+    }
+    node.gate.enter(wanted).await
 }
 
 /// Runs a command that has its turns.

@@ -173,7 +173,7 @@ impl Connection {
             // What has begun must not keep others waiting meanwhile.
             self.finish_later().await;
             start = self.reply.len();
-            let turns = node.gate.enter(&wanted).await;
+            let turns = command::turns(&node, &wanted).await;
             after = self.run_with(&node, |ctx, args| command::resume(ctx, spec, args, turns));
         }
         self.silent = self.session.reply_mode != ReplyMode::On;
@@ -283,7 +283,7 @@ impl Connection {
             let args = words.as_args();
             let mut after = self.within(&node, |ctx| command::step(ctx, spec, args));
             if let After::Held(spec, wanted) = after {
-                let turns = node.gate.enter(&wanted).await;
+                let turns = command::turns(&node, &wanted).await;
                 after = self.within(&node, |ctx| command::resume(ctx, spec, args, turns));
             }
             match after {

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use parking_lot::{Mutex, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-use super::{Key, Located, Replica, ReplicaError};
+use super::{DATABASES, Key, Located, Replica, ReplicaError, random_u64};
 use crate::clock;
 use crate::storage::keys;
 use crate::storage::pages::Pages;
@@ -20,6 +20,9 @@ use crate::storage::{Frozen, Table};
 /// Rows read at a time, of about so many bytes.
 const PAGE: usize = 512;
 const PAGE_BYTES: usize = 256 << 10;
+/// Partitions whose counts are looked at after a clean stop, where they have no more keys.
+const SAMPLE: usize = 4;
+const SAMPLE_KEYS: i64 = 8_192;
 /// A start waits no longer for what is to be counted.
 const AT_ONCE: Duration = Duration::from_millis(500);
 
@@ -188,6 +191,57 @@ impl Replica {
     /// Counts what is left. Blocks.
     pub fn finish_counting(&self) {
         while self.count_next() {}
+    }
+
+    /// Whether the counts of some partitions, taken at random, are those of their rows. The others' are
+    /// believed then.
+    pub(super) fn is_as_counted(&self) -> Result<bool, ReplicaError> {
+        for _ in 0..SAMPLE {
+            let partition = (random_u64() % u64::from(self.partitions.count())) as u16;
+            let spaces = self.spaces.of_partition(partition);
+            let counted: Vec<_> = spaces.iter().map(|s| (s.live(), s.expiring())).collect();
+            if counted.iter().map(|(live, _)| live).sum::<i64>() > SAMPLE_KEYS {
+                continue;
+            }
+            let Some(found) = self.count_sample(partition)? else {
+                continue;
+            };
+            if found != counted {
+                tracing::warn!(
+                    partition,
+                    "what the last stop has counted is not what is there: everything is counted again"
+                );
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// How many keys of each database a partition has, and how many of them end; nothing where it has
+    /// too many rows, or one that cannot be read.
+    fn count_sample(&self, partition: u16) -> Result<Option<Vec<(i64, i64)>>, ReplicaError> {
+        let mut found = vec![(0, 0); usize::from(DATABASES)];
+        let (from, end) = (partition.to_be_bytes(), keys::partition_end(partition));
+        let most = 2 * SAMPLE_KEYS as usize;
+        let shard = self.shard_of(partition);
+        let rows = self.store.scan(shard, Table::Data, &from, &end, most)?;
+        if rows.len() == most {
+            return Ok(None);
+        }
+        for (row_key, raw) in rows {
+            let Some((at, db, _)) = keys::parse(&row_key) else {
+                continue;
+            };
+            let Ok(object) = self.decode(at.partition, db, &raw) else {
+                return Ok(None);
+            };
+            let Some((live, expiring)) = found.get_mut(usize::from(db)) else {
+                continue;
+            };
+            *live += i64::from(!object.is_tombstone());
+            *expiring += i64::from(object.ends_at_ms().is_some());
+        }
+        Ok(Some(found))
     }
 
     fn count_partition(&self, frozen: &dyn Frozen, partition: u16) -> Result<u64, ReplicaError> {

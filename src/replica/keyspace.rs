@@ -6,7 +6,7 @@
 use std::sync::atomic::Ordering;
 
 use super::start::random_u64;
-use super::{Key, Replica, ReplicaError};
+use super::{DATABASES, Key, Replica, ReplicaError};
 use crate::clock;
 use crate::logic::placement::{SLOTS, Slot};
 use crate::logic::types::string;
@@ -21,10 +21,24 @@ const PAGE: usize = 512;
 const PAGE_BYTES: usize = 256 << 10;
 const MOST_BYTES: usize = 4 << 20;
 
+/// Keys after a random place of which one is a random key.
+const FOLLOWERS: usize = 64;
+/// Rows of other databases that one call looks at beside.
+const MOST_ROWS: usize = 16_384;
+
 /// What one call may still look at.
 struct Budget {
+    /// Rows of the database.
     rows: usize,
+    /// Rows of all.
+    all_rows: usize,
     bytes: usize,
+}
+
+impl Budget {
+    fn is_used_up(&self) -> bool {
+        self.rows == 0 || self.all_rows == 0 || self.bytes == 0
+    }
 }
 
 /// A page of keys.
@@ -42,6 +56,25 @@ impl Replica {
     pub fn live_keys(&self, db: u8) -> u64 {
         self.finish_counting();
         self.live_keys_so_far(db)
+    }
+
+    /// Whether any key lives here, in whatever database. Blocks.
+    pub fn has_keys(&self) -> Result<bool, ReplicaError> {
+        self.settle();
+        for db in 0..DATABASES {
+            let mut cursor = 0;
+            loop {
+                let found = self.scan(db, cursor, PAGE)?;
+                if !found.keys.is_empty() {
+                    return Ok(true);
+                }
+                cursor = found.cursor;
+                if cursor == 0 {
+                    break;
+                }
+            }
+        }
+        Ok(false)
     }
 
     /// How many of them have been counted.
@@ -184,35 +217,26 @@ impl Replica {
         Ok(found)
     }
 
-    /// A live key, each about as likely as any other. Blocks.
+    /// A live key, each about as likely as any other: one of those that follow a random place. Blocks.
     pub fn random_key(&self, db: u8) -> Result<Option<Vec<u8>>, ReplicaError> {
-        let live = self.live_keys(db);
-        if live == 0 {
-            return Ok(None);
-        }
-        let mut nth = (random_u64() % live) as i64;
-        let chosen = (0..self.partitions.count()).find(|&partition| {
-            nth -= self.spaces.of(partition, db).live().max(0);
-            nth < 0
-        });
-        let width = SLOTS / self.partitions.count();
-        let start = u64::from(chosen.unwrap_or(0) * width);
-        let place = (start << HASH_BITS) + (random_u64() & ((u64::from(width) << HASH_BITS) - 1));
+        // Keys lie where their hashes are.
+        let place = random_u64() % (u64::from(SLOTS) << HASH_BITS);
+        let mut keys = Vec::new();
         for mut cursor in [place, 0] {
-            loop {
-                let found = self.scan(db, cursor, 64)?;
-                let many = found.keys.len() as u64;
-                if many > 0 {
-                    let nth = (random_u64() % many) as usize;
-                    return Ok(found.keys.into_iter().nth(nth));
-                }
+            while keys.len() < FOLLOWERS {
+                let found = self.scan(db, cursor, FOLLOWERS)?;
+                keys.extend(found.keys);
                 cursor = found.cursor;
                 if cursor == 0 {
                     break;
                 }
             }
         }
-        Ok(None)
+        if keys.is_empty() {
+            return Ok(None);
+        }
+        let nth = random_u64() as usize % keys.len();
+        Ok(Some(keys.swap_remove(nth)))
     }
 
     fn scan_table(
@@ -231,17 +255,12 @@ impl Replica {
         let mut from = keys::range_start(start, slot, cursor << HASH_SHIFT).to_vec();
         let mut budget = Budget {
             rows: count.max(1),
+            all_rows: count.max(MOST_ROWS),
             bytes: MOST_BYTES,
         };
         for shard in self.shard_of(start)..self.store.shards() {
             let partitions = self.partitions_of(shard);
             from = from.max(partitions.start.to_be_bytes().to_vec());
-            if partitions
-                .clone()
-                .all(|p| self.spaces.of(p, db).live() <= 0 && self.is_counted_in(p))
-            {
-                continue;
-            }
             let range = (from.clone(), keys::partition_end(partitions.end - 1));
             if let Some(last) =
                 self.scan_shard((table, db), shard, range, &mut budget, &mut found)?
@@ -264,22 +283,29 @@ impl Replica {
         found: &mut Found,
     ) -> Result<Option<Position>, ReplicaError> {
         let mut pages = Pages::of(PAGE_BYTES, PAGE);
+        let mut is_among_others = false;
         loop {
-            let page = pages.rows().min(budget.rows);
+            let page = if is_among_others {
+                pages.rows()
+            } else {
+                pages.rows().min(budget.rows.max(1))
+            };
             let rows = self.store.scan(shard, table, &from, &end, page)?;
             let full = rows.len() == page;
             let Some((last, _)) = rows.last() else {
                 return Ok(None);
             };
             let last = last.clone();
-            budget.rows -= rows.len();
+            budget.all_rows = budget.all_rows.saturating_sub(rows.len());
             budget.bytes = budget.bytes.saturating_sub(pages.read(&rows));
-            self.keep_live((table, db), rows, found);
+            let rows = self.keep_live((table, db), rows, found);
+            budget.rows = budget.rows.saturating_sub(rows);
+            is_among_others = rows == 0;
             if !full {
                 return Ok(None);
             }
             from = [last.as_slice(), &[0]].concat();
-            if budget.rows == 0 || budget.bytes == 0 {
+            if budget.is_used_up() {
                 let Some((at, ..)) = keys::parse(&last) else {
                     return Ok(None);
                 };
@@ -292,8 +318,9 @@ impl Replica {
         }
     }
 
-    fn keep_live(&self, (table, db): (Table, u8), rows: Vec<Row>, found: &mut Found) {
-        let now_ms = clock::now_ms();
+    /// Keeps those of a database; how many rows it has among them.
+    fn keep_live(&self, (table, db): (Table, u8), rows: Vec<Row>, found: &mut Found) -> usize {
+        let (now_ms, mut seen) = (clock::now_ms(), 0);
         for (row_key, raw) in rows {
             let Some((at, row_db, key)) = keys::parse(&row_key) else {
                 continue;
@@ -301,6 +328,7 @@ impl Replica {
             if row_db != db {
                 continue;
             }
+            seen += 1;
             let live = if table != Table::Data {
                 true
             } else if let Ok(object) = self.decode(at.partition, db, &raw) {
@@ -314,6 +342,7 @@ impl Replica {
                 found.keys.push(key.to_vec());
             }
         }
+        seen
     }
 }
 

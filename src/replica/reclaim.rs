@@ -1,7 +1,6 @@
 //! Reclaiming what reads already ignore: expired keys by the time-ordered index, and rows below a
 //! floor by partition. In slices, so that nothing else waits.
 
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::space::{DATABASES, encode_floor};
@@ -36,82 +35,30 @@ pub(super) struct ExpiryPlace {
 /// How far reclaiming has come in the flushed spaces.
 #[derive(Debug, Default)]
 pub(super) struct FlushedPlace {
-    /// Whose turn it is: a partition's database.
-    turn: (u16, u8),
-    /// Its flushes, and failed batches, when its turn began.
-    as_of: (u64, u64),
+    /// The partition whose turn it is.
+    turn: u16,
+    /// Its flushed databases when its turn began, with their flushes; empty before.
+    databases: Vec<(u8, u64)>,
+    /// The failed batches then.
+    failures: u64,
     next: Vec<u8>,
 }
 
 impl FlushedPlace {
     /// It is the next one's turn.
-    fn after((partition, db): (u16, u8)) -> Self {
+    fn after(partition: u16) -> Self {
         Self {
-            turn: (partition, db + 1),
-            as_of: (u64::MAX, u64::MAX),
-            next: Vec::new(),
+            turn: partition.saturating_add(1),
+            ..Self::default()
         }
     }
 }
 
 impl Replica {
     /// Empties a database, or all, at once. The caller keeps every other write out.
-    pub fn flush(&self, db: Option<u8>) -> Result<Vec<Written>, ReplicaError> {
-        let floor = Arc::new(self.everything());
-        if self.shared {
-            return Ok(vec![self.raise_floor(db, &floor)?]);
-        }
-        let databases = db.map_or(0..DATABASES, |db| db..db + 1);
-        let mut ops: Vec<Vec<Op>> = vec![Vec::new(); self.store.shards()];
-        let mut raised = Vec::new();
-        for partition in 0..self.partitions.count() {
-            for db in databases.clone() {
-                if self.spaces.of(partition, db).live() != 0 || !self.is_counted_in(partition) {
-                    let shard = self.shard_of(partition);
-                    ops[shard].push(floor_op(partition, db, false, &floor));
-                    raised.push((partition, db));
-                }
-            }
-        }
-        let _followed = self.counting.follow();
-        let (mut written, mut refused) = (Vec::new(), None);
-        for (shard, ops) in ops
-            .into_iter()
-            .enumerate()
-            .filter(|(_, ops)| !ops.is_empty())
-        {
-            match self.store.submit(shard, Write::freeing(ops)) {
-                Ok(ticket) => {
-                    self.last_tickets[shard].fetch_max(ticket, Ordering::AcqRel);
-                    written.push(Written {
-                        shard,
-                        ticket,
-                        delta: None,
-                    });
-                }
-                Err(error) => refused = Some((shard, error)),
-            }
-        }
-        if let Some((_, error)) = &refused
-            && written.is_empty()
-        {
-            return Err((*error).into());
-        }
-        // What was taken is flushed, whatever becomes of the rest.
-        raised.retain(|(partition, _)| {
-            let shard = self.shard_of(*partition);
-            written.iter().any(|written| written.shard == shard)
-        });
-        for &(partition, db) in &raised {
-            self.spaces
-                .of(partition, db)
-                .raise_floor(Arc::clone(&floor));
-        }
-        self.to_reclaim.lock().extend(raised);
-        match (refused, written.pop()) {
-            (Some(_), Some(last)) => Err(ReplicaError::Half(Box::new(last))),
-            (_, last) => Ok(written.into_iter().chain(last).collect()),
-        }
+    pub fn flush(&self, db: Option<u8>) -> Result<Written, ReplicaError> {
+        let floor = self.everything();
+        self.raise_floor(db, &floor)
     }
 
     /// Reclaims a slice of the expired keys; whether there may be more. The caller settles.
@@ -217,7 +164,7 @@ impl Replica {
     /// others have their turn first. Blocks.
     pub fn reclaim_flushed(&self) -> Result<bool, ReplicaError> {
         let mut place = self.flushed_place.lock();
-        let Some(of) = self.next_to_reclaim(place.turn) else {
+        let Some(partition) = self.next_to_reclaim(place.turn) else {
             return Ok(false);
         };
         self.settle();
@@ -225,37 +172,46 @@ impl Replica {
         if self.has_failed_since_counted() {
             return Ok(false);
         }
-        let (partition, db) = of;
-        let as_of = (self.spaces.of(partition, db).epoch(), self.failed_batches());
-        if place.turn != of || place.as_of != as_of {
+        let failures = self.failed_batches();
+        let is_under_way = !place.databases.is_empty() && place.failures == failures;
+        if place.turn != partition || !is_under_way {
             *place = FlushedPlace {
-                turn: of,
-                as_of,
+                turn: partition,
+                databases: self.flushed_in(partition),
+                failures,
                 next: partition.to_be_bytes().to_vec(),
             };
         }
         match self.reclaim_slice_below_floor(&mut place) {
             Ok(true) => Ok(true),
             Ok(false) => {
-                *place = FlushedPlace::after(of);
-                self.is_reclaimed(of, as_of)
+                let done = std::mem::replace(&mut *place, FlushedPlace::after(partition));
+                self.is_reclaimed(&done)
             }
             Err(error) => {
-                *place = FlushedPlace::after(of);
+                *place = FlushedPlace::after(partition);
                 Err(error)
             }
         }
     }
 
-    fn next_to_reclaim(&self, from: (u16, u8)) -> Option<(u16, u8)> {
+    fn next_to_reclaim(&self, from: u16) -> Option<u16> {
         let waiting = self.to_reclaim.lock();
-        waiting.range(from..).next().or(waiting.first()).copied()
+        let next = waiting.range((from, 0)..).next().or(waiting.first());
+        next.map(|(partition, _)| *partition)
+    }
+
+    /// The flushed databases of a partition, each with its flushes.
+    fn flushed_in(&self, partition: u16) -> Vec<(u8, u64)> {
+        let waiting = self.to_reclaim.lock();
+        let databases = waiting.range((partition, 0)..=(partition, u8::MAX));
+        let flushes = |db| self.spaces.of(partition, db).epoch();
+        databases.map(|&(_, db)| (db, flushes(db))).collect()
     }
 
     /// Whether there may be more.
     fn reclaim_slice_below_floor(&self, place: &mut FlushedPlace) -> Result<bool, ReplicaError> {
-        let (partition, db) = place.turn;
-        let (shard, end) = (self.shard_of(partition), keys::partition_end(partition));
+        let (shard, end) = (self.shard_of(place.turn), keys::partition_end(place.turn));
         let rows = self
             .store
             .scan(shard, Table::Data, &place.next, &end, FLUSHED_SLICE)?;
@@ -264,27 +220,34 @@ impl Replica {
         };
         place.next = [last.as_slice(), &[0]].concat();
         for (row_key, _) in rows {
-            self.reclaim_row_below_floor(shard, &row_key, db)?;
+            self.reclaim_row_below_floor(shard, &row_key, &place.databases)?;
         }
         self.settle();
         Ok(true)
     }
 
-    /// Notes that a space's rows are reclaimed, unless it was flushed again or something was not stored;
-    /// whether there are more spaces.
-    fn is_reclaimed(&self, of: (u16, u8), as_of: (u64, u64)) -> Result<bool, ReplicaError> {
-        let (partition, db) = of;
-        let space = self.spaces.of(partition, db);
+    /// Notes that the rows of a partition's databases are reclaimed, but of those that were flushed again,
+    /// and unless something was not stored; whether there are more.
+    fn is_reclaimed(&self, place: &FlushedPlace) -> Result<bool, ReplicaError> {
         // A flush writes its floor and raises it in one step, which this must not come between.
         let _alone = self.counting.alone();
         let mut waiting = self.to_reclaim.lock();
-        if as_of == (space.epoch(), self.failed_batches()) {
-            waiting.remove(&of);
-            if let Some(floor) = space.floor() {
-                let op = floor_op(partition, db, true, &floor);
-                let shard = self.shard_of(partition);
-                self.store.submit(shard, Write::freeing(vec![op]))?;
+        if place.failures != self.failed_batches() {
+            return Ok(true);
+        }
+        let mut ops = Vec::new();
+        for &(db, epoch) in &place.databases {
+            let space = self.spaces.of(place.turn, db);
+            if epoch != space.epoch() {
+                continue;
             }
+            waiting.remove(&(place.turn, db));
+            let floor = space.floor();
+            ops.extend(floor.map(|floor| floor_op(place.turn, db, true, &floor)));
+        }
+        if !ops.is_empty() {
+            let shard = self.shard_of(place.turn);
+            self.store.submit(shard, Write::freeing(ops))?;
         }
         Ok(!waiting.is_empty())
     }
@@ -307,12 +270,12 @@ impl Replica {
         &self,
         shard: usize,
         row_key: &[u8],
-        of_db: u8,
+        databases: &[(u8, u64)],
     ) -> Result<(), ReplicaError> {
         let Some((at, db, name)) = keys::parse(row_key) else {
             return Ok(());
         };
-        if db != of_db {
+        if !databases.iter().any(|(flushed, _)| *flushed == db) {
             return Ok(());
         }
         let _order = self.lock(at);
@@ -348,7 +311,8 @@ impl Replica {
     }
 }
 
-fn floor_op(partition: u16, db: u8, reclaimed: bool, floor: &Context) -> Op {
+/// The row of a floor.
+pub(super) fn floor_op(partition: u16, db: u8, reclaimed: bool, floor: &Context) -> Op {
     let mut key = FLOOR_PREFIX.to_vec();
     key.extend_from_slice(&partition.to_be_bytes());
     key.push(db);

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use super::space::{DATABASES, encode_floor};
-use super::start::FLOOR_PREFIX;
+use super::reclaim::floor_op;
+use super::space::DATABASES;
 use super::{Key, Replica, ReplicaError, Written};
 use crate::clock;
 use crate::logic::causal::{ActorId, Context, Dot, Object, Observed, Timestamp};
@@ -12,7 +12,7 @@ use crate::logic::placement::{NodeId, key_hash};
 use crate::logic::row;
 use crate::logic::types::guard;
 use crate::storage::keys::Position;
-use crate::storage::{Need, Op, Refused, Table, Write};
+use crate::storage::{Need, Refused, Write};
 
 /// Stands for all partitions in the row of a floor.
 pub(super) const ALL_PARTITIONS: u16 = u16::MAX;
@@ -182,22 +182,15 @@ impl Replica {
         }
         let mut ops = Vec::new();
         for &db in &databases {
-            let mut key = FLOOR_PREFIX.to_vec();
-            key.extend_from_slice(&ALL_PARTITIONS.to_be_bytes());
-            key.push(db);
             let mut whole = floor.clone();
             whole.join(&self.common_floor(db));
-            let value = Some(encode_floor(false, &whole));
-            ops.push(Op {
-                table: Table::Meta,
-                key,
-                value,
-            });
+            ops.push(floor_op(ALL_PARTITIONS, db, false, &whole));
         }
         let ticket = {
             let _followed = self.counting.follow();
-            let ticket = self.store.enqueue(0, Write::freeing(ops))?;
+            let ticket = self.store.enqueue(0, Write::freeing(ops.clone()))?;
             self.last_tickets[0].fetch_max(ticket, Ordering::AcqRel);
+            self.spare(ops);
             for &db in &databases {
                 self.raise_everywhere(db, floor);
             }
@@ -237,9 +230,6 @@ impl Replica {
 
     /// Takes in who has written: a later flush must cover all of it.
     pub(super) fn note_actors(&self, context: &Context) {
-        if !self.shared {
-            return;
-        }
         let mut actors = self.actors.lock();
         for actor in context.actor_ids().filter(|actor| *actor != self.actor) {
             let last = context.last(actor);

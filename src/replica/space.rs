@@ -45,6 +45,10 @@ impl Space {
         self.live.load(Ordering::Relaxed)
     }
 
+    pub(super) fn expiring(&self) -> i64 {
+        self.expiring.load(Ordering::Relaxed)
+    }
+
     /// Follows an object from one state to the next, as they were in an epoch: what was flushed
     /// meanwhile counts no more.
     pub(super) fn count(&self, step: Step<'_>) {
@@ -168,8 +172,7 @@ impl Spaces {
 
     /// Those of them with an expiry.
     pub(super) fn expiring(&self, db: u8) -> i64 {
-        let expiring = |space: &Space| space.expiring.load(Ordering::Relaxed);
-        self.of_db(db).map(expiring).sum::<i64>().max(0)
+        self.of_db(db).map(Space::expiring).sum::<i64>().max(0)
     }
 
     /// All databases of a partition.
@@ -204,7 +207,7 @@ impl Spaces {
         let mut out = Vec::new();
         for space in self.of_partition(partition) {
             put_zigzag(&mut out, space.live());
-            put_zigzag(&mut out, space.expiring.load(Ordering::Relaxed));
+            put_zigzag(&mut out, space.expiring());
             space.trees.iter().for_each(|tree| tree.encode(&mut out));
         }
         out

@@ -11,9 +11,10 @@ use super::cache::object_cache;
 use super::count::Counting;
 use super::ends::Ends;
 use super::hints::{HintLimits, Hints};
+use super::reclaim::floor_op;
 use super::seen::Seen;
 use super::shared::ALL_PARTITIONS;
-use super::space::{DATABASES, Spaces, decode_floor};
+use super::space::{DATABASES, Spaces, decode_floor, encode_floor};
 use super::{Counters, Replica, ReplicaError, STRIPES};
 use crate::logic::causal::{ActorId, Context, Object};
 use crate::logic::codec::{Reader, put_bytes};
@@ -160,6 +161,7 @@ impl Replica {
             sizes,
             store,
         };
+        replica.find_spares()?;
         replica.check_partitions()?;
         replica.find_floors()?;
         replica.find_databases()?;
@@ -174,6 +176,11 @@ impl Replica {
         }
         replica.find_hints()?;
         replica.note_start();
+        if !replica.shared && replica.store.is_damaged() {
+            // Nobody else has what is missing.
+            replica.store.sync()?;
+            replica.store.forget_damage();
+        }
         let keys = (0..DATABASES).map(|db| replica.live_keys_so_far(db)).sum();
         let recovery = Recovery {
             clean: replica.store.was_clean(),
@@ -186,6 +193,8 @@ impl Replica {
     pub fn stop(&self) {
         let partitions = 0..self.partitions.count();
         let _nothing_is_learned = self.ends.one_at_a_time();
+        // Counts are those of what is stored: who comes later finds the store closed.
+        let _nothing_is_written = self.counting.alone();
         let ends = self.ends.settled_ms();
         let is_counted = self.is_counted() && !self.has_failed_since_counted() && ends.is_some();
         for partition in partitions.filter(|_| is_counted) {
@@ -223,10 +232,11 @@ impl Replica {
             key: DATABASES_ROW.to_vec(),
             value: Some(databases.to_vec()),
         };
-        let ticket = self.store.submit(0, Write::freeing(vec![op]))?;
+        let ticket = self.store.submit(0, Write::freeing(vec![op.clone()]))?;
         // Nobody may write to the wrong one after a start that does not know of it.
         self.store.progress(0).block_until_committed(ticket);
         self.store.progress(0).fate(ticket)?;
+        self.spare(vec![op]);
         *self.databases.write() = databases;
         Ok(super::Written {
             shard: 0,
@@ -274,6 +284,60 @@ impl Replica {
         }
     }
 
+    /// Has the other shards keep rows of the first one, which cannot be done without: should that one be
+    /// lost, they are found there.
+    pub(super) fn spare(&self, ops: Vec<Op>) {
+        for shard in 1..self.store.shards() {
+            if let Err(error) = self.store.submit(shard, Write::freeing(ops.clone())) {
+                tracing::debug!(shard, %error, "a row has no spare here");
+            }
+        }
+    }
+
+    /// After a loss that was accepted: what the first shard has lost is found in the others.
+    fn find_spares(&self) -> Result<(), ReplicaError> {
+        if !self.store.is_damaged() {
+            return Ok(());
+        }
+        let mut found: BTreeMap<Vec<u8>, Vec<u8>> = BTreeMap::new();
+        for shard in 0..self.store.shards() {
+            for name in [PARTITIONS_ROW, DATABASES_ROW] {
+                if let Some(row) = self.store.load(shard, Table::Meta, name)? {
+                    found.entry(name.to_vec()).or_insert(row);
+                }
+            }
+            if let Some(row) = self.store.load(shard, Table::Meta, ACTORS_ROW)? {
+                let mut actors = row::read_context(&mut Reader(&row))?;
+                if let Some(before) = found.get(ACTORS_ROW) {
+                    actors.join(&row::read_context(&mut Reader(before))?);
+                }
+                let mut joined = Vec::new();
+                row::put_context(&mut joined, &actors);
+                found.insert(ACTORS_ROW.to_vec(), joined);
+            }
+            for db in 0..DATABASES {
+                let Op { key, .. } = floor_op(ALL_PARTITIONS, db, false, &Context::new());
+                let Some(row) = self.store.load(shard, Table::Meta, &key)? else {
+                    continue;
+                };
+                let (_, mut floor) = decode_floor(&row)?;
+                if let Some(before) = found.get(&key) {
+                    floor.join(&decode_floor(before)?.1);
+                }
+                found.insert(key, encode_floor(false, &floor));
+            }
+        }
+        let op = |(key, row)| Op {
+            table: Table::Meta,
+            key,
+            value: Some(row),
+        };
+        let ops = found.into_iter().map(op).collect();
+        let ticket = self.store.submit(0, Write::freeing(ops))?;
+        self.store.progress(0).block_until_committed(ticket);
+        Ok(self.store.progress(0).fate(ticket)?)
+    }
+
     fn check_partitions(&self) -> Result<(), ReplicaError> {
         let ours = self.partitions.count().to_le_bytes();
         match self.store.load(0, Table::Meta, PARTITIONS_ROW)? {
@@ -287,6 +351,11 @@ impl Replica {
             Some(_) => Ok(()),
             None => {
                 self.put_meta(PARTITIONS_ROW, Some(ours.to_vec()));
+                self.spare(vec![Op {
+                    table: Table::Meta,
+                    key: PARTITIONS_ROW.to_vec(),
+                    value: Some(ours.to_vec()),
+                }]);
                 Ok(())
             }
         }
@@ -310,7 +379,12 @@ impl Replica {
     fn put_actors(&self, actors: &Context) {
         let mut raw = Vec::new();
         row::put_context(&mut raw, actors);
-        self.put_meta(ACTORS_ROW, Some(raw));
+        self.put_meta(ACTORS_ROW, Some(raw.clone()));
+        self.spare(vec![Op {
+            table: Table::Meta,
+            key: ACTORS_ROW.to_vec(),
+            value: Some(raw),
+        }]);
     }
 
     fn find_databases(&self) -> Result<(), ReplicaError> {
@@ -338,7 +412,10 @@ impl Replica {
                 let (reclaimed, floor) = decode_floor(&raw)?;
                 let partition = u16::from_be_bytes([high, low]);
                 if partition == ALL_PARTITIONS {
-                    everywhere.push((db, floor));
+                    // The others have spares.
+                    if shard == 0 {
+                        everywhere.push((db, floor));
+                    }
                 } else {
                     floors.insert((partition, db), (reclaimed, floor));
                 }
@@ -381,7 +458,10 @@ impl Replica {
         let Some((how, ends)) = counted.split_last_chunk() else {
             return Ok(false);
         };
-        let is_counted = self.store.was_clean() && how == self.counted() && self.take_counts()?;
+        let is_counted = self.store.was_clean()
+            && how == self.counted()
+            && self.take_counts()?
+            && self.is_as_counted()?;
         if is_counted {
             self.ends.begin(u64::from_le_bytes(*ends));
         }

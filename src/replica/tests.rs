@@ -3,13 +3,15 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use super::{Join, Key, Options, Replica, ReplicaError, Tombstones};
+use super::{Join, Key, Options, Recovery, Replica, ReplicaError, Tombstones};
 use crate::clock;
 use crate::logic::causal::{ActorId, Object, Payload, Value};
 use crate::logic::placement::{Partitions, slot_of};
 use crate::logic::quorum::{Rule, Rules};
 use crate::logic::types::string::{self, Change};
-use crate::storage::{MemoryStore, Store};
+use crate::storage::{
+    AppendFsync, DEFAULT_CACHED_FILES, DiskOptions, DiskStore, MemoryStore, Store,
+};
 
 fn start(store: &Arc<MemoryStore>) -> Replica {
     let partitions = Partitions::new(64).expect("a power of two");
@@ -17,6 +19,23 @@ fn start(store: &Arc<MemoryStore>) -> Replica {
     Replica::start(store, Options::alone(partitions, 4 << 20))
         .expect("starts")
         .0
+}
+
+/// A lone node's, on a disk.
+fn on_disk(dir: &std::path::Path, accept_damage: bool) -> (Replica, Recovery) {
+    let store = DiskStore::open(DiskOptions {
+        dir: dir.into(),
+        shards: 2,
+        appendfsync: AppendFsync::No,
+        write_buffer_bytes: 1 << 20,
+        block_cache_bytes: 1 << 20,
+        min_free_bytes: 0,
+        accept_damage,
+        cached_files: DEFAULT_CACHED_FILES,
+    });
+    let partitions = Partitions::new(64).expect("a power of two");
+    let store = Arc::new(store.expect("opens")) as Arc<dyn Store>;
+    Replica::start(store, Options::alone(partitions, 4 << 20)).expect("starts")
 }
 
 fn replica() -> Replica {
@@ -226,6 +245,86 @@ fn counts_are_found_again_after_a_stop() {
     }
     replica.stop();
     assert_eq!(start(&store).live_keys(0), 50);
+}
+
+#[test]
+fn counts_that_are_not_those_of_the_rows_are_not_believed() {
+    let store = Arc::new(MemoryStore::new(2));
+    let replica = start(&store);
+    for n in 0..1_000 {
+        set(&replica, key(&format!("key:{n}")), "x", None);
+    }
+    replica.stop();
+    store.lose(crate::storage::Table::Data, |_| true);
+    let replica = start(&store);
+    assert_eq!(replica.live_keys(0), 0);
+    // What counts say is no matter to anybody but DBSIZE.
+    set(&replica, key("a"), "x", None);
+    replica.stop();
+    store.lose(crate::storage::Table::Meta, |name| {
+        name.starts_with(b"counts/")
+    });
+    assert_eq!(start(&store).live_keys(0), 1);
+}
+
+#[test]
+fn a_stop_counts_what_others_write_meanwhile_or_they_are_refused() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let mut begun = 0;
+    for round in 0..5 {
+        let (replica, recovery) = on_disk(dir.path(), false);
+        assert!(recovery.clean == (round > 0) && recovery.keys.is_some() == (round > 0));
+        assert_eq!(
+            replica.live_keys(0) as usize,
+            scan_all(&replica, 0, 1_000).expect("scanned").len()
+        );
+        std::thread::scope(|scope| {
+            for writer in 0..3 {
+                let replica = &replica;
+                scope.spawn(move || {
+                    for n in begun.. {
+                        let name = format!("{writer}:{n}");
+                        let count = |_: &Object, _| (Change::Count(1), ());
+                        if replica.update(key(&name), count).is_err() {
+                            break;
+                        }
+                    }
+                });
+            }
+            std::thread::sleep(std::time::Duration::from_millis(30));
+            replica.stop();
+        });
+        begun += 1_000_000;
+    }
+}
+
+#[test]
+fn whatever_shard_is_lost_a_flush_covers_what_is_left_and_databases_keep_their_names() {
+    for lost in 0..2 {
+        let dir = tempfile::tempdir().expect("a folder");
+        let (replica, _) = on_disk(dir.path(), false);
+        let name = |n| format!("key:{n}");
+        (0..100).for_each(|n| set(&replica, key(&name(n)), "old", None));
+        replica.flush(None).expect("flushed");
+        (0..100).for_each(|n| set(&replica, key(&name(n)), "new", None));
+        replica.swap_databases(0, 3).expect("swapped");
+        replica.stop();
+        drop(replica);
+        std::fs::remove_dir_all(dir.path().join(format!("shard-{lost}"))).expect("lost");
+        let (replica, _) = on_disk(dir.path(), true);
+        assert_eq!((replica.database(0), replica.database(3)), (3, 0));
+        let left = scan_all(&replica, 0, 10).expect("scanned").len();
+        assert!(left > 20 && left < 80, "{left} keys are left");
+        replica.flush(None).expect("flushed");
+        let seen = |replica: &Replica| {
+            let there = (0..100).filter(|n| get(replica, key(&name(*n))).is_some());
+            (there.count(), replica.live_keys(0))
+        };
+        assert_eq!(seen(&replica), (0, 0));
+        replica.stop();
+        drop(replica);
+        assert_eq!(seen(&on_disk(dir.path(), false).0), (0, 0));
+    }
 }
 
 #[test]

@@ -520,7 +520,9 @@ impl Shard {
                 let aside = dir.with_extension(format!("damaged-{}", std::process::id()));
                 tracing::error!(%reason, path = %path.display(), aside = %aside.display(),
                     "damaged shard set aside, starting it empty");
-                fs::rename(&dir, &aside).map_err(|e| io_error(&dir, e))?;
+                if dir.exists() {
+                    fs::rename(&dir, &aside).map_err(|e| io_error(&dir, e))?;
+                }
                 is_damaged = true;
                 open_engine(&dir, options, shards)?
             }

@@ -502,7 +502,7 @@ fn nodes_meet_and_clusters_do_not_merge() {
         .output()
         .expect("it runs");
     let said = String::from_utf8_lossy(&joined.stderr).into_owned();
-    assert!(said.contains("holds 1 keys of its own"), "{said}");
+    assert!(said.contains("holds keys of its own"), "{said}");
     let wrong = other.call(&["CLUSTER", "MEET", "127.0.0.1", "99999"]);
     assert_eq!(
         wrong,
