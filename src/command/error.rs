@@ -88,6 +88,12 @@ pub enum Error {
          resumes by itself when there is space"
     )]
     MisConf,
+    /// The disk does not sync what it has taken before.
+    #[error(
+        "MISCONF Errors writing to the disk: fsync failed, and the write was not stored. Reads go on; \
+         writing resumes by itself when fsync succeeds"
+    )]
+    Unsynced,
     /// The disk may have taken the write.
     #[error(
         "MISCONF Errors writing to the disk: whether the write was stored is not known. Reads go on; \
@@ -180,6 +186,7 @@ impl From<ReplicaError> for Error {
     fn from(error: ReplicaError) -> Self {
         match error {
             ReplicaError::Refused(Refused::DiskFull | Refused::Changed) => Self::MisConf,
+            ReplicaError::Refused(Refused::Unsynced) => Self::Unsynced,
             ReplicaError::Failed(failed) => failed.into(),
             ReplicaError::Refused(Refused::Closing) => Self::Closing,
             ReplicaError::Store(StoreError::Engine(reason)) => Self::Disk(reason),

@@ -239,7 +239,9 @@ fn take_in(node: &Node, at: &WireKey, raw: &[u8], how: Join) -> Result<Written, 
     let object = row::decode(raw).map_err(|e| refused(e.to_string()))?;
     node.replica.join(key, object, how).map_err(|e| match e {
         ReplicaError::Unseen(ours) => Response::Unseen(row::encode(&ours).into()),
-        ReplicaError::Refused(Refused::DiskFull) => Response::NotRun(WhyNot::Full),
+        ReplicaError::Refused(Refused::DiskFull | Refused::Unsynced) => {
+            Response::NotRun(WhyNot::Full)
+        }
         error => refused(error.to_string()),
     })
 }

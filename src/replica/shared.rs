@@ -190,7 +190,7 @@ impl Replica {
             let _followed = self.counting.follow();
             let ticket = self.store.enqueue(0, Write::freeing(ops.clone()))?;
             self.last_tickets[0].fetch_max(ticket, Ordering::AcqRel);
-            self.spare(ops);
+            self.spare(&ops);
             for &db in &databases {
                 self.raise_everywhere(db, floor);
             }

@@ -236,7 +236,7 @@ impl Replica {
         // Nobody may write to the wrong one after a start that does not know of it.
         self.store.progress(0).block_until_committed(ticket);
         self.store.progress(0).fate(ticket)?;
-        self.spare(vec![op]);
+        self.spare(&[op]);
         *self.databases.write() = databases;
         Ok(super::Written {
             shard: 0,
@@ -286,9 +286,9 @@ impl Replica {
 
     /// Has the other shards keep rows of the first one, which cannot be done without: should that one be
     /// lost, they are found there.
-    pub(super) fn spare(&self, ops: Vec<Op>) {
+    pub(super) fn spare(&self, ops: &[Op]) {
         for shard in 1..self.store.shards() {
-            if let Err(error) = self.store.submit(shard, Write::freeing(ops.clone())) {
+            if let Err(error) = self.store.submit(shard, Write::freeing(ops.to_vec())) {
                 tracing::debug!(shard, %error, "a row has no spare here");
             }
         }
@@ -351,7 +351,7 @@ impl Replica {
             Some(_) => Ok(()),
             None => {
                 self.put_meta(PARTITIONS_ROW, Some(ours.to_vec()));
-                self.spare(vec![Op {
+                self.spare(&[Op {
                     table: Table::Meta,
                     key: PARTITIONS_ROW.to_vec(),
                     value: Some(ours.to_vec()),
@@ -380,7 +380,7 @@ impl Replica {
         let mut raw = Vec::new();
         row::put_context(&mut raw, actors);
         self.put_meta(ACTORS_ROW, Some(raw.clone()));
-        self.spare(vec![Op {
+        self.spare(&[Op {
             table: Table::Meta,
             key: ACTORS_ROW.to_vec(),
             value: Some(raw),

@@ -77,7 +77,7 @@ const SETTLE_EVERY: Duration = Duration::from_millis(10);
 const IN_DOUBT: Duration = Duration::from_secs(2);
 
 #[derive(Debug, Default)]
-#[expect(clippy::struct_excessive_bools, reason = "four facts, each by itself")]
+#[expect(clippy::struct_excessive_bools, reason = "five facts, each by itself")]
 struct Queue {
     ops: Vec<Op>,
     /// Whether the thread sleeps until it is woken.
@@ -86,6 +86,8 @@ struct Queue {
     room: Room,
     /// Whether a batch is being settled.
     in_doubt: bool,
+    /// Whether what was committed cannot be synced.
+    unsynced: bool,
     closing: bool,
     closed: bool,
 }
@@ -122,6 +124,9 @@ impl Committer {
             Need::Grows => Room::Plenty,
             Need::Frees => Room::Tight,
         };
+        if queue.unsynced {
+            return Err(Refused::Unsynced);
+        }
         if queue.in_doubt || queue.room < least {
             return Err(Refused::DiskFull);
         }
@@ -156,11 +161,23 @@ impl Committer {
         self.refuses.load(Ordering::Acquire)
     }
 
+    /// Refuses writes while what was committed cannot be synced; whether it did before.
+    pub(super) fn be_unsynced(&self, unsynced: bool) -> bool {
+        let mut before = false;
+        self.refuse(|queue| before = std::mem::replace(&mut queue.unsynced, unsynced));
+        before
+    }
+
+    /// Whether writes are refused because of that.
+    pub(super) fn is_unsynced(&self) -> bool {
+        self.queue.lock().unsynced
+    }
+
     /// Changes what is refused.
     fn refuse(&self, change: impl FnOnce(&mut Queue)) {
         let mut queue = self.queue.lock();
         change(&mut queue);
-        let refuses = queue.in_doubt || queue.room < Room::Plenty;
+        let refuses = queue.in_doubt || queue.unsynced || queue.room < Room::Plenty;
         self.refuses.store(refuses, Ordering::Release);
     }
 

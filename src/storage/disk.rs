@@ -8,7 +8,9 @@
 //! after reopening (the number in it tells), threads that end after the database is dropped (we wait
 //! until they have closed its files), lazy flush on close (we rotate first).
 
-use std::fs::{self, File};
+use std::collections::BTreeSet;
+use std::fs::{self, File, OpenOptions};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
@@ -103,6 +105,13 @@ struct Shard {
     marks: Marks,
     /// The number of the last committed batch.
     batch: AtomicU64,
+    /// That of the last one that was synced when it was committed.
+    synced_batch: AtomicU64,
+    /// Held while a batch is written.
+    writing: Mutex<()>,
+    /// Journals of which the system may have forgotten pages that it could not write: what is not written
+    /// again must not count as synced, whatever it says. Held while one is synced.
+    distrusted: Mutex<BTreeSet<PathBuf>>,
 }
 
 /// Rows in fjall.
@@ -191,9 +200,13 @@ impl DiskStore {
                 let mut stopped = stopped.lock();
                 while !*stopped {
                     moved.wait_for(&mut stopped, SYNC_EVERY);
-                    if *mode.lock() == AppendFsync::EverySec {
-                        for (shard, committer) in shards.iter().zip(&committers) {
-                            let _ = sync_shard(shard, &committer.progress);
+                    let mode = *mode.lock();
+                    for (shard, committer) in shards.iter().zip(&committers) {
+                        match mode {
+                            // What is said where it goes wrong is said in the log.
+                            AppendFsync::EverySec => drop(sync_shard(shard, committer)),
+                            AppendFsync::Always => mark_shard(shard),
+                            AppendFsync::No => {}
                         }
                     }
                 }
@@ -323,7 +336,7 @@ impl Store for DiskStore {
 
     fn sync(&self) -> Result<(), StoreError> {
         for (shard, committer) in self.shards.iter().zip(&self.committers) {
-            sync_shard(shard, &committer.progress)?;
+            sync_shard(shard, committer)?;
         }
         Ok(())
     }
@@ -376,30 +389,55 @@ impl Drop for DiskStore {
 }
 
 /// Syncs the newest journal on our own descriptor: the engine's writer is not held up. A journal is
-/// fsynced by the engine before it turns to the next, so the newest is the only one that lags.
-fn sync_shard(shard: &Shard, progress: &Progress) -> Result<(), StoreError> {
+/// fsynced by the engine before it turns to the next, so the newest is the only one that lags. While that
+/// fails, the shard takes no writes.
+fn sync_shard(shard: &Shard, committer: &Committer) -> Result<(), StoreError> {
+    let progress = &committer.progress;
     let (upto, batch) = (progress.committed(), shard.batch.load(Ordering::Acquire));
-    if upto == progress.synced() {
+    if upto == progress.synced() && !committer.is_unsynced() {
         return Ok(());
     }
-    sync_newest(shard)?;
-    shard
-        .marks
-        .synced(batch, false)
-        .map_err(|e| io_error(shard.marks.path(), e))?;
+    let synced = shard.sync_newest().and_then(|()| {
+        let marked = shard.marks.synced(batch, false);
+        marked.map_err(|e| io_error(shard.marks.path(), e))
+    });
+    let was_unsynced = committer.be_unsynced(synced.is_err());
+    match (&synced, was_unsynced) {
+        (Ok(()), true) => {
+            tracing::info!(dir = %shard.dir.display(), "writes are synced again, and accepted");
+        }
+        (Err(error), false) => {
+            tracing::error!(%error, "writes cannot be synced: no more are accepted until they are");
+        }
+        _ => {}
+    }
+    synced?;
     progress.publish_synced(upto);
     Ok(())
 }
 
-fn sync_newest(shard: &Shard) -> Result<(), StoreError> {
-    let journal = newest_journal(&shard.dir).ok_or_else(|| {
-        io_error(
-            &shard.dir,
-            std::io::Error::new(std::io::ErrorKind::NotFound, "no journal"),
-        )
-    })?;
-    let synced = File::open(&journal).and_then(|file| file.sync_data());
-    synced.map_err(|e| io_error(&journal, e))
+/// With every batch synced as it is committed, the mark follows now and then: it costs a sync of its own.
+fn mark_shard(shard: &Shard) {
+    let batch = shard.synced_batch.load(Ordering::Acquire);
+    if batch > shard.marks.last_synced()
+        && let Err(error) = shard.marks.synced(batch, false)
+    {
+        tracing::warn!(%error, "what is synced could not be marked");
+    }
+}
+
+/// Writes a file again, as it is.
+fn write_again(file: &File) -> std::io::Result<()> {
+    let mut chunk = vec![0; 1 << 20];
+    let mut at = 0;
+    loop {
+        let read = file.read_at(&mut chunk, at)?;
+        if read == 0 {
+            return Ok(());
+        }
+        file.write_all_at(&chunk[..read], at)?;
+        at += read as u64;
+    }
 }
 
 struct ShardEngine {
@@ -441,7 +479,7 @@ impl Engine for ShardEngine {
         let synced = *self.mode.lock() == AppendFsync::Always;
         if self.landed
             && synced
-            && let Err(error) = sync_newest(&self.shard)
+            && let Err(error) = self.shard.sync_again()
         {
             tracing::error!(%error, "the last write is there, and not on the disk");
             return None;
@@ -573,6 +611,9 @@ impl Shard {
             reserve: Arc::clone(reserve),
             marks,
             batch: AtomicU64::new(batch),
+            synced_batch: AtomicU64::new(0),
+            writing: Mutex::default(),
+            distrusted: Mutex::default(),
         };
         shard.note_start(identity)?;
         Ok((shard, state))
@@ -613,8 +654,14 @@ impl Shard {
             BATCH_ROW,
             number.to_le_bytes(),
         );
-        batch.commit()?;
+        {
+            let _writing = self.writing.lock();
+            batch.commit()?;
+        }
         self.batch.store(number, Ordering::Release);
+        if synced {
+            self.synced_batch.store(number, Ordering::Release);
+        }
         self.marks.written(number);
         Ok(())
     }
@@ -635,6 +682,53 @@ impl Shard {
                 return Err(engine_error(&"it is being opened anew"));
             }
         }
+    }
+
+    fn sync_newest(&self) -> Result<(), StoreError> {
+        let mut distrusted = self.distrusted.lock();
+        let newest = self.newest_journal()?;
+        let mut journals = std::mem::take(&mut *distrusted);
+        journals.retain(|journal| journal.exists());
+        for journal in &journals {
+            let _nobody_writes = self.writing.lock();
+            let again = OpenOptions::new().read(true).write(true).open(journal);
+            let again = again.and_then(|file| {
+                write_again(&file)?;
+                file.sync_data()
+            });
+            if let Err(error) = again {
+                distrusted.extend(journals.clone());
+                return Err(io_error(journal, error));
+            }
+        }
+        if journals.contains(&newest) {
+            return Ok(());
+        }
+        let synced = File::open(&newest).and_then(|file| file.sync_data());
+        synced.map_err(|error| {
+            let error = io_error(&newest, error);
+            distrusted.insert(newest);
+            error
+        })
+    }
+
+    /// The same after a sync by the engine has failed.
+    fn sync_again(&self) -> Result<(), StoreError> {
+        self.distrust_newest();
+        self.sync_newest()
+    }
+
+    fn distrust_newest(&self) {
+        if let Ok(newest) = self.newest_journal() {
+            self.distrusted.lock().insert(newest);
+        }
+    }
+
+    fn newest_journal(&self) -> Result<PathBuf, StoreError> {
+        newest_journal(&self.dir).ok_or_else(|| {
+            let none = std::io::Error::new(std::io::ErrorKind::NotFound, "no journal");
+            io_error(&self.dir, none)
+        })
     }
 
     /// Whether a batch leaves something of what must be free.
@@ -683,6 +777,8 @@ impl Shard {
         let (stored, fresh) = match opened {
             Ok(opened) => opened,
             Err(error) => {
+                // The engine syncs as it opens: what it could not write is not believed the next time.
+                self.distrust_newest();
                 // What cannot be opened for want of space may be with what is reserved.
                 self.reserve.give_up();
                 tracing::error!(%error, "the shard cannot be opened anew yet");
@@ -749,7 +845,10 @@ impl Shard {
             }
         }
         handles.wait_until_flushed(CLOSE_WAITS);
-        let synced = handles.db.persist(PersistMode::SyncAll);
+        // A sync that has failed before is not believed by itself.
+        let trusted = self.sync_newest();
+        let persisted = handles.db.persist(PersistMode::SyncAll);
+        let synced = trusted.and(persisted.map_err(|e| engine_error(&e)));
         let batch = self.batch.load(Ordering::Acquire);
         match synced {
             Ok(()) => {

@@ -13,6 +13,7 @@ use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 const RECORD_LEN: usize = 32;
 
@@ -23,6 +24,7 @@ pub(super) struct Marks {
     mark_path: PathBuf,
     tail: File,
     boot: u64,
+    last_synced: AtomicU64,
 }
 
 /// What the marks said at the start.
@@ -73,6 +75,7 @@ impl Marks {
                 mark_path,
                 tail,
                 boot,
+                last_synced: AtomicU64::new(found.synced),
             },
             found,
         ))
@@ -82,7 +85,14 @@ impl Marks {
     pub(super) fn synced(&self, batch: u64, clean: bool) -> io::Result<()> {
         self.mark
             .write_all_at(&record([batch, u64::from(clean), 0]), 0)?;
-        self.mark.sync_data()
+        self.mark.sync_data()?;
+        self.last_synced.store(batch, Ordering::Release);
+        Ok(())
+    }
+
+    /// The last batch that was marked so.
+    pub(super) fn last_synced(&self) -> u64 {
+        self.last_synced.load(Ordering::Acquire)
     }
 
     /// The operating system has taken `batch`. Best effort: a full disk must not fail the write.

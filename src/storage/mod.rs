@@ -153,6 +153,9 @@ pub enum Refused {
     /// No space, or the engine is being reopened after there was none.
     #[error("the disk is full")]
     DiskFull,
+    /// What was committed before cannot be synced.
+    #[error("the disk does not sync what was written")]
+    Unsynced,
     /// What it rests on has turned out not to be stored.
     #[error("a write that this one had seen was not stored")]
     Changed,

@@ -265,11 +265,7 @@ impl Clock {
     /// Shows a moment in the year 2027. Builds the small library that servers preload.
     pub fn new() -> Self {
         let dir = tempfile::tempdir().expect("a folder");
-        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/clock.c");
-        let mut compiler = Command::new("cc");
-        compiler.args(["-shared", "-fPIC", "-O1", "-o"]);
-        compiler.arg(dir.path().join("clock.so")).arg(source);
-        assert!(compiler.status().expect("a C compiler").success());
+        build_preloaded("clock", dir.path());
         let file = File::create(dir.path().join("now")).expect("a file");
         let mut clock = Self {
             file,
@@ -289,6 +285,46 @@ impl Clock {
     fn rule(&self, command: &mut Command) {
         command.env("LD_PRELOAD", self.dir.path().join("clock.so"));
         command.env("TEST_CLOCK", self.dir.path().join("now"));
+    }
+}
+
+/// Builds a small library of the tests' that servers preload.
+fn build_preloaded(name: &str, to: &Path) {
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/it/{name}.c"));
+    let mut compiler = Command::new("cc");
+    compiler.args(["-shared", "-fPIC", "-O1", "-o"]);
+    compiler.arg(to.join(format!("{name}.so"))).arg(source);
+    assert!(compiler.status().expect("a C compiler").success());
+}
+
+/// A disk that may not sync, for servers started upon it.
+pub struct Syncs {
+    dir: TempDir,
+}
+
+impl Syncs {
+    pub fn new() -> Self {
+        let dir = tempfile::tempdir().expect("a folder");
+        build_preloaded("sync", dir.path());
+        Self { dir }
+    }
+
+    pub fn fail(&self, fails: bool) {
+        let flag = self.dir.path().join("fails");
+        if fails {
+            File::create(flag).expect("a file");
+        } else {
+            std::fs::remove_file(flag).expect("removed");
+        }
+    }
+
+    /// A node on this disk, which logs to a file.
+    pub fn ringwood(&self, dir: &Path, log: File, flags: &[&str]) -> Server {
+        let (port, mut command) = Server::command(dir, "notice");
+        command.env("LD_PRELOAD", self.dir.path().join("sync.so"));
+        command.env("TEST_NO_SYNC", self.dir.path().join("fails"));
+        command.args(flags).stderr(log);
+        Server::start(command, SocketAddr::from(([127, 0, 0, 1], port)))
     }
 }
 

@@ -13,3 +13,4 @@ mod namespaces;
 mod partition;
 mod restore;
 mod server;
+mod sync;
