@@ -206,7 +206,7 @@ fn the_configuration_file_shows_every_directive_with_its_default() {
         let shown = match directive.default.parse::<i64>() {
             Ok(_) => value,
             Err(_) if value.parse::<i64>().is_ok() => format!("\"{}\"", directive.default),
-            Err(_) => directive.toml(&value),
+            Err(_) => directive.toml(&value).to_string(),
         };
         let when = if directive.mutable {
             ""

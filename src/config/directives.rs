@@ -497,13 +497,14 @@ impl Directive {
     }
 
     /// The value as TOML writes it.
-    pub fn toml(&self, value: &str) -> String {
+    pub fn toml(&self, value: &str) -> toml_edit::Value {
         match self.kind {
-            Kind::Number(..) | Kind::Bytes(..) => value.to_owned(),
-            Kind::Switch => (value == "yes").to_string(),
-            Kind::Text | Kind::Choice(_) | Kind::OutputLimits => {
-                toml::Value::String(value.to_owned()).to_string()
-            }
+            Kind::Number(..) | Kind::Bytes(..) => match value.parse::<i64>() {
+                Ok(number) => number.into(),
+                Err(_) => value.into(),
+            },
+            Kind::Switch => (value == "yes").into(),
+            Kind::Text | Kind::Choice(_) | Kind::OutputLimits => value.into(),
         }
     }
 }

@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 
 use parking_lot::RwLock;
 use thiserror::Error;
+use toml_edit::{DocumentMut, Item, TomlError, Value};
 
 pub use directives::{DIRECTIVES, Directive, Kind, OutputLimit};
 
@@ -98,6 +99,8 @@ impl Default for Config {
     }
 }
 
+/// What is said for one start, and never written down.
+const FOR_ONE_START: &[&str] = &["accept-damaged-store"];
 /// What is said instead of a secret.
 const REDACTED: &str = "(redacted)";
 /// The directive that clients cannot read.
@@ -111,20 +114,35 @@ pub fn is_secret(name: &[u8]) -> bool {
     secrets.any(|secret| name.eq_ignore_ascii_case(secret.as_bytes()))
 }
 
-/// Writes a file that nobody else can read before it has the permissions of the one that it replaces.
-fn write_private(path: &Path, like: &Path, text: &str) -> std::io::Result<()> {
+/// Puts a text in the place of a file, as a whole or not at all, with the owner and the permissions of what
+/// was there. Nobody else can read it before.
+fn replace(path: &Path, text: &str) -> std::io::Result<()> {
     use std::io::Write;
-    use std::os::unix::fs::OpenOptionsExt;
-    let _ = std::fs::remove_file(path);
-    let mut options = std::fs::OpenOptions::new();
-    let mut file = options
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(path)?;
-    file.write_all(text.as_bytes())?;
-    file.set_permissions(std::fs::metadata(like)?.permissions())?;
-    file.sync_all()
+    use std::os::unix::fs::{MetadataExt, OpenOptionsExt, chown};
+    // A link goes on leading to it.
+    let path = path.canonicalize()?;
+    let before = std::fs::metadata(&path)?;
+    let aside = path.with_extension(format!("new-{}", std::process::id()));
+    let _ = std::fs::remove_file(&aside);
+    let written = (|| {
+        let mut options = std::fs::OpenOptions::new();
+        let options = options.write(true).create_new(true).mode(0o600);
+        let mut file = options.open(&aside)?;
+        file.write_all(text.as_bytes())?;
+        let made = file.metadata()?;
+        if (made.uid(), made.gid()) != (before.uid(), before.gid()) {
+            chown(&aside, Some(before.uid()), Some(before.gid()))?;
+        }
+        file.set_permissions(before.permissions())?;
+        file.sync_all()?;
+        std::fs::rename(&aside, &path)
+    })();
+    if written.is_err() {
+        let _ = std::fs::remove_file(&aside);
+    }
+    written?;
+    let dir = path.parent().unwrap_or(Path::new("/"));
+    std::fs::File::open(dir)?.sync_all()
 }
 
 impl Config {
@@ -248,33 +266,31 @@ impl Config {
             path: path.to_path_buf(),
             reason,
         };
-        let text = std::fs::read_to_string(path).map_err(|e| fail(e.to_string()))?;
+        let mut document = document(path)?;
         let before = Self::load(Some(path), std::iter::empty())?;
-        let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();
-        // From the first table on, names mean something else.
-        let is_table = |line: &String| line.trim_start().starts_with('[');
-        let tables = lines.iter().position(is_table).unwrap_or(lines.len());
-        let tables = lines.split_off(tables);
-        for directive in DIRECTIVES {
+        let own = DIRECTIVES
+            .iter()
+            .filter(|d| !FOR_ONE_START.contains(&d.name));
+        for directive in own {
             let now = self.text(directive.name);
             if now == before.text(directive.name) {
                 continue;
             }
-            let line = format!("{} = {}", directive.name, directive.toml(&now));
-            let key = |line: &String| line.split('=').next().map(|k| k.trim().to_owned());
-            match lines
-                .iter_mut()
-                .find(|l| key(l).as_deref() == Some(directive.name))
-            {
-                Some(old) => *old = line,
-                None => lines.push(line),
+            let mut value = directive.toml(&now);
+            let mut items = document.iter_mut();
+            let found = items.find(|(name, _)| name.eq_ignore_ascii_case(directive.name));
+            if let Some((_, item)) = found {
+                // What stands before and behind it stays.
+                if let Some(old) = item.as_value() {
+                    *value.decor_mut() = old.decor().clone();
+                }
+                *item = value.into();
+            } else {
+                drop(items);
+                document.insert(directive.name, value.into());
             }
         }
-        lines.extend(tables);
-        let temporary = path.with_extension("toml.new");
-        let written = write_private(&temporary, path, &(lines.join("\n") + "\n"));
-        written.map_err(|e| fail(e.to_string()))?;
-        std::fs::rename(&temporary, path).map_err(|e| fail(e.to_string()))
+        replace(path, &document.to_string()).map_err(|e| fail(e.to_string()))
     }
 
     /// The file that was loaded.
@@ -287,17 +303,13 @@ impl Config {
             path: path.to_path_buf(),
             reason,
         };
-        let text = std::fs::read_to_string(path).map_err(|e| fail(e.to_string()))?;
-        let table: toml::Table = text
-            .parse()
-            .map_err(|e: toml::de::Error| fail(e.to_string()))?;
-        for (name, value) in table {
+        for (name, item) in document(path)?.iter() {
             if name == "prefix" {
-                self.prefixes = prefixes(value).map_err(fail)?;
+                self.prefixes = prefixes(item).map_err(fail)?;
                 continue;
             }
-            let text = as_text(&name, value).map_err(fail)?;
-            self.assign(&name, &text).map_err(|e| fail(e.to_string()))?;
+            let text = as_text(name, item).map_err(fail)?;
+            self.assign(name, &text).map_err(|e| fail(e.to_string()))?;
         }
         Ok(())
     }
@@ -311,41 +323,47 @@ impl Config {
     }
 }
 
+fn document(path: &Path) -> Result<DocumentMut, ConfigError> {
+    let fail = |reason: String| ConfigError::File {
+        path: path.to_path_buf(),
+        reason,
+    };
+    let text = std::fs::read_to_string(path).map_err(|e| fail(e.to_string()))?;
+    text.parse().map_err(|e: TomlError| fail(e.to_string()))
+}
+
 /// A value of the file as flags write it.
-fn as_text(name: &str, value: toml::Value) -> Result<String, String> {
-    Ok(match value {
-        toml::Value::String(text) => text,
-        toml::Value::Integer(number) => number.to_string(),
-        toml::Value::Boolean(on) => if on { "yes" } else { "no" }.to_owned(),
-        toml::Value::Array(items) if items.iter().all(toml::Value::is_str) => {
-            let words: Vec<&str> = items.iter().filter_map(toml::Value::as_str).collect();
+fn as_text(name: &str, item: &Item) -> Result<String, String> {
+    Ok(match item {
+        Item::Value(Value::String(text)) => text.value().clone(),
+        Item::Value(Value::Integer(number)) => number.value().to_string(),
+        Item::Value(Value::Boolean(on)) => if *on.value() { "yes" } else { "no" }.to_owned(),
+        Item::Value(Value::Array(items)) if items.iter().all(Value::is_str) => {
+            let words: Vec<&str> = items.iter().filter_map(Value::as_str).collect();
             words.join(" ")
         }
-        other => return Err(format!("'{name}' cannot be a {}", other.type_str())),
+        other => return Err(format!("'{name}' cannot be a {}", other.type_name())),
     })
 }
 
-fn prefixes(tables: toml::Value) -> Result<Vec<Prefix>, String> {
-    let toml::Value::Array(tables) = tables else {
+fn prefixes(item: &Item) -> Result<Vec<Prefix>, String> {
+    let Some(tables) = item.as_array_of_tables() else {
         return Err("a prefix is a table: [[prefix]]".to_owned());
     };
     let mut prefixes: Vec<Prefix> = Vec::new();
     for table in tables {
-        let toml::Value::Table(table) = table else {
-            return Err("a prefix is a table: [[prefix]]".to_owned());
-        };
         let mut new = Prefix::default();
-        for (name, value) in table {
-            let text = as_text(&name, value)?;
+        for (name, item) in table {
+            let text = as_text(name, item)?;
             if name == "prefix" {
                 new.prefix = text;
                 continue;
             }
-            if !BY_PREFIX.contains(&name.as_str()) {
+            if !BY_PREFIX.contains(&name) {
                 let known = BY_PREFIX.join(", ");
                 return Err(format!("a prefix has no '{name}', only: {known}"));
             }
-            let directive = find(&name).map_err(|e| e.to_string())?;
+            let directive = find(name).map_err(|e| e.to_string())?;
             let value = directive.normalise(&text).map_err(|e| e.to_string())?;
             new.values.insert(directive.name, value);
         }
@@ -383,6 +401,69 @@ mod tests {
         config.rewrite().expect("rewrite");
         let again = Config::load(Some(&path), std::iter::empty()).expect("loads");
         assert_eq!((again.number("timeout"), again.number("port")), (5, 7_001));
+    }
+
+    #[test]
+    fn a_rewrite_keeps_what_it_does_not_change_and_the_file_can_be_read_again() {
+        use std::os::unix::fs::PermissionsExt;
+        let dir = tempfile::tempdir().expect("a folder");
+        let (path, link) = (dir.path().join("x.toml"), dir.path().join("link.toml"));
+        let before = "# the first\nbind = [ # where\n  \"127.0.0.1\", # here\n  \"-::1\",\n]\n\
+                      \"timeout\" = 1 # seconds\nMaxClients = 10\nnode-name = 'a = [b'\n\n\
+                      # by prefix\n[[prefix]]\nprefix = \"a\" # any\nread-quorum = 1\n";
+        std::fs::write(&path, before).expect("write");
+        let private = std::fs::Permissions::from_mode(0o600);
+        std::fs::set_permissions(&path, private.clone()).expect("private");
+        std::os::unix::fs::symlink(&path, &link).expect("a link");
+        let flags = [
+            ("bind", "127.0.0.1"),
+            ("accept-damaged-store", "yes"),
+            ("cache-size", "7mb"),
+        ];
+        let config = Config::load(Some(&link), flags.into_iter()).expect("loads");
+        let set = [
+            ("timeout", "5"),
+            ("maxclients", "77"),
+            ("slowlog-max-len", "9"),
+        ];
+        let set = set.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        config.set(&set).expect("set");
+        for _ in 0..2 {
+            config.rewrite().expect("rewrite");
+        }
+        let after = "# the first\nbind = \"127.0.0.1\"\n\"timeout\" = 5 # seconds\nMaxClients = 77\n\
+                     node-name = 'a = [b'\n";
+        let text = std::fs::read_to_string(&path).expect("read");
+        assert!(text.starts_with(after), "{text}");
+        let end = "\n# by prefix\n[[prefix]]\nprefix = \"a\" # any\nread-quorum = 1\n";
+        assert!(text.ends_with(end), "{text}");
+        assert_eq!(text.lines().count(), 12, "{text}");
+        let again = Config::load(Some(&path), std::iter::empty()).expect("loads");
+        for name in [
+            "timeout",
+            "maxclients",
+            "slowlog-max-len",
+            "bind",
+            "cache-size",
+        ] {
+            assert_eq!(again.text(name), config.text(name), "{name}");
+        }
+        assert!(
+            !again.is_on("accept-damaged-store"),
+            "it was meant for one start"
+        );
+        let mode = |path| {
+            std::fs::symlink_metadata(path)
+                .expect("there")
+                .permissions()
+        };
+        assert_eq!(mode(&path).mode() & 0o777, 0o600);
+        assert!(
+            std::fs::symlink_metadata(&link)
+                .expect("there")
+                .is_symlink()
+        );
+        assert_eq!(std::fs::read_dir(dir.path()).expect("there").count(), 2);
     }
 
     #[test]
