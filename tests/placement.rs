@@ -367,3 +367,121 @@ fn three_zones_have_a_copy_each_in_whatever_order_their_members_join() {
         }
     }
 }
+
+/// One change of a membership.
+#[derive(Clone, Debug)]
+enum Event {
+    Join { zone: u8, weight: u32 },
+    Leave(usize),
+    Weigh(usize, u32),
+    Move(usize, u8),
+}
+
+fn weights() -> impl Strategy<Value = u32> {
+    prop_oneof![1u32..5, Just(50)]
+}
+
+fn changes() -> impl Strategy<Value = Vec<Event>> {
+    let event = prop_oneof![
+        (0u8..4, weights()).prop_map(|(zone, weight)| Event::Join { zone, weight }),
+        any::<usize>().prop_map(Event::Leave),
+        (any::<usize>(), weights()).prop_map(|(nth, weight)| Event::Weigh(nth, weight)),
+        (any::<usize>(), 0u8..4).prop_map(|(nth, zone)| Event::Move(nth, zone)),
+    ];
+    prop::collection::vec(event, 1..16)
+}
+
+fn zone_name(zone: u8) -> String {
+    format!("zone-{zone}")
+}
+
+/// Five members, and what became of them.
+fn after(events: &[Event]) -> Vec<Placed> {
+    let zones = ["zone-0", "zone-1", "zone-2"];
+    let first = (1..=5).map(|id| member(id, zones[id as usize % 3], 1, id));
+    let mut members: Vec<Placed> = first.collect();
+    for (event, at) in events.iter().zip(100..) {
+        let present: Vec<usize> = (0..members.len())
+            .filter(|&m| members[m].left.is_none())
+            .collect();
+        let chosen = |nth: usize| present[nth % present.len()];
+        let now = |m: &Placed| {
+            let last = m.changes.last();
+            last.map_or((m.zone.clone(), m.weight), |p| (p.zone.clone(), p.weight))
+        };
+        match event {
+            Event::Join { zone, weight } => {
+                members.push(member(at, &zone_name(*zone), *weight, at));
+            }
+            Event::Leave(nth) if present.len() > 1 => members[chosen(*nth)].left = Some(at),
+            Event::Leave(_) => {}
+            Event::Weigh(nth, weight) => {
+                let member = &mut members[chosen(*nth)];
+                let (zone, weight) = (now(member).0, *weight);
+                member.changes.push(Place { at, zone, weight });
+            }
+            Event::Move(nth, zone) => {
+                let member = &mut members[chosen(*nth)];
+                let (zone, weight) = (zone_name(*zone), now(member).1);
+                member.changes.push(Place { at, zone, weight });
+            }
+        }
+    }
+    members
+}
+
+/// The present members with their zones and weights.
+fn present(members: &[Placed]) -> Vec<(NodeId, String, u32)> {
+    let there = members.iter().filter(|m| m.left.is_none());
+    there
+        .map(|m| {
+            let last = m.changes.last();
+            let (zone, weight) = last.map_or((&m.zone, m.weight), |p| (&p.zone, p.weight));
+            (m.id, zone.clone(), weight)
+        })
+        .collect()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(1_000))]
+
+    #[test]
+    fn shares_are_met_and_owners_apart_after_any_changes(events in changes()) {
+        let members = after(&events);
+        let there = present(&members);
+        let table = table(&members, 64);
+        for (id, _, weight) in &there {
+            prop_assert_eq!(table.load(*id), table.share(*id), "of {} with weight {}", id, weight);
+        }
+        let zone_of = |id: &NodeId| {
+            let found = there.iter().find(|m| m.0 == *id);
+            found.expect("a member").1.as_str()
+        };
+        let zones: BTreeSet<&str> = there.iter().map(|m| m.1.as_str()).collect();
+        let wanted = N.min(zones.len()).min(there.len());
+        for partition in 0..64 {
+            let owners: BTreeSet<&str> = table.owners(partition).iter().map(zone_of).collect();
+            prop_assert_eq!(owners.len(), wanted, "partition {}", partition);
+        }
+    }
+}
+
+#[test]
+fn a_member_that_should_own_almost_everything_does() {
+    let mut members = alike(5);
+    for (member, weight) in members.iter_mut().zip([1, 2, 2, 3, 1]) {
+        member.weight = weight;
+    }
+    for heavy in [2, 3, 4, 7, 100] {
+        members[3].changes = vec![Place {
+            at: 1_000,
+            zone: "a".into(),
+            weight: heavy,
+        }];
+        let table = table(&members, 256);
+        for member in &members {
+            let (load, share) = (table.load(member.id), table.share(member.id));
+            assert_eq!(load, share, "with a weight of {heavy}");
+        }
+    }
+}

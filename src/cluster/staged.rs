@@ -255,6 +255,17 @@ fn violations(n: usize, partitions: u16, after: &Membership, new: &Table) -> Vec
             "{crowded} partitions will have copies in fewer than {wanted} of {zones} zones"
         ));
     }
+    let misses = |id: &&NodeId| new.load(**id).abs_diff(new.share(**id)) > 1;
+    for id in new.members().iter().filter(misses) {
+        let name = after
+            .member(*id)
+            .map_or_else(|| id.to_string(), |member| member.name.clone());
+        found.push(format!(
+            "{name} will own {} partitions where its share is {}",
+            new.load(*id),
+            new.share(*id)
+        ));
+    }
     if zones > 1 && zones < n {
         found.push(format!(
             "{zones} zones for {n} copies: the loss of one zone may take more than one copy"

@@ -62,6 +62,8 @@ pub struct Place {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Table {
     members: Vec<NodeId>,
+    /// How many partitions each of them is to own.
+    shares: Vec<usize>,
     /// By partition: owners by descending score. The first is the coordinator.
     owners: Vec<Vec<NodeId>>,
 }
@@ -110,6 +112,13 @@ impl Table {
             .iter()
             .filter(|owners| owners.contains(&id))
             .count()
+    }
+
+    /// How many it is to own, by its weight and its zone. It owns another number only where the others'
+    /// shares leave no choice.
+    pub fn share(&self, id: NodeId) -> usize {
+        let nth = self.members.iter().position(|member| *member == id);
+        nth.map_or(0, |nth| self.shares[nth])
     }
 
     /// How many ownerships are in this table and not in the one before.
@@ -264,6 +273,7 @@ impl<'a> Replay<'a> {
         if self.holders[newcomer].room() > 0 {
             self.take_from_anybody(newcomer);
         }
+        self.level_by_chains();
     }
 
     /// A zone's first member may have to own what nobody above his share gives: somebody else does, who
@@ -291,6 +301,39 @@ impl<'a> Replay<'a> {
                 self.take_from_those_above(taker, apart);
             }
         }
+    }
+
+    /// Whoever is below his share may own already whatever those above theirs do: a third member takes that,
+    /// and gives up another partition in turn.
+    fn level_by_chains(&mut self) {
+        for apart in STRICTEST_FIRST {
+            for taker in 0..self.holders.len() {
+                while self.holders[taker].room() > 0 && self.takes_by_a_chain(taker, apart) {}
+            }
+        }
+    }
+
+    fn takes_by_a_chain(&mut self, taker: usize, apart: Apart) -> bool {
+        let above: Vec<usize> = (0..self.holders.len())
+            .filter(|&h| self.holders[h].excess() > 0)
+            .collect();
+        for donor in above {
+            for middle in (0..self.holders.len()).filter(|&h| h != donor && h != taker) {
+                let given = |from: usize, to: usize| {
+                    let mut all = 0..self.owners.len();
+                    all.find(|&p| {
+                        self.owners[p].contains(&from) && self.fits(to, p, Some(from), apart)
+                    })
+                };
+                if let (Some(first), Some(second)) = (given(donor, middle), given(middle, taker)) {
+                    self.hand_over(first, donor, middle);
+                    self.hand_over(second, middle, taker);
+                    self.crowded.extend([first, second]);
+                    return true;
+                }
+            }
+        }
+        false
     }
 
     fn place_of(&self, id: NodeId) -> Option<usize> {
@@ -327,6 +370,12 @@ impl<'a> Replay<'a> {
             return;
         }
         self.level();
+        for nth in 0..self.holders.len() {
+            if self.holders[nth].room() > 0 {
+                self.take_from_anybody(nth);
+            }
+        }
+        self.level_by_chains();
     }
 
     fn leave(&mut self, id: NodeId) {
@@ -355,6 +404,7 @@ impl<'a> Replay<'a> {
         for partition in vacant {
             self.fill_by_a_chain(partition);
         }
+        self.level_by_chains();
     }
 
     /// Where the newcomer is liked best comes first; a partition gives one place at most.
@@ -557,11 +607,14 @@ impl<'a> Replay<'a> {
             owners.sort_by_key(|&id| std::cmp::Reverse(score(id, partition as u16)));
             owners
         };
-        let mut members: Vec<NodeId> = self.holders.iter().map(|h| h.member.id).collect();
+        let holders = self.holders.iter();
+        let mut members: Vec<_> = holders.map(|h| (h.member.id, h.target)).collect();
         members.sort_unstable();
+        let (members, shares) = members.into_iter().unzip();
         Table {
             owners: self.owners.iter().enumerate().map(ranked).collect(),
             members,
+            shares,
         }
     }
 }
