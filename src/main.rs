@@ -140,8 +140,9 @@ fn command_line() -> Command {
                     )
                     .arg(words("change", "CHANGE", 0..).help(
                         "join ADDRESS..., leave MEMBER..., remove MEMBER..., \
-                             replace MEMBER ADDRESS, weight MEMBER N, zone MEMBER ZONE, \
-                             commit, cancel; nothing: what is planned",
+                             replace MEMBER ADDRESS, weight MEMBER N ..., zone MEMBER ZONE ..., \
+                             several of them with \"and\" in between; commit, cancel; nothing: \
+                             what is planned",
                     )),
                 )
                 .subcommand(asking("commit", "Does what is planned"))
@@ -168,13 +169,13 @@ fn command_line() -> Command {
                 ))
                 .subcommand(changing(
                     "weight",
-                    "Gives a member another share of the data",
-                    words("words", "MEMBER N", 2..=2),
+                    "Gives members another share of the data",
+                    words("words", "MEMBER N", 2..),
                 ))
                 .subcommand(changing(
                     "zone",
-                    "Says that a member stands in another zone",
-                    words("words", "MEMBER ZONE", 2..=2),
+                    "Says that members stand in another zone",
+                    words("words", "MEMBER ZONE", 2..),
                 ))
                 .subcommand(
                     asking(

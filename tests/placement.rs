@@ -189,6 +189,32 @@ fn a_change_of_weight_moves_the_difference_and_a_change_back_too() {
 }
 
 #[test]
+fn members_that_move_at_once_move_no_copies_that_need_not_move() {
+    let zones = ["a", "b", "c"];
+    let in_zones = |id: u64| member(id, zones[id as usize % 3], 1, id);
+    let mut members: Vec<Placed> = (1..=9).map(in_zones).collect();
+    let before = table(&members, 256);
+    for member in members.iter_mut().filter(|m| m.zone == "a") {
+        member.changes.push(Place {
+            at: 1_000,
+            zone: "a new name".into(),
+            weight: 1,
+        });
+    }
+    assert_eq!(table(&members, 256).moved_from(&before), 0);
+    // Two that change places.
+    for (nth, zone) in [(0, "c"), (1, "b")] {
+        members[nth].changes.push(Place {
+            at: 1_001,
+            zone: zone.into(),
+            weight: 1,
+        });
+    }
+    let moved = table(&members, 256).moved_from(&before);
+    assert!(moved <= 4 * before.load(members[0].id), "{moved}");
+}
+
+#[test]
 fn owners_are_apart_again_after_a_member_has_moved_to_another_zone() {
     let mut members: Vec<Placed> = (1..=9)
         .map(|id| member(id, ["a", "b", "c"][id as usize % 3], 1, id))

@@ -21,15 +21,8 @@ pub enum Step {
     Remove(NodeId),
     /// A node becomes a member and takes all places of another, who leaves.
     Replace(NodeId, Member),
-    /// A member has another weight or zone.
-    Place {
-        /// Which.
-        id: NodeId,
-        /// Its zone from now on.
-        zone: String,
-        /// Its weight from now on.
-        weight: u32,
-    },
+    /// Members have another zone or weight from now on.
+    Place(Vec<(NodeId, String, u32)>),
 }
 
 /// A copy that is to be made.
@@ -108,7 +101,7 @@ impl Step {
                 }
                 is_new && is_there
             }
-            Step::Place { id, zone, weight } => membership.replant(*id, zone, *weight),
+            Step::Place(places) => membership.replant(places),
         }
     }
 

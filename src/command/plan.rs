@@ -32,16 +32,22 @@ enum Asked {
     Show,
     Commit,
     Cancel,
+    Plan(Vec<Change>),
+}
+
+/// One of the changes that are planned.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Change {
     Join(Vec<String>),
     Leave(Vec<String>),
     Remove(Vec<String>),
     Replace(String, String),
-    Weight(String, u32),
-    Zone(String, String),
+    Weights(Vec<(String, u32)>),
+    Zones(Vec<(String, String)>),
 }
 
-/// RINGWOOD PLAN [COMMIT | CANCEL | JOIN address … | LEAVE member … | REMOVE member … | REPLACE member
-/// address | WEIGHT member n | ZONE member zone].
+/// RINGWOOD PLAN [COMMIT | CANCEL | change [AND change …]], where a change is one of JOIN address …,
+/// LEAVE member …, REMOVE member …, REPLACE member address, WEIGHT member n …, ZONE member zone ….
 pub(super) fn plan(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
     let asked = parse(args)?;
     let Some(convergence) = ctx.node.convergence.clone() else {
@@ -54,25 +60,44 @@ pub(super) fn plan(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
 }
 
 fn parse(args: Args<'_>) -> Result<Asked, Error> {
-    if args.len() == 2 {
-        return Ok(Asked::Show);
-    }
-    let words: Vec<String> = (3..args.len()).map(|nth| args.text(nth)).collect();
-    let is = |word| args.is(2, word);
+    let words: Vec<String> = (2..args.len()).map(|nth| args.text(nth)).collect();
     match words.as_slice() {
-        [] if is("COMMIT") => Ok(Asked::Commit),
-        [] if is("CANCEL") => Ok(Asked::Cancel),
-        [_, ..] if is("JOIN") => Ok(Asked::Join(words)),
-        [_, ..] if is("LEAVE") => Ok(Asked::Leave(words)),
-        [_, ..] if is("REMOVE") => Ok(Asked::Remove(words)),
-        [old, new] if is("REPLACE") => Ok(Asked::Replace(old.clone(), new.clone())),
-        [member, weight] if is("WEIGHT") => {
-            let weight: Option<u32> = weight.parse().ok();
-            let valid = weight.filter(|weight| (1..=1_000).contains(weight));
-            let weight = valid.ok_or(Error::text("ERR weight must be between 1 and 1000"))?;
-            Ok(Asked::Weight(member.clone(), weight))
+        [] => Ok(Asked::Show),
+        [word] if word.eq_ignore_ascii_case("COMMIT") => Ok(Asked::Commit),
+        [word] if word.eq_ignore_ascii_case("CANCEL") => Ok(Asked::Cancel),
+        words => {
+            let changes = words.split(|word| word.eq_ignore_ascii_case("AND"));
+            let changes: Result<_, _> = changes.map(parse_change).collect();
+            changes.map(Asked::Plan)
         }
-        [member, zone] if is("ZONE") => Ok(Asked::Zone(member.clone(), zone.clone())),
+    }
+}
+
+fn parse_change(words: &[String]) -> Result<Change, Error> {
+    let [verb, words @ ..] = words else {
+        return Err(Error::Syntax);
+    };
+    let is = |word| verb.eq_ignore_ascii_case(word);
+    let pairs = || match words.as_chunks() {
+        (pairs @ [_, ..], []) => Ok(pairs.iter().map(|[a, b]| (a.clone(), b.clone()))),
+        _ => Err(Error::Syntax),
+    };
+    match words {
+        [_, ..] if is("JOIN") => Ok(Change::Join(words.to_vec())),
+        [_, ..] if is("LEAVE") => Ok(Change::Leave(words.to_vec())),
+        [_, ..] if is("REMOVE") => Ok(Change::Remove(words.to_vec())),
+        [old, new] if is("REPLACE") => Ok(Change::Replace(old.clone(), new.clone())),
+        _ if is("WEIGHT") => {
+            let weight = |(member, weight): (String, String)| {
+                let weight: Option<u32> = weight.parse().ok();
+                let valid = weight.filter(|weight| (1..=1_000).contains(weight));
+                let weight = valid.ok_or(Error::text("ERR weight must be between 1 and 1000"))?;
+                Ok((member, weight))
+            };
+            let weights: Result<_, Error> = pairs()?.map(weight).collect();
+            weights.map(Change::Weights)
+        }
+        _ if is("ZONE") => Ok(Change::Zones(pairs()?.collect())),
         _ => Err(Error::Syntax),
     }
 }
@@ -82,7 +107,7 @@ async fn answer(convergence: &Convergence, asked: Asked) -> Result<String, Strin
     if !cluster.has_joined() {
         return Err("this node has no cluster yet".to_owned());
     }
-    let steps = match asked {
+    let changes = match asked {
         Asked::Show => {
             let plan = cluster.planned().ok_or("nothing is planned")?;
             return Ok(shown(convergence, &plan).await);
@@ -90,49 +115,71 @@ async fn answer(convergence: &Convergence, asked: Asked) -> Result<String, Strin
         Asked::Cancel if cluster.cancel() => return Ok("the plan is withdrawn\n".to_owned()),
         Asked::Cancel => return Err("nothing is planned".to_owned()),
         Asked::Commit => return commit(cluster).await,
-        Asked::Join(addresses) => {
-            let mut steps = Vec::new();
-            for address in addresses {
-                steps.push(Step::Join(describe(cluster, &address).await?));
-            }
-            steps
-        }
-        Asked::Leave(names) => each(cluster, &names, Step::Leave)?,
-        Asked::Remove(names) => {
-            let steps = each(cluster, &names, Step::Remove)?;
-            for name in &names {
-                if cluster.answers(member(cluster, name)?.id) {
-                    return Err(format!(
-                        "{name} answers: only a member that is gone can be removed; let it leave"
-                    ));
-                }
-            }
-            steps
-        }
-        Asked::Replace(old, new) => {
-            let old = member(cluster, &old)?.id;
-            let new = describe(cluster, &new).await?;
-            vec![Step::Replace(old, new)]
-        }
-        Asked::Weight(name, weight) => {
-            let member = member(cluster, &name)?;
-            vec![Step::Place {
-                id: member.id,
-                zone: member.place().0.to_owned(),
-                weight,
-            }]
-        }
-        Asked::Zone(name, zone) => {
-            let member = member(cluster, &name)?;
-            vec![Step::Place {
-                id: member.id,
-                weight: member.place().1,
-                zone,
-            }]
-        }
+        Asked::Plan(changes) => changes,
     };
+    let steps = steps(cluster, changes).await?;
     let plan = cluster.plan(steps).map_err(|error| error.to_string())?;
     Ok(shown(convergence, &plan).await)
+}
+
+async fn steps(cluster: &Cluster, changes: Vec<Change>) -> Result<Vec<Step>, String> {
+    let mut steps = Vec::new();
+    let mut places: Vec<(NodeId, String, u32)> = Vec::new();
+    for change in changes {
+        match change {
+            Change::Join(addresses) => {
+                for address in addresses {
+                    steps.push(Step::Join(describe(cluster, &address).await?));
+                }
+            }
+            Change::Leave(names) => steps.extend(each(cluster, &names, Step::Leave)?),
+            Change::Remove(names) => {
+                steps.extend(each(cluster, &names, Step::Remove)?);
+                for name in &names {
+                    if cluster.answers(member(cluster, name)?.id) {
+                        return Err(format!(
+                            "{name} answers: only a member that is gone can be removed; let it leave"
+                        ));
+                    }
+                }
+            }
+            Change::Replace(old, new) => {
+                let old = member(cluster, &old)?.id;
+                let new = describe(cluster, &new).await?;
+                steps.push(Step::Replace(old, new));
+            }
+            Change::Weights(weights) => {
+                for (name, weight) in weights {
+                    place(cluster, &mut places, &name)?.2 = weight;
+                }
+            }
+            Change::Zones(zones) => {
+                for (name, zone) in zones {
+                    place(cluster, &mut places, &name)?.1 = zone;
+                }
+            }
+        }
+    }
+    if !places.is_empty() {
+        steps.push(Step::Place(places));
+    }
+    Ok(steps)
+}
+
+/// Where a member is to stand, as far as that was said.
+fn place<'p>(
+    cluster: &Cluster,
+    places: &'p mut Vec<(NodeId, String, u32)>,
+    name: &str,
+) -> Result<&'p mut (NodeId, String, u32), String> {
+    let member = member(cluster, name)?;
+    let nth = places.iter().position(|(id, ..)| *id == member.id);
+    let nth = nth.unwrap_or_else(|| {
+        let (zone, weight) = member.place();
+        places.push((member.id, zone.to_owned(), weight));
+        places.len() - 1
+    });
+    Ok(&mut places[nth])
 }
 
 fn member(cluster: &Cluster, name: &str) -> Result<Member, String> {
@@ -249,8 +296,11 @@ fn words(cluster: &Cluster, plan: &Plan) -> String {
         Step::Leave(id) => format!("leave {}", name(id)),
         Step::Remove(id) => format!("remove {}", name(id)),
         Step::Replace(id, member) => format!("replace {} by {}", name(id), member.name),
-        Step::Place { id, zone, weight } => {
-            format!("{}: zone {zone}, weight {weight}", name(id))
+        Step::Place(places) => {
+            let of = |(id, zone, weight): &(NodeId, String, u32)| {
+                format!("{}: zone {zone}, weight {weight}", name(id))
+            };
+            places.iter().map(of).collect::<Vec<_>>().join(", ")
         }
     };
     let steps: Vec<String> = plan.steps.iter().map(of).collect();
@@ -304,10 +354,21 @@ fn loads(text: &mut String, loads: &[Load]) {
 fn moves(text: &mut String, plan: &Plan, sizes: &BTreeMap<Part, (u64, u64)>, n: u8) {
     let bytes_of = |of: &dyn Fn(&&Move) -> bool| {
         let moves = plan.moves.iter().filter(of);
-        moves
-            .filter_map(|m| sizes.get(&m.part))
-            .map(|(_, bytes)| bytes)
-            .sum::<u64>()
+        let (mut bytes, mut unknown) = (0, 0);
+        for m in moves {
+            match sizes.get(&m.part) {
+                Some((_, size)) => bytes += size,
+                None => unknown += 1,
+            }
+        }
+        match unknown {
+            0 => format!("about {}", HumanBytes(bytes)),
+            _ if bytes == 0 => "of a size that is not known".to_owned(),
+            _ => format!(
+                "about {} and {unknown} of a size that is not known",
+                HumanBytes(bytes)
+            ),
+        }
     };
     let names: BTreeMap<NodeId, &str> = plan
         .loads
@@ -317,9 +378,9 @@ fn moves(text: &mut String, plan: &Plan, sizes: &BTreeMap<Part, (u64, u64)>, n: 
     let name = |id: NodeId| names.get(&id).copied().unwrap_or("nobody");
     let _ = writeln!(
         text,
-        "\nmoves        {} copies, about {}",
+        "\nmoves        {} copies, {}",
         plan.moves.len(),
-        HumanBytes(bytes_of(&|_| true))
+        bytes_of(&|_| true)
     );
     let pairs: BTreeSet<(NodeId, Option<NodeId>, u8)> = plan
         .moves
@@ -341,11 +402,11 @@ fn moves(text: &mut String, plan: &Plan, sizes: &BTreeMap<Part, (u64, u64)>, n: 
             .collect();
         let _ = writeln!(
             text,
-            "  {} to {}: {} copies{of_prefixes}, about {}",
+            "  {} to {}: {} copies{of_prefixes}, {}",
             from.map_or("(made again)", name),
             name(to),
             partitions.len(),
-            HumanBytes(bytes_of(&between))
+            bytes_of(&between)
         );
         wrapped(text, &partitions);
     }

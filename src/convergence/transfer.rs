@@ -20,6 +20,7 @@ use crate::logic::handoff::{self, Progress, Proof, Stage, Why};
 use crate::logic::membership::{Membership, Part};
 use crate::logic::placement::{NodeId, PartitionSet};
 use crate::logic::row;
+use crate::peer::encode;
 use crate::peer::message::{Request, Response, WireKey, Wrote};
 use crate::replica::{Key, Piece, ReplicaError};
 
@@ -31,6 +32,8 @@ const LEAST_DROPPED_BYTES: usize = 16 << 10;
 const OFFERED: usize = 256;
 /// Pieces until others have their turn.
 const SLICE: usize = 16;
+/// Whoever has not said in time how large something is leaves it unknown.
+const SIZES_WITHIN: Duration = Duration::from_millis(1_500);
 /// A node that did not give a piece is asked last for so long.
 const FAILED_FOR: Duration = Duration::from_secs(2);
 
@@ -359,7 +362,7 @@ impl Convergence {
         }
     }
 
-    /// About how large some parts are, as those say that have them: rows and bytes.
+    /// About how large some parts are, as those say that have them, and answer soon: rows and bytes.
     pub async fn sizes_of(
         &self,
         parts: impl Iterator<Item = (Part, NodeId)>,
@@ -368,29 +371,29 @@ impl Convergence {
         for ((owners, partition), node) in parts {
             asked.entry((node, owners)).or_default().push(partition);
         }
-        let mut found = BTreeMap::new();
-        for ((node, owners), mut partitions) in asked {
+        let asked = asked.into_iter().map(|((node, owners), mut partitions)| {
             partitions.sort_unstable();
             let set: PartitionSet = partitions.iter().copied().collect();
             let bits: Bytes = set.into_bytes().into();
-            let answer = if node == self.cluster.me() {
-                self.sizes(owners, &bits).await
-            } else {
+            async move {
                 let request = Request::Sizes {
                     owners,
-                    partitions: bits,
+                    partitions: bits.clone(),
                 };
-                match self.call(node, &request).await {
-                    Ok(answer) => answer,
-                    Err(_) => continue,
-                }
-            };
-            if let Response::Sizes(sizes) = answer {
+                let answer = if node == self.cluster.me() {
+                    Ok(self.sizes(owners, &bits).await)
+                } else {
+                    let peers = self.cluster.peers();
+                    peers.call(node, encode(&request), SIZES_WITHIN).await
+                };
+                let Ok(Response::Sizes(sizes)) = answer else {
+                    return Vec::new();
+                };
                 let of = |(partition, size)| ((owners, partition), size);
-                found.extend(partitions.into_iter().zip(sizes).map(of));
+                partitions.into_iter().zip(sizes).map(of).collect()
             }
-        }
-        found
+        });
+        join_all(asked).await.into_iter().flatten().collect()
     }
 
     fn waits(&self, part: Part, why: Why) {

@@ -236,24 +236,32 @@ impl Membership {
         }
     }
 
-    /// A member has another zone or weight from now on; `false` when it is none, or had them before.
-    pub fn replant(&mut self, id: NodeId, zone: &str, weight: u32) -> bool {
+    /// Members have another zone or weight from now on, all at once; `false`, and nothing is changed, when
+    /// one of them is none, or had them before.
+    pub fn replant(&mut self, places: &[(NodeId, String, u32)]) -> bool {
         let at = self.next_event();
-        match self.known.get_mut(&id) {
-            Some(known) if known.member.is_placed() && known.member.place() != (zone, weight) => {
-                let member = &mut known.member;
-                if member.places.is_empty() {
-                    *member = first_place(member.clone(), member.joined);
-                }
-                member.places.push(Place {
-                    at,
-                    zone: zone.to_owned(),
-                    weight,
-                });
-                true
-            }
-            _ => false,
+        let can = |(id, zone, weight): &(NodeId, String, u32)| {
+            self.member(*id)
+                .is_some_and(|m| m.is_placed() && m.place() != (zone, *weight))
+        };
+        if !places.iter().all(can) {
+            return false;
         }
+        for (id, zone, weight) in places {
+            let Some(known) = self.known.get_mut(id) else {
+                continue;
+            };
+            let member = &mut known.member;
+            if member.places.is_empty() {
+                *member = first_place(member.clone(), member.joined);
+            }
+            member.places.push(Place {
+                at,
+                zone: zone.clone(),
+                weight: *weight,
+            });
+        }
+        true
     }
 
     /// Counts this node's own heartbeat, once a round.

@@ -72,10 +72,21 @@ impl Table {
     /// The table of these members, given in any order, with `n` owners a partition.
     pub fn new(members: &[Placed], partitions: Partitions, n: usize) -> Self {
         let mut replay = Replay::new(partitions, n.max(1));
-        for event in events(members) {
+        let mut events = events(members).into_iter().peekable();
+        while let Some(event) = events.next() {
             match event {
                 Event::Join(member) => replay.join(member),
-                Event::Change(id, place) => replay.change(id, place),
+                Event::Change(id, place) => {
+                    // What changed at once settles at once, or copies would move to and fro.
+                    let mut changed = vec![(id, place)];
+                    while let Some(&Event::Change(id, next)) = events.peek()
+                        && next.at == place.at
+                    {
+                        changed.push((id, next));
+                        events.next();
+                    }
+                    replay.change(&changed);
+                }
                 Event::Leave(member) => replay.leave(member.id),
             }
             replay.separate();
@@ -348,21 +359,25 @@ impl<'a> Replay<'a> {
         holder.member = member;
         (holder.zone, holder.weight) = (&member.zone, member.weight);
         if differ {
-            self.settle(nth);
+            self.settle(&[nth]);
         }
     }
 
-    fn change(&mut self, id: NodeId, place: &'a Place) {
-        if let Some(nth) = self.place_of(id) {
-            let holder = &mut self.holders[nth];
-            (holder.zone, holder.weight) = (&place.zone, place.weight);
-            self.settle(nth);
+    fn change(&mut self, changes: &[(NodeId, &'a Place)]) {
+        let mut changed = Vec::new();
+        for &(id, place) in changes {
+            if let Some(nth) = self.place_of(id) {
+                let holder = &mut self.holders[nth];
+                (holder.zone, holder.weight) = (&place.zone, place.weight);
+                changed.push(nth);
+            }
         }
+        self.settle(&changed);
     }
 
-    /// A member's zone or weight is another: shares follow, and owners are kept apart again.
-    fn settle(&mut self, changed: usize) {
-        let owns = |p: &usize| self.owners[*p].contains(&changed);
+    /// Members' zones or weights are others: shares follow, and owners are kept apart again.
+    fn settle(&mut self, changed: &[usize]) {
+        let owns = |p: &usize| self.owners[*p].iter().any(|owner| changed.contains(owner));
         let owned: Vec<usize> = (0..self.owners.len()).filter(owns).collect();
         self.crowded.extend(owned);
         self.set_targets();
