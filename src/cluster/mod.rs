@@ -487,7 +487,8 @@ impl Cluster {
         !full.contains_key(&id)
     }
 
-    fn seems_empty(&self, id: NodeId) -> bool {
+    /// Whether a member has turned out lately to lack what it was asked for.
+    pub fn seems_empty(&self, id: NodeId) -> bool {
         let now_ms = self.now_ms();
         let mut empty = self.empty.lock();
         empty.retain(|_, until_ms| now_ms < *until_ms);

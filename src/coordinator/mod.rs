@@ -229,6 +229,14 @@ impl Coordinator {
         (!others.contains(&near)).then_some(near)
     }
 
+    /// Another node than the one that was asked that serves a key, and answers.
+    pub fn other_reader(&self, name: &[u8], asked: NodeId) -> Option<NodeId> {
+        let holders = self.cluster.holders(self.cluster.route(name).part());
+        let mut serving = holders.serving.iter().copied();
+        serving
+            .find(|id| *id != asked && self.cluster.answers(*id) && !self.cluster.seems_empty(*id))
+    }
+
     /// Whether this node may.
     pub fn may_read(&self, name: &[u8], asked: Asked) -> bool {
         // What a read finds has to be stored.

@@ -559,3 +559,39 @@ fn cluster_aware_clients_learn_who_coordinates() {
         call(&cluster, 2, &["CLUSTER", "GETKEYSINSLOT", "5474", "10"]) == "*1\r\n$7\r\n{user}x\r\n"
     });
 }
+
+#[test]
+fn a_read_does_not_wait_for_a_coordinator_that_hangs() {
+    let cluster = Cluster::start(4, &["--request-timeout-ms", "3000"]);
+    let mut client = cluster.members[3].connect();
+    let line = |text: &str, name: &str| {
+        let line = text.lines().find(|line| line.starts_with(name));
+        line.unwrap_or_else(|| panic!("{name} in {text}"))
+            .to_owned()
+    };
+    let mut keys = Vec::new();
+    for n in 0..60 {
+        let key = format!("key:{n}");
+        assert_eq!(client.call(&["SET", &key, "v"]), "+OK\r\n");
+        let explained = client.call(&["RINGWOOD", "EXPLAIN", &key]);
+        let (owners, first) = (line(&explained, "owners"), line(&explained, "coordinator"));
+        if first.contains("node-2") && !owners.contains("node-4") {
+            keys.push(key);
+        }
+    }
+    assert!(
+        !keys.is_empty(),
+        "node-2 coordinates keys that node-4 does not own"
+    );
+    let hung = cluster.members[1].server.as_ref().expect("it runs");
+    hung.signal("STOP");
+    for key in &keys {
+        let said = client.call(&["GET", key]);
+        assert_eq!(said, "$1\r\nv\r\n", "{key}");
+        assert_eq!(
+            client.call(&["MGET", key, key]),
+            "*2\r\n$1\r\nv\r\n$1\r\nv\r\n"
+        );
+    }
+    hung.signal("CONT");
+}

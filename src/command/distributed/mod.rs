@@ -9,12 +9,13 @@ mod split;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::future::Future;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
+use futures_util::future::{Either, select};
 use smallvec::SmallVec;
 use tokio::time::Instant;
 
@@ -106,6 +107,8 @@ struct Elsewhere {
 /// A command's place among those of its connection on the same keys.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Place {
+    /// Whether a write of one of the keys is under way before it.
+    follows_a_write: bool,
     nth: u64,
     latest: SmallVec<[Arc<AtomicU64>; 1]>,
 }
@@ -129,15 +132,17 @@ impl UnderWay {
     fn begin(&mut self, keys: impl Iterator<Item = (u64, NodeId)>, written: bool) -> Place {
         self.begun += 1;
         let mut place = Place {
+            follows_a_write: false,
             nth: self.begun,
             latest: SmallVec::new(),
         };
         for (hash, node) in keys {
             let elsewhere = self.elsewhere.entry(hash).or_insert_with(|| Elsewhere {
                 node,
-                written,
+                written: false,
                 latest: Arc::default(),
             });
+            place.follows_a_write |= elsewhere.written;
             elsewhere.written |= written;
             elsewhere.latest.store(self.begun, Ordering::Relaxed);
             place.latest.push(Arc::clone(&elsewhere.latest));
@@ -392,7 +397,15 @@ async fn hand_on(
             () if work.may_repeat() => Repeats::AsOfThen,
             () => Repeats::Never,
         };
-        match coordinator.forward(to, command, repeats, again).await {
+        let outcome = if work.writes() || who.place.follows_a_write {
+            coordinator.forward(to, command, repeats, again).await
+        } else {
+            match read_somewhere(&coordinator, to, command, again, &work).await {
+                Some(outcome) => outcome,
+                None => break,
+            }
+        };
+        match outcome {
             Ok(Forwarded::Reply { reply, wrote }) => {
                 for write in wrote {
                     who.own.note(write);
@@ -433,6 +446,45 @@ async fn hand_on(
         return quorum_reply(&told.0, &told.1, QuorumError::CoordinatorLost);
     }
     reply
+}
+
+/// Has a read run at its coordinator and, when that one takes long, at another node that serves its first
+/// key, too: the first reply counts. `None`: that other node is this one.
+async fn read_somewhere(
+    coordinator: &Coordinator,
+    to: NodeId,
+    command: Command,
+    again: impl Fn() -> bool + Clone + Send,
+    work: &Work,
+) -> Option<Result<Forwarded, QuorumError>> {
+    let patience = Duration::from_millis(command.patience_ms);
+    let soon = (coordinator.within() / 5).min(patience / 2);
+    let elsewhere = Command {
+        hops: 0,
+        patience_ms: (patience - soon).as_millis() as u64,
+        ..command.clone()
+    };
+    let mut first = pin!(coordinator.forward(to, command, Repeats::Freely, again.clone()));
+    if let Ok(outcome) = tokio::time::timeout(soon, &mut first).await {
+        return Some(outcome);
+    }
+    let other = work
+        .keys()
+        .first()
+        .and_then(|key| coordinator.other_reader(key, to));
+    let Some(other) = other else {
+        return Some(first.await);
+    };
+    if other == coordinator.cluster().me() {
+        return None;
+    }
+    let second = pin!(coordinator.forward(other, elsewhere, Repeats::Freely, again));
+    let has_replied = |outcome: &Result<_, _>| matches!(outcome, Ok(Forwarded::Reply { .. }));
+    Some(match select(first, second).await {
+        Either::Left((outcome, second)) if !has_replied(&outcome) => second.await,
+        Either::Right((outcome, first)) if !has_replied(&outcome) => first.await,
+        Either::Left((outcome, _)) | Either::Right((outcome, _)) => outcome,
+    })
 }
 
 pub(super) fn error_reply(who: &Who, error: &Error) -> BytesMut {
