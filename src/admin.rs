@@ -227,6 +227,11 @@ impl Transfers {
         }
         if giving > 0 {
             text += &format!(", gives up {giving}");
+            let hints_for = node["hints_for"].as_array().into_iter().flatten();
+            let names: Vec<_> = hints_for.filter_map(serde_json::Value::as_str).collect();
+            if number("dropping") > 0 && !names.is_empty() {
+                text += &format!(" (keeps hints for {})", names.join(", "));
+            }
         }
         let parts = node["parts"].as_array().map_or(&[][..], Vec::as_slice);
         if let Some(part) = parts.iter().find(|part| part["stage"] == "waits") {

@@ -1,5 +1,6 @@
 //! Hinted handoff (the paper's §4.6): what was kept for a node while it was away is sent when it is
-//! back, and forgotten when it has it.
+//! back, and forgotten when it has it. A member that has left and does not come back has heirs: those that
+//! hold its keys now take what was kept for it.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -66,9 +67,11 @@ pub async fn hand_over_hints(
         tokio::time::sleep_until(next.map_or(look, |next| next.min(look))).await;
         let me = cluster.me();
         let others = cluster.members().into_iter().filter(|m| m.id != me);
-        let there: Vec<_> = others.filter(|m| cluster.answers(m.id)).collect();
+        let (there, away): (Vec<_>, Vec<_>) = others.partition(|m| cluster.answers(m.id));
+        let mut heired = away;
+        heired.retain(|m| m.is_present() && !m.is_placed());
         // Who is silent, or no member any more.
-        by_node.retain(|id, _| there.iter().any(|member| member.id == *id));
+        by_node.retain(|id, _| there.iter().chain(&heired).any(|member| member.id == *id));
         // Floors first: what was flushed must not come back with the hints of somebody else.
         for member in &there {
             let progress = by_node.entry(member.id).or_insert_with(Progress::new);
@@ -77,13 +80,20 @@ pub async fn hand_over_hints(
             }
         }
         // Then a batch to each, so that one who missed much does not hold up the others.
-        for member in &there {
+        let answers = |answer: bool| move |member| (member, answer);
+        let answering = there.iter().map(answers(true));
+        for (member, answers) in answering.chain(heired.iter().map(answers(false))) {
             let progress = by_node.entry(member.id).or_insert_with(Progress::new);
             if progress.next > Instant::now() {
                 continue;
             }
             let begun = Instant::now();
-            let handed = hand_over(&cluster, &replica, member.id, progress).await;
+            let to = if answers {
+                Recipient::Itself(member.id)
+            } else {
+                Recipient::Heirs(member.id)
+            };
+            let handed = hand_over(&cluster, &replica, to, progress).await;
             if progress.pass.is_some() {
                 governor.rest(begun.elapsed()).await;
             }
@@ -100,10 +110,43 @@ pub async fn hand_over_hints(
                 }
             }
             if progress.pass.is_none() && progress.sent > 0 {
-                tracing::info!(to = %member.name, sent = progress.sent, "hints handed over");
+                let heirs = !answers;
+                tracing::info!(to = %member.name, heirs, sent = progress.sent, "hints handed over");
                 progress.sent = 0;
             }
         }
+    }
+}
+
+/// Who gets what is kept for a node.
+#[derive(Clone, Copy, Debug)]
+enum Recipient {
+    Itself(NodeId),
+    /// All that hold the key now.
+    Heirs(NodeId),
+}
+
+impl Recipient {
+    /// For whom it was kept.
+    fn node(self) -> NodeId {
+        match self {
+            Self::Itself(node) | Self::Heirs(node) => node,
+        }
+    }
+
+    /// Who is sent a key; `None` while somebody of them cannot be.
+    fn of(self, cluster: &Cluster, name: &[u8]) -> Option<Vec<NodeId>> {
+        let gone = match self {
+            Self::Itself(node) => return Some(vec![node]),
+            Self::Heirs(gone) => gone,
+        };
+        let holders = cluster.holders(cluster.route(name).part());
+        let others = holders.all().filter(|id| *id != gone);
+        let heirs: Vec<NodeId> = others.collect();
+        if heirs.is_empty() || !heirs.iter().all(|id| cluster.answers(*id)) {
+            return None;
+        }
+        Some(heirs.into_iter().filter(|id| *id != cluster.me()).collect())
     }
 }
 
@@ -137,9 +180,10 @@ async fn send_floors(cluster: &Cluster, replica: &Replica, to: NodeId) -> bool {
 async fn hand_over(
     cluster: &Cluster,
     replica: &Replica,
-    to: NodeId,
+    recipient: Recipient,
     progress: &mut Progress,
 ) -> Result<bool, ReplicaError> {
+    let to = recipient.node();
     if !replica.hint_counts().iter().any(|(node, _)| *node == to) {
         progress.pass = None;
         return Ok(true);
@@ -154,7 +198,12 @@ async fn hand_over(
     if hints.is_empty() {
         return Ok(true);
     }
-    let taken = join_all(hints.iter().map(|hint| send(cluster, replica, to, hint))).await;
+    let taken = join_all(
+        hints
+            .iter()
+            .map(|hint| send(cluster, replica, recipient, hint)),
+    )
+    .await;
     let mut all_taken = true;
     for (hint, object) in hints.iter().zip(taken) {
         let object = match object {
@@ -178,38 +227,45 @@ async fn hand_over(
     Ok(all_taken)
 }
 
-/// Sends one object; `None` when it was not taken.
+/// Sends one object to all that are to have it; `None` when somebody has not taken it.
 async fn send(
     cluster: &Cluster,
     replica: &Replica,
-    to: NodeId,
+    recipient: Recipient,
     hint: &Hint,
 ) -> Result<Option<Arc<Object>>, ReplicaError> {
-    let view = cluster.view(cluster.route(&hint.name)).for_node(to);
     let object = replica.read(Key {
         db: hint.db,
         name: &hint.name,
     })?;
+    let Some(all) = recipient.of(cluster, &hint.name) else {
+        return Ok(None);
+    };
+    let raw: Bytes = row::encode(&object).into();
+    let sent = all
+        .into_iter()
+        .map(|to| send_to(cluster, to, hint, raw.clone()));
+    let all_taken = join_all(sent).await.into_iter().all(|taken| taken);
+    Ok(all_taken.then_some(object))
+}
+
+async fn send_to(cluster: &Cluster, to: NodeId, hint: &Hint, object: Bytes) -> bool {
+    let view = cluster.view(cluster.route(&hint.name)).for_node(to);
     let body = encode(&Request::Apply {
         key: WireKey {
             db: hint.db,
             name: Bytes::copy_from_slice(&hint.name),
         },
-        object: row::encode(&object).into(),
+        object,
         hint_for: None,
         only_over_seen: false,
         view,
     });
-    Ok(match cluster.peers().call(to, body, WITHIN).await {
-        Ok(Response::Done) => Some(object),
-        Ok(Response::Outdated(members)) => {
-            cluster.learn_from(to, members);
-            None
-        }
-        Ok(_) => None,
-        Err(error) => {
-            cluster.failed(to, error);
-            None
-        }
-    })
+    match cluster.peers().call(to, body, WITHIN).await {
+        Ok(Response::Done) => return true,
+        Ok(Response::Outdated(members)) => cluster.learn_from(to, members),
+        Ok(_) => {}
+        Err(error) => cluster.failed(to, error),
+    }
+    false
 }

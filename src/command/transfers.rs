@@ -95,6 +95,8 @@ fn here(convergence: &Convergence) -> Value {
     let rate = transfers.rate();
     let queued = taking.values().filter(|t| t.stage == Stage::Queued).count();
     let giving = transfers.giving();
+    let hints = convergence.replica().hint_counts();
+    let hints_for: Vec<String> = hints.iter().map(|(id, _)| cluster.name_of(*id)).collect();
     json!({
         "node": cluster.name_of(cluster.me()),
         "answers": true,
@@ -108,6 +110,7 @@ fn here(convergence: &Convergence) -> Value {
         "waiting_for_others": cluster.proven_parts().len(),
         "giving_up": giving.waiting,
         "dropping": giving.dropping,
+        "hints_for": hints_for,
         "leaving": cluster.leaves() && !cluster.is_drained(),
         "parts": named
             .iter()

@@ -439,3 +439,51 @@ fn with_three_zones_every_key_has_a_copy_in_each_and_reads_stay_in_the_clients_z
     assert!(calls[0] > 0 && calls[1] > 0, "{calls:?}");
     assert_eq!(calls[2..], [0, 0, 0, 0], "reads left the zone: {calls:?}");
 }
+
+#[test]
+fn a_dead_member_is_replaced_and_those_who_keep_its_hints_are_rid_of_them() {
+    let mut cluster = Cluster::start(5, FEW);
+    cluster.members[2].kill();
+    eventually("everybody knows that it is dead", || {
+        call(&cluster, 0, &["CLUSTER", "INFO"]).contains("cluster_answering_nodes:4\r\n")
+    });
+    let mut client = cluster.members[0].connect();
+    let keys: Vec<String> = (0..400).map(|n| format!("key:{n}")).collect();
+    for key in &keys {
+        assert_eq!(client.call(&["SET", key, "v"]), "+OK\r\n");
+    }
+    let hints = |cluster: &Cluster| -> u64 {
+        let kept = |member| {
+            cluster
+                .info(member, "hints")
+                .parse::<u64>()
+                .expect("a number")
+        };
+        [0, 1, 3, 4].into_iter().map(kept).sum()
+    };
+    assert!(hints(&cluster) > 50);
+    cluster.add_alone(FEW);
+    let six = cluster.members[5].plan_address();
+    call(
+        &cluster,
+        0,
+        &["RINGWOOD", "PLAN", "REPLACE", "node-3", &six],
+    );
+    let done = call(&cluster, 0, &["RINGWOOD", "PLAN", "COMMIT"]);
+    assert!(done.contains("committed"), "{done}");
+    let settled = |node: &Value| {
+        node["answers"] == Value::Bool(false)
+            || ["taking", "waiting_for_others", "giving_up", "dropping"]
+                .iter()
+                .all(|field| node[*field].as_u64() == Some(0))
+    };
+    eventually("everything has settled, the dead one aside", || {
+        let all = all_transfers(&cluster, 0);
+        let nodes = all["nodes"].as_array().expect("nodes");
+        all["unsettled"].as_u64() == Some(0) && nodes.iter().all(settled)
+    });
+    eventually("nobody keeps hints", || hints(&cluster) == 0);
+    for key in &keys {
+        assert_eq!(call(&cluster, 5, &["GET", key]), "$1\r\nv\r\n", "{key}");
+    }
+}
