@@ -77,6 +77,9 @@ pub(super) fn may_join(node: &Node, cluster: &Cluster) -> Result<(), String> {
     if others > 0 {
         return Err(format!("the node's cluster has {others} other members"));
     }
+    if node.replica.waits_for_its_disk() {
+        return Err("the node is still writing".to_owned());
+    }
     match at_length(|| node.replica.has_keys()) {
         Ok(false) => Ok(()),
         Ok(true) => Err("the node holds keys of its own".to_owned()),

@@ -38,11 +38,13 @@ mod transfers;
 mod wait;
 
 use std::borrow::Cow;
+use std::cell::RefCell;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use smallvec::SmallVec;
 
 pub use causal::ContextSeal;
 pub use distributed::{Later, UnderWay};
@@ -63,7 +65,7 @@ use crate::logic::causal::Object;
 use crate::logic::types::conflict::{self, OnConflict};
 use crate::logic::types::string::{self, Change, Shown};
 use crate::net::resp::Reply;
-use crate::replica::{Key, Replica, ReplicaError, Written};
+use crate::replica::{Key, Replica, ReplicaError, Uncommitted, Written};
 use crate::storage::keys::MAX_KEY_LEN;
 use args::Args;
 use error::Error;
@@ -130,6 +132,8 @@ pub struct Ctx<'a> {
     pub after: After,
     /// Its turns, as long as it needs them.
     pub turns: Turns<'a>,
+    /// Others' writes that it has read: the reply waits for their commit too.
+    pub seen: RefCell<SmallVec<[Uncommitted; 1]>>,
 }
 
 impl<'a> Ctx<'a> {
@@ -147,6 +151,7 @@ impl<'a> Ctx<'a> {
             written,
             after: After::Nothing,
             turns: Turns::new(),
+            seen: RefCell::default(),
         }
     }
 }
@@ -169,7 +174,17 @@ impl Ctx<'_> {
 
     /// The object of a key.
     pub fn object_in(&self, db: u8, name: &[u8]) -> Result<Arc<Object>, Error> {
-        Ok(self.node.replica.read(self.key(db, name)?)?)
+        let key = self.key(db, name)?;
+        let object = self.node.replica.read(key)?;
+        self.note_read(key);
+        Ok(object)
+    }
+
+    /// What was read may not be committed yet.
+    fn note_read(&self, key: Key<'_>) {
+        if let Some(uncommitted) = self.node.replica.uncommitted(key) {
+            self.seen.borrow_mut().push(uncommitted);
+        }
     }
 
     /// What a key shows.
@@ -209,6 +224,9 @@ impl Ctx<'_> {
         if is_refused {
             return Err(QuorumError::CoordinatorLost.into());
         }
+        if written.is_none() {
+            self.note_read(key);
+        }
         self.written.extend(written);
         Ok(result)
     }
@@ -230,7 +248,12 @@ impl Ctx<'_> {
         };
         match self.node.replica.update_two(first, second, decide) {
             Ok((result, written)) => {
-                self.written.extend(written.into_iter().flatten());
+                for (key, written) in [first, second].into_iter().zip(written) {
+                    match written {
+                        Some(written) => self.written.push(written),
+                        None => self.note_read(key),
+                    }
+                }
                 Ok(result)
             }
             Err(ReplicaError::Half(written)) => {
@@ -380,9 +403,21 @@ pub async fn turns<'a>(node: &'a Arc<Node>, wanted: &Wanted) -> Turns<'a> {
 
 /// Runs a command that has its turns.
 pub fn resume<'a>(ctx: &mut Ctx<'a>, spec: &'static Spec, args: Args<'_>, turns: Turns<'a>) {
+    let node = ctx.node;
+    let gathering = (!turns.is_empty() && is_one(ctx, spec)).then(|| node.replica.gather());
     ctx.turns = turns;
     run(ctx, spec, args);
+    drop(gathering);
     ctx.turns.clear();
+}
+
+/// Whether what a command writes is one batch of each shard: not where it may wait for a commit itself.
+fn is_one(ctx: &Ctx<'_>, spec: &Spec) -> bool {
+    let on_keys = |spec: &Spec| spec.keys.0 != 0 && spec.parent != "ringwood";
+    match &ctx.session.transaction {
+        Some(queue) if spec.name == "exec" => queue.commands().all(|(spec, _)| on_keys(spec)),
+        _ => on_keys(spec) && spec.has(Flags::WRITE) && spec.keys.1 != spec.keys.0,
+    }
 }
 
 /// Does what may take its time, without others of this thread waiting for it.

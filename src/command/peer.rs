@@ -18,7 +18,7 @@ use crate::logic::placement::{NodeId, PartitionSet};
 use crate::logic::row;
 use crate::peer::message::{Command, Request, Response, WhyNot, WireKey, Wrote};
 use crate::peer::{Answer, Handler, Identity, LONGEST_REPLY};
-use crate::replica::{DATABASES, Join, Key, ReplicaError, Written};
+use crate::replica::{DATABASES, Join, Key, ReplicaError, Uncommitted, Written};
 use crate::storage::keys::MAX_KEY_LEN;
 use crate::storage::{Refused, WriteFailed};
 
@@ -102,8 +102,22 @@ impl Handler for PeerHandler {
                 dots,
                 view,
             } => {
-                let outdated = outdated(&node, &key, view);
-                Answer::Now(outdated.unwrap_or_else(|| fetch(&node, &key, digest, &dots)))
+                if let Some(outdated) = outdated(&node, &key, view) {
+                    return Answer::Now(outdated);
+                }
+                let fetched = fetch(&node, &key, digest, &dots);
+                match uncommitted(&node, &key) {
+                    None => Answer::Now(fetched),
+                    // What nobody may see again is shown to nobody.
+                    Some(Uncommitted { shard, ticket }) => Answer::Later(Box::pin(async move {
+                        node.replica.store().kick(shard);
+                        let progress = node.replica.store().progress(shard);
+                        match progress.wait_committed(ticket).await {
+                            Ok(()) => fetched,
+                            Err(_) => fetch(&node, &key, digest, &dots),
+                        }
+                    })),
+                }
             }
             Request::Forward(command) => {
                 if node.replica.store().refuses_growth() && leaves_to_others(&node, &command) {
@@ -366,6 +380,10 @@ pub(super) async fn answer(node: Arc<Node>, from: NodeId, request: Request) -> R
         }
         _ => Response::Refused("this request is answered elsewhere".into()),
     }
+}
+
+fn uncommitted(node: &Node, key: &WireKey) -> Option<Uncommitted> {
+    node.replica.uncommitted(checked(key).ok()?)
 }
 
 fn fetch(node: &Node, key: &WireKey, theirs: u64, dots: &[Dot]) -> Response {

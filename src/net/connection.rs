@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
 use futures_util::future::join_all;
+use smallvec::SmallVec;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -17,7 +18,7 @@ use super::resp::{Limits, Parser, Reply};
 use crate::command::args::Args;
 use crate::command::error::Error;
 use crate::command::{self, After, Ctx, Exec, Feed, Later, Node, ReplyMode, Session, Transaction};
-use crate::replica::Written;
+use crate::replica::{Uncommitted, Written};
 
 /// Bytes read at a time, and kept by an idle connection.
 const READ_CHUNK: usize = 16 * 1024;
@@ -36,9 +37,11 @@ struct Connection {
     parser: Parser,
     input: BytesMut,
     reply: Reply,
-    /// Writes whose commit the gathered replies wait for, with the reply's place.
+    /// Writes whose commit the gathered replies wait for, with the reply's place: the client's own, and those
+    /// of others that it has read.
     pending: Vec<Pending>,
     written: Vec<Written>,
+    seen: SmallVec<[Uncommitted; 1]>,
     monitor: Option<Feed>,
     /// Replies that are still to come, each with its place among the gathered ones.
     later: Vec<(usize, Later)>,
@@ -48,7 +51,7 @@ struct Connection {
 }
 
 struct Pending {
-    written: Written,
+    write: Uncommitted,
     reply: std::ops::Range<usize>,
 }
 
@@ -63,6 +66,7 @@ pub(super) async fn run(stream: TcpStream, node: Arc<Node>, session: Session) {
         reply: Reply::default(),
         pending: Vec::new(),
         written: Vec::new(),
+        seen: SmallVec::new(),
         monitor: None,
         later: Vec::new(),
         silent: false,
@@ -188,8 +192,15 @@ impl Connection {
         let reply = start..self.reply.len();
         for written in self.written.drain(..) {
             self.session.note_written(&written);
+            let Written { shard, ticket, .. } = written;
             self.pending.push(Pending {
-                written,
+                write: Uncommitted { shard, ticket },
+                reply: reply.clone(),
+            });
+        }
+        for write in self.seen.drain(..) {
+            self.pending.push(Pending {
+                write,
                 reply: reply.clone(),
             });
         }
@@ -205,6 +216,7 @@ impl Connection {
         let args = Args::new(self.parser.source(&self.input), self.parser.args());
         let mut ctx = Ctx::new(node, &mut self.session, &mut self.reply, &mut self.written);
         run(&mut ctx, args);
+        self.seen = ctx.seen.take();
         ctx.after
     }
 
@@ -355,15 +367,18 @@ impl Connection {
         let store = self.node.replica.store();
         // The other connections that have input queue their writes first: one batch for all.
         tokio::task::yield_now().await;
-        for (shard, &ticket) in self.session.latest.iter().enumerate() {
-            if ticket > store.progress(shard).committed() {
-                store.kick(shard);
+        let mut kicked = 0_u64;
+        for Pending { write, .. } in &self.pending {
+            let shard = 1_u64 << (write.shard % 64);
+            if kicked & shard == 0 && write.ticket > store.progress(write.shard).committed() {
+                kicked |= shard;
+                store.kick(write.shard);
             }
         }
         let mut failed: Vec<(std::ops::Range<usize>, Error)> = Vec::new();
-        for Pending { written, reply } in self.pending.drain(..) {
-            let progress = store.progress(written.shard);
-            if let Err(why) = progress.wait_committed(written.ticket).await
+        for Pending { write, reply } in self.pending.drain(..) {
+            let progress = store.progress(write.shard);
+            if let Err(why) = progress.wait_committed(write.ticket).await
                 && failed.last().is_none_or(|(last, _)| *last != reply)
             {
                 failed.push((reply, why.into()));

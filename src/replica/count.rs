@@ -79,7 +79,7 @@ impl Replica {
         let _alone = self.counting.alone();
         // A partition says what it has seen only while that is sure.
         self.forget_all_seen()?;
-        self.settle();
+        self.settle_alone();
         self.find_floors()?;
         self.find_hints()?;
         self.begin_counting()
@@ -90,7 +90,7 @@ impl Replica {
         // What is waited for alone is little then.
         self.settle();
         let _alone = self.counting.alone();
-        self.settle();
+        self.settle_alone();
         self.begin_counting()
     }
 

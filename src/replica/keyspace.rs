@@ -58,9 +58,8 @@ impl Replica {
         self.live_keys_so_far(db)
     }
 
-    /// Whether any key lives here, in whatever database. Blocks.
+    /// Whether any key lives in the store, in whatever database. Blocks.
     pub fn has_keys(&self) -> Result<bool, ReplicaError> {
-        self.settle();
         for db in 0..DATABASES {
             let mut cursor = 0;
             loop {
@@ -93,6 +92,15 @@ impl Replica {
             self.store.kick(shard);
         }
         for (shard, last) in self.last_tickets.iter().enumerate() {
+            let ticket = last.load(Ordering::Acquire);
+            self.store.progress(shard).block_until_committed(ticket);
+        }
+    }
+
+    /// The same for somebody who keeps writers waiting: he must not wait for them.
+    pub(super) fn settle_alone(&self) {
+        for (shard, last) in self.last_tickets.iter().enumerate() {
+            self.store.urge(shard);
             let ticket = last.load(Ordering::Acquire);
             self.store.progress(shard).block_until_committed(ticket);
         }

@@ -204,6 +204,24 @@ pub struct Replica {
     seen: Seen,
 }
 
+/// A write that somebody has seen before it was committed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Uncommitted {
+    /// The shard that holds it.
+    pub shard: usize,
+    /// Its place there.
+    pub ticket: Ticket,
+}
+
+/// Has what is written committed together.
+pub struct Gathering<'a>(&'a dyn Store);
+
+impl Drop for Gathering<'_> {
+    fn drop(&mut self) {
+        self.0.gathered();
+    }
+}
+
 /// Keeps a copy for a while.
 pub struct Kept {
     replica: Arc<Replica>,
@@ -277,6 +295,29 @@ impl Replica {
         let located = self.locate(key, at);
         let _order = self.lock(at);
         self.load(&located, true)
+    }
+
+    /// What is written while it is held is committed as one batch of each shard. Nobody may wait for a
+    /// commit meanwhile.
+    pub fn gather(&self) -> Gathering<'_> {
+        self.store.gather();
+        Gathering(&*self.store)
+    }
+
+    /// The last write of a key that is not committed yet: whoever has read the key may have seen it.
+    pub fn uncommitted(&self, key: Key<'_>) -> Option<Uncommitted> {
+        let at = Position::of(key.name, self.partitions);
+        let shard = self.shard_of(at.partition);
+        let committed = self.store.progress(shard).committed();
+        if self.last_tickets[shard].load(Ordering::Acquire) <= committed {
+            return None;
+        }
+        let found = self.cache.get(&KeyRef {
+            db: key.db,
+            key: key.name,
+        })?;
+        let ticket = found.ticket;
+        (ticket > committed).then_some(Uncommitted { shard, ticket })
     }
 
     /// As long as it is held, a copy of a key that is kept for others stays, though they have it by now.

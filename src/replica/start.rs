@@ -211,7 +211,7 @@ impl Replica {
                 return self.store.close();
             }
         }
-        self.settle();
+        self.settle_alone();
         if is_counted && !self.has_failed_since_counted() {
             let mut counted = self.counted();
             counted.extend_from_slice(&ends.unwrap_or_default().to_le_bytes());

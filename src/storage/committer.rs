@@ -77,13 +77,17 @@ const SETTLE_EVERY: Duration = Duration::from_millis(10);
 const IN_DOUBT: Duration = Duration::from_secs(2);
 
 #[derive(Debug, Default)]
-#[expect(clippy::struct_excessive_bools, reason = "five facts, each by itself")]
+#[expect(clippy::struct_excessive_bools, reason = "six facts, each by itself")]
 struct Queue {
     ops: Vec<Op>,
     /// Whether the thread sleeps until it is woken.
     idle: bool,
     last: Ticket,
     room: Room,
+    /// Commands that are queueing what belongs into one batch.
+    gathering: usize,
+    /// Whether somebody waits whom they may wait for in turn.
+    urged: bool,
     /// Whether a batch is being settled.
     in_doubt: bool,
     /// Whether what was committed cannot be synced.
@@ -134,7 +138,7 @@ impl Committer {
         queue.ops.extend(write.ops);
         queue.last += 1;
         let ticket = queue.last;
-        if queue.ops.len() >= EAGER_OPS {
+        if queue.ops.len() >= EAGER_OPS && queue.gathering == 0 {
             self.wake(queue);
         }
         Ok(ticket)
@@ -143,9 +147,29 @@ impl Committer {
     /// Has what is queued committed soon.
     pub(super) fn kick(&self) {
         let queue = self.queue.lock();
-        if !queue.ops.is_empty() {
+        if !queue.ops.is_empty() && queue.gathering == 0 {
             self.wake(queue);
         }
+    }
+
+    /// Has everything queued committed soon, whoever is gathering: they may wait for the caller.
+    pub(super) fn urge(&self) {
+        let mut queue = self.queue.lock();
+        if !queue.ops.is_empty() {
+            queue.urged = true;
+            self.wake(queue);
+        }
+    }
+
+    /// From now on nothing is committed, until as many have called [`Self::gathered`].
+    pub(super) fn gather(&self) {
+        self.queue.lock().gathering += 1;
+    }
+
+    /// What was queued since [`Self::gather`] may be committed, in one batch.
+    pub(super) fn gathered(&self) {
+        self.queue.lock().gathering -= 1;
+        self.kick();
     }
 
     /// A thread that is not idle takes the queue when its batch is done.
@@ -211,19 +235,26 @@ impl Committer {
     /// What is queued; nothing when the disk should be looked at again, `None` at the end.
     fn next_batch(&self) -> Option<(Vec<Op>, Ticket)> {
         let mut queue = self.queue.lock();
-        while queue.ops.is_empty() {
+        while queue.ops.is_empty() || queue.gathering > 0 && !queue.urged {
             if queue.closing {
-                return None;
+                if queue.ops.is_empty() {
+                    return None;
+                }
+                break;
             }
             queue.idle = true;
             if queue.room == Room::Plenty {
                 self.filled.wait(&mut queue);
             } else if self.filled.wait_for(&mut queue, LOOK_EVERY).timed_out() {
                 queue.idle = false;
+                if queue.gathering > 0 && !queue.urged {
+                    return Some((Vec::new(), queue.last));
+                }
                 break;
             }
             queue.idle = false;
         }
+        queue.urged = false;
         let room = Vec::with_capacity(queue.ops.len());
         Some((std::mem::replace(&mut queue.ops, room), queue.last))
     }

@@ -229,6 +229,18 @@ impl Store for DiskStore {
         self.committers[shard].kick();
     }
 
+    fn gather(&self) {
+        self.committers.iter().for_each(|shard| shard.gather());
+    }
+
+    fn urge(&self, shard: usize) {
+        self.committers[shard].urge();
+    }
+
+    fn gathered(&self) {
+        self.committers.iter().for_each(|shard| shard.gathered());
+    }
+
     fn progress(&self, shard: usize) -> &Progress {
         &self.committers[shard].progress
     }

@@ -188,6 +188,18 @@ pub trait Store: Send + Sync + 'static {
     /// Has everything queued committed soon.
     fn kick(&self, shard: usize);
 
+    /// Has nothing committed until [`Self::gathered`] was called as often: what is queued meanwhile is one
+    /// batch of each shard. Nobody may wait for a commit in between.
+    fn gather(&self) {}
+
+    /// Has everything queued committed soon, even what somebody gathers who may wait for the caller.
+    fn urge(&self, shard: usize) {
+        self.kick(shard);
+    }
+
+    /// What was queued since [`Self::gather`] is complete.
+    fn gathered(&self) {}
+
     /// Takes the changes and has them committed soon.
     fn submit(&self, shard: usize, write: Write) -> Result<Ticket, Refused> {
         let ticket = self.enqueue(shard, write)?;

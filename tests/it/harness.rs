@@ -309,6 +309,14 @@ impl Syncs {
         Self { dir }
     }
 
+    /// One that takes its time.
+    pub fn slow(by: Duration) -> Self {
+        let disk = Self::new();
+        let ms = by.as_millis().to_string();
+        std::fs::write(disk.dir.path().join("slow"), ms).expect("a file");
+        disk
+    }
+
     pub fn fail(&self, fails: bool) {
         let flag = self.dir.path().join("fails");
         if fails {
@@ -323,6 +331,9 @@ impl Syncs {
         let (port, mut command) = Server::command(dir, "notice");
         command.env("LD_PRELOAD", self.dir.path().join("sync.so"));
         command.env("TEST_NO_SYNC", self.dir.path().join("fails"));
+        if let Ok(ms) = std::fs::read_to_string(self.dir.path().join("slow")) {
+            command.env("TEST_SLOW_SYNC", ms);
+        }
         command.args(flags).stderr(log);
         Server::start(command, SocketAddr::from(([127, 0, 0, 1], port)))
     }
@@ -416,6 +427,16 @@ impl Server {
             .args([&format!("-{name}"), &self.child.id().to_string()])
             .status();
         assert!(status.expect("kill").success());
+    }
+
+    /// Waits until it has ended, by a signal that was sent.
+    pub fn await_end(&self) {
+        let path = format!("/proc/{}/stat", self.child.id());
+        eventually("it ends", || {
+            let stat = std::fs::read_to_string(&path).unwrap_or_default();
+            stat.rsplit_once(") ")
+                .is_none_or(|(_, rest)| rest.starts_with('Z'))
+        });
     }
 
     /// SIGTERM, and whether the end was clean.

@@ -9,6 +9,7 @@ mod growth;
 mod harness;
 mod hostile;
 mod losses;
+mod model;
 mod namespaces;
 mod partition;
 mod restore;

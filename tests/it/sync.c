@@ -1,4 +1,4 @@
-/* A disk that does not sync: preloaded, fsync and fdatasync fail as long as a file is there, and the
+/* A disk that does not sync, or slowly: preloaded, fsync and fdatasync fail as long as a file is there, and the
  * pages that they did not write pass for written, as on Linux. */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -12,6 +12,8 @@ static int fails(void) {
 }
 
 static int synced(long call, int file) {
+    const char *slow = getenv("TEST_SLOW_SYNC");
+    if (slow) usleep(1000 * (unsigned)atoi(slow));
     if (fails()) {
         errno = EIO;
         return -1;

@@ -18,7 +18,7 @@ use crate::coordinator::{Coordinator, Here, Quorum, QuorumError, Replicating, Wa
 use crate::logic::causal::Dot;
 use crate::net::resp::Reply;
 use crate::peer::message::Wrote;
-use crate::replica::{Key, Written};
+use crate::replica::{Key, Uncommitted, Written};
 
 /// Of the writes that depend on nothing, those whose reply does.
 const REPLIES_WHAT_WAS: &[&str] = &["del", "unlink"];
@@ -158,7 +158,13 @@ pub(super) async fn coordinate(
     if who.patience(coordinator.within()).is_zero() {
         return quorum_reply(&node, &who, QuorumError::TooLate);
     }
-    let (reply, written) = run_all(&node, &who, &work);
+    let gathering = (alone && writes).then(|| node.replica.gather());
+    let Ran {
+        reply,
+        written,
+        seen,
+    } = run_all(&node, &who, &work);
+    drop(gathering);
     drop(passing);
     drop(kept);
     let replicate = |written: &Written| {
@@ -186,7 +192,10 @@ pub(super) async fn coordinate(
         });
     }
     if written.is_empty() {
-        return reply;
+        return match are_committed(&node, &seen).await {
+            Ok(()) => reply,
+            Err(error) => error_reply(&who, &error),
+        };
     }
     let is_refused = work.transaction.is_none() && reply.first() == Some(&b'-');
     let heres: SmallVec<[_; 1]> = copies
@@ -349,8 +358,26 @@ async fn look(
     Ok(false)
 }
 
+/// Waits until what was seen is committed.
+async fn are_committed(node: &Node, seen: &[Uncommitted]) -> Result<(), Error> {
+    let store = node.replica.store();
+    for Uncommitted { shard, ticket } in seen {
+        store.kick(*shard);
+        store.progress(*shard).wait_committed(*ticket).await?;
+    }
+    Ok(())
+}
+
+/// What came of handlers that have run.
+struct Ran {
+    reply: BytesMut,
+    written: Vec<Written>,
+    /// Others' writes that they have read.
+    seen: SmallVec<[Uncommitted; 1]>,
+}
+
 /// Runs the handlers against this node's copies. The caller keeps others out.
-fn run_all(node: &Arc<Node>, who: &Who, work: &Work) -> (BytesMut, Vec<Written>) {
+fn run_all(node: &Arc<Node>, who: &Who, work: &Work) -> Ran {
     let Some(watches) = &work.transaction else {
         return run_here(node, who, &work.steps[0]);
     };
@@ -360,29 +387,36 @@ fn run_all(node: &Arc<Node>, who: &Who, work: &Work) -> (BytesMut, Vec<Written>)
     run_transaction(node, who, work, watches)
 }
 
-fn run_transaction(
-    node: &Arc<Node>,
-    who: &Who,
-    work: &Work,
-    watches: &[(Bytes, Bytes)],
-) -> (BytesMut, Vec<Written>) {
+fn run_transaction(node: &Arc<Node>, who: &Who, work: &Work, watches: &[(Bytes, Bytes)]) -> Ran {
+    let mut seen = SmallVec::new();
     let mut reply = Reply::default();
     reply.set_protocol(who.protocol);
-    for (key, seen) in watches {
+    for (key, was) in watches {
         let look = transactions::what_is_seen(key);
-        if run_here(node, who, &look).0 != seen {
+        let ran = run_here(node, who, &look);
+        seen.extend(ran.seen);
+        if ran.reply != was {
             reply.null_array();
-            return (std::mem::take(reply.buffer()), Vec::new());
+            return Ran {
+                reply: std::mem::take(reply.buffer()),
+                written: Vec::new(),
+                seen,
+            };
         }
     }
     reply.array(work.steps.len());
     let mut written = Vec::new();
     for step in &work.steps {
-        let (said, wrote) = run_here(node, who, step);
-        reply.buffer().extend_from_slice(&said);
-        written.extend(wrote);
+        let ran = run_here(node, who, step);
+        reply.buffer().extend_from_slice(&ran.reply);
+        written.extend(ran.written);
+        seen.extend(ran.seen);
     }
-    (std::mem::take(reply.buffer()), written)
+    Ran {
+        reply: std::mem::take(reply.buffer()),
+        written,
+        seen,
+    }
 }
 
 /// The database in which MOVE and COPY look for their target.
@@ -418,11 +452,7 @@ pub(in crate::command) async fn commit(node: &Node, written: &[Written]) -> Resu
 }
 
 /// Runs a handler against this node's copies.
-fn run_here(
-    node: &Arc<Node>,
-    who: &Who,
-    (spec, words): &(&'static Spec, OwnedArgs),
-) -> (BytesMut, Vec<Written>) {
+fn run_here(node: &Arc<Node>, who: &Who, (spec, words): &(&'static Spec, OwnedArgs)) -> Ran {
     let mut session = Session::new(Arc::clone(&node.inner_client), true);
     session.db = who.db;
     session.since = who.since;
@@ -431,6 +461,11 @@ fn run_here(
     let mut written = Vec::new();
     let mut ctx = Ctx::new(node, &mut session, &mut reply, &mut written);
     command::run(&mut ctx, spec, words.as_args());
+    let seen = ctx.seen.take();
     drop(ctx);
-    (std::mem::take(reply.buffer()), written)
+    Ran {
+        reply: std::mem::take(reply.buffer()),
+        written,
+        seen,
+    }
 }

@@ -461,7 +461,7 @@ async fn read_somewhere(
     let soon = (coordinator.within() / 5).min(patience / 2);
     let elsewhere = Command {
         hops: 0,
-        patience_ms: (patience - soon).as_millis() as u64,
+        patience_ms: patience.saturating_sub(soon).as_millis() as u64,
         ..command.clone()
     };
     let mut first = pin!(coordinator.forward(to, command, Repeats::Freely, again.clone()));
