@@ -298,5 +298,7 @@ pub(super) async fn raise_floor(node: &Arc<Node>, db: Option<u8>, raw: &[u8]) ->
     let alone = node.gate.alone().await;
     let written = off_worker(move || raising.replica.raise_floor(db, &floor)).await?;
     drop(alone);
-    commit(node, &[written]).await
+    commit(node, &[written]).await?;
+    node.replica.spare_floors();
+    Ok(())
 }

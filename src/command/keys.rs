@@ -303,7 +303,8 @@ pub(super) fn check_flush(args: Args<'_>) -> Outcome {
 fn flush(ctx: &mut Ctx<'_>, args: Args<'_>, db: Option<u8>) -> Outcome {
     check_flush(args)?;
     let stored = db.map(|db| ctx.node.replica.database(db));
-    let written = ctx.node.replica.flush(stored)?;
+    let replica = &ctx.node.replica;
+    let written = super::at_length(|| replica.flush(stored))?;
     ctx.written.push(written);
     ctx.reply.ok();
     Ok(())

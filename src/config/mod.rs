@@ -131,7 +131,8 @@ fn replace(path: &Path, text: &str) -> std::io::Result<()> {
         file.write_all(text.as_bytes())?;
         let made = file.metadata()?;
         if (made.uid(), made.gid()) != (before.uid(), before.gid()) {
-            chown(&aside, Some(before.uid()), Some(before.gid()))?;
+            // Who may not give it away keeps it, as whoever rewrites it with an editor does.
+            let _ = chown(&aside, Some(before.uid()), Some(before.gid()));
         }
         file.set_permissions(before.permissions())?;
         file.sync_all()?;
@@ -277,16 +278,16 @@ impl Config {
                 continue;
             }
             let mut value = directive.toml(&now);
-            let mut items = document.iter_mut();
-            let found = items.find(|(name, _)| name.eq_ignore_ascii_case(directive.name));
-            if let Some((_, item)) = found {
+            // Of several the last counts.
+            let items = document.iter_mut();
+            let named = items.filter(|(name, _)| name.eq_ignore_ascii_case(directive.name));
+            if let Some((_, item)) = named.last() {
                 // What stands before and behind it stays.
                 if let Some(old) = item.as_value() {
                     *value.decor_mut() = old.decor().clone();
                 }
                 *item = value.into();
             } else {
-                drop(items);
                 document.insert(directive.name, value.into());
             }
         }

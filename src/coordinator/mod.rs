@@ -229,12 +229,14 @@ impl Coordinator {
         (!others.contains(&near)).then_some(near)
     }
 
-    /// Another node than the one that was asked that serves a key, and answers.
+    /// Another node than this one and the one that was asked that serves a key, and answers.
     pub fn other_reader(&self, name: &[u8], asked: NodeId) -> Option<NodeId> {
         let holders = self.cluster.holders(self.cluster.route(name).part());
+        let not = [self.cluster.me(), asked];
         let mut serving = holders.serving.iter().copied();
-        serving
-            .find(|id| *id != asked && self.cluster.answers(*id) && !self.cluster.seems_empty(*id))
+        serving.find(|id| {
+            !not.contains(id) && self.cluster.answers(*id) && !self.cluster.seems_empty(*id)
+        })
     }
 
     /// Whether this node may.

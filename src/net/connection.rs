@@ -175,9 +175,13 @@ impl Connection {
         let mut after = self.run_with(&node, |ctx, args| command::execute(ctx, args));
         if let After::Held(spec, wanted) = after {
             // What has begun must not keep others waiting meanwhile.
+            self.settle().await;
             self.finish_later().await;
             start = self.reply.len();
             let turns = command::turns(&node, &wanted).await;
+            if self.session.client.is_killed() {
+                return After::Close;
+            }
             after = self.run_with(&node, |ctx, args| command::resume(ctx, spec, args, turns));
         }
         self.silent = self.session.reply_mode != ReplyMode::On;

@@ -23,6 +23,7 @@ const PAGE_BYTES: usize = 256 << 10;
 /// Partitions whose counts are looked at after a clean stop, where they have no more keys.
 const SAMPLE: usize = 4;
 const SAMPLE_KEYS: i64 = 8_192;
+const SAMPLE_BYTES: usize = 8 << 20;
 /// A start waits no longer for what is to be counted.
 const AT_ONCE: Duration = Duration::from_millis(500);
 
@@ -221,27 +222,40 @@ impl Replica {
     /// too many rows, or one that cannot be read.
     fn count_sample(&self, partition: u16) -> Result<Option<Vec<(i64, i64)>>, ReplicaError> {
         let mut found = vec![(0, 0); usize::from(DATABASES)];
-        let (from, end) = (partition.to_be_bytes(), keys::partition_end(partition));
-        let most = 2 * SAMPLE_KEYS as usize;
+        let (mut from, end) = (
+            partition.to_be_bytes().to_vec(),
+            keys::partition_end(partition),
+        );
         let shard = self.shard_of(partition);
-        let rows = self.store.scan(shard, Table::Data, &from, &end, most)?;
-        if rows.len() == most {
-            return Ok(None);
-        }
-        for (row_key, raw) in rows {
-            let Some((at, db, _)) = keys::parse(&row_key) else {
-                continue;
+        let mut pages = Pages::of(PAGE_BYTES, PAGE);
+        let (mut rows_left, mut bytes_left) = (2 * SAMPLE_KEYS as usize, SAMPLE_BYTES);
+        loop {
+            let rows = self
+                .store
+                .scan(shard, Table::Data, &from, &end, pages.rows())?;
+            let Some((last, _)) = rows.last() else {
+                return Ok(Some(found));
             };
-            let Ok(object) = self.decode(at.partition, db, &raw) else {
+            from = [last.as_slice(), &[0]].concat();
+            rows_left = rows_left.saturating_sub(rows.len());
+            bytes_left = bytes_left.saturating_sub(pages.read(&rows));
+            if rows_left == 0 || bytes_left == 0 {
                 return Ok(None);
-            };
-            let Some((live, expiring)) = found.get_mut(usize::from(db)) else {
-                continue;
-            };
-            *live += i64::from(!object.is_tombstone());
-            *expiring += i64::from(object.ends_at_ms().is_some());
+            }
+            for (row_key, raw) in rows {
+                let Some((at, db, _)) = keys::parse(&row_key) else {
+                    continue;
+                };
+                let Ok(object) = self.decode(at.partition, db, &raw) else {
+                    return Ok(None);
+                };
+                let Some((live, expiring)) = found.get_mut(usize::from(db)) else {
+                    continue;
+                };
+                *live += i64::from(!object.is_tombstone());
+                *expiring += i64::from(object.ends_at_ms().is_some());
+            }
         }
-        Ok(Some(found))
     }
 
     fn count_partition(&self, frozen: &dyn Frozen, partition: u16) -> Result<u64, ReplicaError> {

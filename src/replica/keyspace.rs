@@ -60,6 +60,9 @@ impl Replica {
 
     /// Whether any key lives in the store, in whatever database. Blocks.
     pub fn has_keys(&self) -> Result<bool, ReplicaError> {
+        if self.is_counted() && (0..DATABASES).any(|db| self.live_keys_so_far(db) > 0) {
+            return Ok(true);
+        }
         for db in 0..DATABASES {
             let mut cursor = 0;
             loop {
@@ -230,8 +233,8 @@ impl Replica {
         // Keys lie where their hashes are.
         let place = random_u64() % (u64::from(SLOTS) << HASH_BITS);
         let mut keys = Vec::new();
-        for mut cursor in [place, 0] {
-            while keys.len() < FOLLOWERS {
+        for (mut cursor, end) in [(place, u64::MAX), (0, place)] {
+            while keys.len() < FOLLOWERS && cursor < end {
                 let found = self.scan(db, cursor, FOLLOWERS)?;
                 keys.extend(found.keys);
                 cursor = found.cursor;

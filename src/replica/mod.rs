@@ -171,6 +171,8 @@ pub struct Replica {
     last_tickets: Vec<AtomicU64>,
     absences: Absences,
     to_reclaim: Mutex<BTreeSet<(u16, u8)>>,
+    /// Held while floors of whole databases are raised.
+    raising: Mutex<()>,
     flushed_place: Mutex<reclaim::FlushedPlace>,
     expiry_places: Vec<Mutex<reclaim::ExpiryPlace>>,
     counters: Counters,

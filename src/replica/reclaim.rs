@@ -55,10 +55,15 @@ impl FlushedPlace {
 }
 
 impl Replica {
-    /// Empties a database, or all, at once. The caller keeps every other write out.
+    /// Empties a database, or all, at once. The caller keeps every other write out. Blocks, on a lone node
+    /// until that is stored.
     pub fn flush(&self, db: Option<u8>) -> Result<Written, ReplicaError> {
         let floor = self.everything();
-        self.raise_floor(db, &floor)
+        let flushed = self.raise_floor_when(db, &floor, !self.shared)?;
+        if !self.shared {
+            self.spare_floors();
+        }
+        Ok(flushed)
     }
 
     /// Reclaims a slice of the expired keys; whether there may be more. The caller settles.
@@ -275,7 +280,9 @@ impl Replica {
         let Some((at, db, name)) = keys::parse(row_key) else {
             return Ok(());
         };
-        if !databases.iter().any(|(flushed, _)| *flushed == db) {
+        // What was flushed again may not be stored yet.
+        let epoch = self.spaces.of(at.partition, db).epoch();
+        if !databases.contains(&(db, epoch)) {
             return Ok(());
         }
         let _order = self.lock(at);

@@ -169,6 +169,17 @@ impl Replica {
     /// Raises the floor of a database, or of all, in every partition. The caller keeps every other
     /// write out. Where something is above the new floor, everything is counted anew.
     pub fn raise_floor(&self, db: Option<u8>, floor: &Context) -> Result<Written, ReplicaError> {
+        self.raise_floor_when(db, floor, false)
+    }
+
+    /// The same; with `stored` once it is, and blocks until then.
+    pub(super) fn raise_floor_when(
+        &self,
+        db: Option<u8>,
+        floor: &Context,
+        stored: bool,
+    ) -> Result<Written, ReplicaError> {
+        let _one_at_a_time = self.raising.lock();
         let databases = db.map_or(0..DATABASES, |db| db..db + 1);
         // The same floor again, from somebody who was away, changes nothing.
         let higher = |db: &u8| !self.common_floor(*db).covers(floor);
@@ -188,9 +199,13 @@ impl Replica {
         }
         let ticket = {
             let _followed = self.counting.follow();
-            let ticket = self.store.enqueue(0, Write::freeing(ops.clone()))?;
+            let ticket = self.store.submit(0, Write::freeing(ops))?;
             self.last_tickets[0].fetch_max(ticket, Ordering::AcqRel);
-            self.spare(&ops);
+            if stored {
+                // Who writes behind it must not outlive it, were it not stored.
+                self.store.progress(0).block_until_committed(ticket);
+                self.store.progress(0).fate(ticket)?;
+            }
             for &db in &databases {
                 self.raise_everywhere(db, floor);
             }
@@ -206,6 +221,14 @@ impl Replica {
             ticket,
             delta: None,
         })
+    }
+
+    /// Has the other shards keep the floors of whole databases too, which are stored.
+    pub fn spare_floors(&self) {
+        let floors = (0..DATABASES).map(|db| (db, self.common_floor(db)));
+        let floors = floors.filter(|(_, floor)| !floor.is_empty());
+        let ops = floors.map(|(db, floor)| floor_op(ALL_PARTITIONS, db, false, &floor));
+        self.spare(&ops.collect::<Vec<_>>());
     }
 
     /// The floor that a database has in every partition.

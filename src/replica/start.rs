@@ -96,6 +96,9 @@ const COUNTS_PREFIX: &[u8] = b"counts/";
 const DATABASES_ROW: &[u8] = b"databases";
 const PARTITIONS_ROW: &[u8] = b"partitions";
 
+/// Which stored database each number stands for.
+type Databases = [u8; DATABASES as usize];
+
 /// What a start found.
 #[derive(Clone, Copy, Debug)]
 pub struct Recovery {
@@ -135,6 +138,7 @@ impl Replica {
             databases: RwLock::new(std::array::from_fn(|nth| nth as u8)),
             last_tickets: (0..shards).map(|_| AtomicU64::new(0)).collect(),
             to_reclaim: Mutex::new(BTreeSet::new()),
+            raising: Mutex::default(),
             flushed_place: Mutex::default(),
             expiry_places: (0..shards).map(|_| Mutex::default()).collect(),
             counters: Counters::default(),
@@ -227,10 +231,11 @@ impl Replica {
     pub fn swap_databases(&self, a: u8, b: u8) -> Result<super::Written, ReplicaError> {
         let mut databases = *self.databases.read();
         databases.swap(usize::from(a), usize::from(b));
+        let nth = self.stored_databases(0)?.map_or(0, |(nth, _)| nth) + 1;
         let op = Op {
             table: Table::Meta,
             key: DATABASES_ROW.to_vec(),
-            value: Some(databases.to_vec()),
+            value: Some([&databases[..], &nth.to_le_bytes()].concat()),
         };
         let ticket = self.store.submit(0, Write::freeing(vec![op.clone()]))?;
         // Nobody may write to the wrong one after a start that does not know of it.
@@ -300,11 +305,17 @@ impl Replica {
             return Ok(());
         }
         let mut found: BTreeMap<Vec<u8>, Vec<u8>> = BTreeMap::new();
+        let mut databases: Option<(u64, Databases)> = None;
         for shard in 0..self.store.shards() {
-            for name in [PARTITIONS_ROW, DATABASES_ROW] {
-                if let Some(row) = self.store.load(shard, Table::Meta, name)? {
-                    found.entry(name.to_vec()).or_insert(row);
-                }
+            if let Some(row) = self.store.load(shard, Table::Meta, PARTITIONS_ROW)? {
+                found.entry(PARTITIONS_ROW.to_vec()).or_insert(row);
+            }
+            if let Some((nth, names)) = self.stored_databases(shard)?
+                && databases.is_none_or(|(before, _)| before < nth)
+            {
+                databases = Some((nth, names));
+                let row = [&names[..], &nth.to_le_bytes()].concat();
+                found.insert(DATABASES_ROW.to_vec(), row);
             }
             if let Some(row) = self.store.load(shard, Table::Meta, ACTORS_ROW)? {
                 let mut actors = row::read_context(&mut Reader(&row))?;
@@ -388,13 +399,22 @@ impl Replica {
     }
 
     fn find_databases(&self) -> Result<(), ReplicaError> {
-        if let Some(raw) = self.store.load(0, Table::Meta, DATABASES_ROW)?
-            && let Ok(databases) = <[u8; DATABASES as usize]>::try_from(raw.as_slice())
-            && databases.iter().all(|&db| db < DATABASES)
-        {
+        if let Some((_, databases)) = self.stored_databases(0)? {
             *self.databases.write() = databases;
         }
         Ok(())
+    }
+
+    /// The names of databases, as a shard has them, and how often they had been exchanged.
+    fn stored_databases(&self, shard: usize) -> Result<Option<(u64, Databases)>, ReplicaError> {
+        let raw = self.store.load(shard, Table::Meta, DATABASES_ROW)?;
+        let raw = raw.unwrap_or_default();
+        let Some((databases, nth)) = raw.split_first_chunk() else {
+            return Ok(None);
+        };
+        let nth = nth.try_into().map_or(0, u64::from_le_bytes);
+        let is_valid = databases.iter().all(|&db| db < DATABASES);
+        Ok(is_valid.then_some((nth, *databases)))
     }
 
     /// Takes the floors that are stored, and no others.

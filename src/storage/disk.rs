@@ -203,8 +203,10 @@ impl DiskStore {
                     let mode = *mode.lock();
                     for (shard, committer) in shards.iter().zip(&committers) {
                         match mode {
-                            // What is said where it goes wrong is said in the log.
+                            // What goes wrong is said in the log; where it has gone wrong, in whatever
+                            // mode, it is tried again.
                             AppendFsync::EverySec => drop(sync_shard(shard, committer)),
+                            _ if committer.is_unsynced() => drop(sync_shard(shard, committer)),
                             AppendFsync::Always => mark_shard(shard),
                             AppendFsync::No => {}
                         }
@@ -431,6 +433,9 @@ fn sync_shard(shard: &Shard, committer: &Committer) -> Result<(), StoreError> {
 /// With every batch synced as it is committed, the mark follows now and then: it costs a sync of its own.
 fn mark_shard(shard: &Shard) {
     let batch = shard.synced_batch.load(Ordering::Acquire);
+    if !shard.distrusted.lock().is_empty() {
+        return;
+    }
     if batch > shard.marks.last_synced()
         && let Err(error) = shard.marks.synced(batch, false)
     {
@@ -438,17 +443,25 @@ fn mark_shard(shard: &Shard) {
     }
 }
 
-/// Writes a file again, as it is.
+/// Writes a file again, as it is, but for its holes.
 fn write_again(file: &File) -> std::io::Result<()> {
+    use rustix::fs::{SeekFrom, seek};
     let mut chunk = vec![0; 1 << 20];
     let mut at = 0;
     loop {
-        let read = file.read_at(&mut chunk, at)?;
-        if read == 0 {
-            return Ok(());
+        let from = match seek(file, SeekFrom::Data(at)) {
+            Ok(from) => from,
+            Err(rustix::io::Errno::NXIO) => return Ok(()),
+            Err(error) => return Err(error.into()),
+        };
+        let end = seek(file, SeekFrom::Hole(from))?;
+        at = from;
+        while at < end {
+            let len = (end - at).min(chunk.len() as u64) as usize;
+            file.read_exact_at(&mut chunk[..len], at)?;
+            file.write_all_at(&chunk[..len], at)?;
+            at += len as u64;
         }
-        file.write_all_at(&chunk[..read], at)?;
-        at += read as u64;
     }
 }
 
@@ -491,7 +504,7 @@ impl Engine for ShardEngine {
         let synced = *self.mode.lock() == AppendFsync::Always;
         if self.landed
             && synced
-            && let Err(error) = self.shard.sync_again()
+            && let Err(error) = self.shard.sync_newest()
         {
             tracing::error!(%error, "the last write is there, and not on the disk");
             return None;
@@ -724,18 +737,6 @@ impl Shard {
         })
     }
 
-    /// The same after a sync by the engine has failed.
-    fn sync_again(&self) -> Result<(), StoreError> {
-        self.distrust_newest();
-        self.sync_newest()
-    }
-
-    fn distrust_newest(&self) {
-        if let Ok(newest) = self.newest_journal() {
-            self.distrusted.lock().insert(newest);
-        }
-    }
-
     fn newest_journal(&self) -> Result<PathBuf, StoreError> {
         newest_journal(&self.dir).ok_or_else(|| {
             let none = std::io::Error::new(std::io::ErrorKind::NotFound, "no journal");
@@ -781,6 +782,10 @@ impl Shard {
         if self.has_lost.load(Ordering::Acquire) {
             return None;
         }
+        // Nobody writes a journal again while the engine opens it anew, and cuts off its end.
+        let mut distrusted = self.distrusted.lock();
+        // What the engine could not sync, as it failed or as it opens, is not believed the next time.
+        distrusted.extend(newest_journal(&self.dir));
         if !self.take_engine_away() {
             return None;
         }
@@ -789,8 +794,6 @@ impl Shard {
         let (stored, fresh) = match opened {
             Ok(opened) => opened,
             Err(error) => {
-                // The engine syncs as it opens: what it could not write is not believed the next time.
-                self.distrust_newest();
                 // What cannot be opened for want of space may be with what is reserved.
                 self.reserve.give_up();
                 tracing::error!(%error, "the shard cannot be opened anew yet");
@@ -814,6 +817,8 @@ impl Shard {
                 None
             }
         };
+        distrusted.extend(newest_journal(&self.dir));
+        drop(distrusted);
         *self.handles.write() = Some(Arc::new(fresh));
         let _opening = self.opening.lock();
         self.opened.notify_all();

@@ -38,7 +38,7 @@ fn write(server: &Server, writer: &mut Writer, round: &Round, random: &mut Rando
         }
     }
     while !round.stop.load(Ordering::Relaxed) {
-        let op = writer.any_op(random, alone);
+        let op = Writer::any_op(random, alone);
         let database = op.database();
         if !writer.send(op, &mut connections[database]) {
             return;

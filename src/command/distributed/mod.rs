@@ -400,10 +400,7 @@ async fn hand_on(
         let outcome = if work.writes() || who.place.follows_a_write {
             coordinator.forward(to, command, repeats, again).await
         } else {
-            match read_somewhere(&coordinator, to, command, again, &work).await {
-                Some(outcome) => outcome,
-                None => break,
-            }
+            read_somewhere(&coordinator, to, command, again, (&who, &work)).await
         };
         match outcome {
             Ok(Forwarded::Reply { reply, wrote }) => {
@@ -448,15 +445,16 @@ async fn hand_on(
     reply
 }
 
-/// Has a read run at its coordinator and, when that one takes long, at another node that serves its first
-/// key, too: the first reply counts. `None`: that other node is this one.
+/// Has a read run at its coordinator and, when that one takes long, at another node that may read all its
+/// keys, too: the first good reply counts. Behind a later command of the connection nobody else is asked, nor
+/// believed.
 async fn read_somewhere(
     coordinator: &Coordinator,
     to: NodeId,
     command: Command,
     again: impl Fn() -> bool + Clone + Send,
-    work: &Work,
-) -> Option<Result<Forwarded, QuorumError>> {
+    (who, work): (&Who, &Work),
+) -> Result<Forwarded, QuorumError> {
     let patience = Duration::from_millis(command.patience_ms);
     let soon = (coordinator.within() / 5).min(patience / 2);
     let elsewhere = Command {
@@ -466,25 +464,36 @@ async fn read_somewhere(
     };
     let mut first = pin!(coordinator.forward(to, command, Repeats::Freely, again.clone()));
     if let Ok(outcome) = tokio::time::timeout(soon, &mut first).await {
-        return Some(outcome);
+        return outcome;
     }
-    let other = work
-        .keys()
+    let keys = work.keys();
+    let may_read = |key: &&[u8]| coordinator.anybody_may_read(key, who.quorum);
+    let other = keys
         .first()
         .and_then(|key| coordinator.other_reader(key, to));
-    let Some(other) = other else {
-        return Some(first.await);
+    let Some(other) = other.filter(|_| again() && keys.iter().all(may_read)) else {
+        return first.await;
     };
-    if other == coordinator.cluster().me() {
-        return None;
+    let second = pin!(coordinator.forward(other, elsewhere, Repeats::Freely, again.clone()));
+    let is_good = |outcome: &Result<Forwarded, QuorumError>| match outcome {
+        Ok(Forwarded::Reply { reply, .. }) => reply.first() != Some(&b'-'),
+        _ => false,
+    };
+    match select(first, second).await {
+        Either::Left((outcome, second)) => {
+            if is_good(&outcome) || !again() {
+                return outcome;
+            }
+            let instead = second.await;
+            if is_good(&instead) && again() {
+                instead
+            } else {
+                outcome
+            }
+        }
+        Either::Right((outcome, _)) if is_good(&outcome) && again() => outcome,
+        Either::Right((_, first)) => first.await,
     }
-    let second = pin!(coordinator.forward(other, elsewhere, Repeats::Freely, again));
-    let has_replied = |outcome: &Result<_, _>| matches!(outcome, Ok(Forwarded::Reply { .. }));
-    Some(match select(first, second).await {
-        Either::Left((outcome, second)) if !has_replied(&outcome) => second.await,
-        Either::Right((outcome, first)) if !has_replied(&outcome) => first.await,
-        Either::Left((outcome, _)) | Either::Right((outcome, _)) => outcome,
-    })
 }
 
 pub(super) fn error_reply(who: &Who, error: &Error) -> BytesMut {
