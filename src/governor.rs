@@ -1,6 +1,6 @@
 //! One governor for all background work (the paper's §6.5): hints, anti-entropy, sweeps and transfers
-//! take slices of time and rest after each, for as long as it says. It watches the 99th percentile of
-//! foreground reads and shrinks or grows the share of the time that background work may take.
+//! take slices of time and rest after each, for as long as it says. It watches the 99th percentiles of
+//! foreground reads and writes and shrinks or grows the share of the time that background work may take.
 //!
 //! How fast reads are without it is measured where there is none. Long work pauses for that now and then,
 //! on all nodes in the same seconds by the clock: what is slower because the cluster has grown is not the
@@ -28,7 +28,7 @@ const LONGEST_REST: Duration = Duration::from_millis(500);
 /// The last minute, in parts.
 const PARTS: usize = 60;
 const PART: Duration = Duration::from_secs(1);
-/// Of so many reads one is measured.
+/// Of so many commands one counts.
 const ONE_IN: u64 = 4;
 /// A percentile of fewer reads says nothing.
 const ENOUGH: u64 = 20;
@@ -72,13 +72,14 @@ pub struct Governor {
     has_worked: AtomicBool,
     /// Whether some keys have fewer copies than they should.
     is_short: AtomicBool,
-    /// Whether there are so many reads that they can be slowed down.
+    /// Whether there are so many reads or writes that they can be slowed down.
     has_reads: AtomicBool,
-    /// The parts of the last minute; the first is being recorded.
+    /// Of reads and of writes, the parts of the last minute; the first is being recorded.
     reads: [Histogram; PARTS],
+    writes: [Histogram; PARTS],
     nth: AtomicU64,
-    /// Reads that began.
-    begun: AtomicU64,
+    /// Commands that were told of.
+    told: AtomicU64,
     /// Nanoseconds that background work has taken in this part.
     worked: AtomicU64,
     watched: Mutex<Watched>,
@@ -96,8 +97,8 @@ pub struct Limits {
 
 #[derive(Debug, Default)]
 struct Watched {
-    /// The percentile of times without background work.
-    quiet: Duration,
+    /// The percentiles of times without background work, of reads and of writes.
+    quiet: [Duration; 2],
     state: State,
 }
 
@@ -112,24 +113,32 @@ impl Governor {
             is_short: AtomicBool::new(false),
             has_reads: AtomicBool::new(false),
             reads: std::array::from_fn(|_| Histogram::default()),
+            writes: std::array::from_fn(|_| Histogram::default()),
             nth: AtomicU64::new(0),
-            begun: AtomicU64::new(0),
+            told: AtomicU64::new(0),
             worked: AtomicU64::new(0),
             watched: Mutex::default(),
             limits,
         }
     }
 
-    /// Whether to measure the read that begins: of many it measures some.
-    pub fn looks(&self) -> bool {
-        self.begun
-            .fetch_add(1, Ordering::Relaxed)
-            .is_multiple_of(ONE_IN)
+    /// A foreground read took so long. Of many some count.
+    pub fn read(&self, took: Duration) {
+        if self.looks() {
+            self.reads[self.part()].record(took);
+        }
     }
 
-    /// A foreground read took so long.
-    pub fn read(&self, took: Duration) {
-        self.reads[self.part()].record(took);
+    /// A foreground write took so long. Of many some count.
+    pub fn wrote(&self, took: Duration) {
+        if self.looks() {
+            self.writes[self.part()].record(took);
+        }
+    }
+
+    fn looks(&self) -> bool {
+        let told = self.told.fetch_add(1, Ordering::Relaxed);
+        told.is_multiple_of(ONE_IN)
     }
 
     /// How long to rest after a slice of background work.
@@ -180,7 +189,7 @@ impl Governor {
         }
     }
 
-    /// Whether there are so many reads that they can be slowed down.
+    /// Whether there are so many reads or writes that they can be slowed down.
     pub fn has_reads(&self) -> bool {
         self.has_reads.load(Ordering::Relaxed)
     }
@@ -237,43 +246,54 @@ impl Governor {
     }
 
     fn decide(&self, now_ms: u64) {
-        let part = &self.reads[self.part()];
-        let (recent, count) = (part.percentile(0.99), part.count());
         let worked = Duration::from_nanos(self.worked.swap(0, Ordering::Relaxed));
         let works = worked >= PART / 100;
         self.has_worked.store(!worked.is_zero(), Ordering::Relaxed);
         let others_work = self.others_work.swap(false, Ordering::Relaxed);
         let is_quiet = !works && !others_work;
         let mut watched = self.watched.lock();
-        self.has_reads.store(count >= ENOUGH, Ordering::Relaxed);
-        if count >= ENOUGH && was_in_pause(now_ms) {
-            watched.quiet = if watched.quiet.is_zero() {
-                recent
+        let (mut has_enough, mut is_slow, mut is_known) = (false, false, false);
+        let mut shown = Duration::ZERO;
+        for (nth, all) in [&self.reads, &self.writes].into_iter().enumerate() {
+            let part = &all[self.part()];
+            let (recent, is_enough) = (part.percentile(0.99), part.count() >= ENOUGH);
+            let quiet = &mut watched.quiet[nth];
+            if is_enough && was_in_pause(now_ms) {
+                *quiet = if quiet.is_zero() {
+                    recent
+                } else {
+                    (*quiet + recent) / 2
+                };
+            } else if is_enough && is_quiet {
+                let followed = *quiet + (recent.saturating_sub(*quiet)) * FOLLOWS as u32 / 100;
+                *quiet = if quiet.is_zero() {
+                    recent
+                } else {
+                    recent.min(followed)
+                };
+            }
+            let is_fixed = nth == 0 && !self.limits.fixed.is_zero();
+            let threshold = if is_fixed {
+                self.limits.fixed
             } else {
-                (watched.quiet + recent) / 2
+                *quiet * self.limits.percent as u32 / 100
             };
-        } else if count >= ENOUGH && is_quiet {
-            let quiet = watched.quiet;
-            let followed = quiet + (recent.saturating_sub(quiet)) * FOLLOWS as u32 / 100;
-            watched.quiet = if quiet.is_zero() {
-                recent
-            } else {
-                recent.min(followed)
-            };
+            has_enough |= is_enough;
+            is_known |= is_enough && !threshold.is_zero();
+            is_slow |= is_enough && !threshold.is_zero() && recent > threshold;
+            if nth == 0 {
+                shown = threshold;
+            }
         }
-        let threshold = if self.limits.fixed.is_zero() {
-            watched.quiet * self.limits.percent as u32 / 100
-        } else {
-            self.limits.fixed
-        };
+        self.has_reads.store(has_enough, Ordering::Relaxed);
         let share = self.share.load(Ordering::Relaxed);
         let (share, reason) = match () {
-            () if count < ENOUGH && self.is_short() => (MOST, Reason::Quiet),
-            () if count < ENOUGH => (share + share / 2, Reason::Quiet),
+            () if !has_enough && self.is_short() => (MOST, Reason::Quiet),
+            () if !has_enough => (share + share / 2, Reason::Quiet),
             () if !left_of_pause(now_ms).is_zero() => (share, Reason::Room),
             // Nothing is known of how much there is room for.
-            () if is_quiet || threshold.is_zero() => (FIRST, Reason::Room),
-            () if recent > threshold => (share / 2, Reason::Slow),
+            () if is_quiet || !is_known => (FIRST, Reason::Room),
+            () if is_slow => (share / 2, Reason::Slow),
             () => (share + share / 8 + 1, Reason::Room),
         };
         let share = share.clamp(self.least(), MOST);
@@ -281,11 +301,12 @@ impl Governor {
         watched.state = State {
             share,
             p99: Histogram::percentile_of(&self.reads, 0.99),
-            threshold,
+            threshold: shown,
             reason,
         };
         let next = self.nth.load(Ordering::Relaxed) + 1;
         self.reads[next as usize % PARTS].reset();
+        self.writes[next as usize % PARTS].reset();
         self.nth.store(next, Ordering::Relaxed);
     }
 }

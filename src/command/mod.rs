@@ -33,6 +33,7 @@ mod session;
 mod snapshot;
 mod strings;
 mod table;
+mod timing;
 mod transactions;
 mod transfers;
 mod wait;
@@ -56,6 +57,7 @@ pub use peer::PeerHandler;
 pub use server::{appendfsync, reply_to_waitaof};
 pub use session::{Client, Clients, ReplyMode, Session};
 pub use table::{Flags, Spec, all as all_commands};
+pub use timing::Timed;
 pub use transactions::{Exec, Transaction};
 
 use crate::clock;
@@ -69,6 +71,7 @@ use crate::replica::{Key, Replica, ReplicaError, Uncommitted, Written};
 use crate::storage::keys::MAX_KEY_LEN;
 use args::Args;
 use error::Error;
+use timing::Times;
 
 /// A command of more words (for EXEC: of more commands) may take its time.
 const MANY_WORDS: usize = 256;
@@ -132,6 +135,14 @@ pub struct Ctx<'a> {
     pub after: After,
     /// Its turns, as long as it needs them.
     pub turns: Turns<'a>,
+    /// When it arrived, and when it began if it had to wait.
+    pub arrived: Instant,
+    /// When it began, if it had to wait.
+    pub began: Option<Instant>,
+    /// Its times, where its reply waits for something; counted when that is there.
+    pub timed: Option<Timed>,
+    /// Whether it is nobody's but another command's part, and counted with that.
+    pub is_part: bool,
     /// Others' writes that it has read: the reply waits for their commit too.
     pub seen: RefCell<SmallVec<[Uncommitted; 1]>>,
 }
@@ -151,6 +162,10 @@ impl<'a> Ctx<'a> {
             written,
             after: After::Nothing,
             turns: Turns::new(),
+            arrived: clock::monotonic(),
+            began: None,
+            timed: None,
+            is_part: false,
             seen: RefCell::default(),
         }
     }
@@ -342,29 +357,18 @@ pub fn step(ctx: &mut Ctx<'_>, spec: &'static Spec, args: Args<'_>) {
         if spec.name == "exec"
             && let Some(exec) = Exec::of(ctx, who)
         {
+            ctx.timed = Some(Timed::now(ctx, spec, args, false));
             ctx.after = After::Exec(exec);
             return;
         }
         if let Some(later) = distributed::start(ctx, coordinator, spec, args) {
             ctx.session.client.touch(spec);
-            ctx.after = After::Later(observed(&node, spec, later));
+            ctx.timed = Some(Timed::now(ctx, spec, args, false));
+            ctx.after = After::Later(later);
             return;
         }
     }
     run_gated(ctx, spec, args);
-}
-
-/// Has the governor see how long some of the reads take.
-fn observed(node: &Arc<Node>, spec: &Spec, later: distributed::Later) -> distributed::Later {
-    if !spec.reads_one_key() || !node.governor.looks() {
-        return later;
-    }
-    let (begun, governor) = (clock::monotonic(), Arc::clone(&node.governor));
-    Box::pin(async move {
-        let reply = later.await;
-        governor.read(clock::monotonic().duration_since(begun));
-        reply
-    })
 }
 
 /// Whether a command has to wait for the replies of those before it, and those after it for it: it
@@ -386,7 +390,7 @@ fn run_gated(ctx: &mut Ctx<'_>, spec: &'static Spec, args: Args<'_>) {
     let wanted = node.gate.wanted(ctx.session, spec, args);
     let may_begin = !wanted.is_for_all || node.replica.is_counted();
     match may_begin.then(|| node.gate.at_once(&wanted)).flatten() {
-        Some(turns) => resume(ctx, spec, args, turns),
+        Some(turns) => enter(ctx, spec, args, turns),
         None => ctx.after = After::Held(spec, wanted),
     }
 }
@@ -401,8 +405,13 @@ pub async fn turns<'a>(node: &'a Arc<Node>, wanted: &Wanted) -> Turns<'a> {
     node.gate.enter(wanted).await
 }
 
-/// Runs a command that has its turns.
+/// Runs a command that has waited for its turns.
 pub fn resume<'a>(ctx: &mut Ctx<'a>, spec: &'static Spec, args: Args<'_>, turns: Turns<'a>) {
+    ctx.began = Some(clock::monotonic());
+    enter(ctx, spec, args, turns);
+}
+
+fn enter<'a>(ctx: &mut Ctx<'a>, spec: &'static Spec, args: Args<'_>, turns: Turns<'a>) {
     let node = ctx.node;
     let gathering = (!turns.is_empty() && is_one(ctx, spec)).then(|| node.replica.gather());
     ctx.turns = turns;
@@ -430,7 +439,11 @@ fn at_length<R>(does: impl FnOnce() -> R) -> R {
 
 /// Runs a command that was admitted, and keeps its statistics.
 fn run(ctx: &mut Ctx<'_>, spec: &'static Spec, args: Args<'_>) {
-    let started = clock::monotonic();
+    let started = if ctx.session.executing {
+        clock::monotonic()
+    } else {
+        ctx.began.unwrap_or(ctx.arrived)
+    };
     let queued = ctx.session.transaction.as_ref();
     let words = args.len() + queued.map_or(0, |queue| queue.commands().count());
     let mut handle = || refuse_conflicts(ctx, spec, args).and_then(|()| (spec.handler)(ctx, args));
@@ -468,18 +481,33 @@ fn refuse_conflicts(ctx: &Ctx<'_>, spec: &'static Spec, args: Args<'_>) -> Outco
     Ok(())
 }
 
+/// Counts a command, or leaves that for when its reply is there.
 fn record(ctx: &mut Ctx<'_>, spec: &'static Spec, args: Args<'_>, started: Instant, failed: bool) {
-    let took = clock::monotonic().duration_since(started);
-    ctx.node.stats.commands[spec.id()].record(took, failed);
-    ctx.node.latency.note(spec, took);
-    if ctx.node.coordinator.is_none() && spec.reads_one_key() {
-        ctx.node.governor.read(took);
+    if ctx.is_part {
+        return;
     }
     ctx.session.client.touch(spec);
-    let threshold_us = ctx.node.slowlog.threshold_us();
-    if threshold_us >= 0 && took.as_micros() as i64 >= threshold_us {
-        ctx.node.slowlog.push(ctx.session, spec, args, took);
+    if ctx.session.executing {
+        let now = clock::monotonic();
+        let times = Times {
+            arrived: started,
+            began: started,
+            ran: now,
+            replied: now,
+        };
+        return times.record(ctx.node, ctx.session, (spec, args), failed);
     }
+    if ctx.written.is_empty() && ctx.seen.get_mut().is_empty() {
+        let now = clock::monotonic();
+        let times = Times {
+            arrived: ctx.arrived,
+            began: started,
+            ran: now,
+            replied: now,
+        };
+        return times.record(ctx.node, ctx.session, (spec, args), failed);
+    }
+    ctx.timed = Some(Timed::now(ctx, spec, args, failed));
 }
 
 fn admit(ctx: &Ctx<'_>, spec: &Spec, args: Args<'_>) -> Outcome {

@@ -19,6 +19,7 @@ use super::monitor::{Feed, Monitors};
 use super::secrets::Secrets;
 use super::session::{Client, Clients, Session};
 use super::table::Spec;
+use super::timing::Timings;
 use super::{info, latency, table};
 use crate::clock;
 use crate::config::Config;
@@ -95,6 +96,8 @@ pub struct Node {
     pub slowlog: SlowLog,
     /// Slow events.
     pub latency: latency::Monitor,
+    /// Where commands spend their time.
+    pub timings: Timings,
     /// CLIENT PAUSE.
     pub pause: Pause,
     /// When the node started, in milliseconds since the epoch.
@@ -153,6 +156,7 @@ impl Node {
             stats: Stats::new(),
             slowlog,
             latency,
+            timings: Timings::default(),
             pause: Pause::default(),
             started_ms: clock::now_ms(),
             last_save: AtomicU64::new(clock::now_ms() / 1_000),

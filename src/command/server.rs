@@ -88,6 +88,7 @@ pub fn appendfsync(text: &str) -> AppendFsync {
 
 pub(super) fn config_resetstat(ctx: &mut Ctx<'_>, _: Args<'_>) -> Outcome {
     ctx.node.stats.reset();
+    ctx.node.timings.reset();
     ctx.reply.ok();
     Ok(())
 }

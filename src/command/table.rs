@@ -8,7 +8,7 @@ use std::sync::LazyLock;
 use super::args::Args;
 use super::{
     Ctx, Outcome, causal, cluster, connection, converge, docs, expiry, info, keys, latency, meet,
-    operator, plan, server, snapshot, strings, transactions, transfers,
+    operator, plan, server, snapshot, strings, timing, transactions, transfers,
 };
 
 /// Properties of a command, with Redis's names where COMMAND shows them.
@@ -862,6 +862,14 @@ static COMMANDS: &[Spec] = &[
         L.and(OWN).and(NO_MULTI),
         converge::repair,
         "Compares one partition or all with the other owners now, and mends them.",
+    ),
+    sub(
+        "ringwood",
+        "latency",
+        2,
+        L.and(OWN),
+        timing::latency,
+        "Where commands spend their time, from their arrival to their reply, since the start or CONFIG RESETSTAT.",
     ),
     sub(
         "ringwood",

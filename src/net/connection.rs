@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::Poll;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::{Buf, BytesMut};
 use futures_util::future::join_all;
@@ -15,9 +15,12 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use super::resp::{Limits, Parser, Reply};
+use crate::clock;
 use crate::command::args::Args;
 use crate::command::error::Error;
-use crate::command::{self, After, Ctx, Exec, Feed, Later, Node, ReplyMode, Session, Transaction};
+use crate::command::{
+    self, After, Ctx, Exec, Feed, Later, Node, ReplyMode, Session, Timed, Transaction,
+};
 use crate::replica::{Uncommitted, Written};
 
 /// Bytes read at a time, and kept by an idle connection.
@@ -42,9 +45,13 @@ struct Connection {
     pending: Vec<Pending>,
     written: Vec<Written>,
     seen: SmallVec<[Uncommitted; 1]>,
+    /// When the command that was read arrived.
+    arrived: Instant,
+    /// Commands that have run and whose replies wait for something.
+    timed: Vec<Timed>,
     monitor: Option<Feed>,
-    /// Replies that are still to come, each with its place among the gathered ones.
-    later: Vec<(usize, Later)>,
+    /// Replies that are still to come.
+    later: Vec<Coming>,
     /// Whether the command that was just run gets no reply.
     silent: bool,
     closing: bool,
@@ -53,6 +60,15 @@ struct Connection {
 struct Pending {
     write: Uncommitted,
     reply: std::ops::Range<usize>,
+}
+
+/// A reply that is still to come.
+struct Coming {
+    /// Its place among the gathered ones.
+    at: usize,
+    /// Which of the commands that have run it is of.
+    of: usize,
+    reply: Later,
 }
 
 /// Serves a client until one side closes.
@@ -67,6 +83,8 @@ pub(super) async fn run(stream: TcpStream, node: Arc<Node>, session: Session) {
         pending: Vec::new(),
         written: Vec::new(),
         seen: SmallVec::new(),
+        arrived: clock::monotonic(),
+        timed: Vec::new(),
         monitor: None,
         later: Vec::new(),
         silent: false,
@@ -83,6 +101,7 @@ impl Connection {
             let more = self.run_commands().await;
             self.settle().await;
             self.finish_later().await;
+            self.count_replied();
             self.send().await?;
             if self.closing || self.session.client.is_killed() {
                 return self.stream.shutdown().await;
@@ -109,6 +128,7 @@ impl Connection {
                     return false;
                 }
             }
+            self.arrived = clock::monotonic();
             if self.is_held_by_pause() {
                 // What has begun must not keep others waiting meanwhile.
                 self.finish_later().await;
@@ -219,9 +239,22 @@ impl Connection {
     ) -> After {
         let args = Args::new(self.parser.source(&self.input), self.parser.args());
         let mut ctx = Ctx::new(node, &mut self.session, &mut self.reply, &mut self.written);
+        ctx.arrived = self.arrived;
         run(&mut ctx, args);
         self.seen = ctx.seen.take();
+        self.timed.extend(ctx.timed.take());
         ctx.after
+    }
+
+    /// The replies that were waited for are there.
+    fn count_replied(&mut self) {
+        if self.timed.is_empty() {
+            return;
+        }
+        let now = clock::monotonic();
+        for timed in self.timed.drain(..) {
+            timed.replied(&self.node, &self.session, now);
+        }
     }
 
     async fn follow_up(&mut self, after: After) {
@@ -275,6 +308,7 @@ impl Connection {
     fn within<'a>(&'a mut self, node: &'a Arc<Node>, run: impl FnOnce(&mut Ctx<'a>)) -> After {
         let mut ctx = Ctx::new(node, &mut self.session, &mut self.reply, &mut self.written);
         run(&mut ctx);
+        self.timed.extend(ctx.timed.take());
         ctx.after
     }
 
@@ -324,21 +358,28 @@ impl Connection {
     /// Lets a command begin, in its turn; its reply is waited for with those of the next commands.
     async fn begin_later(&mut self, mut later: Later) {
         let begun = std::future::poll_fn(|cx| Poll::Ready(later.as_mut().poll(cx))).await;
-        let at = self.reply.len();
-        match begun {
-            Poll::Ready(_) if self.silent => {}
+        let (at, of) = (self.reply.len(), self.timed.len().saturating_sub(1));
+        let reply: Later = match begun {
+            Poll::Ready(_) if self.silent => return,
             Poll::Ready(reply) if self.later.is_empty() => {
-                self.reply.buffer().extend_from_slice(&reply);
+                self.note_failed(of, &reply);
+                return self.reply.buffer().extend_from_slice(&reply);
             }
-            Poll::Ready(reply) => self.later.push((at, Box::pin(std::future::ready(reply)))),
-            Poll::Pending if self.silent => {
-                let silenced = async move {
-                    later.await;
-                    BytesMut::new()
-                };
-                self.later.push((at, Box::pin(silenced)));
-            }
-            Poll::Pending => self.later.push((at, later)),
+            Poll::Ready(reply) => Box::pin(std::future::ready(reply)),
+            Poll::Pending if self.silent => Box::pin(async move {
+                later.await;
+                BytesMut::new()
+            }),
+            Poll::Pending => later,
+        };
+        self.later.push(Coming { at, of, reply });
+    }
+
+    fn note_failed(&mut self, nth: usize, reply: &[u8]) {
+        if reply.first() == Some(&b'-')
+            && let Some(timed) = self.timed.get_mut(nth)
+        {
+            timed.failed = true;
         }
     }
 
@@ -349,17 +390,21 @@ impl Connection {
             return;
         }
         self.settle().await;
-        let (places, later): (Vec<usize>, Vec<Later>) =
-            std::mem::take(&mut self.later).into_iter().unzip();
+        let coming = std::mem::take(&mut self.later).into_iter();
+        let (places, later): (Vec<(usize, usize)>, Vec<Later>) = coming
+            .map(|coming| ((coming.at, coming.of), coming.reply))
+            .unzip();
         let replies = join_all(later).await;
         let gathered = self.reply.buffer().split();
         let mut from = 0;
-        for (at, reply) in places.into_iter().zip(replies) {
+        for ((at, of), reply) in places.into_iter().zip(replies) {
+            self.note_failed(of, &reply);
             self.reply.buffer().extend_from_slice(&gathered[from..at]);
             self.reply.buffer().extend_from_slice(&reply);
             from = at;
         }
         self.reply.buffer().extend_from_slice(&gathered[from..]);
+        self.count_replied();
     }
 
     /// Waits for the commits behind the gathered replies; a write that failed turns its reply into

@@ -29,7 +29,10 @@ struct Round {
 
 /// Writes until the connection breaks.
 fn write(server: &Server, writer: &mut Writer, round: &Round, random: &mut Random, alone: bool) {
-    let mut connections: Vec<Connection> = (0..2).map(|_| server.connect()).collect();
+    let connections: Option<Vec<Connection>> = (0..2).map(|_| server.try_connect()).collect();
+    let Some(mut connections) = connections else {
+        return;
+    };
     for (nth, connection) in connections.iter_mut().enumerate() {
         let select = ["SELECT".to_owned(), (2 * writer.nth + nth).to_string()];
         let select = select.map(String::into_bytes);
@@ -48,7 +51,9 @@ fn write(server: &Server, writer: &mut Writer, round: &Round, random: &mut Rando
 
 /// Reads what writers write, and notes how far they are seen to have come.
 fn read(server: &Server, round: &Round, random: &mut Random) {
-    let mut connection = server.connect();
+    let Some(mut connection) = server.try_connect() else {
+        return;
+    };
     while !round.stop.load(Ordering::Relaxed) {
         let writer = random.below(round.seen.len());
         let number = (2 * writer + random.below(2)).to_string();
@@ -70,7 +75,9 @@ fn read(server: &Server, round: &Round, random: &mut Random) {
 
 /// Changes the configuration and has it written down.
 fn configure(server: &Server, round: &Round, random: &mut Random) {
-    let mut connection = server.connect();
+    let Some(mut connection) = server.try_connect() else {
+        return;
+    };
     while !round.stop.load(Ordering::Relaxed) {
         let number = (1_000 + random.below(1_000)).to_string();
         for words in [
@@ -95,7 +102,7 @@ fn copy(
         .iter()
         .map(|(done, _)| done.load(Ordering::SeqCst))
         .collect();
-    let mut connection = server.connect();
+    let mut connection = server.try_connect()?;
     let words = ["RINGWOOD", "SNAPSHOT", &to.display().to_string()];
     let words: Vec<Vec<u8>> = words.iter().map(|w| w.as_bytes().to_vec()).collect();
     connection.send(&encode(&words)).ok()?;

@@ -415,6 +415,12 @@ impl Server {
         Connection::to(self.address)
     }
 
+    /// A connection, unless it has ended.
+    pub fn try_connect(&self) -> Option<Connection> {
+        let stream = TcpStream::connect(self.address).ok()?;
+        Some(Connection::over(stream))
+    }
+
     /// SIGKILL, and waits for the end.
     pub fn kill(mut self) {
         self.child.kill().expect("kill");
@@ -505,7 +511,10 @@ pub struct Connection {
 
 impl Connection {
     pub fn to(address: SocketAddr) -> Self {
-        let stream = TcpStream::connect(address).expect("connect");
+        Self::over(TcpStream::connect(address).expect("connect"))
+    }
+
+    fn over(stream: TcpStream) -> Self {
         stream.set_read_timeout(Some(REPLY_LIMIT)).expect("option");
         stream.set_nodelay(true).expect("option");
         Self {

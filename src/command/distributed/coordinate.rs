@@ -460,6 +460,8 @@ fn run_here(node: &Arc<Node>, who: &Who, (spec, words): &(&'static Spec, OwnedAr
     reply.set_protocol(who.protocol);
     let mut written = Vec::new();
     let mut ctx = Ctx::new(node, &mut session, &mut reply, &mut written);
+    // Its client's node counts it.
+    ctx.is_part = true;
     command::run(&mut ctx, spec, words.as_args());
     let seen = ctx.seen.take();
     drop(ctx);
