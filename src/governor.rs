@@ -28,8 +28,6 @@ const LONGEST_REST: Duration = Duration::from_millis(500);
 /// The last minute, in parts.
 const PARTS: usize = 60;
 const PART: Duration = Duration::from_secs(1);
-/// Of so many commands one counts.
-const ONE_IN: u64 = 4;
 /// A percentile of fewer reads says nothing.
 const ENOUGH: u64 = 20;
 /// Every so many seconds by the clock background work pauses for so many.
@@ -78,8 +76,6 @@ pub struct Governor {
     reads: [Histogram; PARTS],
     writes: [Histogram; PARTS],
     nth: AtomicU64,
-    /// Commands that were told of.
-    told: AtomicU64,
     /// Nanoseconds that background work has taken in this part.
     worked: AtomicU64,
     watched: Mutex<Watched>,
@@ -115,30 +111,20 @@ impl Governor {
             reads: std::array::from_fn(|_| Histogram::default()),
             writes: std::array::from_fn(|_| Histogram::default()),
             nth: AtomicU64::new(0),
-            told: AtomicU64::new(0),
             worked: AtomicU64::new(0),
             watched: Mutex::default(),
             limits,
         }
     }
 
-    /// A foreground read took so long. Of many some count.
+    /// A foreground read, one of several, took so long.
     pub fn read(&self, took: Duration) {
-        if self.looks() {
-            self.reads[self.part()].record(took);
-        }
+        self.reads[self.part()].record(took);
     }
 
-    /// A foreground write took so long. Of many some count.
+    /// A foreground write, one of several, took so long.
     pub fn wrote(&self, took: Duration) {
-        if self.looks() {
-            self.writes[self.part()].record(took);
-        }
-    }
-
-    fn looks(&self) -> bool {
-        let told = self.told.fetch_add(1, Ordering::Relaxed);
-        told.is_multiple_of(ONE_IN)
+        self.writes[self.part()].record(took);
     }
 
     /// How long to rest after a slice of background work.

@@ -154,6 +154,7 @@ impl<'a> Ctx<'a> {
         session: &'a mut Session,
         reply: &'a mut Reply,
         written: &'a mut Vec<Written>,
+        arrived: Instant,
     ) -> Self {
         Self {
             node,
@@ -162,7 +163,7 @@ impl<'a> Ctx<'a> {
             written,
             after: After::Nothing,
             turns: Turns::new(),
-            arrived: clock::monotonic(),
+            arrived,
             began: None,
             timed: None,
             is_part: false,
@@ -495,7 +496,7 @@ fn record(ctx: &mut Ctx<'_>, spec: &'static Spec, args: Args<'_>, started: Insta
             ran: now,
             replied: now,
         };
-        return times.record(ctx.node, ctx.session, (spec, args), failed);
+        return count(ctx, times, spec, args, failed);
     }
     if ctx.written.is_empty() && ctx.seen.get_mut().is_empty() {
         let now = clock::monotonic();
@@ -505,9 +506,15 @@ fn record(ctx: &mut Ctx<'_>, spec: &'static Spec, args: Args<'_>, started: Insta
             ran: now,
             replied: now,
         };
-        return times.record(ctx.node, ctx.session, (spec, args), failed);
+        return count(ctx, times, spec, args, failed);
     }
     ctx.timed = Some(Timed::now(ctx, spec, args, failed));
+}
+
+fn count(ctx: &mut Ctx<'_>, times: Times, spec: &'static Spec, args: Args<'_>, failed: bool) {
+    if times.record(ctx.node, ctx.session, spec, failed) {
+        times.note_slow(ctx.node, ctx.session, (spec, args));
+    }
 }
 
 fn admit(ctx: &Ctx<'_>, spec: &Spec, args: Args<'_>) -> Outcome {

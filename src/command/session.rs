@@ -58,6 +58,8 @@ pub struct Session {
     pub executing: bool,
     /// Commands whose replies are still to come.
     pub under_way: UnderWay,
+    /// How many of its commands were counted.
+    pub counted: u32,
 }
 
 impl Session {
@@ -76,6 +78,7 @@ impl Session {
             latest: Vec::new(),
             executing: false,
             under_way: UnderWay::default(),
+            counted: 0,
         }
     }
 

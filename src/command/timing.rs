@@ -2,7 +2,9 @@
 //! time goes (RINGWOOD LATENCY).
 
 use std::fmt::Write as _;
-use std::time::Instant;
+use std::time::{Duration, Instant};
+
+use smallvec::SmallVec;
 
 use super::args::{Args, OwnedArgs};
 use super::session::Session;
@@ -11,6 +13,8 @@ use super::{Ctx, Node, Outcome};
 use crate::clock;
 use crate::metrics::Histogram;
 
+/// Of so many commands of a connection one is looked at closely.
+const ONE_IN: u32 = 4;
 /// What a command spends its time with: `turn` until it begins (CLIENT PAUSE, commands that it has to wait
 /// for), `run` in its handler, `commit` until its writes, and those that it has read, are stored; in a
 /// cluster until its coordinator's reply is there.
@@ -39,19 +43,19 @@ pub struct Timed {
     /// Whether its reply is an error.
     pub failed: bool,
     /// Its first words, for the slow log.
-    words: OwnedArgs,
+    words: SmallVec<[u8; 40]>,
+    /// Where the second begins.
+    second: usize,
+    /// How many there are.
+    count: usize,
 }
 
 impl Timed {
     /// A command that has just run.
     pub(super) fn now(ctx: &Ctx<'_>, spec: &'static Spec, args: Args<'_>, failed: bool) -> Self {
-        const KEPT: usize = 2;
-        let mut words = OwnedArgs::default();
-        args.from(0).take(KEPT).for_each(|word| words.push(word));
-        if args.len() > KEPT {
-            let more = format!("... ({} more arguments)", args.len() - KEPT);
-            words.push(more.as_bytes());
-        }
+        let mut words = SmallVec::from_slice(first_bytes(args.at(0)));
+        let second = words.len();
+        words.extend_from_slice(first_bytes(args.get(1).unwrap_or_default()));
         Self {
             spec,
             arrived: ctx.arrived,
@@ -59,11 +63,13 @@ impl Timed {
             ran: clock::monotonic(),
             failed,
             words,
+            second,
+            count: args.len(),
         }
     }
 
     /// Its reply is there.
-    pub fn replied(self, node: &Node, session: &Session, at: Instant) {
+    pub fn replied(self, node: &Node, session: &mut Session, at: Instant) {
         let Self {
             spec,
             arrived,
@@ -71,6 +77,8 @@ impl Timed {
             ran,
             failed,
             words,
+            second,
+            count,
         } = self;
         let times = Times {
             arrived,
@@ -78,8 +86,24 @@ impl Timed {
             ran,
             replied: at,
         };
-        times.record(node, session, (spec, words.as_args()), failed);
+        if !times.record(node, session, spec, failed) {
+            return;
+        }
+        let mut shown = OwnedArgs::default();
+        shown.push(&words[..second]);
+        if count > 1 {
+            shown.push(&words[second..]);
+        }
+        if count > 2 {
+            shown.push(format!("... ({} more arguments)", count - 2).as_bytes());
+        }
+        times.note_slow(node, session, (spec, shown.as_args()));
     }
+}
+
+/// As much of a word as is shown of it.
+fn first_bytes(word: &[u8]) -> &[u8] {
+    &word[..word.len().min(128)]
 }
 
 /// When what became of a command.
@@ -92,17 +116,27 @@ pub(super) struct Times {
 }
 
 impl Times {
-    /// Counts it wherever commands are counted.
+    /// Counts it wherever commands are counted; whether it was a slow one.
     pub(super) fn record(
         self,
         node: &Node,
-        session: &Session,
-        (spec, args): (&'static Spec, Args<'_>),
+        session: &mut Session,
+        spec: &'static Spec,
         failed: bool,
-    ) {
-        let took = self.replied.saturating_duration_since(self.arrived);
+    ) -> bool {
+        let took = self.took();
         node.stats.commands[spec.id()].record(took, failed);
         node.latency.note(spec, took);
+        session.counted = session.counted.wrapping_add(1);
+        if session.counted.is_multiple_of(ONE_IN) {
+            self.sample(node, spec);
+        }
+        let threshold_us = node.slowlog.threshold_us();
+        threshold_us >= 0 && took.as_micros() as i64 >= threshold_us
+    }
+
+    fn sample(self, node: &Node, spec: &'static Spec) {
+        let took = self.took();
         let parts = [self.arrived, self.began, self.ran, self.replied];
         let parts = parts
             .windows(2)
@@ -116,10 +150,14 @@ impl Times {
         } else if spec.has(Flags::WRITE) && spec.keys.0 != 0 {
             node.governor.wrote(took);
         }
-        let threshold_us = node.slowlog.threshold_us();
-        if threshold_us >= 0 && took.as_micros() as i64 >= threshold_us {
-            node.slowlog.push(session, spec, args, took);
-        }
+    }
+
+    fn took(self) -> Duration {
+        self.replied.saturating_duration_since(self.arrived)
+    }
+
+    pub(super) fn note_slow(self, node: &Node, session: &Session, (spec, args): (&Spec, Args<'_>)) {
+        node.slowlog.push(session, spec, args, self.took());
     }
 }
 
@@ -128,7 +166,7 @@ pub(super) fn latency(ctx: &mut Ctx<'_>, _: Args<'_>) -> Outcome {
     let timings = &ctx.node.timings;
     let mut text = format!(
         "{:<8} {:>12} {:>10} {:>10} {:>10}\n",
-        "part", "commands", "p50 us", "p99 us", "p99.9 us"
+        "part", "sampled", "p50 us", "p99 us", "p99.9 us"
     );
     let parts = PARTS.iter().zip(&timings.parts);
     let rows = parts.map(|(name, histogram)| (*name, histogram));

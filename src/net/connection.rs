@@ -238,7 +238,13 @@ impl Connection {
         run: impl FnOnce(&mut Ctx<'a>, Args<'_>),
     ) -> After {
         let args = Args::new(self.parser.source(&self.input), self.parser.args());
-        let mut ctx = Ctx::new(node, &mut self.session, &mut self.reply, &mut self.written);
+        let mut ctx = Ctx::new(
+            node,
+            &mut self.session,
+            &mut self.reply,
+            &mut self.written,
+            clock::monotonic(),
+        );
         ctx.arrived = self.arrived;
         run(&mut ctx, args);
         self.seen = ctx.seen.take();
@@ -253,7 +259,7 @@ impl Connection {
         }
         let now = clock::monotonic();
         for timed in self.timed.drain(..) {
-            timed.replied(&self.node, &self.session, now);
+            timed.replied(&self.node, &mut self.session, now);
         }
     }
 
@@ -306,7 +312,13 @@ impl Connection {
     }
 
     fn within<'a>(&'a mut self, node: &'a Arc<Node>, run: impl FnOnce(&mut Ctx<'a>)) -> After {
-        let mut ctx = Ctx::new(node, &mut self.session, &mut self.reply, &mut self.written);
+        let mut ctx = Ctx::new(
+            node,
+            &mut self.session,
+            &mut self.reply,
+            &mut self.written,
+            clock::monotonic(),
+        );
         run(&mut ctx);
         self.timed.extend(ctx.timed.take());
         ctx.after

@@ -308,6 +308,9 @@ impl Replica {
 
     /// The last write of a key that is not committed yet: whoever has read the key may have seen it.
     pub fn uncommitted(&self, key: Key<'_>) -> Option<Uncommitted> {
+        if !self.waits_for_its_disk() {
+            return None;
+        }
         let at = Position::of(key.name, self.partitions);
         let shard = self.shard_of(at.partition);
         let committed = self.store.progress(shard).committed();

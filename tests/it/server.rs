@@ -259,7 +259,7 @@ fn slow_commands_are_latency_events_and_every_command_has_a_distribution() {
             let line = parts.lines().find(|line| line.starts_with(part));
             let count = line.and_then(|line| line.split_whitespace().nth(1));
             let count: Option<u64> = count.and_then(|count| count.parse().ok());
-            assert!(count.is_some_and(|count| count >= 4), "{part}: {parts}");
+            assert!(count.is_some_and(|count| count >= 1), "{part}: {parts}");
         }
         assert!(c.call(&["LATENCY", "GRAPH", "command"]).contains("# "));
         let histogram = c.call(&["LATENCY", "HISTOGRAM", "lcs"]);

@@ -1396,7 +1396,13 @@ async fn ask(node: Arc<Node>, own: Arc<Own>, words: OwnedArgs) -> BytesMut {
     session.own = own;
     let (mut reply, mut written) = (Reply::default(), Vec::new());
     let after = {
-        let mut ctx = Ctx::new(&node, &mut session, &mut reply, &mut written);
+        let mut ctx = Ctx::new(
+            &node,
+            &mut session,
+            &mut reply,
+            &mut written,
+            ringwood::clock::monotonic(),
+        );
         execute(&mut ctx, words.as_args());
         ctx.after
     };

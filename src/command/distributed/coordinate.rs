@@ -9,6 +9,7 @@ use futures_util::future::{Either, join_all, select};
 use smallvec::{SmallVec, smallvec};
 
 use super::{Who, error_reply, quorum_reply};
+use crate::clock;
 use crate::command::args::{Args, OwnedArgs};
 use crate::command::error::Error;
 use crate::command::session::Session;
@@ -459,7 +460,13 @@ fn run_here(node: &Arc<Node>, who: &Who, (spec, words): &(&'static Spec, OwnedAr
     let mut reply = Reply::default();
     reply.set_protocol(who.protocol);
     let mut written = Vec::new();
-    let mut ctx = Ctx::new(node, &mut session, &mut reply, &mut written);
+    let mut ctx = Ctx::new(
+        node,
+        &mut session,
+        &mut reply,
+        &mut written,
+        clock::monotonic(),
+    );
     // Its client's node counts it.
     ctx.is_part = true;
     command::run(&mut ctx, spec, words.as_args());
