@@ -526,6 +526,13 @@ impl Connection {
         self.reader.get_mut().write_all(bytes)
     }
 
+    /// What cannot be sent soon is not sent.
+    pub fn do_not_wait(&mut self) {
+        let soon = Some(Duration::from_millis(500));
+        let stream = self.reader.get_ref();
+        stream.set_write_timeout(soon).expect("option");
+    }
+
     pub fn call(&mut self, args: &[&str]) -> String {
         let args: Vec<Vec<u8>> = args.iter().map(|a| a.as_bytes().to_vec()).collect();
         self.send(&encode(&args)).expect("send");

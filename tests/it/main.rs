@@ -1,5 +1,6 @@
 //! Tests against real processes: the release of Ringwood that cargo built, and Redis's own server.
 
+mod bounds;
 mod cluster;
 mod convergence;
 mod crash;
