@@ -624,7 +624,14 @@ fn count(node: &Node, counting: &AtomicBool) {
             std::thread::sleep(node.governor.rest_after(took));
             continue;
         }
-        if let Err(error) = node.replica.recover_from_failures() {
+        // Who is in the middle of something queues the rest of it first.
+        let alone = node.replica.is_to_recover().then(|| {
+            let gate = node.gate.alone();
+            Handle::current().block_on(gate)
+        });
+        let recovered = node.replica.recover_from_failures();
+        drop(alone);
+        if let Err(error) = recovered {
             tracing::debug!(%error, "counting waits");
         }
         std::thread::sleep(RECLAIM_EVERY);

@@ -94,6 +94,9 @@ pub enum Error {
          writing resumes by itself when fsync succeeds"
     )]
     Unsynced,
+    /// What was read has turned out not to be stored.
+    #[error("MISCONF Errors writing to the disk: what was read was not stored, ask again")]
+    WasNotStored,
     /// The disk may have taken the write.
     #[error(
         "MISCONF Errors writing to the disk: whether the write was stored is not known. Reads go on; \

@@ -297,8 +297,9 @@ pub(super) async fn raise_floor(node: &Arc<Node>, db: Option<u8>, raw: &[u8]) ->
     let raising = Arc::clone(node);
     let alone = node.gate.alone().await;
     let written = off_worker(move || raising.replica.raise_floor(db, &floor)).await?;
-    drop(alone);
+    // Nobody sees it before it is stored.
     commit(node, &[written]).await?;
-    node.replica.spare_floors();
+    drop(alone);
+    node.replica.spare_floors(db);
     Ok(())
 }

@@ -99,7 +99,8 @@ fn is_for_all(spec: &Spec) -> bool {
     spec.has(Flags::WRITE) && spec.keys.0 == 0
 }
 
-fn keys_of<'k>(spec: &Spec, args: Args<'k>) -> impl Iterator<Item = &'k [u8]> + use<'k> {
+/// The keys that a command names.
+pub(super) fn keys_of<'k>(spec: &Spec, args: Args<'k>) -> impl Iterator<Item = &'k [u8]> + use<'k> {
     let positions = spec.key_positions(args.len());
     positions.into_iter().filter_map(move |at| args.get(at))
 }

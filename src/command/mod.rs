@@ -191,9 +191,16 @@ impl Ctx<'_> {
     /// The object of a key.
     pub fn object_in(&self, db: u8, name: &[u8]) -> Result<Arc<Object>, Error> {
         let key = self.key(db, name)?;
-        let object = self.node.replica.read(key)?;
-        self.note_read(key);
-        Ok(object)
+        let replica = &self.node.replica;
+        loop {
+            let failures = replica.failed_batches();
+            let object = replica.read(key)?;
+            self.note_read(key);
+            // Else it may be what has just turned out not to be stored.
+            if replica.failed_batches() == failures {
+                return Ok(object);
+            }
+        }
     }
 
     /// What was read may not be committed yet.
@@ -414,7 +421,13 @@ pub fn resume<'a>(ctx: &mut Ctx<'a>, spec: &'static Spec, args: Args<'_>, turns:
 
 fn enter<'a>(ctx: &mut Ctx<'a>, spec: &'static Spec, args: Args<'_>, turns: Turns<'a>) {
     let node = ctx.node;
-    let gathering = (!turns.is_empty() && is_one(ctx, spec)).then(|| node.replica.gather());
+    let gathering = (!turns.is_empty() && is_one(ctx, spec)).then(|| {
+        let queue = ctx.session.transaction.as_ref();
+        let queue = queue.filter(|_| spec.name == "exec").into_iter();
+        let queued = queue.flat_map(|queue| queue.commands());
+        let queued = queued.flat_map(|(spec, words)| gate::keys_of(spec, words.as_args()));
+        node.replica.gather(gate::keys_of(spec, args).chain(queued))
+    });
     ctx.turns = turns;
     run(ctx, spec, args);
     drop(gathering);
@@ -425,7 +438,10 @@ fn enter<'a>(ctx: &mut Ctx<'a>, spec: &'static Spec, args: Args<'_>, turns: Turn
 fn is_one(ctx: &Ctx<'_>, spec: &Spec) -> bool {
     let on_keys = |spec: &Spec| spec.keys.0 != 0 && spec.parent != "ringwood";
     match &ctx.session.transaction {
-        Some(queue) if spec.name == "exec" => queue.commands().all(|(spec, _)| on_keys(spec)),
+        Some(queue) if spec.name == "exec" => {
+            let writes = |(spec, _): (&Spec, _)| spec.has(Flags::WRITE);
+            queue.commands().all(|(spec, _)| on_keys(spec)) && queue.commands().any(writes)
+        }
         _ => on_keys(spec) && spec.has(Flags::WRITE) && spec.keys.1 != spec.keys.0,
     }
 }

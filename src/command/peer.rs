@@ -105,8 +105,14 @@ impl Handler for PeerHandler {
                 if let Some(outdated) = outdated(&node, &key, view) {
                     return Answer::Now(outdated);
                 }
-                let fetched = fetch(&node, &key, digest, &dots);
-                match uncommitted(&node, &key) {
+                let failures = node.replica.failed_batches();
+                let mut fetched = fetch(&node, &key, digest, &dots);
+                let waits_for = uncommitted(&node, &key);
+                if node.replica.failed_batches() != failures {
+                    // It may be what has just turned out not to be stored.
+                    fetched = fetch(&node, &key, digest, &dots);
+                }
+                match waits_for {
                     None => Answer::Now(fetched),
                     // What nobody may see again is shown to nobody.
                     Some(Uncommitted { shard, ticket }) => Answer::Later(Box::pin(async move {

@@ -65,6 +65,8 @@ pub struct Session {
 impl Session {
     /// A new connection's.
     pub fn new(client: Arc<Client>, authenticated: bool) -> Self {
+        // Of clients of one command some are looked at, too.
+        let first = client.id as u32;
         Self {
             client,
             db: 0,
@@ -78,7 +80,7 @@ impl Session {
             latest: Vec::new(),
             executing: false,
             under_way: UnderWay::default(),
-            counted: 0,
+            counted: first,
         }
     }
 

@@ -47,8 +47,12 @@ struct Connection {
     seen: SmallVec<[Uncommitted; 1]>,
     /// When the command that was read arrived.
     arrived: Instant,
+    /// When it began, if CLIENT PAUSE has held it.
+    began: Option<Instant>,
     /// Commands that have run and whose replies wait for something.
     timed: Vec<Timed>,
+    /// Which of these the last one is, if it is one.
+    latest_timed: Option<usize>,
     monitor: Option<Feed>,
     /// Replies that are still to come.
     later: Vec<Coming>,
@@ -59,6 +63,8 @@ struct Connection {
 
 struct Pending {
     write: Uncommitted,
+    /// Whether it is the client's own, or one that it has read.
+    is_own: bool,
     reply: std::ops::Range<usize>,
 }
 
@@ -66,8 +72,8 @@ struct Pending {
 struct Coming {
     /// Its place among the gathered ones.
     at: usize,
-    /// Which of the commands that have run it is of.
-    of: usize,
+    /// Which of the commands that have run it is of, where that is still to be counted.
+    of: Option<usize>,
     reply: Later,
 }
 
@@ -84,7 +90,9 @@ pub(super) async fn run(stream: TcpStream, node: Arc<Node>, session: Session) {
         written: Vec::new(),
         seen: SmallVec::new(),
         arrived: clock::monotonic(),
+        began: None,
         timed: Vec::new(),
+        latest_timed: None,
         monitor: None,
         later: Vec::new(),
         silent: false,
@@ -128,11 +136,12 @@ impl Connection {
                     return false;
                 }
             }
-            self.arrived = clock::monotonic();
+            (self.arrived, self.began) = (clock::monotonic(), None);
             if self.is_held_by_pause() {
                 // What has begun must not keep others waiting meanwhile.
                 self.finish_later().await;
                 self.wait_for_pause().await;
+                self.began = Some(clock::monotonic());
                 if self.session.client.is_killed() {
                     self.closing = true;
                     break;
@@ -219,12 +228,14 @@ impl Connection {
             let Written { shard, ticket, .. } = written;
             self.pending.push(Pending {
                 write: Uncommitted { shard, ticket },
+                is_own: true,
                 reply: reply.clone(),
             });
         }
         for write in self.seen.drain(..) {
             self.pending.push(Pending {
                 write,
+                is_own: false,
                 reply: reply.clone(),
             });
         }
@@ -245,10 +256,12 @@ impl Connection {
             &mut self.written,
             clock::monotonic(),
         );
-        ctx.arrived = self.arrived;
+        ctx.began = self.began;
         run(&mut ctx, args);
         self.seen = ctx.seen.take();
-        self.timed.extend(ctx.timed.take());
+        let timed = ctx.timed.take();
+        self.latest_timed = timed.is_some().then_some(self.timed.len());
+        self.timed.extend(timed);
         ctx.after
     }
 
@@ -321,6 +334,13 @@ impl Connection {
         );
         run(&mut ctx);
         self.timed.extend(ctx.timed.take());
+        for write in ctx.seen.take() {
+            self.pending.push(Pending {
+                write,
+                is_own: false,
+                reply: 0..0,
+            });
+        }
         ctx.after
     }
 
@@ -370,7 +390,7 @@ impl Connection {
     /// Lets a command begin, in its turn; its reply is waited for with those of the next commands.
     async fn begin_later(&mut self, mut later: Later) {
         let begun = std::future::poll_fn(|cx| Poll::Ready(later.as_mut().poll(cx))).await;
-        let (at, of) = (self.reply.len(), self.timed.len().saturating_sub(1));
+        let (at, of) = (self.reply.len(), self.latest_timed);
         let reply: Later = match begun {
             Poll::Ready(_) if self.silent => return,
             Poll::Ready(reply) if self.later.is_empty() => {
@@ -387,9 +407,9 @@ impl Connection {
         self.later.push(Coming { at, of, reply });
     }
 
-    fn note_failed(&mut self, nth: usize, reply: &[u8]) {
+    fn note_failed(&mut self, nth: Option<usize>, reply: &[u8]) {
         if reply.first() == Some(&b'-')
-            && let Some(timed) = self.timed.get_mut(nth)
+            && let Some(timed) = nth.and_then(|nth| self.timed.get_mut(nth))
         {
             timed.failed = true;
         }
@@ -399,11 +419,15 @@ impl Connection {
     async fn finish_later(&mut self) {
         self.session.under_way.clear();
         if self.later.is_empty() {
+            if self.node.coordinator.is_some() {
+                // Before others' places among the replies are fixed behind them.
+                self.settle().await;
+            }
             return;
         }
         self.settle().await;
         let coming = std::mem::take(&mut self.later).into_iter();
-        let (places, later): (Vec<(usize, usize)>, Vec<Later>) = coming
+        let (places, later): (Vec<(usize, Option<usize>)>, Vec<Later>) = coming
             .map(|coming| ((coming.at, coming.of), coming.reply))
             .unzip();
         let replies = join_all(later).await;
@@ -437,12 +461,27 @@ impl Connection {
             }
         }
         let mut failed: Vec<(std::ops::Range<usize>, Error)> = Vec::new();
-        for Pending { write, reply } in self.pending.drain(..) {
+        // Of each reply the client's own writes come first.
+        let mut has_own = None;
+        for Pending {
+            write,
+            is_own,
+            reply,
+        } in self.pending.drain(..)
+        {
+            if is_own {
+                has_own = Some(reply.start);
+            }
             let progress = store.progress(write.shard);
             if let Err(why) = progress.wait_committed(write.ticket).await
                 && failed.last().is_none_or(|(last, _)| *last != reply)
             {
-                failed.push((reply, why.into()));
+                let error = match () {
+                    () if is_own => why.into(),
+                    () if has_own == Some(reply.start) => Error::InDoubt,
+                    () => Error::WasNotStored,
+                };
+                failed.push((reply, error));
             }
         }
         for (range, error) in failed.into_iter().rev() {
@@ -484,6 +523,7 @@ impl Connection {
     async fn send_what_is_ready(&mut self) {
         self.settle().await;
         self.finish_later().await;
+        self.count_replied();
         self.closing |= self.send().await.is_err();
     }
 

@@ -70,6 +70,11 @@ impl Counting {
 }
 
 impl Replica {
+    /// Whether [`Self::recover_from_failures`] has something to do.
+    pub fn is_to_recover(&self) -> bool {
+        self.has_failed_since_counted()
+    }
+
     /// When writes were not stored: everything in memory that had followed them is taken from the store
     /// again, and counting begins anew. Blocks.
     pub fn recover_from_failures(&self) -> Result<(), ReplicaError> {

@@ -128,9 +128,9 @@ impl Replica {
     /// Whether all that was queued by now is stored, in a moment.
     fn is_settled_soon(&self) -> bool {
         let begun = clock::monotonic();
-        (0..self.store.shards()).for_each(|shard| self.store.kick(shard));
         let tickets = self.last_tickets.iter();
         let tickets: Vec<u64> = tickets.map(|last| last.load(Ordering::Acquire)).collect();
+        (0..self.store.shards()).for_each(|shard| self.store.urge(shard));
         let is_stored = |shard| self.store.progress(shard).committed() >= tickets[shard];
         while !(0..tickets.len()).all(is_stored) {
             if clock::monotonic().duration_since(begun) > SETTLED_WITHIN {

@@ -103,8 +103,9 @@ impl Replica {
     /// The same for somebody who keeps writers waiting: he must not wait for them.
     pub(super) fn settle_alone(&self) {
         for (shard, last) in self.last_tickets.iter().enumerate() {
-            self.store.urge(shard);
+            // Up to it everything is queued when it is urged.
             let ticket = last.load(Ordering::Acquire);
+            self.store.urge(shard);
             self.store.progress(shard).block_until_committed(ticket);
         }
     }

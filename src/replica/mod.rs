@@ -27,6 +27,7 @@ use std::sync::atomic::{AtomicI64, AtomicU32, AtomicU64, Ordering};
 
 use bytes::Bytes;
 use parking_lot::{Mutex, MutexGuard, RwLock};
+use smallvec::SmallVec;
 use thiserror::Error;
 
 use crate::clock;
@@ -216,11 +217,16 @@ pub struct Uncommitted {
 }
 
 /// Has what is written committed together.
-pub struct Gathering<'a>(&'a dyn Store);
+pub struct Gathering<'a> {
+    store: &'a dyn Store,
+    shards: SmallVec<[usize; 4]>,
+}
 
 impl Drop for Gathering<'_> {
     fn drop(&mut self) {
-        self.0.gathered();
+        self.shards
+            .iter()
+            .for_each(|shard| self.store.gathered(*shard));
     }
 }
 
@@ -299,11 +305,21 @@ impl Replica {
         self.load(&located, true)
     }
 
-    /// What is written while it is held is committed as one batch of each shard. Nobody may wait for a
-    /// commit meanwhile.
-    pub fn gather(&self) -> Gathering<'_> {
-        self.store.gather();
-        Gathering(&*self.store)
+    /// What is written to some keys while it is held is committed as one batch of each of their shards.
+    /// Nobody may wait for a commit meanwhile.
+    pub fn gather<'k>(&self, keys: impl Iterator<Item = &'k [u8]>) -> Gathering<'_> {
+        let mut shards: SmallVec<[usize; 4]> = SmallVec::new();
+        for key in keys {
+            let shard = self.shard_of(Position::of(key, self.partitions).partition);
+            if !shards.contains(&shard) {
+                shards.push(shard);
+                self.store.gather(shard);
+            }
+        }
+        Gathering {
+            store: &*self.store,
+            shards,
+        }
     }
 
     /// The last write of a key that is not committed yet: whoever has read the key may have seen it.

@@ -61,7 +61,7 @@ impl Replica {
         let floor = self.everything();
         let flushed = self.raise_floor_when(db, &floor, !self.shared)?;
         if !self.shared {
-            self.spare_floors();
+            self.spare_floors(db);
         }
         Ok(flushed)
     }

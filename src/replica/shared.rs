@@ -223,9 +223,11 @@ impl Replica {
         })
     }
 
-    /// Has the other shards keep the floors of whole databases too, which are stored.
-    pub fn spare_floors(&self) {
-        let floors = (0..DATABASES).map(|db| (db, self.common_floor(db)));
+    /// Has the other shards keep the floor of a database, or those of all, too, which are stored.
+    pub fn spare_floors(&self, db: Option<u8>) {
+        let floors = db
+            .map_or(0..DATABASES, |db| db..db + 1)
+            .map(|db| (db, self.common_floor(db)));
         let floors = floors.filter(|(_, floor)| !floor.is_empty());
         let ops = floors.map(|(db, floor)| floor_op(ALL_PARTITIONS, db, false, &floor));
         self.spare(&ops.collect::<Vec<_>>());

@@ -77,7 +77,7 @@ const SETTLE_EVERY: Duration = Duration::from_millis(10);
 const IN_DOUBT: Duration = Duration::from_secs(2);
 
 #[derive(Debug, Default)]
-#[expect(clippy::struct_excessive_bools, reason = "six facts, each by itself")]
+#[expect(clippy::struct_excessive_bools, reason = "seven facts, each by itself")]
 struct Queue {
     ops: Vec<Op>,
     /// Whether the thread sleeps until it is woken.
@@ -86,6 +86,8 @@ struct Queue {
     room: Room,
     /// Commands that are queueing what belongs into one batch.
     gathering: usize,
+    /// Whether somebody wants it committed as soon as they have.
+    kicked: bool,
     /// Whether somebody waits whom they may wait for in turn.
     urged: bool,
     /// Whether a batch is being settled.
@@ -146,8 +148,10 @@ impl Committer {
 
     /// Has what is queued committed soon.
     pub(super) fn kick(&self) {
-        let queue = self.queue.lock();
-        if !queue.ops.is_empty() && queue.gathering == 0 {
+        let mut queue = self.queue.lock();
+        if queue.gathering > 0 {
+            queue.kicked = true;
+        } else if !queue.ops.is_empty() {
             self.wake(queue);
         }
     }
@@ -168,8 +172,13 @@ impl Committer {
 
     /// What was queued since [`Self::gather`] may be committed, in one batch.
     pub(super) fn gathered(&self) {
-        self.queue.lock().gathering -= 1;
-        self.kick();
+        let mut queue = self.queue.lock();
+        queue.gathering -= 1;
+        let is_due = queue.kicked || queue.ops.len() >= EAGER_OPS;
+        if queue.gathering == 0 && is_due {
+            queue.kicked = false;
+            self.wake(queue);
+        }
     }
 
     /// A thread that is not idle takes the queue when its batch is done.
@@ -269,6 +278,7 @@ impl Committer {
         let upto = {
             let mut queue = self.queue.lock();
             queue.ops.clear();
+            queue.urged = false;
             // While nobody can queue, who has seen what failed learns it when he tries to.
             let upto = queue.last;
             self.progress.publish_failed(upto, true);
@@ -291,6 +301,7 @@ impl Committer {
                 told = true;
                 let mut queue = self.queue.lock();
                 queue.ops.clear();
+                queue.urged = false;
                 self.progress.publish_failed(queue.last, false);
             }
             if self.pause_or_end(begun, told) {
@@ -306,6 +317,7 @@ impl Committer {
             _ => {
                 let mut queue = self.queue.lock();
                 queue.ops.clear();
+                queue.urged = false;
                 self.progress.publish_failed(queue.last, false);
             }
         }

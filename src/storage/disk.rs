@@ -202,6 +202,10 @@ impl DiskStore {
                     moved.wait_for(&mut stopped, SYNC_EVERY);
                     let mode = *mode.lock();
                     for (shard, committer) in shards.iter().zip(&committers) {
+                        if shard.distrusted.is_locked() {
+                            // It is opened anew, which may take long: the others are not to wait for it.
+                            continue;
+                        }
                         match mode {
                             // What goes wrong is said in the log; where it has gone wrong, in whatever
                             // mode, it is tried again.
@@ -231,16 +235,16 @@ impl Store for DiskStore {
         self.committers[shard].kick();
     }
 
-    fn gather(&self) {
-        self.committers.iter().for_each(|shard| shard.gather());
+    fn gather(&self, shard: usize) {
+        self.committers[shard].gather();
     }
 
     fn urge(&self, shard: usize) {
         self.committers[shard].urge();
     }
 
-    fn gathered(&self) {
-        self.committers.iter().for_each(|shard| shard.gathered());
+    fn gathered(&self, shard: usize) {
+        self.committers[shard].gathered();
     }
 
     fn progress(&self, shard: usize) -> &Progress {
@@ -502,10 +506,7 @@ impl Engine for ShardEngine {
             tracing::warn!(dir = %self.shard.dir.display(), "opened anew after a failure: the last write {what}");
         }
         let synced = *self.mode.lock() == AppendFsync::Always;
-        if self.landed
-            && synced
-            && let Err(error) = self.shard.sync_newest()
-        {
+        if synced && let Err(error) = self.shard.sync_newest() {
             tracing::error!(%error, "the last write is there, and not on the disk");
             return None;
         }

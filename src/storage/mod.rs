@@ -188,9 +188,9 @@ pub trait Store: Send + Sync + 'static {
     /// Has everything queued committed soon.
     fn kick(&self, shard: usize);
 
-    /// Has nothing committed until [`Self::gathered`] was called as often: what is queued meanwhile is one
-    /// batch of each shard. Nobody may wait for a commit in between.
-    fn gather(&self) {}
+    /// Has nothing committed in a shard until [`Self::gathered`] was called as often: what is queued
+    /// meanwhile is one batch. Nobody may wait for a commit in between.
+    fn gather(&self, _: usize) {}
 
     /// Has everything queued committed soon, even what somebody gathers who may wait for the caller.
     fn urge(&self, shard: usize) {
@@ -198,7 +198,7 @@ pub trait Store: Send + Sync + 'static {
     }
 
     /// What was queued since [`Self::gather`] is complete.
-    fn gathered(&self) {}
+    fn gathered(&self, _: usize) {}
 
     /// Takes the changes and has them committed soon.
     fn submit(&self, shard: usize, write: Write) -> Result<Ticket, Refused> {

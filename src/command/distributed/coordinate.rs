@@ -159,7 +159,7 @@ pub(super) async fn coordinate(
     if who.patience(coordinator.within()).is_zero() {
         return quorum_reply(&node, &who, QuorumError::TooLate);
     }
-    let gathering = (alone && writes).then(|| node.replica.gather());
+    let gathering = (alone && writes).then(|| node.replica.gather(keys.iter().copied()));
     let Ran {
         reply,
         written,
@@ -195,6 +195,8 @@ pub(super) async fn coordinate(
     if written.is_empty() {
         return match are_committed(&node, &seen).await {
             Ok(()) => reply,
+            // What it has read is not stored: what is there instead?
+            Err(_) if !writes => run_all(&node, &who, &work).reply,
             Err(error) => error_reply(&who, &error),
         };
     }
@@ -206,7 +208,8 @@ pub(super) async fn coordinate(
     match is_kept(&node, &written, copies, &heres).await {
         // It was refused in the middle.
         Ok(()) if is_refused => quorum_reply(&node, &who, QuorumError::Partly),
-        Ok(()) => reply,
+        Ok(()) if are_committed(&node, &seen).await.is_ok() => reply,
+        Ok(()) => error_reply(&who, &Error::InDoubt),
         Err(error) => {
             forget_own(&node, &who, &written, &heres);
             let error =
