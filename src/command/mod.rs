@@ -424,7 +424,7 @@ fn enter<'a>(ctx: &mut Ctx<'a>, spec: &'static Spec, args: Args<'_>, turns: Turn
     let gathering = (!turns.is_empty() && is_one(ctx, spec)).then(|| {
         let queue = ctx.session.transaction.as_ref();
         let queue = queue.filter(|_| spec.name == "exec").into_iter();
-        let queued = queue.flat_map(|queue| queue.commands());
+        let queued = queue.flat_map(Transaction::commands);
         let queued = queued.flat_map(|(spec, words)| gate::keys_of(spec, words.as_args()));
         node.replica.gather(gate::keys_of(spec, args).chain(queued))
     });
