@@ -57,28 +57,3 @@ fn a_client_that_does_not_read_is_not_read_from_and_costs_one_batch_of_replies()
         "{grown} bytes for one client that does not read"
     );
 }
-
-#[test]
-fn decoded_objects_take_no_more_than_the_cache_may() {
-    let dir = tempfile::tempdir().expect("a folder");
-    let flags = [
-        "--cache-size",
-        "8mb",
-        "--write-buffer-size",
-        "1mb",
-        "--block-cache-size",
-        "1mb",
-    ];
-    let server = Server::ringwood(dir.path(), &flags);
-    let mut client = server.connect();
-    assert_eq!(client.call(&["PING"]), "+PONG\r\n");
-    let value = "x".repeat(10_000);
-    let before = server.resident_bytes();
-    for n in 0..12_000 {
-        let set = command(&["SET", &format!("key:{n}"), &value]);
-        client.send(&set).expect("sent");
-        assert_eq!(client.reply().expect("a reply"), b"+OK\r\n");
-    }
-    let grown = server.resident_bytes().saturating_sub(before);
-    assert!(grown < 2 * SLACK, "{grown} bytes after 120 MB of values");
-}

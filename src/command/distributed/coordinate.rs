@@ -195,8 +195,8 @@ pub(super) async fn coordinate(
     if written.is_empty() {
         return match are_committed(&node, &seen).await {
             Ok(()) => reply,
-            // What it has read is not stored: what is there instead?
-            Err(_) if !writes => run_all(&node, &who, &work).reply,
+            // It is not stored here; a quorum had it, or is being sent it.
+            Err(_) if !writes => reply,
             Err(error) => error_reply(&who, &error),
         };
     }
