@@ -403,10 +403,15 @@ impl Server {
             if let Some(status) = server.child.try_wait().expect("wait") {
                 panic!("{command:?} ended with {status}");
             }
-            if TcpStream::connect(address).is_ok() {
+            // A socket that asks a free port of its own range may meet itself.
+            let is_there = |stream: TcpStream| {
+                let both = (stream.local_addr().ok(), stream.peer_addr().ok());
+                both.0.is_some() && both.0 != both.1
+            };
+            if TcpStream::connect(address).is_ok_and(is_there) {
                 return server;
             }
-            std::thread::yield_now();
+            std::thread::sleep(Duration::from_millis(2));
         }
         panic!("{command:?} does not answer");
     }
