@@ -136,7 +136,10 @@ fn crash(rounds: usize, flags: &[&str], disk: Option<&Syncs>) {
     let start = |data: &Path| match disk {
         Some(disk) => disk.ringwood(
             data,
-            std::fs::File::create(dir.path().join("log")).expect("a log"),
+            std::fs::OpenOptions::new()
+                .append(true)
+                .open("/dev/stderr")
+                .expect("the standard error"),
             &flags,
         ),
         None => Server::ringwood(data, &flags),
