@@ -13,6 +13,9 @@ use super::{Ctx, Node, Outcome};
 use crate::clock;
 use crate::metrics::Histogram;
 
+/// Of a command whose reply waits so many words, and bytes, are kept for the slow log.
+const KEPT_WORDS: usize = 31;
+const KEPT_BYTES: usize = 256;
 /// Of so many commands of a connection one is looked at closely.
 const ONE_IN: u32 = 4;
 /// What a command spends its time with: `turn` until it begins (CLIENT PAUSE, commands that it has to wait
@@ -43,9 +46,9 @@ pub struct Timed {
     /// Whether its reply is an error.
     pub failed: bool,
     /// Its first words, for the slow log.
-    words: SmallVec<[u8; 40]>,
-    /// Where the second begins.
-    second: usize,
+    words: SmallVec<[u8; 64]>,
+    /// Where each of them ends.
+    ends: SmallVec<[usize; 4]>,
     /// How many there are.
     count: usize,
 }
@@ -53,9 +56,14 @@ pub struct Timed {
 impl Timed {
     /// A command that has just run.
     pub(super) fn now(ctx: &Ctx<'_>, spec: &'static Spec, args: Args<'_>, failed: bool) -> Self {
-        let mut words = SmallVec::from_slice(first_bytes(args.at(0)));
-        let second = words.len();
-        words.extend_from_slice(first_bytes(args.get(1).unwrap_or_default()));
+        let (mut words, mut ends) = (SmallVec::new(), SmallVec::new());
+        for word in args.from(0) {
+            if words.len() >= KEPT_BYTES || ends.len() >= KEPT_WORDS {
+                break;
+            }
+            words.extend_from_slice(first_bytes(word));
+            ends.push(words.len());
+        }
         Self {
             spec,
             arrived: ctx.arrived,
@@ -63,7 +71,7 @@ impl Timed {
             ran: clock::monotonic(),
             failed,
             words,
-            second,
+            ends,
             count: args.len(),
         }
     }
@@ -77,7 +85,7 @@ impl Timed {
             ran,
             failed,
             words,
-            second,
+            ends,
             count,
         } = self;
         let times = Times {
@@ -90,12 +98,14 @@ impl Timed {
             return;
         }
         let mut shown = OwnedArgs::default();
-        shown.push(&words[..second]);
-        if count > 1 {
-            shown.push(&words[second..]);
+        let mut from = 0;
+        for end in &ends {
+            shown.push(&words[from..*end]);
+            from = *end;
         }
-        if count > 2 {
-            shown.push(format!("... ({} more arguments)", count - 2).as_bytes());
+        if count > ends.len() {
+            let more = format!("... ({} more arguments)", count - ends.len());
+            shown.push(more.as_bytes());
         }
         times.note_slow(node, session, (spec, shown.as_args()));
     }
