@@ -440,14 +440,12 @@ impl Server {
         assert!(status.expect("kill").success());
     }
 
-    /// Waits until it has ended, by a signal that was sent.
+    /// Waits until it has ended, all its threads with it, by a signal that was sent.
     pub fn await_end(&self) {
-        let path = format!("/proc/{}/stat", self.child.id());
-        eventually("it ends", || {
-            let stat = std::fs::read_to_string(&path).unwrap_or_default();
-            stat.rsplit_once(") ")
-                .is_none_or(|(_, rest)| rest.starts_with('Z'))
-        });
+        use rustix::process::{Pid, WaitId, WaitIdOptions, waitid};
+        let pid = Pid::from_raw(self.child.id() as i32).expect("a process");
+        let how = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
+        waitid(WaitId::Pid(pid), how).expect("it ends");
     }
 
     /// SIGTERM, and whether the end was clean.
