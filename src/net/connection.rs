@@ -254,7 +254,7 @@ impl Connection {
             &mut self.session,
             &mut self.reply,
             &mut self.written,
-            clock::monotonic(),
+            self.arrived,
         );
         ctx.began = self.began;
         run(&mut ctx, args);

@@ -236,6 +236,24 @@ fn a_client_that_is_killed_while_it_is_held_does_nothing_more_and_reset_ends_a_m
 }
 
 #[test]
+fn what_a_command_waits_for_counts_as_its_time() {
+    with_server(&["--slowlog-log-slower-than", "100000"], |server, c| {
+        assert_eq!(c.call(&["CLIENT", "PAUSE", "200", "WRITE"]), "+OK\r\n");
+        assert_eq!(server.connect().call(&["SET", "k", "v"]), "+OK\r\n");
+        let stats = c.call(&["INFO", "commandstats"]);
+        let start = "cmdstat_set:calls=1,usec=";
+        let line = stats.lines().find_map(|line| line.strip_prefix(start));
+        let usec = line.and_then(|line| line.split(',').next()?.parse::<u64>().ok());
+        assert!(usec.is_some_and(|usec| usec >= 150_000), "{stats}");
+        let slow = c.call(&["SLOWLOG", "GET"]);
+        assert!(
+            slow.contains("$3\r\nSET\r\n$1\r\nk\r\n$1\r\nv\r\n"),
+            "{slow}"
+        );
+    });
+}
+
+#[test]
 fn slow_commands_are_latency_events_and_every_command_has_a_distribution() {
     with_server(&["--latency-monitor-threshold", "1"], |_, c| {
         let long = "x".repeat(5_000);
