@@ -135,7 +135,7 @@ pub struct Ctx<'a> {
     pub after: After,
     /// Its turns, as long as it needs them.
     pub turns: Turns<'a>,
-    /// When it arrived, and when it began if it had to wait.
+    /// When it arrived.
     pub arrived: Instant,
     /// When it began, if it had to wait.
     pub began: Option<Instant>,

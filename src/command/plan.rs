@@ -455,7 +455,41 @@ async fn sizes(convergence: &Convergence, plan: &Plan) -> BTreeMap<Part, (u64, u
 
 #[cfg(test)]
 mod tests {
+    use super::super::args::OwnedArgs;
     use super::*;
+
+    fn parsed(text: &str) -> Result<Asked, Error> {
+        let mut words = OwnedArgs::default();
+        for word in text.split(' ') {
+            words.push(word.as_bytes());
+        }
+        parse(words.as_args())
+    }
+
+    #[test]
+    fn a_plan_holds_one_change_or_several() {
+        let pair = |a: &str, b: &str| (a.to_owned(), b.to_owned());
+        let zones = Change::Zones(vec![pair("a", "x"), pair("b", "y")]);
+        let one = parsed("ringwood plan zone a x b y");
+        assert_eq!(one, Ok(Asked::Plan(vec![zones.clone()])));
+        let leave = Change::Leave(vec!["c".into(), "d".into()]);
+        let weights = Change::Weights(vec![("a".into(), 2)]);
+        let several = parsed("RINGWOOD PLAN LEAVE c d AND ZONE a x b y and weight a 2");
+        assert_eq!(several, Ok(Asked::Plan(vec![leave, zones, weights])));
+        assert_eq!(parsed("ringwood plan commit"), Ok(Asked::Commit));
+        for wrong in [
+            "zone a",
+            "zone",
+            "and",
+            "leave a and",
+            "replace a",
+            "sing a",
+        ] {
+            let said = parsed(&format!("ringwood plan {wrong}"));
+            assert_eq!(said, Err(Error::Syntax), "{wrong}");
+        }
+        assert!(parsed("ringwood plan weight a 0").is_err());
+    }
 
     #[test]
     fn partitions_are_listed_in_lines_of_80_columns() {

@@ -1244,6 +1244,42 @@ mod tests {
     }
 
     #[test]
+    fn the_mark_follows_what_was_synced_and_not_what_is_distrusted() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let store = open(dir.path());
+        let shard = &store.shards[0];
+        let put_synced = || {
+            let op = Op {
+                table: Table::Data,
+                key: b"k".to_vec(),
+                value: Some(b"v".to_vec()),
+            };
+            shard.commit(vec![op], true).expect("committed");
+            shard.batch.load(Ordering::Acquire)
+        };
+        let first = put_synced();
+        assert!(shard.marks.last_synced() < first);
+        mark_shard(shard);
+        assert_eq!(shard.marks.last_synced(), first);
+        // A sync has failed since: one that succeeds says nothing of what was before.
+        let journal = shard.newest_journal().expect("a journal");
+        shard.distrusted.lock().insert(journal.clone());
+        let before = fs::read(&journal).expect("read");
+        let second = put_synced();
+        mark_shard(shard);
+        assert_eq!(shard.marks.last_synced(), first);
+        shard.sync_newest().expect("written again and synced");
+        mark_shard(shard);
+        assert_eq!(shard.marks.last_synced(), second);
+        // What was written again is what was there.
+        let after = fs::read(&journal).expect("read");
+        let same = before.iter().zip(&after).filter(|(a, b)| a == b).count();
+        assert!(before.len() == after.len() && before.len() - same < 4_096);
+        drop(store);
+        assert_eq!(read(&open(dir.path())), b"v");
+    }
+
+    #[test]
     fn reads_go_on_while_somebody_keeps_the_engine_from_being_opened_anew() {
         let dir = tempfile::tempdir().expect("a folder");
         let store = open(dir.path());
