@@ -517,3 +517,19 @@ fn shorten(spec: &Spec, args: Args<'_>) -> Vec<Vec<u8>> {
     }
     words
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn so_many_kinds_of_errors_are_counted_and_no_more() {
+        let stats = Stats::new();
+        for nth in 0..MAX_ERROR_KINDS + 10 {
+            stats.count_error(&Error::Text(format!("KIND{nth} and a reason").into()));
+        }
+        assert_eq!(stats.errors().len(), MAX_ERROR_KINDS);
+        stats.count_error(&Error::Text("KIND0 for another reason".into()));
+        assert_eq!(stats.errors()["KIND0"], 2);
+    }
+}

@@ -34,13 +34,13 @@ const SMALL: usize = 16 << 10;
 const MAX_WATCHED: usize = 65_536;
 
 /// Reads that wait for other nodes, the oldest first.
-pub(super) struct Watched {
-    reads: Mutex<VecDeque<(Instant, Weak<Reading>)>>,
+pub(super) struct Watched<R = Reading> {
+    reads: Mutex<VecDeque<(Instant, Weak<R>)>>,
     begun: Notify,
     slowest: Slowest,
 }
 
-impl Default for Watched {
+impl<R> Default for Watched<R> {
     fn default() -> Self {
         Self {
             reads: Mutex::default(),
@@ -193,7 +193,7 @@ impl Coordinator {
         });
         reading.follow(effects);
         if r > 1 {
-            self.watched.add(&reading);
+            self.watched.add(reading.begun, &reading);
         }
         Some(decision)
     }
@@ -244,18 +244,18 @@ impl Coordinator {
     }
 }
 
-impl Watched {
-    fn add(&self, reading: &Arc<Reading>) {
+impl<R> Watched<R> {
+    fn add(&self, begun: Instant, reading: &Arc<R>) {
         let mut reads = self.reads.lock();
         if reads.len() < MAX_WATCHED {
-            reads.push_back((reading.begun, Arc::downgrade(reading)));
+            reads.push_back((begun, Arc::downgrade(reading)));
             if reads.len() == 1 {
                 self.begun.notify_one();
             }
         }
     }
 
-    fn slower_than(&self, patience: Duration) -> Vec<Arc<Reading>> {
+    fn slower_than(&self, patience: Duration) -> Vec<Arc<R>> {
         let mut reads = self.reads.lock();
         let mut slow = Vec::new();
         while let Some((begun, reading)) = reads.front() {
@@ -270,7 +270,7 @@ impl Watched {
     }
 }
 
-struct Reading {
+pub(super) struct Reading {
     coordinator: Arc<Coordinator>,
     key: WireKey,
     /// The digest of this node's copy before, of what lives in it, and the dots of that.
@@ -539,5 +539,39 @@ impl Coordinator {
                 None
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn so_many_reads_are_watched_and_no_more_until_some_were_looked_at() {
+        let watched = Watched::default();
+        let reads: Vec<Arc<usize>> = (0..MAX_WATCHED + 10).map(Arc::new).collect();
+        for read in &reads {
+            watched.add(Instant::now(), read);
+        }
+        let patience = Duration::from_millis(5);
+        assert!(watched.slower_than(patience).is_empty());
+        tokio::time::advance(patience).await;
+        assert_eq!(watched.slower_than(patience), reads[..MAX_WATCHED]);
+        watched.add(Instant::now(), &reads[MAX_WATCHED]);
+        tokio::time::advance(patience).await;
+        assert_eq!(
+            watched.slower_than(patience),
+            reads[MAX_WATCHED..=MAX_WATCHED]
+        );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_read_that_is_done_makes_room_however_young() {
+        let watched = Watched::default();
+        for _ in 0..MAX_WATCHED {
+            watched.add(Instant::now(), &Arc::new(()));
+        }
+        assert!(watched.slower_than(Duration::from_secs(1)).is_empty());
+        assert!(watched.reads.lock().is_empty());
     }
 }

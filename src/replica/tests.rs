@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use super::{Join, Key, Options, Recovery, Replica, ReplicaError, Tombstones};
 use crate::clock;
@@ -806,6 +807,36 @@ fn a_damaged_row_gives_way_to_a_quorum_and_to_nothing_else() {
     replica.join(key("a"), theirs, how).expect("mended");
     assert_eq!(get(&replica, key("a")).as_deref(), Some("theirs"));
     assert_eq!(replica.next_damaged(&(0, Vec::new())), None);
+}
+
+#[test]
+fn every_damaged_row_is_counted_and_so_many_are_known_by_name() {
+    const MORE: usize = 10;
+    let (store, replica) = lazily(1);
+    store.be_lazy(false);
+    let names: Vec<String> = (0..super::MAX_DAMAGED + MORE)
+        .map(|nth| format!("{nth:05}"))
+        .collect();
+    for name in &names {
+        set(&replica, key(name), "v", None);
+    }
+    store.spoil(crate::storage::Table::Data, |_| true);
+    let replica = shared_on(&store, 3);
+    let counted = || replica.counters.damaged_rows.load(Ordering::Relaxed);
+    // The start has met them, too.
+    let before = counted();
+    for name in &names {
+        assert!(matches!(replica.read(key(name)), Err(ReplicaError::Row(_))));
+    }
+    assert_eq!(counted() - before, names.len() as u64);
+    let mut from = (0, Vec::new());
+    let mut known = 0;
+    while let Some(mut next) = replica.next_damaged(&from) {
+        known += 1;
+        next.1.push(0);
+        from = next;
+    }
+    assert_eq!(known, super::MAX_DAMAGED);
 }
 
 #[test]
