@@ -6,7 +6,7 @@ use bytes::Bytes;
 use criterion::{Criterion, criterion_group, criterion_main};
 use ringwood::logic::causal::{ActorId, Element, Object, Payload, Timestamp, Value};
 use ringwood::logic::row;
-use ringwood::net::resp::{Limits, Parser, Reply};
+use ringwood::resp::{Limits, Parser, Reply};
 
 /// A string that `writers` actors wrote one after the other, and a delta of the next write.
 fn written(writers: u64) -> (Object, Object) {

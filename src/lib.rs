@@ -4,11 +4,11 @@
 //!
 //! | layer | what |
 //! | --- | --- |
+//! | `cli` | the command line: runs a node, or asks one that runs |
 //! | `server` | composition root: builds the parts, owns the tasks |
 //! | `restore` | a data directory from a copy |
-//! | `net` | listener, connection, RESP |
+//! | `net` | listener, connections |
 //! | `command` | the command table and its handlers |
-//! | `admin` | the command line's questions to a running node |
 //! | `background` | gossip, hinted handoff, and when anti-entropy runs |
 //! | `convergence` | Merkle anti-entropy between two owners, parts that move |
 //! | `coordinator` | quorums, forwarding, read repair |
@@ -16,38 +16,34 @@
 //! | `peer` | nodes among themselves: messages over raw TCP |
 //! | `replica` | this node's objects: order per key, the only writer of the store |
 //! | `storage` | the port `Store` with a memory and a disk adapter |
+//! | `resp` | the request parser and the reply writer |
+//! | `base` | directives, clocks, histograms, the log, the governor |
 //! | `logic` | the pure core |
 
 pub mod logic;
 
 #[cfg(feature = "server")]
-pub mod admin;
-#[cfg(feature = "server")]
 pub mod background;
 #[cfg(feature = "server")]
-pub mod clock;
+pub mod base;
+#[cfg(feature = "server")]
+pub mod cli;
 #[cfg(feature = "server")]
 pub mod cluster;
 #[cfg(feature = "server")]
 pub mod command;
 #[cfg(feature = "server")]
-pub mod config;
-#[cfg(feature = "server")]
 pub mod convergence;
 #[cfg(feature = "server")]
 pub mod coordinator;
-#[cfg(feature = "server")]
-pub mod governor;
-#[cfg(feature = "server")]
-pub mod log;
-#[cfg(feature = "server")]
-pub mod metrics;
 #[cfg(feature = "server")]
 pub mod net;
 #[cfg(feature = "server")]
 pub mod peer;
 #[cfg(feature = "server")]
 pub mod replica;
+#[cfg(feature = "server")]
+pub mod resp;
 #[cfg(feature = "server")]
 pub mod restore;
 #[cfg(feature = "server")]

@@ -12,13 +12,13 @@ use tokio::runtime::Handle;
 use tokio::task::JoinSet;
 
 use crate::background;
-use crate::clock;
+use crate::base::clock;
+use crate::base::config::{Config, Prefix};
+use crate::base::governor::{self, Governor};
 use crate::cluster::{self, Cluster};
 use crate::command::{ContextSeal, Node, NodeOptions, PeerHandler, appendfsync};
-use crate::config::{Config, Prefix};
 use crate::convergence::Convergence;
 use crate::coordinator::{self, Coordinator};
-use crate::governor::{self, Governor};
 use crate::logic;
 use crate::logic::causal::ActorId;
 use crate::logic::membership::{Losses, Parts};

@@ -2,7 +2,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use ringwood::net::resp::{Limits, Parser, ProtocolError};
+use ringwood::resp::{Limits, Parser, ProtocolError};
 
 type Commands = Vec<Vec<Vec<u8>>>;
 

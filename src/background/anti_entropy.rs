@@ -15,7 +15,7 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use tokio::time::Instant;
 
-use crate::clock;
+use crate::base::clock;
 use crate::convergence::{Convergence, ExchangeError, Exchanged, off_worker};
 use crate::logic::causal::{ActorId, Context};
 use crate::logic::membership::{Member, Membership};

@@ -8,8 +8,8 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use tokio::time::Instant;
 
+use crate::base::governor::Governor;
 use crate::convergence::{Convergence, ExchangeError, off_worker};
-use crate::governor::Governor;
 use crate::logic::handoff::Stage;
 use crate::logic::membership::Part;
 use crate::logic::placement::NodeId;

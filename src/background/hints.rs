@@ -10,8 +10,8 @@ use bytes::Bytes;
 use futures_util::future::join_all;
 use tokio::time::Instant;
 
+use crate::base::governor::Governor;
 use crate::cluster::Cluster;
-use crate::governor::Governor;
 use crate::logic::causal::Object;
 use crate::logic::placement::NodeId;
 use crate::logic::row;

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 
+use crate::base::governor::Governor;
 use crate::cluster::Cluster;
-use crate::governor::Governor;
 use crate::peer::encode;
 use crate::peer::message::{Request, Response};
 

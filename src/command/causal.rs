@@ -12,7 +12,7 @@ use super::args::Args;
 use super::error::Error;
 use super::expiry;
 use super::{Ctx, Outcome};
-use crate::clock;
+use crate::base::clock;
 use crate::logic::causal::{Context, Payload, Value};
 use crate::logic::codec::Reader;
 use crate::logic::row;

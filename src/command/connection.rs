@@ -6,9 +6,9 @@ use super::args::Args;
 use super::error::Error;
 use super::session::{Client, ReplyMode};
 use super::{After, Ctx, Outcome};
-use crate::clock;
+use crate::base::clock;
 use crate::coordinator::Asked;
-use crate::net::resp::Protocol;
+use crate::resp::Protocol;
 
 /// The version of Redis whose behaviour clients may count on.
 pub(super) const REDIS_VERSION: &str = "7.0.15";

@@ -11,12 +11,12 @@ use super::args::Args;
 use super::distributed::{Later, Who, error_reply};
 use super::error::Error;
 use super::{After, Ctx, Node, Outcome, info};
-use crate::clock;
+use crate::base::clock;
+use crate::base::governor::Reason;
 use crate::convergence::{Convergence, ExchangeError, MOST_NAMED};
-use crate::governor::Reason;
-use crate::net::resp::Reply;
 use crate::peer::encode;
 use crate::peer::message::{Request, Response};
+use crate::resp::Reply;
 
 /// How long another owner may take to mend a partition.
 const REPAIR_WITHIN: Duration = Duration::from_mins(10);

@@ -20,10 +20,10 @@ use crate::logic::codec::Reader;
 use crate::logic::glob;
 use crate::logic::placement::{NodeId, PartitionSet};
 use crate::logic::row;
-use crate::net::resp::{Listing, Reply};
 use crate::peer::encode;
 use crate::peer::message::{Request, Response};
 use crate::replica::Found;
+use crate::resp::{Listing, Reply};
 
 /// Who turns out to lack keys is left out the next time.
 const ATTEMPTS: usize = 3;

@@ -3,7 +3,7 @@
 use super::args::Args;
 use super::error::Error;
 use super::{Ctx, Outcome};
-use crate::clock;
+use crate::base::clock;
 use crate::logic::types::string::{self, Change};
 
 /// How a client states a moment.

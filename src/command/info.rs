@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use super::args::Args;
 use super::connection::REDIS_VERSION;
 use super::{Ctx, Outcome, converge, table};
-use crate::clock;
+use crate::base::clock;
 use crate::replica::DATABASES;
 
 type Section = (&'static str, fn(&Ctx<'_>, &mut String));

@@ -8,14 +8,14 @@ use super::args::Args;
 use super::error::Error;
 use super::strings::exists as is_shown;
 use super::{Ctx, Outcome};
-use crate::clock;
+use crate::base::clock;
 use crate::logic::causal::{Object, Payload, Value};
 use crate::logic::codec::{Reader, put_bytes, put_varint};
 use crate::logic::glob;
 use crate::logic::types::conflict::OnConflict;
 use crate::logic::types::string::{self, Change};
-use crate::net::resp::{Listing, Reply};
 use crate::replica::{Found, Replica, ReplicaError};
+use crate::resp::{Listing, Reply};
 
 /// Keys that one page of KEYS looks at.
 const KEYS_PAGE: usize = 4_096;

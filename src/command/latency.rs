@@ -14,8 +14,8 @@ use super::args::Args;
 use super::error::Error;
 use super::table::{self, Flags, Spec};
 use super::{Ctx, Outcome};
-use crate::clock;
-use crate::config::Config;
+use crate::base::clock;
+use crate::base::config::Config;
 
 /// Samples kept of one event, as in Redis.
 const MAX_SAMPLES: usize = 160;

@@ -10,8 +10,8 @@ use super::distributed::{Later, Who, at_once};
 use super::error::Error;
 use super::{After, Ctx, Node, Outcome, at_length};
 use crate::cluster::Cluster;
-use crate::net::resp::Reply;
 use crate::peer::message::{Request, Response};
+use crate::resp::Reply;
 
 const WITHIN: Duration = Duration::from_secs(5);
 /// Between a node's port for clients and the one for other nodes, where nothing else is said.

@@ -60,14 +60,14 @@ pub use table::{Flags, Spec, all as all_commands};
 pub use timing::Timed;
 pub use transactions::{Exec, Transaction};
 
-use crate::clock;
+use crate::base::clock;
 use crate::convergence::{is_simulated, off_worker};
 use crate::coordinator::QuorumError;
 use crate::logic::causal::Object;
 use crate::logic::types::conflict::{self, OnConflict};
 use crate::logic::types::string::{self, Change, Shown};
-use crate::net::resp::Reply;
 use crate::replica::{Key, Replica, ReplicaError, Uncommitted, Written};
+use crate::resp::Reply;
 use crate::storage::keys::MAX_KEY_LEN;
 use args::Args;
 use error::Error;

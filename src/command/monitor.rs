@@ -11,7 +11,7 @@ use super::args::Args;
 use super::secrets::Secrets;
 use super::session::Session;
 use super::table::Spec;
-use crate::clock;
+use crate::base::clock;
 
 /// Lines that wait for one monitor, and their bytes. Who does not read that fast is dropped.
 const MOST_LINES: usize = 4_096;

@@ -21,13 +21,13 @@ use super::session::{Client, Clients, Session};
 use super::table::Spec;
 use super::timing::Timings;
 use super::{info, latency, table};
-use crate::clock;
-use crate::config::Config;
+use crate::base::clock;
+use crate::base::config::Config;
+use crate::base::governor::Governor;
+use crate::base::histogram::Histogram;
 use crate::convergence::Convergence;
 use crate::coordinator::Coordinator;
-use crate::governor::Governor;
 use crate::logic::causal::ActorId;
-use crate::metrics::Histogram;
 use crate::replica::Replica;
 
 /// It is said no more often that somebody sends HTTP, in milliseconds.

@@ -9,17 +9,17 @@ use futures_util::future::join_all;
 use super::args::Args;
 use super::distributed::{Later, Who};
 use super::{Ctx, Node, Outcome};
-use crate::clock;
+use crate::base::clock;
 use crate::coordinator::Coordinator;
 use crate::logic::causal::{Object, Payload};
 use crate::logic::merkle;
 use crate::logic::placement;
 use crate::logic::quorum::Rule;
 use crate::logic::row;
-use crate::net::resp::Reply;
 use crate::peer::encode;
 use crate::peer::message::{Request, Response, UNKNOWN_VIEW, WireKey};
 use crate::replica::{DATABASES, Key, digest};
+use crate::resp::Reply;
 
 pub(super) fn local(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
     let object = ctx.object(args.at(2))?;

@@ -4,7 +4,7 @@ use smallvec::SmallVec;
 
 use super::args::Args;
 use super::table::Spec;
-use crate::config;
+use crate::base::config;
 
 const REDACTED: &[u8] = b"(redacted)";
 

@@ -9,10 +9,10 @@ use super::distributed::Who;
 use super::error::Error;
 use super::wait::{self, Wanted};
 use super::{After, Ctx, Outcome};
-use crate::clock;
-use crate::config::ConfigError;
+use crate::base::clock;
+use crate::base::config::ConfigError;
 use crate::logic::glob;
-use crate::net::resp::Reply;
+use crate::resp::Reply;
 use crate::storage::AppendFsync;
 
 const MAX_SLEEP_SECS: f64 = 3_600.0;

@@ -12,7 +12,7 @@ use super::distributed::UnderWay;
 use super::own::Own;
 use super::table::Spec;
 use super::transactions::{Transaction, Watch};
-use crate::clock;
+use crate::base::clock;
 use crate::coordinator::Asked;
 use crate::logic::causal::Timestamp;
 use crate::replica::Written;

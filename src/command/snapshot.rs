@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::args::Args;
 use super::error::Error;
 use super::{Ctx, Node, Outcome, converge};
-use crate::clock;
+use crate::base::clock;
 use crate::convergence::off_worker;
 use crate::storage::Frozen;
 use crate::storage::archive::{self, About, ArchiveError};

@@ -6,7 +6,7 @@ use super::args::Args;
 use super::error::Error;
 use super::expiry::{self, Unit};
 use super::{Ctx, Outcome};
-use crate::clock;
+use crate::base::clock;
 use crate::logic::causal::{Object, Payload, Value};
 use crate::logic::types::string::{self, Change, Shown};
 

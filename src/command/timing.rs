@@ -10,8 +10,8 @@ use super::args::{Args, OwnedArgs};
 use super::session::Session;
 use super::table::{Flags, Spec};
 use super::{Ctx, Node, Outcome};
-use crate::clock;
-use crate::metrics::Histogram;
+use crate::base::clock;
+use crate::base::histogram::Histogram;
 
 /// Of a command whose reply waits so many words, and bytes, are kept for the slow log.
 const KEPT_WORDS: usize = 31;

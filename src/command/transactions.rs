@@ -12,7 +12,7 @@ use super::distributed::{self, Later, Who};
 use super::error::Error;
 use super::table::{self, Spec};
 use super::{After, Ctx, Node, Outcome};
-use crate::clock;
+use crate::base::clock;
 use crate::logic::causal::{Context, Object};
 use crate::logic::types::string;
 use crate::replica::Absence;

@@ -12,9 +12,9 @@ use super::distributed::{Later, Who};
 use super::session::Client;
 use crate::coordinator::Coordinator;
 use crate::logic::placement::NodeId;
-use crate::net::resp::Reply;
 use crate::peer::encode;
 use crate::peer::message::{Request, Response, Wrote};
+use crate::resp::Reply;
 
 /// The owners are asked again after so long, then after twice as long, and so on.
 const FIRST_PAUSE: Duration = Duration::from_millis(5);

@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use super::exchange::BATCH_BYTES;
 use super::{Convergence, off_worker};
-use crate::clock;
+use crate::base::clock;
 use crate::logic::causal::{Dot, Object};
 use crate::logic::merkle::Leaves;
 use crate::logic::placement::{NodeId, PartitionSet};

@@ -14,7 +14,7 @@ use tokio::time::Instant;
 
 use super::compare::{Difference, Found, Side};
 use super::{Convergence, ExchangeError};
-use crate::clock;
+use crate::base::clock;
 use crate::logic::causal::{Dot, Object};
 use crate::logic::merkle;
 use crate::logic::placement::NodeId;

@@ -22,8 +22,8 @@ use rustix::time::{ClockId, clock_gettime};
 use thiserror::Error;
 use tokio::runtime::{Handle, RuntimeFlavor};
 
+use crate::base::governor::Governor;
 use crate::cluster::Cluster;
-use crate::governor::Governor;
 use crate::logic::placement::NodeId;
 use crate::peer::CallError;
 use crate::replica::{ENDING_MS, Replica, ReplicaError, Tombstones};

@@ -14,14 +14,14 @@ use smallvec::SmallVec;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use super::resp::{Limits, Parser, Reply};
-use crate::clock;
+use crate::base::clock;
 use crate::command::args::Args;
 use crate::command::error::Error;
 use crate::command::{
     self, After, Ctx, Exec, Feed, Later, Node, ReplyMode, Session, Timed, Transaction,
 };
 use crate::replica::{Uncommitted, Written};
+use crate::resp::{Limits, Parser, Reply};
 
 /// Bytes read at a time, and kept by an idle connection.
 const READ_CHUNK: usize = 16 * 1024;

@@ -2,6 +2,5 @@
 
 mod connection;
 mod listener;
-pub mod resp;
 
 pub use listener::{Listener, bind};

@@ -14,7 +14,7 @@ use std::time::Duration;
 use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt};
 
-use crate::clock;
+use crate::base::clock;
 
 /// The longest frame: a value of the greatest `proto-max-bulk-len` with its key and context.
 const MAX_FRAME: usize = (512 << 20) + (1 << 20);

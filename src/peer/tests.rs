@@ -538,14 +538,14 @@ async fn strangers_that_say_nothing_do_not_keep_nodes_out() {
     }
     let links = Links::new(|| identity(1, b"s"));
     links.set_address(NodeId(2), &address);
-    let begun = crate::clock::monotonic();
+    let begun = crate::base::clock::monotonic();
     let answer = links.call(NodeId(2), fetch("a"), SECOND).await;
     assert_eq!(answer, Ok(Response::Object("a".into())));
     // The oldest of them have given way, long before they would have been given up.
     let mut rest = Vec::new();
     let ended = tokio::time::timeout(SECOND, silent[0].read_to_end(&mut rest)).await;
     assert!(ended.is_ok());
-    assert!(crate::clock::monotonic().duration_since(begun) < Duration::from_secs(3));
+    assert!(crate::base::clock::monotonic().duration_since(begun) < Duration::from_secs(3));
 }
 
 #[tokio::test]

@@ -12,7 +12,7 @@ use std::time::Duration;
 use parking_lot::{Mutex, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use super::{DATABASES, Key, Located, Replica, ReplicaError, random_u64};
-use crate::clock;
+use crate::base::clock;
 use crate::storage::keys;
 use crate::storage::pages::Pages;
 use crate::storage::{Frozen, Table};

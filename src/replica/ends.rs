@@ -15,7 +15,7 @@ use parking_lot::{Mutex, MutexGuard};
 use super::space::Spaces;
 use super::tree::Ending;
 use super::{Replica, ReplicaError};
-use crate::clock;
+use crate::base::clock;
 use crate::logic::merkle;
 use crate::storage::{Frozen, Table, keys};
 

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use dashmap::DashMap;
 
 use super::{Key, Located, Replica, ReplicaError};
-use crate::clock;
+use crate::base::clock;
 use crate::logic::causal::Object;
 use crate::logic::placement::NodeId;
 use crate::logic::row;

@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 
 use super::start::random_u64;
 use super::{DATABASES, Key, Replica, ReplicaError};
-use crate::clock;
+use crate::base::clock;
 use crate::logic::placement::{SLOTS, Slot};
 use crate::logic::types::string;
 use crate::storage::keys::{self, Position};

@@ -30,7 +30,7 @@ use parking_lot::{Mutex, MutexGuard, RwLock};
 use smallvec::SmallVec;
 use thiserror::Error;
 
-use crate::clock;
+use crate::base::clock;
 use crate::logic::causal::{ActorId, Context, Object, Payload, Timestamp};
 use crate::logic::codec::DecodeError;
 use crate::logic::merkle::Shape;

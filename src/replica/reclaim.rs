@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use super::space::{DATABASES, encode_floor};
 use super::start::FLOOR_PREFIX;
 use super::{Key, Replica, ReplicaError, Written};
-use crate::clock;
+use crate::base::clock;
 use crate::logic::causal::{Context, Object};
 use crate::logic::row;
 use crate::storage::keys;

@@ -17,7 +17,7 @@ use std::sync::atomic::Ordering;
 use parking_lot::RwLock;
 
 use super::{Key, Located, Replica, ReplicaError};
-use crate::clock;
+use crate::base::clock;
 use crate::logic::causal::{self, Context, Dot, Element, Object, Payload, Version};
 use crate::logic::codec::Reader;
 use crate::logic::row;

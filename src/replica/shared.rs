@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use super::reclaim::floor_op;
 use super::space::DATABASES;
 use super::{Key, Replica, ReplicaError, Written};
-use crate::clock;
+use crate::base::clock;
 use crate::logic::causal::{ActorId, Context, Dot, Object, Observed, Timestamp};
 use crate::logic::placement::{NodeId, key_hash};
 use crate::logic::row;

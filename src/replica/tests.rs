@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::{Join, Key, Options, Recovery, Replica, ReplicaError, Tombstones};
-use crate::clock;
+use crate::base::clock;
 use crate::logic::causal::{ActorId, Object, Payload, Value};
 use crate::logic::placement::{Partitions, slot_of};
 use crate::logic::quorum::{Rule, Rules};

@@ -17,7 +17,7 @@ use parking_lot::{Condvar, Mutex, MutexGuard};
 
 use super::progress::{Progress, Ticket};
 use super::{Need, Op, Refused, Write};
-use crate::clock;
+use crate::base::clock;
 
 /// What the committer drives. Called by its thread alone.
 pub(super) trait Engine: Send + 'static {

@@ -25,7 +25,7 @@ use super::marks::{Found, Marks};
 use super::progress::{Progress, Ticket};
 use super::reserve::{Reserve, Space};
 use super::{AppendFsync, Frozen, Op, Refused, Row, Store, StoreError, Table, Usage, Write};
-use crate::clock;
+use crate::base::clock;
 
 /// The layout that this program writes; an older or newer one is refused by name.
 const FORMAT: &str = "ringwood store, format 2";

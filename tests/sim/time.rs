@@ -5,7 +5,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use ringwood::clock;
+use ringwood::base::clock;
 use tokio::time::Instant;
 
 /// The time of day when a world begins.

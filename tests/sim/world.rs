@@ -7,25 +7,25 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use ringwood::background::{HandoffOptions, hand_off};
+use ringwood::base::config::Config;
+use ringwood::base::governor::{Governor, Limits};
 use ringwood::cluster::{self, Cluster, Notes};
 use ringwood::command::args::OwnedArgs;
 use ringwood::command::own::Own;
 use ringwood::command::{
     After, Client, ContextSeal, Ctx, Node, NodeOptions, PeerHandler, Session, execute,
 };
-use ringwood::config::Config;
 use ringwood::convergence::Convergence;
 use ringwood::coordinator::{self, Coordinator};
-use ringwood::governor::{Governor, Limits};
 use ringwood::logic::causal::{ActorId, Object};
 use ringwood::logic::membership::{Losses, Member, Parts, State};
 use ringwood::logic::placement::{self, NodeId, Partitions, Placed};
 use ringwood::logic::quorum::{Rule, Rules};
 use ringwood::logic::row;
-use ringwood::net::resp::Reply;
 use ringwood::peer::message::NEWEST;
 use ringwood::peer::{Identity, Peers};
 use ringwood::replica::{HintLimits, Key, Options, Replica};
+use ringwood::resp::Reply;
 use ringwood::storage::{Copied, MemoryStore, Store, Table};
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
@@ -1401,7 +1401,7 @@ async fn ask(node: Arc<Node>, own: Arc<Own>, words: OwnedArgs) -> BytesMut {
             &mut session,
             &mut reply,
             &mut written,
-            ringwood::clock::monotonic(),
+            ringwood::base::clock::monotonic(),
         );
         execute(&mut ctx, words.as_args());
         ctx.after

@@ -9,7 +9,7 @@ use futures_util::future::{Either, join_all, select};
 use smallvec::{SmallVec, smallvec};
 
 use super::{Who, error_reply, quorum_reply};
-use crate::clock;
+use crate::base::clock;
 use crate::command::args::{Args, OwnedArgs};
 use crate::command::error::Error;
 use crate::command::session::Session;
@@ -17,9 +17,9 @@ use crate::command::table::{Flags, Spec};
 use crate::command::{self, Ctx, Node, transactions};
 use crate::coordinator::{Coordinator, Here, Quorum, QuorumError, Replicating, Wait};
 use crate::logic::causal::Dot;
-use crate::net::resp::Reply;
 use crate::peer::message::Wrote;
 use crate::replica::{Key, Uncommitted, Written};
+use crate::resp::Reply;
 
 /// Of the writes that depend on nothing, those whose reply does.
 const REPLIES_WHAT_WAS: &[&str] = &["del", "unlink"];

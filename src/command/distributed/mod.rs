@@ -25,12 +25,12 @@ use super::own::Own;
 use super::session::Session;
 use super::table::{self, Flags, Spec};
 use super::{Ctx, Node, everywhere};
-use crate::clock;
+use crate::base::clock;
 use crate::coordinator::{Asked, Coordinator, Forwarded, QuorumError, Repeats};
 use crate::logic::causal::Timestamp;
 use crate::logic::placement::{NodeId, key_hash, slot_of};
-use crate::net::resp::{Protocol, Reply};
 use crate::peer::message::Command;
+use crate::resp::{Protocol, Reply};
 
 pub(super) use coordinate::commit;
 

@@ -13,7 +13,7 @@ use crate::command::args::OwnedArgs;
 use crate::command::table::{Flags, Spec};
 use crate::coordinator::{Coordinator, QuorumError};
 use crate::logic::placement::NodeId;
-use crate::net::resp::Reply;
+use crate::resp::Reply;
 
 /// Runs each coordinator's part and puts the replies together.
 pub(super) async fn split(

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::Duration;
 
-use crate::clock;
+use crate::base::clock;
 
 const MAX_LINES: usize = 4_096;
 const MAX_BYTES: usize = 1 << 20;

@@ -1,12 +1,10 @@
-//! The command line's view of a running node: an ordinary client that asks questions and prints the
-//! answers.
+//! What the command line asks a running node, and how the answers read.
 
-use std::io::{self, BufRead, BufReader, Read, Write};
-use std::net::TcpStream;
 use std::time::Duration;
 
 use indicatif::HumanBytes;
-use thiserror::Error;
+
+use super::client::{ClientError, Connection, Target};
 
 /// How long a node may take to answer.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -14,70 +12,22 @@ const PATIENCE: Duration = Duration::from_secs(30);
 const REPAIR_PATIENCE: Duration = Duration::from_mins(20);
 /// Keys that are printed of those that differ, at most.
 const MOST_PRINTED: usize = 20;
-/// The longest answer that is taken.
-const MAX_ANSWER: usize = 64 << 20;
-
-/// Whom to ask, and as whom.
-#[derive(Clone, Debug)]
-pub struct Target {
-    /// `host:port` of the node's clients.
-    pub address: String,
-    /// For AUTH; empty for none.
-    pub password: String,
-    /// For SELECT.
-    pub db: String,
-}
-
-/// Why there is no answer.
-#[derive(Debug, Error)]
-pub enum AdminError {
-    /// The node cannot be reached or does not speak RESP.
-    #[error("{address}: {source}")]
-    Io {
-        /// The node.
-        address: String,
-        /// Why.
-        source: io::Error,
-    },
-    /// The node's own words.
-    #[error("{0}")]
-    Refused(String),
-}
-
 impl Target {
     /// Sends one command and returns the text of its reply.
     ///
     /// # Errors
     /// When the node is not there, or answers with an error.
-    pub fn ask(&self, words: &[&str]) -> Result<String, AdminError> {
+    pub fn ask(&self, words: &[&str]) -> Result<String, ClientError> {
         self.connect(PATIENCE)?.ask(words)
-    }
-
-    fn connect(&self, patience: Duration) -> Result<Connection, AdminError> {
-        let fail = |source| AdminError::Io {
-            address: self.address.clone(),
-            source,
-        };
-        let stream = TcpStream::connect(&self.address).map_err(fail)?;
-        stream.set_read_timeout(Some(patience)).map_err(fail)?;
-        let mut stream = BufReader::new(stream);
-        if !self.password.is_empty() {
-            call(&mut stream, &["AUTH", &self.password]).map_err(fail)??;
-        }
-        if self.db != "0" {
-            call(&mut stream, &["SELECT", &self.db]).map_err(fail)??;
-        }
-        let address = self.address.clone();
-        Ok(Connection { stream, address })
     }
 
     /// What moves, a line for each member; whether anything does.
     ///
     /// # Errors
     /// When the node is not there, or answers with an error.
-    pub fn transfers(&self) -> Result<(Vec<Transfers>, bool), AdminError> {
+    pub fn transfers(&self) -> Result<(Vec<Transfers>, bool), ClientError> {
         let raw = self.ask(&["RINGWOOD", "TRANSFERS", "JSON"])?;
-        let broken = |_| AdminError::Refused("the node sent something else than JSON".to_owned());
+        let broken = |_| ClientError::Refused("the node sent something else than JSON".to_owned());
         let answer: serde_json::Value = serde_json::from_str(&raw).map_err(broken)?;
         let nodes = answer["nodes"].as_array().map_or(&[][..], Vec::as_slice);
         let lines: Vec<Transfers> = nodes.iter().map(Transfers::of).collect();
@@ -96,7 +46,7 @@ impl Target {
         prefix: &str,
         bar: impl Fn(u64, u64),
         mut report: impl FnMut(String),
-    ) -> Result<bool, AdminError> {
+    ) -> Result<bool, ClientError> {
         let mut connection = self.connect(PATIENCE)?;
         let partitions = connection.partitions()?;
         let (mut compared, mut printed, mut lost) = (0, 0, 0);
@@ -159,7 +109,7 @@ impl Target {
         &self,
         partition: Option<&str>,
         bar: impl Fn(u64, u64),
-    ) -> Result<String, AdminError> {
+    ) -> Result<String, ClientError> {
         let mut connection = self.connect(REPAIR_PATIENCE)?;
         let partitions: Vec<String> = match partition {
             Some(one) => vec![one.to_owned()],
@@ -248,56 +198,13 @@ impl Transfers {
     }
 }
 
-/// A connection to a node.
-struct Connection {
-    stream: BufReader<TcpStream>,
-    address: String,
-}
-
 impl Connection {
-    fn ask(&mut self, words: &[&str]) -> Result<String, AdminError> {
-        let fail = |source| AdminError::Io {
-            address: self.address.clone(),
-            source,
-        };
-        call(&mut self.stream, words).map_err(fail)?
-    }
-
-    fn partitions(&mut self) -> Result<u64, AdminError> {
+    fn partitions(&mut self) -> Result<u64, ClientError> {
         let info = self.ask(&["INFO", "ringwood"])?;
         let line = info
             .lines()
             .find_map(|line| line.strip_prefix("partitions:"));
         let count = line.and_then(|count| count.trim().parse().ok());
-        count.ok_or_else(|| AdminError::Refused("the node is no Ringwood".to_owned()))
-    }
-}
-
-fn call(
-    stream: &mut BufReader<TcpStream>,
-    words: &[&str],
-) -> io::Result<Result<String, AdminError>> {
-    let mut request = format!("*{}\r\n", words.len());
-    for word in words {
-        request.push_str(&format!("${}\r\n{word}\r\n", word.len()));
-    }
-    stream.get_mut().write_all(request.as_bytes())?;
-    let mut line = String::new();
-    stream.read_line(&mut line)?;
-    let invalid = || io::Error::new(io::ErrorKind::InvalidData, "not a reply in RESP");
-    let (kind, rest) = line.trim_end().split_at_checked(1).ok_or_else(invalid)?;
-    match kind {
-        "-" => Ok(Err(AdminError::Refused(rest.to_owned()))),
-        "+" | ":" => Ok(Ok(rest.to_owned())),
-        "$" => {
-            let len: usize = rest.parse().map_err(|_| invalid())?;
-            if len > MAX_ANSWER {
-                return Err(invalid());
-            }
-            let mut body = vec![0; len + 2];
-            stream.read_exact(&mut body)?;
-            Ok(Ok(String::from_utf8_lossy(&body[..len]).into_owned()))
-        }
-        _ => Err(invalid()),
+        count.ok_or_else(|| ClientError::Refused("the node is no Ringwood".to_owned()))
     }
 }

@@ -11,8 +11,8 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 
-use crate::clock;
-use crate::metrics::Histogram;
+use crate::base::clock;
+use crate::base::histogram::Histogram;
 
 /// Thousandths of the time: background work never stands still, and never takes everything.
 const LEAST: u64 = 20;

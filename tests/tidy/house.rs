@@ -1,0 +1,387 @@
+//! The shape of the house: which room may use which, no circles, small functions and files, and no
+//! command known by its name where its row should say what it is.
+//!
+//! Each list of exceptions may only shrink: an entry that is no longer needed, or larger than what
+//! is there, fails like one that is missing.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
+
+use super::graph::{Crate, Functions, Place};
+
+/// Each room with the rooms that it uses, from the bottom up.
+const ROOMS: &[(&str, &[&str])] = &[
+    ("logic", &[]),
+    ("base", &[]),
+    ("resp", &[]),
+    ("storage", &["base", "logic"]),
+    ("replica", &["base", "logic", "storage"]),
+    ("peer", &["base", "logic"]),
+    ("cluster", &["logic", "peer"]),
+    ("coordinator", &["cluster", "logic", "peer", "replica"]),
+    (
+        "convergence",
+        &["base", "cluster", "logic", "peer", "replica", "storage"],
+    ),
+    (
+        "background",
+        &["base", "cluster", "convergence", "logic", "peer", "replica"],
+    ),
+    (
+        "command",
+        &[
+            "base",
+            "cluster",
+            "convergence",
+            "coordinator",
+            "logic",
+            "peer",
+            "replica",
+            "resp",
+            "storage",
+        ],
+    ),
+    ("net", &["base", "command", "replica", "resp"]),
+    (
+        "server",
+        &[
+            "background",
+            "base",
+            "cluster",
+            "command",
+            "convergence",
+            "coordinator",
+            "logic",
+            "net",
+            "peer",
+            "replica",
+            "storage",
+        ],
+    ),
+    ("restore", &["cluster", "replica", "server", "storage"]),
+    ("cli", &["base", "restore", "server"]),
+    ("main", &["cli"]),
+    ("lib", &[]),
+];
+
+/// Rooms with files that use each other, how many of them, and why that is still so.
+const CIRCLES: &[(&str, usize, &str)] = &[
+    (
+        "cluster",
+        4,
+        "a room's main type and the files that complete it name each other",
+    ),
+    (
+        "command",
+        31,
+        "the table names every family, and families run what the table has",
+    ),
+    (
+        "base",
+        2,
+        "a directive is a function of the configuration that it sets",
+    ),
+    (
+        "convergence",
+        4,
+        "a room's main type and the files that complete it name each other",
+    ),
+    (
+        "coordinator",
+        2,
+        "a room's main type and the files that complete it name each other",
+    ),
+    (
+        "peer",
+        4,
+        "a room's main type and the files that complete it name each other",
+    ),
+    (
+        "replica",
+        9,
+        "a room's main type and the files that complete it name each other",
+    ),
+    (
+        "storage",
+        4,
+        "a room's main type and the files that complete it name each other",
+    ),
+];
+
+/// Functions of more than [`FUNCTION`] lines, with their lines and the reason.
+const LONG_FUNCTIONS: &[(&str, usize, &str)] = &[
+    (
+        "background::handoff::take_over",
+        77,
+        "one part's way, with what may stop it",
+    ),
+    (
+        "command::distributed::coordinate::coordinate",
+        109,
+        "every way of a command at its coordinator",
+    ),
+    (
+        "command::distributed::hand_on",
+        91,
+        "every way of a command that runs elsewhere",
+    ),
+    ("command::peer::answer", 99, "one arm a message"),
+    ("command::peer::start", 126, "one arm a message"),
+    ("convergence::answer::answer", 90, "one arm a message"),
+    (
+        "convergence::transfer::copy_piece",
+        77,
+        "one piece's way, with what may stop it",
+    ),
+    (
+        "convergence::transfer::prove",
+        104,
+        "one proof's way, with what may stop it",
+    ),
+    (
+        "coordinator::read::start_reading",
+        80,
+        "what a read must know before it asks",
+    ),
+    (
+        "cli::line::command_line",
+        144,
+        "one arm a command of the command line",
+    ),
+    (
+        "peer::listener::answer_all",
+        84,
+        "admission, one class after the other",
+    ),
+    ("peer::message::request::decode", 96, "one arm a message"),
+    ("peer::message::request::encode", 183, "one arm a message"),
+    ("peer::message::response::decode", 118, "one arm a message"),
+    ("peer::message::response::encode", 152, "one arm a message"),
+    (
+        "replica::shared::join",
+        84,
+        "every case of a join under its key's lock",
+    ),
+    (
+        "replica::start::start",
+        76,
+        "the order in which a replica is made",
+    ),
+    (
+        "server::serve",
+        72,
+        "the order in which a node starts and stops",
+    ),
+    ("server::start", 94, "the order in which a node is made"),
+    (
+        "storage::disk::open",
+        103,
+        "the order in which a store is opened",
+    ),
+];
+
+/// Files of more than [`FILE`] lines, with their lines and the reason.
+const LONG_FILES: &[(&str, usize, &str)] = &[
+    ("cluster", 769, "the view of the cluster: to be taken apart"),
+    (
+        "command",
+        578,
+        "context, dispatch and the way to the handler: to be taken apart",
+    ),
+    ("command::distributed", 579, "routing: to be taken apart"),
+    (
+        "command::node",
+        519,
+        "a node's state and its statistics: to be taken apart",
+    ),
+    ("command::strings", 510, "one family of commands"),
+    ("command::table", 1524, "one row a command"),
+    ("base::config::directives", 590, "one row a directive"),
+    (
+        "convergence::transfer",
+        709,
+        "taking over and giving up: to be taken apart",
+    ),
+    ("coordinator::read", 543, "one subject"),
+    ("logic::causal::object", 603, "one subject"),
+    ("logic::placement::table", 635, "one subject"),
+    ("net::connection", 621, "one subject"),
+    ("peer::link", 504, "one subject"),
+    (
+        "replica",
+        789,
+        "a replica and what its files share: to be taken apart",
+    ),
+    ("replica::start", 538, "one subject"),
+    ("server", 770, "the composition root: to be taken apart"),
+    ("storage::disk", 1187, "one engine, to be replaced"),
+];
+
+/// Files that ask for a command's name, how often, and why that is still so.
+const NAMED: &[(&str, usize, &str)] = &[
+    ("command", 5, "until its row says how a command travels"),
+    (
+        "command::distributed",
+        8,
+        "until its row says how a command travels",
+    ),
+    (
+        "command::distributed::coordinate",
+        2,
+        "until its row says how a command travels",
+    ),
+    (
+        "command::distributed::split",
+        2,
+        "until its row says how a command travels",
+    ),
+    (
+        "command::everywhere",
+        4,
+        "until its row says how a command travels",
+    ),
+    (
+        "command::gate",
+        1,
+        "until its row says how a command travels",
+    ),
+    (
+        "command::secrets",
+        3,
+        "until its row says how a command travels",
+    ),
+    ("command::table", 1, "rows of a container"),
+];
+
+/// Lines of a function's body that fit on one screen.
+const FUNCTION: usize = 70;
+/// Lines of a file with one subject.
+const FILE: usize = 500;
+
+fn all() -> Crate {
+    Crate::read(&super::root().join("src"))
+}
+
+fn text(place: &Place) -> String {
+    place.join("::")
+}
+
+/// What was found must be what the list allows, no more and no less.
+fn same_as_listed(what: &str, found: &BTreeMap<String, usize>, list: &[(&str, usize, &str)]) {
+    let listed: BTreeMap<String, usize> = list
+        .iter()
+        .map(|(name, count, reason)| {
+            assert!(!reason.is_empty(), "{name}: a reason");
+            ((*name).to_owned(), *count)
+        })
+        .collect();
+    let mut wrong = String::new();
+    for name in found.keys().chain(listed.keys()).collect::<BTreeSet<_>>() {
+        let (found, listed) = (found.get(name), listed.get(name));
+        if found != listed {
+            let count = |count: Option<&usize>| count.copied().unwrap_or_default();
+            let (found, listed) = (count(found), count(listed));
+            let _ = writeln!(wrong, "{what}: {name} has {found}, listed are {listed}");
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong}");
+}
+
+fn room(place: &Place) -> &str {
+    place.first().map_or("lib", String::as_str)
+}
+
+#[test]
+fn rooms_use_what_architecture_draws_and_nothing_else() {
+    let uses = all().uses();
+    let mut edges: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
+    for (from, used) in &uses {
+        for to in used.iter().filter(|to| room(from) != room(to)) {
+            let (from_room, to_room) = (room(from), room(to));
+            let allowed = ROOMS.iter().find(|(name, _)| *name == from_room);
+            let (_, allowed) =
+                allowed.unwrap_or_else(|| panic!("{from_room}: a room without a place"));
+            assert!(
+                allowed.contains(&to_room),
+                "{} uses {}",
+                text(from),
+                text(to)
+            );
+            edges.entry(from_room).or_default().insert(to_room);
+        }
+    }
+    let mut drawn = String::new();
+    for (room, allowed) in ROOMS {
+        let used = edges.get(room).cloned().unwrap_or_default();
+        for allowed in *allowed {
+            assert!(
+                used.contains(allowed),
+                "{room} does not use {allowed}: take it out"
+            );
+        }
+        let _ = writeln!(drawn, "| `{room}` | {} |", allowed.join(", "));
+    }
+    super::same_between("ARCHITECTURE.md", "rooms", &drawn);
+}
+
+#[test]
+fn no_files_use_each_other_in_a_circle() {
+    let mut found = BTreeMap::new();
+    for circle in all().circles() {
+        let rooms: BTreeSet<&str> = circle.iter().map(room).collect();
+        assert_eq!(rooms.len(), 1, "a circle through rooms: {circle:?}");
+        *found.entry(room(&circle[0]).to_owned()).or_default() += circle.len();
+    }
+    same_as_listed("files in circles", &found, CIRCLES);
+}
+
+#[test]
+fn functions_fit_on_a_screen() {
+    use syn::visit::Visit as _;
+    let mut found = BTreeMap::new();
+    for (place, module) in &all().modules {
+        let mut functions = Functions::default();
+        functions.visit_file(&module.file);
+        for (name, lines) in functions
+            .0
+            .into_iter()
+            .filter(|(_, lines)| *lines > FUNCTION)
+        {
+            found.insert(format!("{}::{name}", text(place)), lines);
+        }
+    }
+    same_as_listed("lines of a function", &found, LONG_FUNCTIONS);
+}
+
+#[test]
+fn files_have_one_subject() {
+    let all = all();
+    let long = all.modules.iter().filter(|(_, module)| module.lines > FILE);
+    let found = long
+        .map(|(place, module)| (text(place), module.lines))
+        .collect();
+    same_as_listed("lines of a file", &found, LONG_FILES);
+}
+
+#[test]
+fn rows_are_asked_not_names() {
+    const ASKS: &[&str] = &[
+        "spec.name ==",
+        "spec.name !=",
+        "(spec.name",
+        "match spec.name",
+        "(&spec.name",
+    ];
+    let mut found = BTreeMap::new();
+    for (place, module) in &all().modules {
+        let code = super::read(&module.path);
+        let lines = code
+            .lines()
+            .filter(|line| ASKS.iter().any(|ask| line.contains(ask)));
+        match lines.count() {
+            0 => {}
+            count => _ = found.insert(text(place), count),
+        }
+    }
+    same_as_listed("names asked for", &found, NAMED);
+}
