@@ -11,11 +11,16 @@ endif
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
 
-run: ## build and start a node on port 6379
+# Says in one line what is missing, and how to get it.
+tools:
+	@command -v cargo >/dev/null || { echo "missing: Rust 1.95 or newer. Get it by rustup, or: apt-get install rustup && rustup toolchain install stable" >&2; exit 1; }
+	@command -v cc >/dev/null || { echo "missing: a C compiler. Get it by: apt-get install gcc libc6-dev" >&2; exit 1; }
+
+run: tools ## build and start a node on port 6379
 	cargo build --release
 	./target/release/ringwood server --config conf/ringwood.toml
 
-cluster: ## start three nodes that form one store (127.0.0.1 to .3, port 7001); Ctrl-C stops them
+cluster: tools ## start three nodes that form one store (127.0.0.1 to .3, port 7001); Ctrl-C stops them
 	cargo build --release
 	@trap 'kill $$(jobs -p) 2>/dev/null; wait' EXIT INT TERM; \
 	for n in 1 2 3; do \
@@ -28,10 +33,11 @@ deps: ## install what the tests need (Debian packages, as root)
 	command -v redis-server >/dev/null || missing="$$missing redis-server"; \
 	command -v npm >/dev/null || missing="$$missing nodejs npm"; \
 	python3 -c 'import venv, ensurepip' 2>/dev/null || missing="$$missing python3-venv"; \
-	[ -z "$$missing" ] || { apt-get update -qq && \
-	  DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing; }
+	[ -z "$$missing" ] || { [ "$$(id -u)" = 0 ] && apt-get update -qq && \
+	  DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing; } || \
+	{ echo "missing:$$missing. As root: apt-get install$$missing" >&2; exit 1; }
 
-test: deps ## all tests, and the client libraries
+test: tools deps ## all tests, and the client libraries
 	$(RUN_TESTS)
 	$(MAKE) clients
 
@@ -51,6 +57,14 @@ check: ## format, lints, documentation
 	cargo clippy --all-targets -- -D warnings
 	cargo clippy --no-default-features --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --quiet
+	@if cargo deny --version >/dev/null 2>&1; then cargo deny --offline check bans licenses sources; \
+	else echo "not checked: licences and duplicates of crates (cargo install --locked cargo-deny)"; fi
+
+audit: ## known holes in the crates that are used (needs cargo-deny and its database)
+	cargo deny check advisories
+
+mutants: ## which changes of logic/ no test notices (needs cargo-mutants; hours)
+	cargo mutants --no-shuffle --jobs 2 --file 'src/logic/**/*.rs' --baseline skip --timeout 60 -- --no-default-features
 
 docs: ## write docs/compat.md and conf/ringwood.toml from their tables
 	RINGWOOD_WRITE_DOCS=1 cargo test --test tidy
@@ -82,4 +96,4 @@ fuzz: ## a minute of fuzzing for the request parser and the row codec (FUZZ_SECO
 ci: FUZZ_SECONDS = 20
 ci: check test fuzz ## what CI runs
 
-.PHONY: help run cluster deps test sim clients logic check docs bench bench-cluster fuzz ci
+.PHONY: help tools run cluster deps test sim clients logic check audit mutants docs bench bench-cluster fuzz ci
