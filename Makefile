@@ -82,7 +82,7 @@ FUZZ_SECONDS ?= 60
 FUZZ_FLAGS = -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \
   -Cllvm-args=-sanitizer-coverage-inline-8bit-counters \
   -Cllvm-args=-sanitizer-coverage-pc-table -Cllvm-args=-sanitizer-coverage-trace-compares
-FUZZ_TARGET := $(shell rustc -vV | sed -n 's/host: //p')
+FUZZ_TARGET = $(shell rustc -vV | sed -n 's/host: //p')
 
 fuzz: ## a minute of fuzzing for the request parser and the row codec (FUZZ_SECONDS=n)
 	RUSTFLAGS="$(FUZZ_FLAGS)" cargo build --release --manifest-path fuzz/Cargo.toml \

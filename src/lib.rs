@@ -9,6 +9,9 @@
 //! | `restore` | a data directory from a copy |
 //! | `net` | listener, connections |
 //! | `command` | the command table and its handlers |
+//! | `answer` | what this node answers to others |
+//! | `routing` | where a command runs, and how its reply comes back |
+//! | `error` | what a client is told when a command fails, in Redis's words |
 //! | `background` | gossip, hinted handoff, and when anti-entropy runs |
 //! | `convergence` | Merkle anti-entropy between two owners, parts that move |
 //! | `coordinator` | quorums, forwarding, read repair |
@@ -22,6 +25,8 @@
 
 pub mod logic;
 
+#[cfg(feature = "server")]
+pub mod answer;
 #[cfg(feature = "server")]
 pub mod background;
 #[cfg(feature = "server")]
@@ -37,6 +42,8 @@ pub mod convergence;
 #[cfg(feature = "server")]
 pub mod coordinator;
 #[cfg(feature = "server")]
+pub mod error;
+#[cfg(feature = "server")]
 pub mod net;
 #[cfg(feature = "server")]
 pub mod peer;
@@ -46,6 +53,8 @@ pub mod replica;
 pub mod resp;
 #[cfg(feature = "server")]
 pub mod restore;
+#[cfg(feature = "server")]
+pub mod routing;
 #[cfg(feature = "server")]
 pub mod server;
 #[cfg(feature = "server")]

@@ -11,12 +11,13 @@ use thiserror::Error;
 use tokio::runtime::Handle;
 use tokio::task::JoinSet;
 
+use crate::answer::PeerHandler;
 use crate::background;
 use crate::base::clock;
 use crate::base::config::{Config, Prefix};
 use crate::base::governor::{self, Governor};
 use crate::cluster::{self, Cluster};
-use crate::command::{ContextSeal, Node, NodeOptions, PeerHandler, appendfsync};
+use crate::command::{self, ContextSeal, Node, NodeOptions, appendfsync};
 use crate::convergence::Convergence;
 use crate::coordinator::{self, Coordinator};
 use crate::logic;
@@ -190,7 +191,7 @@ async fn serve(
         store.set_appendfsync(appendfsync(&config.text("appendfsync")));
         set_log_level(&config.text("loglevel"));
     });
-    let node = Node::new(NodeOptions {
+    let node = command::node(NodeOptions {
         replica,
         coordinator: member.as_ref().map(|m| Arc::clone(&m.coordinator)),
         convergence,
@@ -222,7 +223,7 @@ async fn run_parts(
         let (node, counting) = (Arc::clone(&node), Arc::clone(&sweeping));
         background.spawn_blocking(move || count(&node, &counting))
     };
-    let coordinator = node.coordinator.clone();
+    let coordinator = node.site.coordinator.clone();
     // However this ends: nobody would end the sweeper otherwise, and the process would wait for it.
     let sweeping = EndsWhenDropped(sweeping);
     tokio::select! {
@@ -240,7 +241,7 @@ async fn run_parts(
     let _ = counter.await;
     let stopping = clock::monotonic();
     // What runs ends; nothing begins any more.
-    let _alone = node.gate.alone().await;
+    let _alone = node.site.gate.alone().await;
     let replica = Arc::clone(&node.replica);
     let _ = tokio::task::spawn_blocking(move || replica.stop()).await;
     let took_ms = clock::monotonic().duration_since(stopping).as_millis() as u64;
@@ -592,7 +593,7 @@ async fn stop_on_signal(node: &Node) {
 /// Tells the other members that this one stops, so that they send it nothing more, and gives what is on
 /// its way the time to come.
 async fn hand_over(node: &Node) {
-    let Some(coordinator) = node.coordinator.as_ref() else {
+    let Some(coordinator) = node.site.coordinator.as_ref() else {
         return;
     };
     let cluster = coordinator.cluster();
@@ -626,7 +627,7 @@ fn count(node: &Node, counting: &AtomicBool) {
         }
         // Who is in the middle of something queues the rest of it first.
         let alone = node.replica.is_to_recover().then(|| {
-            let gate = node.gate.alone();
+            let gate = node.site.gate.alone();
             Handle::current().block_on(gate)
         });
         let recovered = node.replica.recover_from_failures();
@@ -643,7 +644,7 @@ fn sweep(node: &Node, sweeping: &AtomicBool) {
     while sweeping.load(Ordering::Acquire) {
         let started = clock::monotonic();
         let slice = {
-            let _passing = node.gate.pass_by();
+            let _passing = node.site.gate.pass_by();
             node.replica.reclaim_expired()
         };
         node.replica.settle();

@@ -15,8 +15,9 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use tokio::time::Instant;
 
+use crate::base::blocking::off_worker;
 use crate::base::clock;
-use crate::convergence::{Convergence, ExchangeError, Exchanged, off_worker};
+use crate::convergence::{Convergence, ExchangeError, Exchanged};
 use crate::logic::causal::{ActorId, Context};
 use crate::logic::membership::{Member, Membership};
 use crate::logic::placement::{NodeId, PartitionSet};

@@ -8,8 +8,9 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use tokio::time::Instant;
 
+use crate::base::blocking::off_worker;
 use crate::base::governor::Governor;
-use crate::convergence::{Convergence, ExchangeError, off_worker};
+use crate::convergence::{Convergence, ExchangeError};
 use crate::logic::handoff::Stage;
 use crate::logic::membership::Part;
 use crate::logic::placement::NodeId;

@@ -156,6 +156,8 @@ mod tests {
             let (mut stream, _) = listener.accept().expect("a client");
             // The client may go away in the middle.
             let _ = stream.write_all(&with);
+            let _ = stream.shutdown(std::net::Shutdown::Write);
+            let _ = std::io::copy(&mut stream, &mut std::io::sink());
         });
         let target = Target {
             address,

@@ -7,11 +7,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use parking_lot::Mutex;
 use tokio::sync::mpsc;
 
-use super::args::Args;
 use super::secrets::Secrets;
 use super::session::Session;
-use super::table::Spec;
+use super::spec::Spec;
 use crate::base::clock;
+use crate::routing::args::Args;
 
 /// Lines that wait for one monitor, and their bytes. Who does not read that fast is dropped.
 const MOST_LINES: usize = 4_096;

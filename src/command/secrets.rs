@@ -2,9 +2,9 @@
 
 use smallvec::SmallVec;
 
-use super::args::Args;
-use super::table::Spec;
+use super::spec::{Hides, Spec};
 use crate::base::config;
+use crate::routing::args::Args;
 
 const REDACTED: &[u8] = b"(redacted)";
 
@@ -21,13 +21,13 @@ pub(super) struct Secrets {
 impl Secrets {
     pub(super) fn of(spec: &Spec, args: Args<'_>) -> Self {
         Self {
-            all: spec.name == "auth",
-            auths: if spec.name == "hello" {
-                auths_of_hello(args)
+            all: spec.hides == Hides::Words,
+            auths: if spec.hides == Hides::Auths {
+                auths_of(args)
             } else {
                 SmallVec::new()
             },
-            sets: spec.parent == "config" && spec.name == "set",
+            sets: spec.hides == Hides::Directives,
         }
     }
 
@@ -42,7 +42,7 @@ impl Secrets {
 }
 
 /// Where HELLO's AUTHs are. A client may be named AUTH.
-fn auths_of_hello(args: Args<'_>) -> SmallVec<[usize; 1]> {
+fn auths_of(args: Args<'_>) -> SmallVec<[usize; 1]> {
     let mut found = SmallVec::new();
     let mut nth = 2;
     while nth < args.len() {

@@ -8,14 +8,13 @@ use dashmap::DashMap;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
-use super::distributed::UnderWay;
-use super::own::Own;
-use super::table::Spec;
-use super::transactions::{Transaction, Watch};
+use super::queue::{Transaction, Watch};
+use super::spec::{Spec, Specs};
 use crate::base::clock;
 use crate::coordinator::Asked;
 use crate::logic::causal::Timestamp;
 use crate::replica::Written;
+use crate::routing::{Own, UnderWay};
 use crate::storage::Ticket;
 
 /// Whether the client wants replies.
@@ -208,10 +207,10 @@ impl Client {
     }
 
     /// One line of CLIENT LIST.
-    pub fn line(&self, is_self: Option<&Session>) -> String {
+    pub fn line(&self, specs: &Specs, is_self: Option<&Session>) -> String {
         let names = self.names.lock().clone();
         let last = self.last_command.load(Ordering::Relaxed).checked_sub(1);
-        let last = last.and_then(|nth| super::table::all().get(nth));
+        let last = last.and_then(|nth| specs.all().get(nth));
         let command = last.map_or_else(|| "NULL".into(), Spec::full_name);
         let in_transaction = is_self.is_some_and(|s| s.transaction.is_some());
         format!(

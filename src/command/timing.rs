@@ -1,42 +1,21 @@
 //! How long commands take for those who wait for them: from their arrival to their reply, and where that
 //! time goes (RINGWOOD LATENCY).
 
-use std::fmt::Write as _;
 use std::time::{Duration, Instant};
 
 use smallvec::SmallVec;
 
-use super::args::{Args, OwnedArgs};
+use super::node::Node;
 use super::session::Session;
-use super::table::{Flags, Spec};
-use super::{Ctx, Node, Outcome};
+use super::spec::{Flags, Spec};
 use crate::base::clock;
-use crate::base::histogram::Histogram;
+use crate::routing::args::{Args, OwnedArgs};
 
 /// Of a command whose reply waits so many words, and bytes, are kept for the slow log.
 const KEPT_WORDS: usize = 31;
 const KEPT_BYTES: usize = 256;
 /// Of so many commands of a connection one is looked at closely.
 const ONE_IN: u32 = 4;
-/// What a command spends its time with: `turn` until it begins (CLIENT PAUSE, commands that it has to wait
-/// for), `run` in its handler, `commit` until its writes, and those that it has read, are stored; in a
-/// cluster until its coordinator's reply is there.
-const PARTS: [&str; 3] = ["turn", "run", "commit"];
-
-/// The parts of all commands.
-#[derive(Debug, Default)]
-pub struct Timings {
-    parts: [Histogram; PARTS.len()],
-    whole: Histogram,
-}
-
-impl Timings {
-    pub(super) fn reset(&self) {
-        self.parts.iter().for_each(Histogram::reset);
-        self.whole.reset();
-    }
-}
-
 /// A command that has run, and whose reply is still to come.
 pub struct Timed {
     spec: &'static Spec,
@@ -55,7 +34,12 @@ pub struct Timed {
 
 impl Timed {
     /// A command that has just run.
-    pub(super) fn now(ctx: &Ctx<'_>, spec: &'static Spec, args: Args<'_>, failed: bool) -> Self {
+    pub(super) fn now(
+        (arrived, began): (Instant, Instant),
+        spec: &'static Spec,
+        args: Args<'_>,
+        failed: bool,
+    ) -> Self {
         let (mut words, mut ends) = (SmallVec::new(), SmallVec::new());
         for word in args.from(0) {
             if words.len() >= KEPT_BYTES || ends.len() >= KEPT_WORDS {
@@ -66,8 +50,8 @@ impl Timed {
         }
         Self {
             spec,
-            arrived: ctx.arrived,
-            began: ctx.began.unwrap_or(ctx.arrived),
+            arrived,
+            began,
             ran: clock::monotonic(),
             failed,
             words,
@@ -158,9 +142,9 @@ impl Times {
         node.timings.whole.record(took);
         // That it had to wait for its turn is no background work's fault.
         let took = self.replied.saturating_duration_since(self.began);
-        if spec.reads_one_key() {
+        if spec.shape.reads_one_key() {
             node.governor.read(took);
-        } else if spec.has(Flags::WRITE) && spec.keys.0 != 0 {
+        } else if spec.has(Flags::WRITE) && !spec.shape.keys.is_empty() {
             node.governor.wrote(took);
         }
     }
@@ -172,28 +156,4 @@ impl Times {
     pub(super) fn note_slow(self, node: &Node, session: &Session, (spec, args): (&Spec, Args<'_>)) {
         node.slowlog.push(session, spec, args, self.took());
     }
-}
-
-/// RINGWOOD LATENCY.
-pub(super) fn latency(ctx: &mut Ctx<'_>, _: Args<'_>) -> Outcome {
-    let timings = &ctx.node.timings;
-    let mut text = format!(
-        "{:<8} {:>12} {:>10} {:>10} {:>10}\n",
-        "part", "sampled", "p50 us", "p99 us", "p99.9 us"
-    );
-    let parts = PARTS.iter().zip(&timings.parts);
-    let rows = parts.map(|(name, histogram)| (*name, histogram));
-    for (name, histogram) in rows.chain([("whole", &timings.whole)]) {
-        let micros = |share| histogram.percentile(share).as_nanos() as f64 / 1_000.0;
-        let _ = writeln!(
-            text,
-            "{name:<8} {:>12} {:>10.1} {:>10.1} {:>10.1}",
-            histogram.count(),
-            micros(0.5),
-            micros(0.99),
-            micros(0.999)
-        );
-    }
-    ctx.reply.verbatim(&text);
-    Ok(())
 }

@@ -5,8 +5,9 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tokio::time::Instant;
 
+use super::Convergence;
 use super::exchange::BATCH_BYTES;
-use super::{Convergence, off_worker};
+use crate::base::blocking::off_worker;
 use crate::base::clock;
 use crate::logic::causal::{Dot, Object};
 use crate::logic::merkle::Leaves;

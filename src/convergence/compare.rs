@@ -9,7 +9,8 @@ use std::sync::atomic::Ordering;
 use bytes::Bytes;
 use smallvec::SmallVec;
 
-use super::{Convergence, ExchangeError, WITHIN, off_worker};
+use super::{Convergence, ExchangeError, WITHIN};
+use crate::base::blocking::off_worker;
 use crate::logic::causal::Dot;
 use crate::logic::merkle::{Leaves, Node, Sums, Walk};
 use crate::logic::placement::{NodeId, PartitionSet};

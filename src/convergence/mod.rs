@@ -18,10 +18,9 @@ use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use rustix::time::{ClockId, clock_gettime};
 use thiserror::Error;
-use tokio::runtime::{Handle, RuntimeFlavor};
 
+use crate::base::blocking::off_worker;
 use crate::base::governor::Governor;
 use crate::cluster::Cluster;
 use crate::logic::placement::NodeId;
@@ -224,39 +223,4 @@ impl Convergence {
         let reclaimed_ms = self.replica.reclaims_before_ms().unwrap_or(0);
         (reclaimed_ms / ENDING_MS + 2) * ENDING_MS
     }
-}
-
-/// Does something that blocks where it holds up nobody; a simulated node has but one thread.
-pub(crate) async fn off_worker<R: Send + 'static>(does: impl FnOnce() -> R + Send + 'static) -> R {
-    if is_simulated() {
-        return does();
-    }
-    match tokio::task::spawn_blocking(does).await {
-        Ok(done) => done,
-        Err(error) => std::panic::resume_unwind(error.into_panic()),
-    }
-}
-
-/// [`off_worker`], with the processor's time that it took: how long a thread of low priority waits for
-/// the processor says nothing about its work. None is counted in a simulation.
-async fn worked_off<R: Send + 'static>(does: impl FnOnce() -> R + Send + 'static) -> (R, Duration) {
-    if is_simulated() {
-        return (does(), Duration::ZERO);
-    }
-    off_worker(move || timed(does)).await
-}
-
-/// Does something at once, with the processor's time that it took; none is counted in a simulation.
-fn timed<R>(does: impl FnOnce() -> R) -> (R, Duration) {
-    let now = || {
-        let time = clock_gettime(ClockId::ThreadCPUTime);
-        Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
-    };
-    let begun = now();
-    let done = does();
-    (done, now().saturating_sub(begun))
-}
-
-pub(crate) fn is_simulated() -> bool {
-    Handle::current().runtime_flavor() == RuntimeFlavor::CurrentThread
 }

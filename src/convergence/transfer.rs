@@ -15,7 +15,8 @@ use futures_util::future::join_all;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-use super::{Convergence, ExchangeError, Exchanged, is_simulated, timed, worked_off};
+use super::{Convergence, ExchangeError, Exchanged};
+use crate::base::blocking::{is_simulated, timed, worked_off};
 use crate::logic::handoff::{self, Progress, Proof, Stage, Why};
 use crate::logic::membership::{Membership, Part};
 use crate::logic::placement::{NodeId, PartitionSet};

@@ -15,13 +15,12 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use crate::base::clock;
-use crate::command::args::Args;
-use crate::command::error::Error;
-use crate::command::{
-    self, After, Ctx, Exec, Feed, Later, Node, ReplyMode, Session, Timed, Transaction,
-};
+use crate::command::{self, After, Ctx, Exec, Feed, Node, ReplyMode, Session, Timed, Transaction};
+use crate::error::Error;
 use crate::replica::{Uncommitted, Written};
 use crate::resp::{Limits, Parser, Reply};
+use crate::routing::args::Args;
+use crate::routing::{Later, Runner};
 
 /// Bytes read at a time, and kept by an idle connection.
 const READ_CHUNK: usize = 16 * 1024;
@@ -249,7 +248,7 @@ impl Connection {
         run: impl FnOnce(&mut Ctx<'a>, Args<'_>),
     ) -> After {
         let args = Args::new(self.parser.source(&self.input), self.parser.args());
-        let mut ctx = Ctx::new(
+        let mut ctx = command::context(
             node,
             &mut self.session,
             &mut self.reply,
@@ -325,7 +324,7 @@ impl Connection {
     }
 
     fn within<'a>(&'a mut self, node: &'a Arc<Node>, run: impl FnOnce(&mut Ctx<'a>)) -> After {
-        let mut ctx = Ctx::new(
+        let mut ctx = command::context(
             node,
             &mut self.session,
             &mut self.reply,
@@ -347,10 +346,11 @@ impl Connection {
     /// Runs a transaction's commands: in one go, or in order, each at its coordinator.
     async fn run_transaction(&mut self, mut exec: Exec) {
         let node = Arc::clone(&self.node);
-        if let Some(later) = exec.as_one(&node) {
+        let runner: Arc<dyn Runner> = Arc::clone(&self.node) as Arc<dyn Runner>;
+        if let Some(later) = exec.as_one(&runner) {
             return self.begin_later(later).await;
         }
-        if !exec.may_run(&node).await {
+        if !exec.may_run(&runner).await {
             if !self.silent {
                 self.reply.null_array();
             }
@@ -419,7 +419,7 @@ impl Connection {
     async fn finish_later(&mut self) {
         self.session.under_way.clear();
         if self.later.is_empty() {
-            if self.node.coordinator.is_some() {
+            if self.node.site.coordinator.is_some() {
                 // Before others' places among the replies are fixed behind them.
                 self.settle().await;
             }

@@ -6,15 +6,12 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::BytesMut;
+use ringwood::answer::PeerHandler;
 use ringwood::background::{HandoffOptions, hand_off};
 use ringwood::base::config::Config;
 use ringwood::base::governor::{Governor, Limits};
 use ringwood::cluster::{self, Cluster, Notes};
-use ringwood::command::args::OwnedArgs;
-use ringwood::command::own::Own;
-use ringwood::command::{
-    After, Client, ContextSeal, Ctx, Node, NodeOptions, PeerHandler, Session, execute,
-};
+use ringwood::command::{After, Client, ContextSeal, Node, NodeOptions, Session, context, execute};
 use ringwood::convergence::Convergence;
 use ringwood::coordinator::{self, Coordinator};
 use ringwood::logic::causal::{ActorId, Object};
@@ -26,6 +23,8 @@ use ringwood::peer::message::NEWEST;
 use ringwood::peer::{Identity, Peers};
 use ringwood::replica::{HintLimits, Key, Options, Replica};
 use ringwood::resp::Reply;
+use ringwood::routing::Own;
+use ringwood::routing::args::OwnedArgs;
 use ringwood::storage::{Copied, MemoryStore, Store, Table};
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
@@ -467,7 +466,7 @@ impl World {
             Arc::clone(&replica),
             Arc::clone(&governor),
         ));
-        let node = Node::new(NodeOptions {
+        let node = ringwood::command::node(NodeOptions {
             replica: Arc::clone(&replica),
             coordinator: Some(coordinator),
             convergence: Some(Arc::clone(&convergence)),
@@ -1396,7 +1395,7 @@ async fn ask(node: Arc<Node>, own: Arc<Own>, words: OwnedArgs) -> BytesMut {
     session.own = own;
     let (mut reply, mut written) = (Reply::default(), Vec::new());
     let after = {
-        let mut ctx = Ctx::new(
+        let mut ctx = context(
             &node,
             &mut session,
             &mut reply,

@@ -243,7 +243,10 @@ impl Crate {
         let here = self.modules.get(module)?;
         if let Some(behind) = here.names.get(first) {
             let whole = [behind.as_slice(), rest].concat();
-            let found = self.resolve(module, &whole, depth + 1)?;
+            // What is not the crate's hides nothing that the file defines by the same name.
+            let Some(found) = self.resolve(module, &whole, depth + 1) else {
+                return Some(module.clone());
+            };
             // What a room passes on of another is its own for those above.
             let is_its_own = found.first() != module.first() && here.passed_on.contains(first);
             return Some(if is_its_own { module.clone() } else { found });

@@ -10,7 +10,7 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 use ringwood::base::config::DIRECTIVES;
-use ringwood::command::{Flags, all_commands};
+use ringwood::command::{Flags, specs};
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -143,7 +143,7 @@ fn the_configuration_file_shows_every_directive_with_its_default() {
 fn the_compatibility_page_lists_every_command() {
     let mut text = read(&root().join("docs/compat.head.md"));
     text.push_str("\n## Commands\n\n| command | arity | what |\n| --- | --- | --- |\n");
-    for spec in all_commands().iter().filter(|s| !s.is_container()) {
+    for spec in specs().all().iter().filter(|s| !specs().is_container(s)) {
         let own = if spec.has(Flags::OWN) {
             " (Ringwood only)"
         } else {

@@ -67,6 +67,16 @@ pub enum Change {
     },
 }
 
+impl Change {
+    /// Bytes over everything seen.
+    pub fn put(bytes: Bytes, expires_at_ms: Option<u64>) -> Self {
+        Change::Put(Value {
+            payload: Payload::Bytes(bytes),
+            expires_at_ms,
+        })
+    }
+}
+
 impl Shown {
     /// The value as Redis's integer, if it is one.
     pub fn integer(&self) -> Option<i64> {
@@ -93,6 +103,11 @@ pub fn plain(object: &Object, now_ms: u64) -> Option<&[u8]> {
         ] if expires_at_ms.is_none_or(|at| at >= now_ms) => Some(bytes),
         _ => None,
     }
+}
+
+/// Whether the key reads as present.
+pub fn is_shown(object: &Object, now_ms: u64) -> bool {
+    shown(object, now_ms).is_some()
 }
 
 /// What the object shows at `now_ms`, or `None` when the key reads as absent.

@@ -1,0 +1,342 @@
+//! What a handler works with: the node, its connection, and where the reply goes.
+//!
+//! A handler runs to its end without waiting; what it has to wait for (its commits, a sleep) it leaves
+//! here, and the connection waits before the reply leaves.
+
+use std::borrow::Cow;
+use std::cell::RefCell;
+use std::fmt::Display;
+use std::future::Future;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use smallvec::SmallVec;
+
+use super::exec::Exec;
+use super::node::Node;
+use super::session::Session;
+use super::spec::Spec;
+use super::timing::Timed;
+use crate::base::blocking::at_length;
+use crate::base::clock;
+use crate::coordinator::QuorumError;
+use crate::error::Error;
+use crate::logic::causal::Object;
+use crate::logic::types::conflict;
+use crate::logic::types::string::{self, Change, Shown};
+use crate::replica::{Key, Replica, ReplicaError, Uncommitted, Written};
+use crate::resp::Reply;
+use crate::routing::args::Args;
+use crate::routing::{Later, Runner, Turns, Wanted, Who, error_reply};
+use crate::storage::keys::MAX_KEY_LEN;
+
+/// A handler's end: the reply is written, or it is this error.
+pub type Outcome = Result<(), Error>;
+
+/// What the connection does after a command.
+#[derive(Default)]
+pub enum After {
+    /// Goes on.
+    #[default]
+    Nothing,
+    /// Sends the reply and closes.
+    Close,
+    /// Closes without a word: a browser may have been made to send this.
+    Cut,
+    /// Waits, then goes on.
+    Sleep(Duration),
+    /// Waits until this connection's writes are on the disk, at most so long, then replies
+    /// `[fsynced here, replicas]`.
+    AwaitSync(Option<Duration>),
+    /// Becomes a monitor.
+    Monitor,
+    /// Is a monitor no more.
+    EndMonitor,
+    /// The reply is the future's; later commands may begin before it is there.
+    Later(Later),
+    /// The reply is the future's, which may take long: not longer than the client is there.
+    Waiting(Later),
+    /// Runs a transaction's commands with [`step`], each to its end.
+    Exec(Exec),
+    /// Has not begun: waits for its turns, and begins with [`resume`].
+    Held(&'static Spec, Wanted),
+}
+
+impl After {
+    /// What comes after two commands of a transaction.
+    pub(super) fn and(self, next: Self) -> Self {
+        match (self, next) {
+            (After::Cut, _) | (_, After::Cut) => After::Cut,
+            (After::Close, _) | (_, After::Close) => After::Close,
+            (After::Sleep(first), After::Sleep(second)) => After::Sleep(first + second),
+            (first, After::Nothing) => first,
+            (_, next) => next,
+        }
+    }
+}
+
+/// What a handler works with.
+pub struct Ctx<'a> {
+    /// The node.
+    pub node: &'a Arc<Node>,
+    /// The connection's state.
+    pub session: &'a mut Session,
+    /// Where the reply goes.
+    pub reply: &'a mut Reply,
+    /// Writes whose commit the reply waits for.
+    pub written: &'a mut Vec<Written>,
+    /// What comes after the reply.
+    pub after: After,
+    /// Its turns, as long as it needs them.
+    pub turns: Turns<'a>,
+    /// When it arrived.
+    pub arrived: Instant,
+    /// When it began, if it had to wait.
+    pub began: Option<Instant>,
+    /// Its times, where its reply waits for something; counted when that is there.
+    pub timed: Option<Timed>,
+    /// Whether it is nobody's but another command's part, and counted with that.
+    pub is_part: bool,
+    /// Others' writes that it has read: the reply waits for their commit too.
+    pub seen: RefCell<SmallVec<[Uncommitted; 1]>>,
+    run: Run,
+}
+
+/// Runs an admitted command whose turn it is.
+pub type Run = fn(&mut Ctx<'_>, &'static Spec, Args<'_>);
+
+impl<'a> Ctx<'a> {
+    /// A command's, which arrived at a time.
+    pub(super) fn new(
+        node: &'a Arc<Node>,
+        session: &'a mut Session,
+        reply: &'a mut Reply,
+        written: &'a mut Vec<Written>,
+        (arrived, run): (Instant, Run),
+    ) -> Self {
+        Self {
+            node,
+            session,
+            reply,
+            written,
+            after: After::Nothing,
+            turns: Turns::new(),
+            arrived,
+            began: None,
+            timed: None,
+            is_part: false,
+            seen: RefCell::default(),
+            run,
+        }
+    }
+}
+
+impl Ctx<'_> {
+    /// A key in a database, as it is stored.
+    pub fn key<'k>(&self, db: u8, name: &'k [u8]) -> Result<Key<'k>, Error> {
+        if name.len() > MAX_KEY_LEN {
+            return Err(Error::KeyTooLong(name.len()));
+        }
+        Ok(Key {
+            db: self.node.replica.database(db),
+            name,
+        })
+    }
+
+    /// The object of a key in the selected database.
+    pub fn object(&self, name: &[u8]) -> Result<Arc<Object>, Error> {
+        self.object_in(self.session.db, name)
+    }
+
+    /// The object of a key.
+    pub fn object_in(&self, db: u8, name: &[u8]) -> Result<Arc<Object>, Error> {
+        let key = self.key(db, name)?;
+        let replica = &self.node.replica;
+        loop {
+            let failures = replica.failed_batches();
+            let object = replica.read(key)?;
+            self.note_read(key);
+            // Else it may be what has just turned out not to be stored.
+            if replica.failed_batches() == failures {
+                return Ok(object);
+            }
+        }
+    }
+
+    /// What was read may not be committed yet.
+    fn note_read(&self, key: Key<'_>) {
+        if let Some(uncommitted) = self.node.replica.uncommitted(key) {
+            self.seen.borrow_mut().push(uncommitted);
+        }
+    }
+
+    /// What a key shows.
+    pub fn shown(&self, name: &[u8]) -> Result<Option<Shown>, Error> {
+        let (object, now_ms) = (self.object(name)?, clock::now_ms());
+        Ok(string::shown(&self.viewed(name, &object, now_ms), now_ms))
+    }
+
+    /// A key's object as its policy shows it.
+    pub fn viewed<'o>(&self, name: &[u8], object: &'o Object, now_ms: u64) -> Cow<'o, Object> {
+        conflict::view(object, self.node.replica.policies().of(name), now_ms)
+    }
+
+    /// Reads, decides and writes one key.
+    pub fn update<R>(
+        &mut self,
+        name: &[u8],
+        decide: impl FnOnce(&Object, u64) -> (Change, R),
+    ) -> Result<R, Error> {
+        let key = self.key(self.session.db, name)?;
+        let policy = self.node.replica.policies().of(name);
+        let since = self.session.since;
+        let mut is_refused = false;
+        let decide = |object: &Object, now_ms| {
+            let viewed = conflict::view(object, policy, now_ms);
+            let (change, result) = decide(&viewed, now_ms);
+            let change = match since {
+                Some(since) => string::as_of(object, change, since).unwrap_or_else(|| {
+                    is_refused = true;
+                    Change::Keep
+                }),
+                None => change,
+            };
+            (change, result)
+        };
+        let (result, written) = self.node.replica.update(key, decide)?;
+        if is_refused {
+            return Err(QuorumError::CoordinatorLost.into());
+        }
+        if written.is_none() {
+            self.note_read(key);
+        }
+        self.written.extend(written);
+        Ok(result)
+    }
+
+    /// Reads, decides and writes two keys.
+    pub fn update_two<R>(
+        &mut self,
+        first: (u8, &[u8]),
+        second: (u8, &[u8]),
+        decide: impl FnOnce(&Object, &Object, u64) -> ([Change; 2], R),
+    ) -> Result<R, Error> {
+        let (first, second) = (self.key(first.0, first.1)?, self.key(second.0, second.1)?);
+        let policy = |key: Key<'_>| self.node.replica.policies().of(key.name);
+        let policies = (policy(first), policy(second));
+        let decide = |a: &Object, b: &Object, now_ms| {
+            let a = conflict::view(a, policies.0, now_ms);
+            let b = conflict::view(b, policies.1, now_ms);
+            decide(&a, &b, now_ms)
+        };
+        match self.node.replica.update_two(first, second, decide) {
+            Ok((result, written)) => {
+                for (key, written) in [first, second].into_iter().zip(written) {
+                    match written {
+                        Some(written) => self.written.push(written),
+                        None => self.note_read(key),
+                    }
+                }
+                Ok(result)
+            }
+            Err(ReplicaError::Half(written)) => {
+                self.written.push(*written);
+                Err(QuorumError::Partly.into())
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Writes one value over everything seen.
+    pub fn put(&mut self, name: &[u8], bytes: &[u8], expires_at_ms: Option<u64>) -> Outcome {
+        let bytes = Bytes::copy_from_slice(bytes);
+        self.update(name, |_, _| (Change::put(bytes, expires_at_ms), ()))
+    }
+
+    /// Reads over many keys: sees every write ordered so far, and may take its time.
+    pub fn over_keys<R>(
+        &self,
+        read: impl FnOnce(&Replica) -> Result<R, ReplicaError>,
+    ) -> Result<R, Error> {
+        let replica = &self.node.replica;
+        let read = || {
+            replica.settle();
+            read(replica)
+        };
+        Ok(at_length(read)?)
+    }
+
+    /// The longest string.
+    pub fn max_string(&self) -> usize {
+        self.node.config.max_bulk_len() as usize
+    }
+
+    /// Counts a read for INFO.
+    pub fn count_lookup(&self, hit: bool) {
+        let stats = &self.node.stats;
+        let counter = if hit {
+            &stats.keyspace_hits
+        } else {
+            &stats.keyspace_misses
+        };
+        counter.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// When it arrived, and when it began.
+    pub fn times(&self) -> (Instant, Instant) {
+        (self.arrived, self.began.unwrap_or(self.arrived))
+    }
+
+    /// Runs another command as a part of this one.
+    pub fn run(&mut self, spec: &'static Spec, args: Args<'_>) {
+        (self.run)(self, spec, args);
+    }
+
+    /// Whether the node is a member of a cluster, or is to be one.
+    pub fn is_in_cluster(&self) -> bool {
+        self.node.site.coordinator.is_some()
+    }
+
+    /// For whom it runs, elsewhere.
+    pub fn who(&self) -> Who {
+        let session = &self.session;
+        Who::of(
+            session.db,
+            self.reply.protocol(),
+            session.quorum,
+            &session.own,
+        )
+    }
+
+    /// The node, as routing sees it.
+    pub fn runner(&self) -> Arc<dyn Runner> {
+        Arc::clone(self.node) as Arc<dyn Runner>
+    }
+
+    /// Has a text be the reply, when it is there.
+    pub fn reply_later<F, E>(&mut self, found: F)
+    where
+        F: Future<Output = Result<String, E>> + Send + 'static,
+        E: Display + 'static,
+    {
+        let (node, who) = (Arc::clone(self.node), self.who());
+        let later: Later = Box::pin(async move {
+            match found.await {
+                Ok(text) => {
+                    let mut reply = Reply::default();
+                    reply.set_protocol(who.protocol);
+                    reply.verbatim(&text);
+                    std::mem::take(reply.buffer())
+                }
+                Err(error) => {
+                    let error = Error::Text(format!("ERR {error}").into());
+                    node.stats.count_error(&error);
+                    error_reply(&who, &error)
+                }
+            }
+        });
+        self.after = After::Later(later);
+    }
+}

@@ -1,0 +1,296 @@
+//! How one command runs: it is looked up, checked, queued, held until its turn, and counted.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::context::{After, Ctx, Outcome};
+use super::exec::Exec;
+use super::node::Node;
+use super::queue::{Transaction, Watch};
+use super::session::Session;
+use super::spec::{Flags, Spec};
+use super::table;
+use super::timing::{Timed, Times};
+use crate::base::blocking::{at_length, off_worker};
+use crate::base::clock;
+use crate::error::Error;
+use crate::logic::types::conflict::OnConflict;
+use crate::logic::types::string;
+use crate::replica::Written;
+use crate::resp::Reply;
+use crate::routing::args::Args;
+use crate::routing::shape::Travels;
+use crate::routing::{self, Gate, Turns, Wanted};
+
+/// A command of more words (for EXEC: of more commands) may take its time.
+const MANY_WORDS: usize = 256;
+
+/// What a command works with that arrived at a time.
+pub fn context<'a>(
+    node: &'a Arc<Node>,
+    session: &'a mut Session,
+    reply: &'a mut Reply,
+    written: &'a mut Vec<Written>,
+    arrived: Instant,
+) -> Ctx<'a> {
+    Ctx::new(node, session, reply, written, (arrived, run))
+}
+
+/// Runs one command as a client sent it: looks it up, checks it, queues or runs it.
+pub fn execute(ctx: &mut Ctx<'_>, args: Args<'_>) {
+    if args.is(0, "POST") || args.is(0, "Host:") {
+        // Not even what came before is answered.
+        ctx.node.warn_of_attack(&ctx.session.client);
+        ctx.after = After::Cut;
+        return;
+    }
+    let Some(spec) = table::specs().find(args) else {
+        ctx.session.fail_transaction();
+        let error = unknown(args);
+        return reject(ctx, &error);
+    };
+    if let Err(error) = admit(ctx, spec, args) {
+        if spec.has(Flags::RUNS_QUEUE) {
+            ctx.session.transaction = None;
+            ctx.session.watches.clear();
+            return reject(ctx, &error.discarding());
+        }
+        ctx.session.fail_transaction();
+        return reject(ctx, &error);
+    }
+    if ctx.session.transaction.is_some() && !spec.has(Flags::IN_TRANSACTION) {
+        if let Some(transaction) = &mut ctx.session.transaction {
+            transaction.push(spec, args);
+        }
+        return ctx.reply.simple("QUEUED");
+    }
+    if !spec.has(Flags::NO_MONITOR) && !spec.has(Flags::ADMIN) {
+        ctx.node.monitors.show(ctx.session, spec, args);
+    }
+    step(ctx, spec, args);
+}
+
+/// Runs an admitted command: here and now, or it is left in `ctx.after`.
+pub fn step(ctx: &mut Ctx<'_>, spec: &'static Spec, args: Args<'_>) {
+    if ctx.is_in_cluster() {
+        if spec.has(Flags::RUNS_QUEUE)
+            && let Some(exec) = Exec::of(ctx.session, ctx.who())
+        {
+            ctx.timed = Some(Timed::now(ctx.times(), spec, args, false));
+            ctx.after = After::Exec(exec);
+            return;
+        }
+        let (runner, who) = (ctx.runner(), ctx.who());
+        let call = || spec.call(args);
+        let under_way = &mut ctx.session.under_way;
+        if let Some(later) = routing::start(&runner, who, under_way, (&spec.shape, call)) {
+            ctx.session.client.touch(spec);
+            ctx.timed = Some(Timed::now(ctx.times(), spec, args, false));
+            ctx.after = After::Later(later);
+            return;
+        }
+        if spec.shape.travels == Travels::Everywhere {
+            // Nothing of it happens here and now.
+            return run(ctx, spec, args);
+        }
+    }
+    run_gated(ctx, spec, args);
+}
+
+/// Whether a command has to wait for the replies of those before it, and those after it for it.
+pub fn is_barrier(node: &Node, session: &Session, args: Args<'_>) -> bool {
+    let found = table::specs().find(args);
+    found.is_none_or(|spec| routing::is_barrier(&node.site, &session.under_way, &spec.shape, args))
+}
+
+/// Runs an admitted command here once the others are kept out as far as it needs.
+fn run_gated(ctx: &mut Ctx<'_>, spec: &'static Spec, args: Args<'_>) {
+    let node = ctx.node;
+    let gate = &node.site.gate;
+    let wanted = wanted(gate, ctx.session, spec, args);
+    let may_begin = !wanted.is_for_all() || node.replica.is_counted();
+    match may_begin.then(|| gate.at_once(&wanted)).flatten() {
+        Some(turns) => enter(ctx, spec, args, turns),
+        None => ctx.after = After::Held(spec, wanted),
+    }
+}
+
+/// Waits until a command has its turns and may begin.
+pub async fn turns<'a>(node: &'a Arc<Node>, wanted: &Wanted) -> Turns<'a> {
+    if wanted.is_for_all() {
+        // Who empties everything has to know who has written; nobody waits for that behind the gate.
+        let counting = Arc::clone(node);
+        off_worker(move || counting.replica.finish_counting()).await;
+    }
+    node.site.gate.enter(wanted).await
+}
+
+/// Runs a command that has waited for its turns.
+pub fn resume<'a>(ctx: &mut Ctx<'a>, spec: &'static Spec, args: Args<'_>, turns: Turns<'a>) {
+    ctx.began = Some(clock::monotonic());
+    enter(ctx, spec, args, turns);
+}
+
+fn enter<'a>(ctx: &mut Ctx<'a>, spec: &'static Spec, args: Args<'_>, turns: Turns<'a>) {
+    let gathering = (!turns.is_empty() && is_one(ctx, spec)).then(|| {
+        let queue = ctx.session.transaction.as_ref();
+        let queue = queue.filter(|_| spec.has(Flags::RUNS_QUEUE)).into_iter();
+        let queued = queue.flat_map(Transaction::commands);
+        let queued = queued.flat_map(|(spec, words)| spec.keys_of(words.as_args()));
+        ctx.node.replica.gather(spec.keys_of(args).chain(queued))
+    });
+    ctx.turns = turns;
+    run(ctx, spec, args);
+    drop(gathering);
+    ctx.turns.clear();
+}
+
+/// Whether what a command writes is one batch of each shard: not where it may wait for a commit itself.
+fn is_one(ctx: &Ctx<'_>, spec: &Spec) -> bool {
+    match &ctx.session.transaction {
+        Some(queue) if spec.has(Flags::RUNS_QUEUE) => {
+            let mut queue = queue.commands();
+            queue.clone().all(|(spec, _)| spec.shape.is_on_keys())
+                && queue.any(|(spec, _)| spec.has(Flags::WRITE))
+        }
+        _ => spec.shape.is_on_keys() && spec.has(Flags::WRITE) && !spec.shape.is_on_one_key(),
+    }
+}
+
+/// What a command of a connection needs for itself.
+fn wanted(gate: &Gate, session: &Session, spec: &Spec, args: Args<'_>) -> Wanted {
+    match &session.transaction {
+        Some(transaction) if spec.has(Flags::RUNS_QUEUE) => {
+            let queue = transaction.commands();
+            if queue.clone().any(|(spec, _)| spec.shape.is_for_all()) {
+                return gate.everything();
+            }
+            let watched = session.watches.iter().map(Watch::key);
+            let keys = queue.flat_map(|(spec, words)| spec.keys_of(words.as_args()));
+            gate.of_keys(keys.chain(watched), true)
+        }
+        _ if spec.shape.is_for_all() => gate.everything(),
+        _ if spec.has(Flags::READ) || spec.has(Flags::WRITE) => {
+            let changes_several = spec.has(Flags::WRITE) && !spec.shape.is_on_one_key();
+            gate.of_keys(spec.keys_of(args), changes_several)
+        }
+        _ => Wanted::default(),
+    }
+}
+
+/// Runs a command that was admitted, and keeps its statistics.
+fn run(ctx: &mut Ctx<'_>, spec: &'static Spec, args: Args<'_>) {
+    let started = if ctx.session.executing {
+        clock::monotonic()
+    } else {
+        ctx.began.unwrap_or(ctx.arrived)
+    };
+    let queued = ctx.session.transaction.as_ref();
+    let words = args.len() + queued.map_or(0, |queue| queue.commands().count());
+    let mut handle =
+        || refuse_conflicts(ctx, spec, args).and_then(|()| table::handler(spec)(ctx, args));
+    let outcome = if words > MANY_WORDS {
+        at_length(handle)
+    } else {
+        handle()
+    };
+    let failed = outcome.is_err();
+    if let Err(error) = outcome {
+        ctx.node.stats.count_error(&error);
+        ctx.reply.error(&error.to_string());
+    }
+    record(ctx, spec, args, started, failed);
+}
+
+/// Where siblings are an error, a command that shows a value or depends on it meets it.
+fn refuse_conflicts(ctx: &Ctx<'_>, spec: &'static Spec, args: Args<'_>) -> Outcome {
+    let policies = ctx.node.replica.policies();
+    if !policies.has(OnConflict::Error) || !spec.shows_values {
+        return Ok(());
+    }
+    for name in spec.keys_of(args) {
+        if policies.of(name) == OnConflict::Error {
+            let siblings = string::siblings(&*ctx.object(name)?, clock::now_ms()).len();
+            if siblings > 1 {
+                return Err(Error::Conflict(siblings));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Counts a command, or leaves that for when its reply is there.
+fn record(ctx: &mut Ctx<'_>, spec: &'static Spec, args: Args<'_>, started: Instant, failed: bool) {
+    if ctx.is_part {
+        return;
+    }
+    ctx.session.client.touch(spec);
+    if matches!(ctx.after, After::Later(_)) {
+        ctx.timed = Some(Timed::now(ctx.times(), spec, args, failed));
+        return;
+    }
+    if ctx.session.executing {
+        let now = clock::monotonic();
+        let times = Times {
+            arrived: started,
+            began: started,
+            ran: now,
+            replied: now,
+        };
+        return count(ctx, times, spec, args, failed);
+    }
+    if ctx.written.is_empty() && ctx.seen.get_mut().is_empty() {
+        let now = clock::monotonic();
+        let times = Times {
+            arrived: ctx.arrived,
+            began: started,
+            ran: now,
+            replied: now,
+        };
+        return count(ctx, times, spec, args, failed);
+    }
+    ctx.timed = Some(Timed::now(ctx.times(), spec, args, failed));
+}
+
+fn count(ctx: &mut Ctx<'_>, times: Times, spec: &'static Spec, args: Args<'_>, failed: bool) {
+    if times.record(ctx.node, ctx.session, spec, failed) {
+        times.note_slow(ctx.node, ctx.session, (spec, args));
+    }
+}
+
+fn admit(ctx: &Ctx<'_>, spec: &Spec, args: Args<'_>) -> Outcome {
+    if !spec.takes(args.len()) {
+        return Err(Error::Arity(spec.full_name().into()));
+    }
+    if !ctx.session.authenticated && !spec.has(Flags::NO_AUTH) {
+        return Err(Error::NoAuth);
+    }
+    if ctx.session.transaction.is_some() && spec.has(Flags::NO_MULTI) {
+        return Err(Error::text("ERR Command not allowed inside a transaction"));
+    }
+    Ok(())
+}
+
+fn reject(ctx: &mut Ctx<'_>, error: &Error) {
+    ctx.node.stats.count_error(error);
+    ctx.reply.error(&error.to_string());
+}
+
+fn unknown(args: Args<'_>) -> Error {
+    match table::specs().container(args) {
+        Some(container) if args.len() > 1 => Error::UnknownSubcommand(
+            args.text(1).chars().take(128).collect(),
+            container.name.to_ascii_uppercase(),
+        ),
+        Some(container) => Error::Arity(container.name.into()),
+        None => Error::unknown_command(args.from(0)),
+    }
+}
+
+/// Whether a command may change keys, for CLIENT PAUSE WRITE.
+pub fn may_write(session: &Session, args: Args<'_>) -> bool {
+    let found = table::specs().find(args);
+    found.is_some_and(|spec| {
+        spec.has(Flags::WRITE) || spec.has(Flags::RUNS_QUEUE) && session.transaction.is_some()
+    })
+}

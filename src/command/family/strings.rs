@@ -1,0 +1,719 @@
+//! Strings and counters.
+
+use bytes::Bytes;
+
+use super::expiry::{self, Unit};
+use super::float;
+use crate::base::blocking::at_length;
+use crate::base::clock;
+use crate::command::context::{Ctx, Outcome};
+use crate::command::row::{R, RF, Row, WF, WM, WMF, cmd};
+use crate::command::spec::keys;
+use crate::error::Error;
+use crate::logic::types::string::{self, Change, Shown};
+use crate::routing::args::Args;
+use crate::routing::shape::Merge;
+
+/// The rows of this family.
+pub const ROWS: &[Row] = &[
+    cmd(
+        "append",
+        3,
+        WMF,
+        keys::INSERT,
+        "string",
+        append,
+        "Appends to a string.",
+    )
+    .shows_values(),
+    cmd(
+        "decr",
+        2,
+        WMF,
+        keys::CHANGE,
+        "string",
+        decr,
+        "Takes one from a counter.",
+    )
+    .shows_values(),
+    cmd(
+        "decrby",
+        3,
+        WMF,
+        keys::CHANGE,
+        "string",
+        decrby,
+        "Takes an amount from a counter.",
+    )
+    .shows_values(),
+    cmd(
+        "get",
+        2,
+        RF,
+        keys::READ,
+        "string",
+        get,
+        "The value of a key.",
+    )
+    .shows_values(),
+    cmd(
+        "getdel",
+        2,
+        WF,
+        keys::TAKE,
+        "string",
+        getdel,
+        "The value of a key, which is deleted.",
+    )
+    .shows_values(),
+    cmd(
+        "getex",
+        -2,
+        WF,
+        keys::CHANGE,
+        "string",
+        getex,
+        "The value of a key, whose expiry is changed.",
+    )
+    .shows_values(),
+    cmd(
+        "getrange",
+        4,
+        R,
+        keys::READ,
+        "string",
+        getrange,
+        "A part of a string.",
+    )
+    .shows_values(),
+    cmd(
+        "getset",
+        3,
+        WMF,
+        keys::CHANGE,
+        "string",
+        getset,
+        "The old value of a key, which gets a new one.",
+    )
+    .shows_values(),
+    cmd(
+        "incr",
+        2,
+        WMF,
+        keys::CHANGE,
+        "string",
+        incr,
+        "Adds one to a counter.",
+    )
+    .shows_values(),
+    cmd(
+        "incrby",
+        3,
+        WMF,
+        keys::CHANGE,
+        "string",
+        incrby,
+        "Adds an amount to a counter.",
+    )
+    .shows_values(),
+    cmd(
+        "incrbyfloat",
+        3,
+        WMF,
+        keys::CHANGE,
+        "string",
+        incrbyfloat,
+        "Adds a decimal to a number.",
+    )
+    .shows_values(),
+    cmd(
+        "lcs",
+        -3,
+        R,
+        keys::READ_TWO,
+        "string",
+        lcs,
+        "The longest common subsequence of two strings.",
+    )
+    .shows_values(),
+    cmd(
+        "mget",
+        -2,
+        RF,
+        keys::READ_ALL,
+        "string",
+        mget,
+        "The values of several keys.",
+    )
+    .apart(Merge::Elements)
+    .shows_values(),
+    cmd(
+        "mset",
+        -3,
+        WM,
+        keys::OVERWRITE_PAIRS,
+        "string",
+        mset,
+        "Sets several keys.",
+    )
+    .apart(Merge::Ok)
+    .said(),
+    cmd(
+        "msetnx",
+        -3,
+        WM,
+        keys::CREATE_PAIRS,
+        "string",
+        msetnx,
+        "Sets several keys if none of them exists.",
+    )
+    .together(),
+    cmd(
+        "psetex",
+        4,
+        WM,
+        keys::OVERWRITE,
+        "string",
+        psetex,
+        "Sets a key with a time to live in milliseconds.",
+    )
+    .said(),
+    cmd("set", -3, WM, keys::SET, "string", set, "Sets a key.")
+        .said_unless(&["NX", "XX", "GET", "KEEPTTL"], 3),
+    cmd(
+        "setex",
+        4,
+        WM,
+        keys::OVERWRITE,
+        "string",
+        setex,
+        "Sets a key with a time to live in seconds.",
+    )
+    .said(),
+    cmd(
+        "setnx",
+        3,
+        WMF,
+        keys::CREATE,
+        "string",
+        setnx,
+        "Sets a key if it does not exist.",
+    ),
+    cmd(
+        "setrange",
+        4,
+        WM,
+        keys::UPDATE,
+        "string",
+        setrange,
+        "Overwrites a part of a string.",
+    )
+    .shows_values(),
+    cmd(
+        "strlen",
+        2,
+        RF,
+        keys::META,
+        "string",
+        strlen,
+        "The length of a string.",
+    )
+    .shows_values(),
+    cmd(
+        "substr",
+        4,
+        R,
+        keys::READ,
+        "string",
+        getrange,
+        "A part of a string (old name of GETRANGE).",
+    )
+    .shows_values(),
+];
+
+/// The table of LCS may not take more than this many cells.
+const MAX_LCS_CELLS: usize = 128 << 20;
+
+pub(super) fn get(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
+    let object = ctx.object(args.at(1))?;
+    let now_ms = clock::now_ms();
+    if let Some(bytes) = string::plain(&object, now_ms) {
+        ctx.count_lookup(true);
+        ctx.reply.bulk(bytes);
+        return Ok(());
+    }
+    let shown = string::shown(&ctx.viewed(args.at(1), &object, now_ms), now_ms);
+    ctx.count_lookup(shown.is_some());
+    ctx.reply.bulk_or_null(shown.as_ref().map(|s| &s.bytes[..]));
+    Ok(())
+}
+
+pub(super) fn strlen(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
+    let shown = ctx.shown(args.at(1))?;
+    ctx.count_lookup(shown.is_some());
+    ctx.reply.integer(shown.map_or(0, |s| s.bytes.len() as i64));
+    Ok(())
+}
+
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+enum Condition {
+    #[default]
+    Always,
+    IfAbsent,
+    IfPresent,
+}
+
+#[derive(Default)]
+struct SetOptions {
+    condition: Condition,
+    get: bool,
+    keep_ttl: bool,
+    persist: bool,
+    expiry: Option<(Unit, usize)>,
+}
+
+/// The options of SET (`for_set`) and GETEX.
+fn set_options(args: Args<'_>, from: usize, for_set: bool) -> Result<SetOptions, Error> {
+    let mut options = SetOptions::default();
+    let mut nth = from;
+    while nth < args.len() {
+        let free_expiry = options.expiry.is_none() && !options.keep_ttl && !options.persist;
+        let unit = expiry::unit(args.at(nth));
+        match unit {
+            Some(unit) if free_expiry && nth + 1 < args.len() => {
+                options.expiry = Some((unit, nth + 1));
+                nth += 1;
+            }
+            None if for_set && args.is(nth, "NX") && options.condition != Condition::IfPresent => {
+                options.condition = Condition::IfAbsent;
+            }
+            None if for_set && args.is(nth, "XX") && options.condition != Condition::IfAbsent => {
+                options.condition = Condition::IfPresent;
+            }
+            None if for_set && args.is(nth, "GET") => options.get = true,
+            None if for_set && args.is(nth, "KEEPTTL") && options.expiry.is_none() => {
+                options.keep_ttl = true;
+            }
+            None if !for_set && args.is(nth, "PERSIST") && options.expiry.is_none() => {
+                options.persist = true;
+            }
+            _ => return Err(Error::Syntax),
+        }
+        nth += 1;
+    }
+    Ok(options)
+}
+
+pub(super) fn set(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
+    if args.len() == 3 {
+        ctx.put(args.at(1), args.at(2), None)?;
+        ctx.reply.ok();
+        return Ok(());
+    }
+    let options = set_options(args, 3, true)?;
+    let expires = expiry::absolute(args, options.expiry, "set")?;
+    let bytes = Bytes::copy_from_slice(args.at(2));
+    let (old, done) = ctx.update(args.at(1), |object, now_ms| {
+        let old = string::shown(object, now_ms);
+        let wanted = match options.condition {
+            Condition::Always => true,
+            Condition::IfAbsent => old.is_none(),
+            Condition::IfPresent => old.is_some(),
+        };
+        if !wanted {
+            return (Change::Keep, (old, false));
+        }
+        let kept = old
+            .as_ref()
+            .and_then(|o| o.expires_at_ms)
+            .filter(|_| options.keep_ttl);
+        (Change::put(bytes, expires.or(kept)), (old, true))
+    })?;
+    match (options.get, done) {
+        (true, _) => ctx.reply.bulk_or_null(old.as_ref().map(|o| &o.bytes[..])),
+        (false, true) => ctx.reply.ok(),
+        (false, false) => ctx.reply.null(),
+    }
+    Ok(())
+}
+
+pub(super) fn setnx(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
+    let bytes = Bytes::copy_from_slice(args.at(2));
+    let done = ctx.update(args.at(1), |object, now_ms| {
+        match string::shown(object, now_ms) {
+            Some(_) => (Change::Keep, false),
+            None => (Change::put(bytes, None), true),
+        }
+    })?;
+    ctx.reply.integer(i64::from(done));
+    Ok(())
+}
+
+pub(super) fn setex(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
+    set_with_ttl(ctx, args, Unit::Seconds, "setex")
+}
+
+pub(super) fn psetex(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
+    set_with_ttl(ctx, args, Unit::Milliseconds, "psetex")
+}
+
+fn set_with_ttl(ctx: &mut Ctx<'_>, args: Args<'_>, unit: Unit, name: &'static str) -> Outcome {
+    let expires = expiry::absolute(args, Some((unit, 2)), name)?;
+    ctx.put(args.at(1), args.at(3), expires)?;
+    ctx.reply.ok();
+    Ok(())
+}
+
+pub(super) fn getset(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
+    let bytes = Bytes::copy_from_slice(args.at(2));
+    let old = ctx.update(args.at(1), |object, now_ms| {
+        (Change::put(bytes, None), string::shown(object, now_ms))
+    })?;
+    ctx.reply.bulk_or_null(old.as_ref().map(|o| &o.bytes[..]));
+    Ok(())
+}
+
+pub(super) fn getdel(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
+    let old = ctx.update(args.at(1), |object, now_ms| {
+        let old = string::shown(object, now_ms);
+        (
+            if old.is_some() {
+                Change::Delete
+            } else {
+                Change::Keep
+            },
+            old,
+        )
+    })?;
+    ctx.count_lookup(old.is_some());
+    ctx.reply.bulk_or_null(old.as_ref().map(|o| &o.bytes[..]));
+    Ok(())
+}
+
+pub(super) fn getex(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
+    let options = set_options(args, 2, false)?;
+    if ctx.shown(args.at(1))?.is_none() {
+        ctx.count_lookup(false);
+        ctx.reply.null();
+        return Ok(());
+    }
+    let expires = expiry::absolute(args, options.expiry, "getex")?;
+    let old = ctx.update(args.at(1), |object, now_ms| {
+        let Some(old) = string::shown(object, now_ms) else {
+            return (Change::Keep, None);
+        };
+        let change = match expires {
+            Some(at) if at <= now_ms => Change::Delete,
+            Some(_) => Change::Retime(expires),
+            None if options.persist && old.expires_at_ms.is_some() => Change::Retime(None),
+            None => Change::Keep,
+        };
+        (change, Some(old))
+    })?;
+    ctx.count_lookup(old.is_some());
+    ctx.reply.bulk_or_null(old.as_ref().map(|o| &o.bytes[..]));
+    Ok(())
+}
+
+pub(super) fn mget(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
+    let mut found = Vec::with_capacity(args.len() - 1);
+    for key in args.from(1) {
+        found.push(ctx.shown(key)?);
+    }
+    ctx.reply.array(found.len());
+    for shown in found {
+        ctx.count_lookup(shown.is_some());
+        ctx.reply.bulk_or_null(shown.as_ref().map(|s| &s.bytes[..]));
+    }
+    Ok(())
+}
+
+pub(super) fn mset(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
+    pairs(args, "mset")?;
+    put_all(ctx, args)?;
+    ctx.reply.ok();
+    Ok(())
+}
+
+/// All or nothing: the table runs it with every other command kept out.
+pub(super) fn msetnx(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
+    pairs(args, "msetnx")?;
+    for nth in (1..args.len()).step_by(2) {
+        if ctx.shown(args.at(nth))?.is_some() {
+            ctx.reply.integer(0);
+            return Ok(());
+        }
+    }
+    put_all(ctx, args)?;
+    ctx.reply.integer(1);
+    Ok(())
+}
+
+fn put_all(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
+    for nth in (1..args.len()).step_by(2) {
+        let put = ctx.put(args.at(nth), args.at(nth + 1), None);
+        put.map_err(|error| error.after_others(nth > 1))?;
+    }
+    Ok(())
+}
+
+fn pairs(args: Args<'_>, name: &'static str) -> Outcome {
+    if args.len().is_multiple_of(2) {
+        Err(Error::Arity(name.into()))
+    } else {
+        Ok(())
+    }
+}
+
+pub(super) fn append(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
+    let tail = args.at(2);
+    let max = ctx.max_string();
+    let len = ctx.update(args.at(1), |object, now_ms| {
+        let old = string::shown(object, now_ms);
+        let (head, expires) = parts(old.as_ref());
+        let len = head.len() + tail.len();
+        if len > max {
+            return (Change::Keep, Err(Error::StringTooLong));
+        }
+        if tail.is_empty() && old.is_some() {
+            return (Change::Keep, Ok(len));
+        }
+        (Change::put([head, tail].concat().into(), expires), Ok(len))
+    })??;
+    ctx.reply.integer(len as i64);
+    Ok(())
+}
+
+pub(super) fn setrange(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
+    let offset = args.integer(2)?;
+    let patch = args.at(3);
+    let offset = usize::try_from(offset).map_err(|_| Error::text("ERR offset is out of range"))?;
+    let max = ctx.max_string();
+    let len = ctx.update(args.at(1), |object, now_ms| {
+        let old = string::shown(object, now_ms);
+        let (head, expires) = parts(old.as_ref());
+        if patch.is_empty() {
+            return (Change::Keep, Ok(head.len()));
+        }
+        let end = offset.saturating_add(patch.len());
+        if end > max {
+            return (Change::Keep, Err(Error::StringTooLong));
+        }
+        let mut bytes = head.to_vec();
+        bytes.resize(bytes.len().max(end), 0);
+        bytes[offset..end].copy_from_slice(patch);
+        let len = bytes.len();
+        (Change::put(bytes.into(), expires), Ok(len))
+    })??;
+    ctx.reply.integer(len as i64);
+    Ok(())
+}
+
+pub(super) fn getrange(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
+    let (start, end) = (args.integer(2)?, args.integer(3)?);
+    let shown = ctx.shown(args.at(1))?;
+    ctx.count_lookup(shown.is_some());
+    let bytes = shown.as_ref().map_or(&b""[..], |s| &s.bytes[..]);
+    ctx.reply.bulk(slice(bytes, start, end));
+    Ok(())
+}
+
+/// Redis's inclusive ranges, negative from the end.
+fn slice(bytes: &[u8], start: i64, end: i64) -> &[u8] {
+    let len = bytes.len() as i64;
+    if start < 0 && end < 0 && start > end {
+        return b"";
+    }
+    let from_end = |n: i64| {
+        if n < 0 {
+            n.saturating_add(len).max(0)
+        } else {
+            n
+        }
+    };
+    let (start, end) = (from_end(start), from_end(end).min(len - 1));
+    if len == 0 || start > end {
+        b""
+    } else {
+        &bytes[start as usize..=end as usize]
+    }
+}
+
+pub(super) fn incr(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
+    count(ctx, args, 1)
+}
+
+pub(super) fn decr(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
+    count(ctx, args, -1)
+}
+
+pub(super) fn incrby(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
+    count(ctx, args, args.integer(2)?)
+}
+
+pub(super) fn decrby(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
+    let amount = args.integer(2)?;
+    let amount = amount
+        .checked_neg()
+        .ok_or(Error::text("ERR decrement would overflow"))?;
+    count(ctx, args, amount)
+}
+
+fn count(ctx: &mut Ctx<'_>, args: Args<'_>, amount: i64) -> Outcome {
+    let value = ctx.update(args.at(1), |object, now_ms| {
+        let old = string::shown(object, now_ms);
+        let Some(value) = old.as_ref().map_or(Some(0), Shown::integer) else {
+            return (Change::Keep, Err(Error::NotInteger));
+        };
+        match value.checked_add(amount) {
+            None => (Change::Keep, Err(Error::Overflow)),
+            Some(sum) => (Change::Count(amount), Ok(sum)),
+        }
+    })??;
+    ctx.reply.integer(value);
+    Ok(())
+}
+
+pub(super) fn incrbyfloat(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
+    let by = float::parse(args.at(2)).ok_or(Error::NotFloat);
+    let bytes = ctx.update(args.at(1), |object, now_ms| {
+        let old = string::shown(object, now_ms);
+        let (bytes, expires) = parts(old.as_ref());
+        let bytes = if old.is_some() { bytes } else { b"0" };
+        let sum = float::parse(bytes)
+            .ok_or(Error::NotFloat)
+            .and_then(|value| by.clone()?.add(value).ok_or(Error::NotFinite));
+        match sum {
+            Ok(sum) => {
+                let bytes = Bytes::from(sum);
+                (Change::put(bytes.clone(), expires), Ok(bytes))
+            }
+            Err(error) => (Change::Keep, Err(error)),
+        }
+    })??;
+    ctx.reply.bulk(&bytes);
+    Ok(())
+}
+
+#[derive(Default)]
+struct LcsOptions {
+    len: bool,
+    index: bool,
+    with_lengths: bool,
+    min_len: usize,
+}
+
+pub(super) fn lcs(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
+    let mut options = LcsOptions::default();
+    let mut nth = 3;
+    while nth < args.len() {
+        if args.is(nth, "IDX") {
+            options.index = true;
+        } else if args.is(nth, "LEN") {
+            options.len = true;
+        } else if args.is(nth, "WITHMATCHLEN") {
+            options.with_lengths = true;
+        } else if args.is(nth, "MINMATCHLEN") && nth + 1 < args.len() {
+            options.min_len = args.integer(nth + 1)?.max(0) as usize;
+            nth += 1;
+        } else {
+            return Err(Error::Syntax);
+        }
+        nth += 1;
+    }
+    if options.index && options.len {
+        return Err(Error::text(
+            "ERR If you want both the length and indexes, please just use IDX.",
+        ));
+    }
+    let bytes = |shown: Option<Shown>| shown.map_or_else(Bytes::new, |s| s.bytes);
+    let (a, b) = (bytes(ctx.shown(args.at(1))?), bytes(ctx.shown(args.at(2))?));
+    if (a.len() + 1).saturating_mul(b.len() + 1) > MAX_LCS_CELLS {
+        return Err(Error::text(
+            "ERR Insufficient memory, transient memory for LCS exceeds proto-max-bulk-len",
+        ));
+    }
+    if !ctx.session.executing {
+        // It has read what it wanted.
+        ctx.turns.clear();
+    }
+    let lcs = at_length(|| Lcs::of(&a, &b));
+    if options.index {
+        reply_matches(ctx, &lcs, &options);
+    } else if options.len {
+        ctx.reply.integer(lcs.common.len() as i64);
+    } else {
+        ctx.reply.bulk(&lcs.common);
+    }
+    Ok(())
+}
+
+fn reply_matches(ctx: &mut Ctx<'_>, lcs: &Lcs, options: &LcsOptions) {
+    let long: Vec<_> = lcs
+        .runs
+        .iter()
+        .filter(|run| run.2 >= options.min_len)
+        .collect();
+    ctx.reply.map(2);
+    ctx.reply.bulk(b"matches");
+    ctx.reply.array(long.len());
+    for &&(a, b, len) in &long {
+        ctx.reply.array(2 + usize::from(options.with_lengths));
+        for start in [a, b] {
+            ctx.reply.array(2);
+            ctx.reply.integer(start as i64);
+            ctx.reply.integer((start + len - 1) as i64);
+        }
+        if options.with_lengths {
+            ctx.reply.integer(len as i64);
+        }
+    }
+    ctx.reply.bulk(b"len");
+    ctx.reply.integer(lcs.common.len() as i64);
+}
+
+/// The longest common subsequence and its runs `(start in a, start in b, length)`, last first.
+struct Lcs {
+    common: Vec<u8>,
+    runs: Vec<(usize, usize, usize)>,
+}
+
+impl Lcs {
+    fn of(a: &[u8], b: &[u8]) -> Self {
+        let width = b.len() + 1;
+        let mut table = vec![0u32; (a.len() + 1) * width];
+        for i in 1..=a.len() {
+            for j in 1..=b.len() {
+                table[i * width + j] = if a[i - 1] == b[j - 1] {
+                    table[(i - 1) * width + j - 1] + 1
+                } else {
+                    table[(i - 1) * width + j].max(table[i * width + j - 1])
+                };
+            }
+        }
+        let (mut common, mut runs) = (Vec::new(), Vec::new());
+        let (mut i, mut j) = (a.len(), b.len());
+        while i > 0 && j > 0 {
+            if a[i - 1] == b[j - 1] {
+                common.push(a[i - 1]);
+                match runs.last_mut() {
+                    Some((x, y, len)) if *x == i && *y == j => {
+                        (*x, *y, *len) = (i - 1, j - 1, *len + 1);
+                    }
+                    _ => runs.push((i - 1, j - 1, 1)),
+                }
+                (i, j) = (i - 1, j - 1);
+            } else if table[(i - 1) * width + j] > table[i * width + j - 1] {
+                i -= 1;
+            } else {
+                j -= 1;
+            }
+        }
+        common.reverse();
+        Self { common, runs }
+    }
+}
+
+fn parts(shown: Option<&Shown>) -> (&[u8], Option<u64>) {
+    shown.map_or((&[], None), |s| (&s.bytes[..], s.expires_at_ms))
+}

@@ -1,0 +1,69 @@
+//! The node as routing sees it: who has the table, and runs what it says.
+
+use std::sync::Arc;
+
+use smallvec::SmallVec;
+
+use super::node::{Node, NodeOptions};
+use super::session::Session;
+use super::{dispatch, table};
+use crate::base::clock;
+use crate::error::Error;
+use crate::resp::Reply;
+use crate::routing::args::OwnedArgs;
+use crate::routing::{Call, Ran, Runner, Site, Who};
+
+/// A node that has started, with the commands of the table.
+pub fn node(options: NodeOptions) -> Arc<Node> {
+    Node::new(options, table::specs())
+}
+
+impl Runner for Node {
+    fn site(&self) -> &Site {
+        &self.site
+    }
+
+    fn call(&self, words: OwnedArgs) -> Option<Call> {
+        let args = words.as_args();
+        let spec = table::specs().find(args)?;
+        let positions = spec.shape.positions(args);
+        let is_whole = spec.takes(args.len());
+        is_whole.then(|| Call::new(spec.id(), &spec.shape, words, positions))
+    }
+
+    /// SIBLINGS says the context, and whether there is a value.
+    fn look_at(&self, key: &[u8]) -> Call {
+        let spec = table::specs().by_name("siblings");
+        let spec = spec.expect("the table has SIBLINGS");
+        let mut words = OwnedArgs::default();
+        words.push(b"siblings");
+        words.push(key);
+        let positions = SmallVec::from_slice(&[1]);
+        Call::new(spec.id(), &spec.shape, words, positions)
+    }
+
+    fn run(self: Arc<Self>, who: &Who, call: &Call) -> Ran {
+        let mut session = Session::new(Arc::clone(&self.inner_client), true);
+        session.db = who.db;
+        session.since = who.since;
+        let mut reply = Reply::default();
+        reply.set_protocol(who.protocol);
+        let mut written = Vec::new();
+        let now = clock::monotonic();
+        let mut ctx = dispatch::context(&self, &mut session, &mut reply, &mut written, now);
+        // Its client's node counts it.
+        ctx.is_part = true;
+        ctx.run(&table::specs().all()[call.row], call.args());
+        let seen = ctx.seen.take();
+        drop(ctx);
+        Ran {
+            reply: std::mem::take(reply.buffer()),
+            written,
+            seen,
+        }
+    }
+
+    fn count_error(&self, error: &Error) {
+        self.stats.count_error(error);
+    }
+}

@@ -1,0 +1,172 @@
+//! Counters for INFO.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+
+use crate::base::histogram::Histogram;
+use crate::base::resident_bytes;
+use crate::error::Error;
+
+/// First words of error replies that are told apart.
+const MAX_ERROR_KINDS: usize = 128;
+
+/// Counters for INFO.
+#[derive(Debug)]
+pub struct Stats {
+    /// Reads that found their key.
+    pub keyspace_hits: AtomicU64,
+    /// Reads that did not.
+    pub keyspace_misses: AtomicU64,
+    /// Connections accepted.
+    pub connections: AtomicU64,
+    /// Connections refused for `maxclients` or protected mode.
+    pub rejected: AtomicU64,
+    /// Bytes received.
+    pub input_bytes: AtomicU64,
+    /// Bytes sent.
+    pub output_bytes: AtomicU64,
+    /// By the command's number.
+    pub commands: Vec<CommandStats>,
+    /// What happened in the last second.
+    pub rates: Rates,
+    errors: Mutex<BTreeMap<String, u64>>,
+}
+
+/// What happened in the last second; [`Node::sample`] keeps it.
+#[derive(Debug, Default)]
+pub struct Rates {
+    /// Commands.
+    pub commands: AtomicU64,
+    /// Bytes received.
+    pub input_bytes: AtomicU64,
+    /// Bytes sent.
+    pub output_bytes: AtomicU64,
+    /// The most memory that was resident at any sample, in bytes.
+    pub peak_memory: AtomicU64,
+    totals: Mutex<[u64; 3]>,
+}
+
+/// One command's counters.
+#[derive(Debug, Default)]
+pub struct CommandStats {
+    /// Runs.
+    pub calls: AtomicU64,
+    /// Runs that ended in an error.
+    pub failed: AtomicU64,
+    /// Time in all.
+    pub nanos: AtomicU64,
+    /// How long runs took.
+    pub latency: Histogram,
+}
+
+impl CommandStats {
+    pub(super) fn record(&self, took: Duration, failed: bool) {
+        self.calls.fetch_add(1, Ordering::Relaxed);
+        self.nanos
+            .fetch_add(took.as_nanos() as u64, Ordering::Relaxed);
+        self.latency.record(took);
+        if failed {
+            self.failed.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
+
+impl Stats {
+    pub(super) fn new(rows: usize) -> Self {
+        Self {
+            keyspace_hits: AtomicU64::new(0),
+            keyspace_misses: AtomicU64::new(0),
+            connections: AtomicU64::new(0),
+            rejected: AtomicU64::new(0),
+            input_bytes: AtomicU64::new(0),
+            output_bytes: AtomicU64::new(0),
+            commands: (0..rows).map(|_| CommandStats::default()).collect(),
+            rates: Rates::default(),
+            errors: Mutex::default(),
+        }
+    }
+
+    pub(super) fn sample(&self) {
+        let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let totals = [
+            self.total_commands(),
+            load(&self.input_bytes),
+            load(&self.output_bytes),
+        ];
+        let before = std::mem::replace(&mut *self.rates.totals.lock(), totals);
+        let rates = [
+            &self.rates.commands,
+            &self.rates.input_bytes,
+            &self.rates.output_bytes,
+        ];
+        for (nth, rate) in rates.into_iter().enumerate() {
+            // CONFIG RESETSTAT sets totals back.
+            let since = totals[nth].checked_sub(before[nth]).unwrap_or(totals[nth]);
+            rate.store(since, Ordering::Relaxed);
+        }
+        let peak = &self.rates.peak_memory;
+        peak.fetch_max(resident_bytes(), Ordering::Relaxed);
+    }
+
+    /// Counts an error reply by its first word.
+    pub fn count_error(&self, error: &Error) {
+        let mut errors = self.errors.lock();
+        let prefix = error.prefix();
+        if errors.len() < MAX_ERROR_KINDS || errors.contains_key(&prefix) {
+            *errors.entry(prefix).or_default() += 1;
+        }
+    }
+
+    /// Error replies by their first word.
+    pub fn errors(&self) -> BTreeMap<String, u64> {
+        self.errors.lock().clone()
+    }
+
+    /// Commands run.
+    pub fn total_commands(&self) -> u64 {
+        self.commands
+            .iter()
+            .map(|c| c.calls.load(Ordering::Relaxed))
+            .sum()
+    }
+
+    /// Sets everything to zero.
+    pub fn reset(&self) {
+        for counter in [
+            &self.keyspace_hits,
+            &self.keyspace_misses,
+            &self.connections,
+            &self.rejected,
+            &self.input_bytes,
+            &self.output_bytes,
+        ] {
+            counter.store(0, Ordering::Relaxed);
+        }
+        for command in &self.commands {
+            command.calls.store(0, Ordering::Relaxed);
+            command.failed.store(0, Ordering::Relaxed);
+            command.nanos.store(0, Ordering::Relaxed);
+            command.latency.reset();
+        }
+        self.errors.lock().clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn so_many_kinds_of_errors_are_counted_and_no_more() {
+        let stats = Stats::new(0);
+        for nth in 0..MAX_ERROR_KINDS + 10 {
+            stats.count_error(&Error::Text(format!("KIND{nth} and a reason").into()));
+        }
+        assert_eq!(stats.errors().len(), MAX_ERROR_KINDS);
+        stats.count_error(&Error::Text("KIND0 for another reason".into()));
+        assert_eq!(stats.errors()["KIND0"], 2);
+    }
+}

@@ -1,0 +1,362 @@
+//! One command, or one transaction, at the coordinator of its keys: in its turn it looks, runs, and
+//! sends what it wrote to the other owners.
+
+use std::pin::pin;
+use std::sync::Arc;
+
+use bytes::{Bytes, BytesMut};
+use futures_util::future::{Either, join_all, select};
+use smallvec::SmallVec;
+
+use super::reply::{error_reply, quorum_reply};
+use super::runner::{Call, Ran, Runner, Site};
+use super::who::Who;
+use super::work::Work;
+use crate::base::blocking::at_length;
+use crate::coordinator::{Coordinator, Here, Quorum, QuorumError, Replicating, Wait};
+use crate::error::Error;
+use crate::logic::causal::Dot;
+use crate::peer::message::Wrote;
+use crate::replica::{Key, Written};
+use crate::resp::Reply;
+
+/// A transaction of more commands may take its time.
+const MANY_STEPS: usize = 256;
+
+/// The keys of some work.
+type Keys<'k> = [&'k [u8]];
+
+/// Runs work here: this node coordinates its keys.
+pub(super) async fn coordinate(
+    node: Arc<dyn Runner>,
+    coordinator: Arc<Coordinator>,
+    who: Who,
+    work: Work,
+) -> BytesMut {
+    let site = node.site();
+    let keys = work.keys();
+    let writes = work.writes();
+    let lanes = site.lanes.of(keys.iter().copied());
+    let turns = site.lanes.enter(&lanes, writes).await;
+    if let Err(error) = check_reachable(&coordinator, &who, &work, &keys) {
+        return quorum_reply(&*node, &who, error);
+    }
+    // What the look brings here, where it does not belong, must be here when the work begins.
+    let kept: SmallVec<[_; 1]> = keys
+        .iter()
+        .filter(|key| !coordinator.holds(key))
+        .map(|key| site.replica.keep(key))
+        .collect();
+    let blind = match look(site, &coordinator, &who, &work, &keys).await {
+        Ok(blind) => blind,
+        Err(error) => return quorum_reply(&*node, &who, error),
+    };
+    let watched = work.transaction.iter().flatten().map(|(key, _)| &key[..]);
+    // Nobody who reads sees a part of it.
+    let alone = work.transaction.is_some() || writes && keys.len() > 1;
+    let wanted = site
+        .gate
+        .of_keys(keys.iter().copied().chain(watched), alone);
+    let passing = site.gate.enter(&wanted).await;
+    if who.patience(coordinator.within()).is_zero() {
+        return quorum_reply(&*node, &who, QuorumError::TooLate);
+    }
+    let gathering = (alone && writes).then(|| site.replica.gather(keys.iter().copied()));
+    let ran = run_all(&node, &who, &work);
+    drop(gathering);
+    drop(passing);
+    drop(kept);
+    let copies = replicate(&coordinator, &who, &ran.written, blind);
+    drop(turns);
+    note_own(site, &who, &ran.written);
+    answer(&*node, &who, &work, ran, copies).await
+}
+
+/// Whether as many owners can be reached as the work needs.
+fn check_reachable(
+    coordinator: &Coordinator,
+    who: &Who,
+    work: &Work,
+    keys: &Keys<'_>,
+) -> Result<(), QuorumError> {
+    let writes = work.writes();
+    for key in keys {
+        let wanted = match coordinator.quorum_of(key, who.quorum) {
+            Quorum { w, .. } if writes => w,
+            Quorum { r, .. } if coordinator.is_strict(key) => r,
+            _ => continue,
+        };
+        let grows = work.grows();
+        if let Err(error) = coordinator.check_reachable(key, wanted, grows) {
+            // It is no fault of the network where all that is missing is room.
+            let has_no_room = grows && coordinator.check_reachable(key, wanted, false).is_ok();
+            return Err(if has_no_room {
+                QuorumError::NotStored
+            } else {
+                error
+            });
+        }
+    }
+    Ok(())
+}
+
+/// Sends what was written to the other owners.
+fn replicate(
+    coordinator: &Arc<Coordinator>,
+    who: &Who,
+    written: &[Written],
+    blind: bool,
+) -> SmallVec<[Option<Replicating>; 1]> {
+    let replicate = |written: &Written| {
+        written.delta.as_deref().map(|delta| {
+            let w = coordinator.quorum_of(&delta.name, who.quorum).w;
+            // Of a key that another coordinates it has to know at once.
+            let hoped = if coordinator.coordinates(&delta.name) {
+                w
+            } else {
+                w.max(coordinator.answering_owners(&delta.name))
+            };
+            coordinator.replicate(delta, Wait { w, hoped }, blind)
+        })
+    };
+    written.iter().map(replicate).collect()
+}
+
+/// The connection must not miss what it has written.
+fn note_own(site: &Site, who: &Who, written: &[Written]) {
+    for delta in written.iter().filter_map(|w| w.delta.as_deref()) {
+        let actor = site.replica.actor();
+        let seq = delta.object.context().last(actor);
+        who.own.note(Wrote {
+            db: delta.db,
+            name: delta.name.clone(),
+            dot: Dot { actor, seq },
+            at: site.replica.time(),
+        });
+    }
+}
+
+/// The reply, when as many have what was written as shall, and what was seen is committed.
+async fn answer(
+    node: &dyn Runner,
+    who: &Who,
+    work: &Work,
+    ran: Ran,
+    copies: SmallVec<[Option<Replicating>; 1]>,
+) -> BytesMut {
+    let site = node.site();
+    let Ran {
+        reply,
+        written,
+        seen,
+    } = ran;
+    if written.is_empty() {
+        return match site.are_committed(&seen).await {
+            Ok(()) => reply,
+            // It is not stored here; a quorum had it, or is being sent it.
+            Err(_) if !work.writes() => reply,
+            Err(error) => error_reply(who, &error),
+        };
+    }
+    let is_refused = work.transaction.is_none() && reply.first() == Some(&b'-');
+    let heres: SmallVec<[_; 1]> = copies
+        .iter()
+        .map(|copy| copy.as_ref().map(Replicating::here))
+        .collect();
+    match is_kept(site, &written, copies, &heres).await {
+        // It was refused in the middle.
+        Ok(()) if is_refused => quorum_reply(node, who, QuorumError::Partly),
+        Ok(()) if site.are_committed(&seen).await.is_ok() => reply,
+        Ok(()) => error_reply(who, &Error::InDoubt),
+        Err(error) => {
+            forget_own(site, who, &written, &heres);
+            let is_somewhere = !heres.iter().flatten().all(|here| here.is_nowhere());
+            let error = if error == Error::MisConf && is_somewhere {
+                // Of several writes some are.
+                QuorumError::Partly.into()
+            } else {
+                error
+            };
+            node.count_error(&error);
+            error_reply(who, &error)
+        }
+    }
+}
+
+/// The connection need not wait for what is nowhere.
+fn forget_own(site: &Site, who: &Who, written: &[Written], heres: &[Option<Arc<Here>>]) {
+    let actor = site.replica.actor();
+    let nowhere = |here: &Option<Arc<Here>>| here.as_ref().is_some_and(|here| here.is_nowhere());
+    let written = written.iter().zip(heres).filter(|(_, here)| nowhere(here));
+    for delta in written.filter_map(|(w, _)| w.delta.as_deref()) {
+        let seq = delta.object.context().last(actor);
+        who.own.forget(delta.db, &delta.name, Dot { actor, seq });
+    }
+}
+
+/// Waits until so many have what was written as shall: this node's own copy is one of those that count.
+async fn is_kept(
+    site: &Site,
+    written: &[Written],
+    copies: SmallVec<[Option<Replicating>; 1]>,
+    heres: &[Option<Arc<Here>>],
+) -> Result<(), Error> {
+    // Others with writes for the same batch queue theirs first.
+    tokio::task::yield_now().await;
+    for write in written {
+        site.replica.store().kick(write.shard);
+    }
+    let here = pin!(report(site, written, heres));
+    let decided = pin!(async {
+        let mut again: SmallVec<[Written; 1]> = SmallVec::new();
+        for copy in copies.into_iter().flatten() {
+            again.extend(copy.decided().await?);
+        }
+        Ok::<_, QuorumError>(again)
+    });
+    let again = match select(here, decided).await {
+        Either::Left((here, decided)) => {
+            here?;
+            decided.await?
+        }
+        Either::Right((decided, here)) => {
+            if heres.iter().any(Option::is_none) {
+                here.await?;
+            }
+            decided?
+        }
+    };
+    // What was written instead counts as this node's copy, too; others have it.
+    site.commit(&again).await.map_err(|_| {
+        Error::from(QuorumError::WriteShort {
+            stored: again.len(),
+            wanted: again.len() + 1,
+        })
+    })
+}
+
+/// Reports the fates of this node's copies to those who count; an error where nobody does.
+async fn report(
+    site: &Site,
+    written: &[Written],
+    heres: &[Option<Arc<Here>>],
+) -> Result<(), Error> {
+    let store = site.replica.store();
+    let fate = |(write, here): (&Written, &Option<Arc<Here>>)| {
+        let (shard, ticket, here) = (write.shard, write.ticket, here.clone());
+        async move {
+            let fate = store.progress(shard).wait_committed(ticket).await;
+            match here {
+                Some(here) => {
+                    here.report(fate);
+                    Ok(())
+                }
+                None => fate.map_err(Error::from),
+            }
+        }
+    };
+    let fates = written.iter().zip(heres).map(fate);
+    if written.len() == 1 {
+        for fate in fates {
+            fate.await?;
+        }
+        return Ok(());
+    }
+    join_all(fates).await.into_iter().collect()
+}
+
+/// Sees to it that this node has seen what the work has to see. Whether it need not look: then it
+/// finds out afterwards whether there was something to see.
+async fn look(
+    site: &Site,
+    coordinator: &Arc<Coordinator>,
+    who: &Who,
+    work: &Work,
+    keys: &[&[u8]],
+) -> Result<bool, QuorumError> {
+    // A write that two others could have missed has to look.
+    let meets_all = |key: &&[u8]| coordinator.writes_meet(key, who.quorum);
+    let mut blind = work.is_blind() && who.since.is_none() && keys.iter().all(meets_all);
+    let mut looked_at: SmallVec<[_; 2]> = keys.iter().map(|key| (who.db, *key)).collect();
+    for call in &work.steps {
+        let other = call.shape.other_database(call.args());
+        looked_at.extend(other.zip(call.keys().last()));
+    }
+    let watched = work.transaction.iter().flatten();
+    looked_at.extend(watched.map(|(key, _)| (who.db, &key[..])));
+    let mut begun: SmallVec<[_; 2]> = SmallVec::new();
+    for (db, name) in looked_at {
+        let writes = who.own.of(db, name);
+        if let Some(newest) = writes.iter().map(|(_, at)| *at).max() {
+            site.replica.observe(newest);
+        }
+        let own: SmallVec<[Dot; 2]> = writes.into_iter().map(|(dot, _)| dot).collect();
+        // The client's own writes have to be seen before.
+        let key = Key { db, name };
+        blind &= own.is_empty() || site.replica.has_seen(key, &own);
+        // What cannot be read has to be mended before.
+        blind &= site.replica.read(key).is_ok();
+        begun.push((db, name, own));
+    }
+    if blind {
+        return Ok(true);
+    }
+    let begun: SmallVec<[_; 2]> = begun
+        .iter()
+        .map(|(db, key, own)| {
+            let r = coordinator.quorum_of(key, who.quorum).r;
+            coordinator.refresh(*db, key, r, own)
+        })
+        .collect();
+    for refreshed in begun {
+        match refreshed.await {
+            // Better a sibling of the client's own last write than no write; but what it replies must
+            // not miss that one.
+            Err(QuorumError::Behind) if work.is_blind() => {}
+            refreshed => refreshed?,
+        }
+    }
+    Ok(false)
+}
+
+/// Runs the handlers against this node's copies. The caller keeps others out.
+fn run_all(node: &Arc<dyn Runner>, who: &Who, work: &Work) -> Ran {
+    let run = |call: &Call| Arc::clone(node).run(who, call);
+    let Some(watches) = &work.transaction else {
+        return run(&work.steps[0]);
+    };
+    let look_at = |key: &[u8]| run(&node.look_at(key));
+    let transaction = || run_transaction(who, (&work.steps, &run), (watches, &look_at));
+    if work.steps.len() > MANY_STEPS {
+        return at_length(transaction);
+    }
+    transaction()
+}
+
+fn run_transaction(
+    who: &Who,
+    (steps, run): (&[Call], &dyn Fn(&Call) -> Ran),
+    (watches, look_at): (&[(Bytes, Bytes)], &dyn Fn(&[u8]) -> Ran),
+) -> Ran {
+    let mut reply = Reply::default();
+    reply.set_protocol(who.protocol);
+    let mut all = Ran::default();
+    for (key, was) in watches {
+        let ran = look_at(key);
+        all.seen.extend(ran.seen);
+        if ran.reply != was {
+            reply.null_array();
+            all.reply = std::mem::take(reply.buffer());
+            return all;
+        }
+    }
+    reply.array(steps.len());
+    for step in steps {
+        let ran = run(step);
+        reply.buffer().extend_from_slice(&ran.reply);
+        all.written.extend(ran.written);
+        all.seen.extend(ran.seen);
+    }
+    all.reply = std::mem::take(reply.buffer());
+    all
+}

@@ -1,0 +1,165 @@
+//! Where a command runs: decided once, from its shape and its keys.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use smallvec::SmallVec;
+
+use super::args::Args;
+use super::coordinate::coordinate;
+use super::forward::{hand_on, single};
+use super::reply::at_once;
+use super::runner::{Call, Later, Runner, Site};
+use super::scatter::scatter;
+use super::shape::{Positions, Shape, Travels};
+use super::who::{UnderWay, Who};
+use super::work::Work;
+use crate::error::Error;
+use crate::logic::placement::{NodeId, key_hash, slot_of};
+
+/// Begins a command of this node's client that travels. `None`: it stays.
+pub fn start(
+    node: &Arc<dyn Runner>,
+    who: Who,
+    under_way: &mut UnderWay,
+    (shape, call): (&Shape, impl FnOnce() -> Call),
+) -> Option<Later> {
+    if matches!(shape.travels, Travels::Stays | Travels::Everywhere) {
+        return None;
+    }
+    let coordinator = node.site().coordinator.as_ref()?;
+    if !coordinator.cluster().has_joined() {
+        return Some(at_once(who, Error::ClusterDown));
+    }
+    let call = call();
+    if shape.reads_one_key() {
+        let key = call.keys().next().unwrap_or_default();
+        let hash = key_hash(key);
+        if !under_way.is_written_elsewhere(hash) {
+            if !coordinator.coordinates(key) && coordinator.may_read(key, who.quorum) {
+                under_way.read_here.insert(hash);
+                let (node, coordinator) = (Arc::clone(node), Arc::clone(coordinator));
+                return Some(Box::pin(coordinate(node, coordinator, who, Work::of(call))));
+            }
+            // Where there are zones, somebody in this one who serves it.
+            if let Some(near) = coordinator.near_reader(key, who.quorum) {
+                under_way.read_here.insert(hash);
+                let (node, coordinator) = (Arc::clone(node), Arc::clone(coordinator));
+                let work = Work::of(call);
+                return Some(Box::pin(hand_on(node, coordinator, who, work, near)));
+            }
+        }
+    }
+    let me = coordinator.cluster().me();
+    let placed = call
+        .keys()
+        .map(|key| (key_hash(key), coordinator.coordinator_of(key)));
+    let placed: SmallVec<[(u64, NodeId); 4]> = placed.collect();
+    let elsewhere = placed.iter().copied().filter(|(_, node)| *node != me);
+    let place = under_way.begin(elsewhere, shape.writes);
+    let owners = placed.iter().map(|(_, node)| *node);
+    Some(to(node, Who { place, ..who }, call, owners.collect()))
+}
+
+/// Runs a command on keys wherever it belongs.
+pub fn begin(node: &Arc<dyn Runner>, who: Who, call: Call) -> Later {
+    let Some(coordinator) = &node.site().coordinator else {
+        return at_once(who, Error::ClusterDown);
+    };
+    let owners = call.keys().map(|key| coordinator.coordinator_of(key));
+    let owners = owners.collect();
+    to(node, who, call, owners)
+}
+
+/// Runs a command whose keys' coordinators are known, in the order of the keys.
+fn to(node: &Arc<dyn Runner>, who: Who, call: Call, owners: SmallVec<[NodeId; 4]>) -> Later {
+    let Some(coordinator) = node.site().coordinator.clone() else {
+        return at_once(who, Error::ClusterDown);
+    };
+    let node = Arc::clone(node);
+    let is_one = owners.windows(2).all(|two| two[0] == two[1]);
+    match call.shape.travels {
+        Travels::Nowhere => at_once(
+            who,
+            Error::text("ERR SWAPDB is not allowed in cluster mode"),
+        ),
+        Travels::Together if !is_one => at_once(who, Error::CrossSlot),
+        Travels::Apart(merge) if !is_one && is_whole(&call) => {
+            let mut places: BTreeMap<NodeId, Positions> = BTreeMap::new();
+            for (owner, position) in owners.into_iter().zip(call.positions()) {
+                places.entry(owner).or_default().push(*position);
+            }
+            Box::pin(scatter(node, coordinator, who, (call, merge), places))
+        }
+        _ => single(node, coordinator, who, Work::of(call)),
+    }
+}
+
+/// Whether the last key has all the words that go with it.
+fn is_whole(call: &Call) -> bool {
+    let last = call.positions().last().map_or(0, |at| *at as usize);
+    last + call.shape.step() <= call.args().len()
+}
+
+/// Runs a transaction's commands in one go, where all its keys are in one slot and nothing but keys is
+/// concerned.
+pub fn as_one(
+    node: &Arc<dyn Runner>,
+    who: &Who,
+    steps: &[Call],
+    watches: Vec<(Bytes, Bytes)>,
+) -> Option<Later> {
+    let coordinator = node.site().coordinator.clone()?;
+    let is_on_keys =
+        |call: &Call| call.shape.is_on_keys() && call.shape.travels != Travels::Together;
+    if steps.is_empty() || !steps.iter().all(is_on_keys) || !coordinator.cluster().has_joined() {
+        return None;
+    }
+    let work = Work {
+        steps: steps.iter().cloned().collect(),
+        transaction: Some(watches),
+    };
+    let watched = work.transaction.iter().flatten().map(|(key, _)| &key[..]);
+    let mut slots = work.keys().into_iter().chain(watched).map(slot_of);
+    let first = slots.next();
+    let together = slots.all(|slot| Some(slot) == first);
+    drop(slots);
+    together.then(|| single(Arc::clone(node), coordinator, who.clone(), work))
+}
+
+/// Whether a command has to wait for the replies of those before it, and those after it for it: it
+/// looks at more than its own keys, it runs at one coordinator though others coordinate some of its keys,
+/// or it writes what this node is reading by itself.
+pub fn is_barrier(site: &Site, under_way: &UnderWay, shape: &Shape, args: Args<'_>) -> bool {
+    if !shape.is_on_keys() {
+        return true;
+    }
+    let Some(coordinator) = &site.coordinator else {
+        return false;
+    };
+    let reads_here = shape.writes && !under_way.read_here.is_empty();
+    let is_on_one = shape.is_on_one_key() || matches!(shape.travels, Travels::Apart(_));
+    if !reads_here && under_way.elsewhere.is_empty() && is_on_one {
+        return false;
+    }
+    let positions = shape.positions(args);
+    let mut keys = positions.iter().map(|at| args.at(*at as usize));
+    let is_read = |key: &[u8]| under_way.read_here.contains(&key_hash(key));
+    if reads_here && keys.clone().any(is_read) {
+        return true;
+    }
+    // Where a key's commands went, the next one goes too, or it waits for them.
+    let moved = |key: &[u8]| {
+        let before = under_way.elsewhere.get(&key_hash(key));
+        before.is_some_and(|before| before.node != coordinator.coordinator_of(key))
+    };
+    if !under_way.elsewhere.is_empty() && keys.clone().any(moved) {
+        return true;
+    }
+    if is_on_one {
+        return false;
+    }
+    let first = keys.next().map(|key| coordinator.coordinator_of(key));
+    keys.any(|key| Some(coordinator.coordinator_of(key)) != first)
+}

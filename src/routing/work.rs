@@ -1,0 +1,78 @@
+//! What runs at one coordinator in one go: a command, or a transaction.
+
+use bytes::Bytes;
+use smallvec::{SmallVec, smallvec};
+
+use super::runner::Call;
+use super::who::Who;
+use crate::peer::message::Wrote;
+
+/// What runs at one coordinator in one go.
+pub struct Work {
+    /// One command, or those of a transaction.
+    pub(super) steps: SmallVec<[Call; 1]>,
+    /// For a transaction: its watched keys, with what was seen of them.
+    pub(super) transaction: Option<Vec<(Bytes, Bytes)>>,
+}
+
+impl Work {
+    /// One command.
+    pub(super) fn of(call: Call) -> Self {
+        Self {
+            steps: smallvec![call],
+            transaction: None,
+        }
+    }
+
+    /// The keys of all commands.
+    pub(super) fn keys(&self) -> SmallVec<[&[u8]; 4]> {
+        self.steps.iter().flat_map(Call::keys).collect()
+    }
+
+    /// The key whose coordinator it goes to.
+    pub(super) fn first_key(&self) -> &[u8] {
+        self.steps[0].keys().next().unwrap_or_default()
+    }
+
+    pub(super) fn writes(&self) -> bool {
+        self.steps.iter().any(|call| call.shape.writes)
+    }
+
+    /// Whether it does nothing but look at one key.
+    pub(super) fn reads_one_key(&self) -> bool {
+        self.transaction.is_none() && self.steps[0].shape.reads_one_key()
+    }
+
+    /// Whether it takes space on the disk.
+    pub(super) fn grows(&self) -> bool {
+        self.steps.iter().any(|call| call.shape.grows)
+    }
+
+    /// Whether it depends on nothing that was there before, and need not even look for its reply.
+    pub(super) fn is_blind(&self) -> bool {
+        match self.steps.as_slice() {
+            [call] if self.transaction.is_none() => call.shape.is_blind(call.args()),
+            _ => false,
+        }
+    }
+
+    /// Whether it can run again where it may have run, as of when it was sent first.
+    pub(super) fn may_repeat(&self) -> bool {
+        self.is_blind()
+    }
+
+    /// What it must not miss: its connection's own writes of the same keys.
+    pub(super) fn own_writes(&self, who: &Who) -> Vec<Wrote> {
+        let mut own = Vec::new();
+        for key in self.keys() {
+            let writes = who.own.of(who.db, key);
+            own.extend(writes.into_iter().map(|(dot, at)| Wrote {
+                db: who.db,
+                name: Bytes::copy_from_slice(key),
+                dot,
+                at,
+            }));
+        }
+        own
+    }
+}
