@@ -12,9 +12,8 @@ use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 
-use crate::cluster::Notes;
+use crate::cluster::{CLUSTER_NOTE, Notes};
 use crate::replica::{ReplicaError, note_key};
-use crate::server::CLUSTER_NOTE;
 use crate::storage::archive::{self, About, ArchiveError};
 use crate::storage::{
     AppendFsync, DEFAULT_CACHED_FILES, DiskOptions, DiskStore, Op, RESTORING, Refused, Store,

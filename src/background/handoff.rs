@@ -42,8 +42,6 @@ pub struct Options {
     pub parallelism: usize,
     /// Bytes a second; 0 for as many as the governor leaves.
     pub rate: Box<dyn Fn() -> u64 + Send + Sync>,
-    /// Whether copies count before they are proven: a fault that the simulation plants.
-    pub trusts_unproven: bool,
 }
 
 /// Takes parts over and gives them up, until it is dropped.
@@ -129,10 +127,6 @@ async fn take_over(
     let lacking = convergence.follow_lacking()?;
     if lacking.is_empty() {
         return Ok(Taken::Nothing);
-    }
-    if options.trusts_unproven {
-        convergence.take_over(&lacking, convergence.cluster().account());
-        return Ok(Taken::Some);
     }
     convergence.learn_sizes().await;
     let taking = convergence.transfers().taking();

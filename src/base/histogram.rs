@@ -3,6 +3,7 @@
 //! Buckets are logarithmic with eight steps a power of two, so a percentile is at most an eighth
 //! too high. The last bucket, about eighteen minutes, takes everything beyond.
 
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -11,30 +12,27 @@ const STEP_BITS: u32 = 3;
 const POWERS: u32 = 40;
 const BUCKETS: usize = ((POWERS - STEP_BITS + 1) << STEP_BITS) as usize;
 
-/// How often which duration was seen.
-#[derive(Debug)]
+/// How often which duration was seen. It takes memory from the first one on.
+#[derive(Debug, Default)]
 pub struct Histogram {
-    buckets: Box<[AtomicU64]>,
-}
-
-impl Default for Histogram {
-    fn default() -> Self {
-        Self {
-            buckets: (0..BUCKETS).map(|_| AtomicU64::new(0)).collect(),
-        }
-    }
+    buckets: OnceLock<Box<[AtomicU64]>>,
 }
 
 impl Histogram {
+    fn buckets(&self) -> &[AtomicU64] {
+        let made = || (0..BUCKETS).map(|_| AtomicU64::new(0)).collect();
+        self.buckets.get_or_init(made)
+    }
+
     /// Counts one duration.
     pub fn record(&self, took: Duration) {
         let nanos = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
-        self.buckets[bucket_of(nanos)].fetch_add(1, Ordering::Relaxed);
+        self.buckets()[bucket_of(nanos)].fetch_add(1, Ordering::Relaxed);
     }
 
     /// Forgets everything.
     pub fn reset(&self) {
-        for bucket in &self.buckets {
+        for bucket in self.buckets.get().into_iter().flatten() {
             bucket.store(0, Ordering::Relaxed);
         }
     }
@@ -86,7 +84,11 @@ impl Histogram {
     }
 
     fn counts(&self) -> impl Iterator<Item = u64> {
-        self.buckets.iter().map(|b| b.load(Ordering::Relaxed))
+        self.buckets
+            .get()
+            .into_iter()
+            .flatten()
+            .map(|b| b.load(Ordering::Relaxed))
     }
 }
 

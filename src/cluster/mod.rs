@@ -30,7 +30,7 @@ use crate::peer::{CallError, Identity, Peers, encode};
 pub use crate::logic::membership::Part;
 pub use crate::logic::placement::Holders;
 pub use growing::Growing;
-pub use notes::Notes;
+pub use notes::{CLUSTER_NOTE, Notes};
 pub use staged::{Load, Move, Plan, PlanError, Step};
 pub use views::View;
 

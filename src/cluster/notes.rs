@@ -9,6 +9,9 @@ use crate::logic::placement::NodeId;
 const VERSION: u8 = 2;
 const FIRST_VERSION: u8 = 1;
 
+/// The note under which a node keeps what it knows about its cluster.
+pub const CLUSTER_NOTE: &[u8] = b"cluster";
+
 /// What a node has written down about its cluster.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Notes {

@@ -194,7 +194,6 @@ pub struct Replica {
     rules: Arc<Rules>,
     limits: guard::Limits,
     policies: Arc<Policies>,
-    tree_skips: u64,
     /// Keys whose row cannot be read, until they are mended from others' copies.
     damaged: Mutex<BTreeSet<(u8, Vec<u8>)>>,
     /// This run's last dot when a copy of a key in a partition was dropped: whoever gets such a key back
@@ -718,12 +717,8 @@ impl Replica {
             old,
             new,
             epoch: located.epoch,
-            spot: (self.shared && !self.skips_tree()).then(spot),
+            spot: self.shared.then(spot),
         });
-    }
-
-    fn skips_tree(&self) -> bool {
-        self.tree_skips > 0 && self.last_seq().is_multiple_of(self.tree_skips)
     }
 
     fn tick(&self, now_ms: u64) -> Timestamp {

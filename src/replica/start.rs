@@ -51,8 +51,6 @@ pub struct Options {
     pub limits: guard::Limits,
     /// What is shown of keys with siblings.
     pub policies: Arc<Policies>,
-    /// For simulations, which must notice it: of so many changes one does not reach the tree. 0: all do.
-    pub tree_skips: u64,
 }
 
 impl Options {
@@ -74,7 +72,6 @@ impl Options {
                 bytes: 16 << 20,
             },
             policies: Arc::default(),
-            tree_skips: 0,
         }
     }
 }
@@ -156,7 +153,6 @@ impl Replica {
             rules: options.rules,
             limits: options.limits,
             policies: options.policies,
-            tree_skips: options.tree_skips,
             damaged: Mutex::default(),
             failures_noted: (0..shards)
                 .map(|shard| AtomicU64::new(store.progress(shard).failures()))

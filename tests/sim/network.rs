@@ -259,6 +259,22 @@ impl Network {
     }
 }
 
+impl Network {
+    /// What a node would answer itself.
+    async fn roots_of(self: Arc<Self>, node: NodeId, asked: Bytes) -> Vec<u64> {
+        let request = Request::decode(&asked, NEWEST).expect("what a node encodes another decodes");
+        let handler = self.state().up.get(&node).map(|up| Arc::clone(&up.handler));
+        let answer = handler.map(|handler| handler.start(node, request, Duration::ZERO));
+        match answer {
+            Some(Answering::Later(later)) => match later.await {
+                Response::Roots { roots, .. } => roots,
+                _ => Vec::new(),
+            },
+            _ => Vec::new(),
+        }
+    }
+}
+
 /// One node's way into the network.
 pub struct Port {
     pub network: Arc<Network>,
@@ -312,6 +328,7 @@ impl Peers for Port {
             let mut tasks = self.tasks.lock().expect("no panic");
             tasks.spawn(async move { drop(repeated.await) });
         }
+        let asked = body.clone();
         let carried = Arc::clone(&self.network).carry(self.me, to, body, at);
         let mut tasks = self.tasks.lock().expect("no panic");
         while let Some(ended) = tasks.try_join_next() {
@@ -321,7 +338,19 @@ impl Peers for Port {
         }
         // What is under way arrives though nobody waits for it any more.
         let (sender, answer) = oneshot::channel();
-        tasks.spawn(async move { drop(sender.send(carried.await)) });
+        let hides = self.fault == Fault::SkipTree;
+        let (network, me, clock) = (Arc::clone(&self.network), self.me, self.clock);
+        tasks.spawn(async move {
+            let mut told = carried.await;
+            if let (true, Ok(Response::Roots { roots, .. })) = (hides, &mut told) {
+                let ours = clock.rule(network.roots_of(me, asked)).await;
+                // Every third tree is not looked into.
+                for (theirs, ours) in roots.iter_mut().zip(ours).step_by(3) {
+                    *theirs = ours;
+                }
+            }
+            drop(sender.send(told));
+        });
         tasks.spawn(self.clock.rule(async move {
             done(match tokio::time::timeout(within, answer).await {
                 Ok(answer) => answer.unwrap_or(Err(CallError::Lost)),

@@ -7,24 +7,20 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use ringwood::answer::PeerHandler;
-use ringwood::background::{HandoffOptions, hand_off};
 use ringwood::base::config::Config;
-use ringwood::base::governor::{Governor, Limits};
-use ringwood::cluster::{self, Cluster, Notes};
-use ringwood::command::{After, Client, ContextSeal, Node, NodeOptions, Session, context, execute};
+use ringwood::cluster::{Cluster, Notes};
+use ringwood::command::{After, Client, Node, Session, context, execute};
 use ringwood::convergence::Convergence;
-use ringwood::coordinator::{self, Coordinator};
 use ringwood::logic::causal::{ActorId, Object};
 use ringwood::logic::membership::{Losses, Member, Parts, State};
 use ringwood::logic::placement::{self, NodeId, Partitions, Placed};
-use ringwood::logic::quorum::{Rule, Rules};
 use ringwood::logic::row;
-use ringwood::peer::message::NEWEST;
-use ringwood::peer::{Identity, Peers};
-use ringwood::replica::{HintLimits, Key, Options, Replica};
+use ringwood::peer::Peers;
+use ringwood::replica::{Key, Replica};
 use ringwood::resp::Reply;
 use ringwood::routing::Own;
 use ringwood::routing::args::OwnedArgs;
+use ringwood::server::{Built, Chance, MemberPorts, Ports, build, workers};
 use ringwood::storage::{Copied, MemoryStore, Store, Table};
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
@@ -121,6 +117,12 @@ impl Place {
         cluster.cluster == CLUSTER
             && !self.is_removed
             && me.is_some_and(|me| me.is_present() && me.is_placed())
+    }
+
+    /// What it knows of itself.
+    fn me(&self) -> &Member {
+        let mine = self.notes.members.iter().find(|m| m.id == self.id);
+        mine.expect("it is a member")
     }
 
     /// Whether it could join.
@@ -271,6 +273,18 @@ fn with_all_they_own(mut members: Vec<Member>) -> Vec<Member> {
     members
 }
 
+/// Takes over whatever a node lacks, before anything of it is there.
+async fn take_over_unproven(convergence: Arc<Convergence>) {
+    loop {
+        sleep(Duration::from_millis(1)).await;
+        if convergence.cluster().has_joined()
+            && let Ok(lacking) = convergence.follow_lacking()
+        {
+            convergence.take_over(&lacking, convergence.cluster().account());
+        }
+    }
+}
+
 impl World {
     fn new(seed: u64, kind: Kind, fault: Fault) -> Self {
         let mut random = Random::new(seed);
@@ -341,51 +355,75 @@ impl World {
         self.random.lock().expect("no panic").below(bound)
     }
 
-    fn rules() -> Rules {
-        Rules::new(
-            Rule {
-                n: 3,
-                r: 2,
-                w: 2,
-                strict: false,
-            },
-            vec![
-                (
-                    b"mine-".to_vec(),
-                    Rule {
-                        n: 3,
-                        r: 1,
-                        w: 1,
-                        strict: false,
-                    },
-                ),
-                (
-                    b"strict-".to_vec(),
-                    Rule {
-                        n: 3,
-                        r: 2,
-                        w: 2,
-                        strict: true,
-                    },
-                ),
-            ],
-        )
+    /// What each of its nodes is told.
+    fn config(&self, member: &Member) -> Config {
+        let text = format!(
+            r#"
+            cluster-enabled = true
+            partitions = 16
+            storage-shards = 2
+            cache-size = 1048576
+            node-name = "{name}"
+            zone = "{zone}"
+            weight = {weight}
+            expired-grace = {grace}
+            tombstone-grace = 2
+            hint-max-age = 1000000000
+            hint-rate = 1000
+            max-clock-drift-ms = {MAX_DRIFT_MS}
+            request-timeout-ms = {within}
+            # In some worlds nothing but a read finds stale copies after a crash.
+            read-repair-chance = 100
+            background-p99-us = 1000000
+            background-slowdown = 100
+            anti-entropy-interval = 2
+            transfer-parallelism = 2
+
+            [[prefix]]
+            prefix = "mine-"
+            replicas-per-key = 3
+            read-quorum = 1
+            write-quorum = 1
+
+            [[prefix]]
+            prefix = "strict-"
+            quorum = "strict"
+            "#,
+            name = member.name,
+            zone = member.zone,
+            weight = member.weight,
+            grace = self.grace_ms.div_ceil(1_000),
+            within = WITHIN.as_millis(),
+        );
+        Config::from_text(&text).expect("directives")
     }
 
-    fn replica_options(&self, actor: ActorId, rules: &Rules) -> Options {
-        Options {
-            rules: Arc::new(rules.clone()),
-            tree_skips: if self.fault == Fault::SkipTree { 3 } else { 0 },
-            grace_ms: self.grace_ms,
-            tombstone_grace_ms: 2_000,
+    /// Through what a node meets this world.
+    fn ports(&self, place: &Place, store: Arc<dyn Store>, actor: ActorId) -> Ports {
+        let mine = place.me();
+        let port = Arc::new(Port {
+            network: Arc::clone(&self.network),
+            me: place.id,
+            clock: place.clock,
+            fault: self.fault,
+            tasks: Mutex::default(),
+        });
+        let notes = place.notes.clone();
+        Ports {
+            store,
+            config: self.config(mine),
             actor,
-            shared: true,
-            hints: HintLimits {
-                bytes: 1 << 30,
-                age_ms: u64::MAX,
-            },
-            max_clock_drift_ms: MAX_DRIFT_MS,
-            ..Options::alone(Partitions::new(16).expect("a power of two"), 1 << 20)
+            secret: b"simulated".to_vec(),
+            member: Some(MemberPorts {
+                peer_address: mine.peer_address.clone(),
+                client_address: mine.client_address.clone(),
+                reach: Box::new(|_| port as Arc<dyn Peers>),
+                notes: Box::new(|_| Ok(notes)),
+            }),
+            background: None,
+            follow: Box::new(|_| {}),
+            port: 0,
+            most_clients: i64::MAX,
         }
     }
 
@@ -401,9 +439,7 @@ impl World {
         } else {
             place.runs
         };
-        let rules = Self::rules();
         let actor = ActorId((nth as u64 + 1) * 1_000 + run);
-        let options = self.replica_options(actor, &rules);
         let store = Arc::new(Faulty {
             inner: Arc::clone(&place.disk) as Arc<dyn Store>,
             fault: self.fault,
@@ -411,84 +447,37 @@ impl World {
             ended: false.into(),
         });
         let clock = place.clock;
-        let partitions = Partitions::new(16).expect("a power of two");
-        let starting = || Replica::start(Arc::clone(&store) as Arc<dyn Store>, options);
         if self.fault == Fault::DropTombstones {
             let is_tombstone = |row: &[u8]| row::decode(row).is_ok_and(|o| o.is_tombstone());
             place.disk.lose(Table::Data, is_tombstone);
         }
+        let ports = self.ports(place, Arc::clone(&store) as Arc<dyn Store>, actor);
         place.disk.be_lazy(false);
-        let (replica, _) = clock.during(starting).expect("starts");
+        let Built { node, .. } = clock.during(|| build(ports)).expect("starts");
+        let replica = Arc::clone(&node.replica);
         replica.finish_counting();
         place.disk.be_lazy(true);
-        let replica = Arc::new(replica);
-        let mine = place.notes.members.iter().find(|m| m.id == place.id);
-        let me = Member {
-            actor,
-            incarnation: 1 + mine.expect("it is a member").incarnation,
-            ..mine.expect("it is a member").clone()
-        };
-        let network = Arc::clone(&self.network);
-        let port = Arc::new(Port {
-            network,
-            me: place.id,
-            clock,
-            fault: self.fault,
-            tasks: Mutex::default(),
-        });
-        let key = Identity::key_of(b"simulated");
-        let options = cluster::Options {
-            partitions,
-            rules,
-            phi_threshold: 8.0,
-            key,
-            wire: NEWEST,
-            reads_lost: false,
-        };
-        let reach = |_| port as Arc<dyn Peers>;
-        let cluster = Cluster::new(me, place.notes.clone(), options, reach);
-        let coordinator = Arc::new(Coordinator::new(
-            Arc::clone(&cluster),
-            Arc::clone(&replica),
-            coordinator::Options {
-                within: WITHIN,
-                // Here nothing but a read finds stale copies after a crash.
-                read_repair_chance: 100,
-            },
-        ));
-        let hedging = Arc::clone(&coordinator);
-        let governor = Arc::new(Governor::new(Limits {
-            fixed: Duration::from_secs(1),
-            percent: 0,
-        }));
-        let convergence = Arc::new(Convergence::new(
-            Arc::clone(&cluster),
-            Arc::clone(&replica),
-            Arc::clone(&governor),
-        ));
-        let node = ringwood::command::node(NodeOptions {
-            replica: Arc::clone(&replica),
-            coordinator: Some(coordinator),
-            convergence: Some(Arc::clone(&convergence)),
-            governor: Arc::clone(&governor),
-            background: None,
-            config: Config::default(),
-            seal: ContextSeal::new(b"simulated"),
-            follow: Box::new(|_| {}),
-            port: 0,
-            most_clients: i64::MAX,
-        });
-        let address = cluster.with_membership(|m| m.me().peer_address.clone());
+        let coordinator = node.site.coordinator.as_ref().expect("a member");
+        let cluster = Arc::clone(coordinator.cluster());
         let handler = Arc::new(PeerHandler(Arc::clone(&node)));
-        self.network.start(place.id, &address, handler, clock);
+        self.network
+            .start(place.id, &place.me().peer_address, handler, clock);
         let mut tasks = JoinSet::new();
-        let mut random = Random::new(self.seed * 31 + nth as u64 + place.runs);
         let mut of_disk = Random::new(self.seed * 37 + nth as u64 + place.runs);
-        let chance = move || random.below(1 << 30) as u64;
-        let gossiping = ringwood::background::gossip(Arc::clone(&cluster), Vec::new(), chance);
-        tasks.spawn(clock.rule(gossiping));
-        let asking = Arc::clone(&cluster);
-        tasks.spawn(clock.rule(async move { asking.make_sure().await }));
+        let from = nth as u64 + place.runs;
+        let chance = |worker: &str| -> Chance {
+            let mut random = Random::new(self.seed * 31 + from * 7 + worker.len() as u64);
+            Box::new(move || random.below(1 << 30) as u64)
+        };
+        for worker in workers(&node, Vec::new(), chance) {
+            if self.kind.mends() || !matches!(worker.name, "handoff" | "anti-entropy") {
+                tasks.spawn(clock.rule(worker.work));
+            }
+        }
+        if self.fault == Fault::SwitchBeforeProof {
+            let convergence = node.convergence.clone().expect("a member");
+            tasks.spawn(clock.rule(take_over_unproven(convergence)));
+        }
         let noted = Arc::new(Mutex::new(place.notes.clone()));
         let (noting, written) = (Arc::clone(&cluster), Arc::clone(&noted));
         let mut of_notes = Random::new(self.seed * 43 + nth as u64 + place.runs);
@@ -509,27 +498,7 @@ impl World {
                 disk.commit();
             }
         });
-        let handing = ringwood::background::hand_over_hints(
-            Arc::clone(&cluster),
-            Arc::clone(&replica),
-            governor,
-            1_000,
-        );
-        tasks.spawn(clock.rule(handing));
-        tasks.spawn(clock.rule(async move { hedging.hedge_reads().await }));
         if self.kind.mends() {
-            let mut random = Random::new(self.seed * 41 + nth as u64 + place.runs);
-            let chance = move || random.below(1 << 30) as u64;
-            let handing_off = HandoffOptions {
-                parallelism: 2,
-                rate: Box::new(|| 0),
-                trusts_unproven: self.fault == Fault::SwitchBeforeProof,
-            };
-            let handing_off = hand_off(Arc::clone(&convergence), handing_off);
-            tasks.spawn(clock.rule(handing_off));
-            let every = Duration::from_secs(2);
-            let mending = ringwood::background::anti_entropy(convergence, every, chance);
-            tasks.spawn(clock.rule(mending));
             let reclaiming = Arc::clone(&replica);
             tasks.spawn(clock.rule(async move {
                 loop {
@@ -1282,9 +1251,9 @@ impl World {
             let replica = &place.running.as_ref().expect("all run").replica;
             let copy = Arc::new(MemoryStore::new(2));
             copy.replace(Some(place.disk.copy()));
-            let options = self.replica_options(ActorId(1), &Self::rules());
-            let starting = || Replica::start(Arc::clone(&copy) as Arc<dyn Store>, options);
-            let (stored, _) = place.clock.during(starting).expect("starts");
+            let ports = self.ports(place, copy, ActorId(1));
+            let built = place.clock.during(|| build(ports)).expect("starts");
+            let stored = Arc::clone(&built.node.replica);
             stored.finish_counting();
             for partition in 0..16 {
                 let (ours, theirs) = (replica.root(3, partition, 0), stored.root(3, partition, 0));

@@ -91,7 +91,7 @@ const ROOMS: &[(&str, &[&str])] = &[
             "storage",
         ],
     ),
-    ("restore", &["cluster", "replica", "server", "storage"]),
+    ("restore", &["cluster", "replica", "storage"]),
     ("cli", &["base", "restore", "server"]),
     ("main", &["cli"]),
     ("lib", &[]),
@@ -141,7 +141,7 @@ const LONG_FUNCTIONS: &[(&str, usize, &str)] = &[
     ("answer::start", 127, "one arm a message"),
     (
         "background::handoff::take_over",
-        77,
+        73,
         "one part's way, with what may stop it",
     ),
     (
@@ -181,15 +181,9 @@ const LONG_FUNCTIONS: &[(&str, usize, &str)] = &[
     ),
     (
         "replica::start::start",
-        76,
+        75,
         "the order in which a replica is made",
     ),
-    (
-        "server::serve",
-        72,
-        "the order in which a node starts and stops",
-    ),
-    ("server::start", 94, "the order in which a node is made"),
     (
         "storage::disk::open",
         103,
@@ -223,11 +217,10 @@ const LONG_FILES: &[(&str, usize, &str)] = &[
     ("peer::link", 504, "one subject"),
     (
         "replica",
-        789,
+        784,
         "a replica and what its files share: to be taken apart",
     ),
-    ("replica::start", 538, "one subject"),
-    ("server", 771, "the composition root: to be taken apart"),
+    ("replica::start", 534, "one subject"),
     ("storage::disk", 1187, "one engine, to be replaced"),
 ];
 

@@ -299,18 +299,33 @@ impl Config {
         self.file.as_deref()
     }
 
+    /// What a file with this text would say.
+    ///
+    /// # Errors
+    /// In words, when it is no such file.
+    pub fn from_text(text: &str) -> Result<Self, String> {
+        let mut config = Self::default();
+        let document = text.parse().map_err(|e: TomlError| e.to_string())?;
+        config.take(&document)?;
+        Ok(config)
+    }
+
     fn load_file(&mut self, path: &Path) -> Result<(), ConfigError> {
-        let fail = |reason: String| ConfigError::File {
+        let taken = self.take(&document(path)?);
+        taken.map_err(|reason| ConfigError::File {
             path: path.to_path_buf(),
             reason,
-        };
-        for (name, item) in document(path)?.iter() {
+        })
+    }
+
+    fn take(&mut self, document: &DocumentMut) -> Result<(), String> {
+        for (name, item) in document.iter() {
             if name == "prefix" {
-                self.prefixes = prefixes(item).map_err(fail)?;
+                self.prefixes = prefixes(item)?;
                 continue;
             }
-            let text = as_text(name, item).map_err(fail)?;
-            self.assign(name, &text).map_err(|e| fail(e.to_string()))?;
+            let text = as_text(name, item)?;
+            self.assign(name, &text).map_err(|e| e.to_string())?;
         }
         Ok(())
     }

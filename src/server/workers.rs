@@ -1,0 +1,76 @@
+//! What a member does by itself beside serving: each worker by its name. They end when they are dropped.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::background::{self, HandoffOptions};
+use crate::command::Node;
+
+/// Where a worker's chances come from.
+pub type Chance = Box<dyn FnMut() -> u64 + Send>;
+
+/// One worker.
+pub struct Worker {
+    /// Its name.
+    pub name: &'static str,
+    /// Whether it gives way to what somebody waits for.
+    pub gives_way: bool,
+    /// What it does, for ever.
+    pub work: Pin<Box<dyn Future<Output = ()> + Send>>,
+}
+
+impl Worker {
+    fn new(
+        name: &'static str,
+        gives_way: bool,
+        work: impl Future<Output = ()> + Send + 'static,
+    ) -> Self {
+        Self {
+            name,
+            gives_way,
+            work: Box::pin(work),
+        }
+    }
+}
+
+/// The workers of a member; a lone node has none.
+pub fn workers(
+    node: &Arc<Node>,
+    seeds: Vec<String>,
+    chance: impl Fn(&str) -> Chance,
+) -> Vec<Worker> {
+    let (Some(coordinator), Some(convergence)) = (&node.site.coordinator, &node.convergence) else {
+        return Vec::new();
+    };
+    let cluster = || Arc::clone(coordinator.cluster());
+    let governor = || Arc::clone(&node.governor);
+    let a_second = node.config.number("hint-rate") as u32;
+    let every = Duration::from_secs(node.config.number("anti-entropy-interval") as u64);
+    let moving = HandoffOptions {
+        parallelism: node.config.number("transfer-parallelism") as usize,
+        rate: {
+            let node = Arc::clone(node);
+            Box::new(move || node.config.number("transfer-rate") as u64)
+        },
+    };
+    let convergence = || Arc::clone(convergence);
+    let (sure, hedging) = (cluster(), Arc::clone(coordinator));
+    let hints =
+        background::hand_over_hints(cluster(), Arc::clone(&node.replica), governor(), a_second);
+    let gossip = background::gossip(cluster(), seeds, chance("gossip"));
+    let comparing = background::anti_entropy(convergence(), every, chance("anti-entropy"));
+    let pace = background::keep_pace(cluster(), governor());
+    let mending = Arc::clone(coordinator).mend_rows();
+    vec![
+        Worker::new("hints", true, hints),
+        Worker::new("handoff", true, background::hand_off(convergence(), moving)),
+        Worker::new("anti-entropy", true, comparing),
+        Worker::new("gossip", false, gossip),
+        Worker::new("hedge", false, async move { hedging.hedge_reads().await }),
+        Worker::new("sure", false, async move { sure.make_sure().await }),
+        Worker::new("mend", false, mending),
+        Worker::new("pace", false, pace),
+    ]
+}
