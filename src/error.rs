@@ -14,6 +14,9 @@ pub enum Error {
     /// A text of one place.
     #[error("{0}")]
     Text(Cow<'static, str>),
+    /// A command that there is none of in a cluster.
+    #[error("ERR {0} is not allowed in cluster mode")]
+    NotInCluster(String),
     /// Options that do not fit together.
     #[error("ERR syntax error")]
     Syntax,

@@ -1,6 +1,6 @@
 //! Ringwood: a store that speaks Redis's protocol and replicates the way Amazon's Dynamo does.
 //!
-//! Layers, each using only those below it (see ARCHITECTURE.md):
+//! Rooms, from the top down (ARCHITECTURE.md says which uses which):
 //!
 //! | layer | what |
 //! | --- | --- |

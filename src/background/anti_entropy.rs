@@ -22,7 +22,7 @@ use crate::logic::causal::{ActorId, Context};
 use crate::logic::membership::{Member, Membership};
 use crate::logic::placement::{NodeId, PartitionSet};
 use crate::peer::encode;
-use crate::peer::message::{Request, Response};
+use crate::peer::message::{ExchangeRequest, Response};
 use crate::replica::{ReplicaError, Tombstones};
 
 const LOOK_EVERY: Duration = Duration::from_millis(500);
@@ -211,7 +211,7 @@ impl Worker {
             if member.id == cluster.me() {
                 return Some(convergence.written());
             }
-            let body = encode(&Request::Written);
+            let body = encode(ExchangeRequest::Written);
             let answer = cluster.peers().call(member.id, body, WITHIN).await;
             answer
                 .inspect_err(|error| cluster.failed(member.id, *error))

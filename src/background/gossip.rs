@@ -9,7 +9,7 @@ use crate::cluster::Cluster;
 use crate::logic::membership::{Member, Membership};
 use crate::logic::placement::NodeId;
 use crate::peer::encode;
-use crate::peer::message::{Request, Response};
+use crate::peer::message::{MembershipRequest, Response};
 
 const ROUND: Duration = Duration::from_secs(1);
 const WITHIN: Duration = Duration::from_secs(2);
@@ -63,7 +63,7 @@ fn forget_drained(cluster: &Cluster) {
 
 async fn exchange(cluster: &Cluster, partner: NodeId) {
     let digest = cluster.with_membership(Membership::digest);
-    let body = encode(&Request::Gossip(digest));
+    let body = encode(MembershipRequest::Gossip(digest));
     match cluster.peers().call(partner, body, WITHIN).await {
         Ok(Response::Gossip(reply)) => {
             cluster.hear(&reply.digest);
@@ -72,7 +72,7 @@ async fn exchange(cluster: &Cluster, partner: NodeId) {
                 cluster.change(|membership| membership.learn(reply.newer));
             }
             if !push.is_empty() {
-                let body = encode(&Request::Push(push));
+                let body = encode(MembershipRequest::Push(push));
                 let _ = cluster.peers().call(partner, body, WITHIN).await;
             }
         }
@@ -91,12 +91,12 @@ async fn ask_back(cluster: &Cluster, partner: NodeId) {
     let Some(partner) = partner.filter(|_| cluster.has_joined()) else {
         return;
     };
-    let invite = Request::Invite {
+    let invite = MembershipRequest::Invite {
         address: me.peer_address,
     };
     let peers = cluster.peers();
     if let Ok((_, Response::Done)) = peers
-        .call_address(&partner.peer_address, &invite, ASK_BACK_WITHIN)
+        .call_address(&partner.peer_address, &invite.into(), ASK_BACK_WITHIN)
         .await
     {
         tracing::warn!(node = %partner.name, "a member that had lost its disk was asked back");

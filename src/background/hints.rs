@@ -16,7 +16,7 @@ use crate::logic::causal::Object;
 use crate::logic::placement::NodeId;
 use crate::logic::row;
 use crate::peer::encode;
-use crate::peer::message::{Request, Response, WireKey};
+use crate::peer::message::{KeyRequest, KeySpaceRequest, Response, WireKey};
 use crate::replica::{DATABASES, Hint, HintPass, Key, Replica, ReplicaError};
 
 const LOOK_EVERY: Duration = Duration::from_millis(500);
@@ -165,7 +165,7 @@ async fn send_floors(cluster: &Cluster, replica: &Replica, to: NodeId) -> bool {
         }
         let mut context = Vec::new();
         row::put_context(&mut context, &floor);
-        let body = encode(&Request::Floor {
+        let body = encode(KeySpaceRequest::Floor {
             db: Some(db),
             context: context.into(),
         });
@@ -251,7 +251,7 @@ async fn send(
 
 async fn send_to(cluster: &Cluster, to: NodeId, hint: &Hint, object: Bytes) -> bool {
     let view = cluster.view(cluster.route(&hint.name)).for_node(to);
-    let body = encode(&Request::Apply {
+    let body = encode(KeyRequest::Apply {
         key: WireKey {
             db: hint.db,
             name: Bytes::copy_from_slice(&hint.name),

@@ -9,7 +9,7 @@ use futures_util::future::join_all;
 use crate::base::governor::Governor;
 use crate::cluster::Cluster;
 use crate::peer::encode;
-use crate::peer::message::{Request, Response};
+use crate::peer::message::{MembershipRequest, Response};
 
 const EVERY: Duration = Duration::from_secs(1);
 
@@ -23,7 +23,11 @@ pub async fn keep_pace(cluster: Arc<Cluster>, governor: Arc<Governor>) {
         let me = cluster.me();
         let others = cluster.members().into_iter().map(|member| member.id);
         let others = others.filter(|id| *id != me && cluster.answers(*id));
-        let asked = others.map(|id| cluster.peers().call(id, encode(&Request::Pace), EVERY));
+        let asked = others.map(|id| {
+            cluster
+                .peers()
+                .call(id, encode(MembershipRequest::Pace), EVERY)
+        });
         let given = join_all(asked)
             .await
             .into_iter()

@@ -96,7 +96,7 @@ impl Connection {
             OwnedFrame::Error(why) => Err(ClientError::Refused(why)),
             OwnedFrame::SimpleString(bytes) | OwnedFrame::BulkString(bytes) => Ok(text(bytes)),
             OwnedFrame::Integer(number) => Ok(number.to_string()),
-            OwnedFrame::Null | OwnedFrame::Array(_) => Ok(String::new()),
+            OwnedFrame::Null | OwnedFrame::Array(_) => unreachable!("refused by its first bytes"),
         }
     }
 
@@ -125,16 +125,26 @@ impl Connection {
     /// The reply, when all of it is there.
     fn decoded(&mut self) -> io::Result<Option<OwnedFrame>> {
         let invalid = || io::Error::new(io::ErrorKind::InvalidData, "not a reply in RESP");
-        let most = match self.input.first() {
-            None => return Ok(None),
-            Some(b'$') => MAX_ANSWER,
-            Some(b'+' | b'-' | b':') => MAX_LINE,
-            Some(_) => return Err(invalid()),
+        let Some(kind) = self.input.first() else {
+            return Ok(None);
         };
-        let has_line =
-            memchr::memchr(b'\n', &self.input[..self.input.len().min(MAX_LINE)]).is_some();
-        if self.input.len() > most || self.input.len() >= MAX_LINE && !has_line {
-            return Err(invalid());
+        let Some(end) = memchr::memchr(b'\n', &self.input) else {
+            // The line goes on, as far as one may.
+            return (self.input.len() < MAX_LINE)
+                .then_some(None)
+                .ok_or_else(invalid);
+        };
+        match kind {
+            b'+' | b'-' | b':' => {}
+            b'$' => {
+                let line = std::str::from_utf8(&self.input[1..end]).unwrap_or_default();
+                let declared = line.trim_end().parse::<usize>();
+                declared
+                    .ok()
+                    .filter(|len| *len <= MAX_ANSWER)
+                    .ok_or_else(invalid)?;
+            }
+            _ => return Err(invalid()),
         }
         let Some((reply, len)) = decode(&self.input).map_err(|_| invalid())? else {
             return Ok(None);
@@ -187,8 +197,11 @@ mod tests {
 
     #[test]
     fn what_is_no_flat_reply_is_refused_before_it_costs_anything() {
-        let hostile: [Vec<u8>; 5] = [
+        let hostile: [Vec<u8>; 8] = [
             b"*1\r\n".repeat(100_000),
+            b"*1".to_vec(),
+            b"$-1\r\n".to_vec(),
+            b"$99999999999\r\n".to_vec(),
             b"HTTP/1.1 400\r\n".to_vec(),
             [b"+".to_vec(), vec![b'a'; MAX_LINE + CHUNK]].concat(),
             [b"$1".to_vec(), vec![b'1'; MAX_LINE + CHUNK]].concat(),

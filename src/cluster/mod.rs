@@ -24,7 +24,7 @@ use crate::logic::codec::put_bytes;
 use crate::logic::membership::{Detector, Digest, Member, Membership, Parts, State as Standing};
 use crate::logic::placement::{NodeId, Partitions, key_hash, slot_of};
 use crate::logic::quorum::{Holder, Rule, Rules, Targets};
-use crate::peer::message::{Request, Response};
+use crate::peer::message::{MembershipRequest, Response};
 use crate::peer::{CallError, Identity, Peers, encode};
 
 pub use crate::logic::membership::Part;
@@ -402,8 +402,8 @@ impl Cluster {
             return Err("the node is joining a cluster already".to_owned());
         };
         let me = self.with_membership(|membership| membership.me().clone());
-        let join = Request::Join(Box::new(me));
-        match self.peers.call_address(address, &join, within).await {
+        let join = MembershipRequest::Join(Box::new(me));
+        match self.peers.call_address(address, &join.into(), within).await {
             Ok((_, Response::Welcome { cluster, members })) => {
                 tracing::info!(%address, members = members.len(), "joined the cluster");
                 joining.succeed(cluster, members);
@@ -635,7 +635,7 @@ impl Cluster {
     /// Asks a member what it knows of this node; whether it answered.
     async fn ask_of_this_node(&self, id: NodeId) -> bool {
         let digest = self.with_membership(Membership::digest_as_noted);
-        let body = encode(&Request::Gossip(digest));
+        let body = encode(MembershipRequest::Gossip(digest));
         match self.peers.call(id, body, ASKED_WITHIN).await {
             Ok(Response::Gossip(reply)) => {
                 self.change(|membership| membership.learn(reply.newer));

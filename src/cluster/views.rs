@@ -16,7 +16,7 @@ use super::{Cluster, Part, Route};
 use crate::logic::membership::{Member, Membership};
 use crate::logic::placement::{NodeId, key_hash};
 use crate::peer::encode;
-use crate::peer::message::{Request, UNKNOWN_VIEW};
+use crate::peer::message::{MembershipRequest, UNKNOWN_VIEW};
 
 /// Whoever knew less of the membership has heard it by then.
 const BEHIND_FOR_MS: u64 = 1_000;
@@ -96,7 +96,7 @@ impl Cluster {
 
     /// All that this node knows, for others.
     pub fn news(&self) -> Bytes {
-        encode(&Request::Push(self.everybody()))
+        encode(MembershipRequest::Push(self.everybody()))
     }
 
     /// Tells all others, without waiting for gossip.

@@ -89,8 +89,9 @@ pub fn step(ctx: &mut Ctx<'_>, spec: &'static Spec, args: Args<'_>) {
             ctx.after = After::Later(later);
             return;
         }
-        if spec.shape.travels == Travels::Everywhere {
-            // Nothing of it happens here and now.
+        let stays = spec.shape.travels == Travels::Stays && !spec.shape.keys.is_empty();
+        if stays || spec.shape.travels == Travels::Everywhere {
+            // Nothing of it happens here and now that others must not see the half of.
             return run(ctx, spec, args);
         }
     }

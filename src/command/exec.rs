@@ -9,7 +9,7 @@ use super::queue::{Seen, Watch};
 use super::session::Session;
 use super::spec::Spec;
 use crate::routing::args::OwnedArgs;
-use crate::routing::{self, Call, Later, Runner, Who};
+use crate::routing::{self, Later, Runner, Who};
 
 /// A transaction that runs in a cluster: each command at its coordinator, one after the other.
 pub struct Exec {
@@ -43,12 +43,16 @@ impl Exec {
             _ => None,
         };
         let watches: Option<Vec<_>> = self.watches.iter().map(seen).collect();
-        let steps: Vec<Call> = self
-            .steps
-            .iter()
-            .map(|(spec, words)| spec.call(words.as_args()))
-            .collect();
-        routing::as_one(node, &self.who, &steps, watches?)
+        let steps = self.steps.iter();
+        let shapes = steps
+            .clone()
+            .map(|(spec, words)| (&spec.shape, words.as_args()));
+        let watched = self.watches.iter().map(Watch::key);
+        if watches.is_none() || !routing::is_one(node.site(), shapes, watched) {
+            return None;
+        }
+        let calls = steps.map(|(spec, words)| spec.call(words.as_args()));
+        routing::as_one(node, &self.who, calls.collect(), watches?)
     }
 
     /// Whether no watched key has changed.

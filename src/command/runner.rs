@@ -25,10 +25,10 @@ impl Runner for Node {
 
     fn call(&self, words: OwnedArgs) -> Option<Call> {
         let args = words.as_args();
-        let spec = table::specs().find(args)?;
+        let found = table::specs().find(args);
+        let spec = found.filter(|spec| spec.takes(args.len()))?;
         let positions = spec.shape.positions(args);
-        let is_whole = spec.takes(args.len());
-        is_whole.then(|| Call::new(spec.id(), &spec.shape, words, positions))
+        Some(Call::new(spec.id(), &spec.shape, words, positions))
     }
 
     /// SIBLINGS says the context, and whether there is a value.

@@ -33,7 +33,7 @@ impl ContextSeal {
     }
 
     /// A context as a client holds it.
-    pub(super) fn token(&self, (db, key): (u8, &[u8]), context: &Context) -> String {
+    pub fn token(&self, (db, key): (u8, &[u8]), context: &Context) -> String {
         let mut raw = vec![0; TAG_LEN];
         row::put_context(&mut raw, context);
         let tag = self.tag(db, key, &raw[TAG_LEN..]);
@@ -45,7 +45,7 @@ impl ContextSeal {
     ///
     /// # Errors
     /// When it was not made here for this key.
-    pub(super) fn open(&self, (db, key): (u8, &[u8]), token: &[u8]) -> Result<Context, Error> {
+    pub fn open(&self, (db, key): (u8, &[u8]), token: &[u8]) -> Result<Context, Error> {
         let raw = URL_SAFE_NO_PAD
             .decode(token)
             .map_err(|_| Error::BadContext)?;

@@ -51,7 +51,7 @@ pub(super) fn handler(spec: &Spec) -> Handler {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::routing::shape::Travels;
+    use crate::routing::shape::{Begin, Find, KeySpec, Travels};
 
     #[test]
     fn names_are_unique_and_every_row_is_found() {
@@ -61,6 +61,37 @@ mod tests {
             assert_eq!(same.count(), 1, "{}", spec.full_name());
             assert!(specs().by_name(&spec.full_name()).is_some());
             assert!(spec.parent.is_empty() || all.iter().any(|s| s.name == spec.parent));
+        }
+    }
+
+    #[test]
+    fn a_command_on_strings_shows_values_or_puts_something_in_their_place() {
+        use crate::routing::shape::Access::{Create, Overwrite, SetOrGet};
+        for spec in specs().all().iter().filter(|spec| spec.group == "string") {
+            let replaces = |keys: &KeySpec| matches!(keys.access, Create | Overwrite | SetOrGet);
+            let replaces = spec.shape.keys.iter().all(replaces);
+            assert_eq!(spec.shows_values, !replaces, "{}", spec.name);
+        }
+    }
+
+    #[test]
+    fn what_is_taken_apart_has_nothing_but_keys_and_what_belongs_to_each() {
+        for spec in specs().all() {
+            if let Travels::Apart(_) = spec.shape.travels {
+                let [keys] = spec.shape.keys else {
+                    panic!("{}: one kind of keys", spec.name);
+                };
+                assert_eq!(keys.begin, Begin::Index(1), "{}", spec.name);
+                let is_all = matches!(
+                    keys.find,
+                    Find::Range {
+                        last: -1,
+                        limit: 0,
+                        ..
+                    }
+                );
+                assert!(is_all, "{}", spec.name);
+            }
         }
     }
 

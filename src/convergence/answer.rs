@@ -13,20 +13,26 @@ use crate::logic::causal::{Dot, Object};
 use crate::logic::merkle::Leaves;
 use crate::logic::placement::{NodeId, PartitionSet};
 use crate::logic::row;
-use crate::peer::message::{Request, Response, UNKNOWN_VIEW, WireKey, WireListed};
+use crate::peer::message::{
+    ExchangeRequest, Response, TransferRequest, UNKNOWN_VIEW, WireKey, WireListed,
+};
 use crate::replica::{DATABASES, Join, Key, Listed, ReplicaError};
 use crate::storage::keys::MAX_KEY_LEN;
 
 /// Keys that one request lists or names, and nodes whose sums it asks for, at most.
 const MOST: usize = 4_096;
 
+fn no_such() -> Response {
+    Response::Refused("no such request".into())
+}
+
 impl Convergence {
     /// Answers one of the requests of an exchange.
-    pub async fn answer(self: &Arc<Self>, from: NodeId, request: Request) -> Response {
+    pub async fn answer(self: &Arc<Self>, from: NodeId, request: ExchangeRequest) -> Response {
         let count = self.replica.partitions().count();
         match request {
-            Request::Written => self.written(),
-            Request::Roots {
+            ExchangeRequest::Written => self.written(),
+            ExchangeRequest::Roots {
                 as_of_ms,
                 owners,
                 rules,
@@ -62,7 +68,7 @@ impl Convergence {
                     Err(error) => Response::Refused(error.to_string()),
                 }
             }
-            Request::Sums { owners, nodes } => {
+            ExchangeRequest::Sums { owners, nodes } => {
                 let shape = self.replica.shape();
                 let known = |(partition, node): &(u16, _)| *partition < count && shape.has(*node);
                 if nodes.len() > MOST || !nodes.iter().all(known) {
@@ -72,7 +78,7 @@ impl Convergence {
                 let sums = sums.map(|(partition, node)| self.replica.sums(owners, partition, node));
                 Response::Sums(sums.collect())
             }
-            Request::List {
+            ExchangeRequest::List {
                 owners,
                 partition,
                 leaves,
@@ -89,27 +95,35 @@ impl Convergence {
                 self.listing((owners, partition), leaves, (from, limit), as_of_ms)
                     .await
             }
-            Request::Objects(keys) => self.objects(&keys),
-            Request::Chunk {
+            ExchangeRequest::Objects(keys) => self.objects(&keys),
+            ExchangeRequest::Merge(objects) => self.merge(objects).await,
+            ExchangeRequest::Repair { partition } if partition >= count => no_such(),
+            ExchangeRequest::Repair { partition } => match self.repair(partition).await {
+                Ok(exchanged) => Response::Repaired {
+                    received: exchanged.received,
+                    sent: exchanged.sent,
+                },
+                Err(error) => Response::Refused(error.to_string()),
+            },
+        }
+    }
+
+    /// Answers one of the requests for parts that move.
+    pub async fn answer_transfer(self: &Arc<Self>, request: TransferRequest) -> Response {
+        let count = self.replica.partitions().count();
+        match request {
+            TransferRequest::Chunk { partition, .. }
+                if partition >= count || self.cluster.is_unsure() =>
+            {
+                no_such()
+            }
+            TransferRequest::Chunk {
                 owners,
                 partition,
                 from,
                 bytes,
-            } if partition < count && !self.cluster.is_unsure() => {
-                self.piece((owners, partition), from, bytes).await
-            }
-            Request::Sizes { owners, partitions } => self.sizes(owners, &partitions).await,
-            Request::Merge(objects) => self.merge(objects).await,
-            Request::Repair { partition } if partition < count => {
-                match self.repair(partition).await {
-                    Ok(exchanged) => Response::Repaired {
-                        received: exchanged.received,
-                        sent: exchanged.sent,
-                    },
-                    Err(error) => Response::Refused(error.to_string()),
-                }
-            }
-            _ => Response::Refused("no such request".into()),
+            } => self.piece((owners, partition), from, bytes).await,
+            TransferRequest::Sizes { owners, partitions } => self.sizes(owners, &partitions).await,
         }
     }
 

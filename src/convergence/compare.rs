@@ -15,7 +15,7 @@ use crate::logic::causal::Dot;
 use crate::logic::merkle::{Leaves, Node, Sums, Walk};
 use crate::logic::placement::{NodeId, PartitionSet};
 use crate::peer::encode;
-use crate::peer::message::{NEWEST, Request, Response, WireKey, WireListed};
+use crate::peer::message::{ExchangeRequest, NEWEST, Request, Response, WireKey, WireListed};
 use crate::replica::{Listed, Page};
 use crate::storage::keys::{self, Position};
 
@@ -105,13 +105,18 @@ impl Convergence {
     pub(super) async fn call(
         &self,
         to: NodeId,
-        request: &Request,
+        request: impl Into<Request>,
     ) -> Result<Response, ExchangeError> {
-        let body = encode(request);
+        let request = request.into();
         let is_tree = matches!(
             request,
-            Request::Roots { .. } | Request::Sums { .. } | Request::List { .. }
+            Request::Exchange(
+                ExchangeRequest::Roots { .. }
+                    | ExchangeRequest::Sums { .. }
+                    | ExchangeRequest::List { .. }
+            )
         );
+        let body = encode(request);
         let asked = body.len();
         let response = self.cluster.peers().call(to, body, WITHIN).await;
         let response = response.inspect_err(|error| self.cluster.failed(to, *error))?;
@@ -145,7 +150,7 @@ impl Convergence {
             return Ok((as_of_ms, roots));
         };
         let asked: PartitionSet = partitions.iter().copied().collect();
-        let request = Request::Roots {
+        let request = ExchangeRequest::Roots {
             as_of_ms,
             owners,
             rules: self.cluster.rules_fingerprint(),
@@ -153,7 +158,7 @@ impl Convergence {
             mends,
             view: self.cluster.changes(),
         };
-        match self.call(node, &request).await? {
+        match self.call(node, request).await? {
             Response::Roots { as_of_ms, roots } if roots.len() == partitions.len() => {
                 Ok((as_of_ms, roots))
             }
@@ -172,11 +177,11 @@ impl Convergence {
             let sums = sums.map(|(partition, node)| self.replica.sums(owners, *partition, *node));
             return Ok(sums.collect());
         };
-        let request = Request::Sums {
+        let request = ExchangeRequest::Sums {
             owners,
             nodes: nodes.to_vec(),
         };
-        match self.call(node, &request).await? {
+        match self.call(node, request).await? {
             Response::Sums(sums) if sums.len() == nodes.len() => Ok(sums),
             _ => Err(ExchangeError::Unexpected),
         }
@@ -202,7 +207,7 @@ impl Convergence {
             let list = move || replica.list(owners, partition, &leaves, (&from, limit), as_of_ms);
             return Ok(off_worker(list).await?);
         };
-        let request = Request::List {
+        let request = ExchangeRequest::List {
             owners,
             partition,
             leaves: leaves.clone(),
@@ -210,7 +215,7 @@ impl Convergence {
             limit: self.governor.items(PAGE) as u64,
             as_of_ms,
         };
-        match self.call(node, &request).await? {
+        match self.call(node, request).await? {
             Response::Listing {
                 keys,
                 next,

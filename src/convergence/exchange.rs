@@ -19,7 +19,7 @@ use crate::logic::causal::{Dot, Object};
 use crate::logic::merkle;
 use crate::logic::placement::NodeId;
 use crate::logic::row;
-use crate::peer::message::{Request, Response, WireKey};
+use crate::peer::message::{ExchangeRequest, Response, WireKey};
 use crate::replica::{Join, Key, ReplicaError};
 use crate::storage::keys;
 
@@ -322,7 +322,9 @@ impl Convergence {
         }
         let mut rest = wanted.as_slice();
         while !rest.is_empty() {
-            let answer = self.call(with, &Request::Objects(rest.to_vec())).await?;
+            let answer = self
+                .call(with, ExchangeRequest::Objects(rest.to_vec()))
+                .await?;
             let Response::Objects(objects) = answer else {
                 return Err(ExchangeError::Unexpected);
             };
@@ -433,7 +435,7 @@ impl Convergence {
             .iter()
             .map(|(key, raw)| key.name.len() + raw.len())
             .sum();
-        let answer = self.call(with, &Request::Merge(objects)).await?;
+        let answer = self.call(with, ExchangeRequest::Merge(objects)).await?;
         let Response::Objects(corrections) = answer else {
             return Err(ExchangeError::Unexpected);
         };

@@ -22,7 +22,9 @@ use crate::logic::membership::{Membership, Part};
 use crate::logic::placement::{NodeId, PartitionSet};
 use crate::logic::row;
 use crate::peer::encode;
-use crate::peer::message::{Request, Response, WireKey, Wrote};
+use crate::peer::message::{
+    KeySpaceRequest, MembershipRequest, Response, TransferRequest, WireKey, Wrote,
+};
 use crate::replica::{Key, Piece, ReplicaError};
 
 /// Bytes of a piece, and of one of a node that stands back. Dropping costs more than copying.
@@ -262,13 +264,13 @@ impl Convergence {
         };
         self.transfers
             .change(part, |taking| taking.stage = Stage::Copying(from));
-        let request = Request::Chunk {
+        let request = TransferRequest::Chunk {
             owners,
             partition,
             from: progress.next.clone().into(),
             bytes: self.governor.items(PIECE_BYTES).max(LEAST_BYTES) as u64,
         };
-        let (objects, next) = match self.call(from, &request).await {
+        let (objects, next) = match self.call(from, request).await {
             Ok(Response::Chunk { objects, next }) => (objects, next),
             outcome => {
                 self.transfers.failed.lock().insert(from, Instant::now());
@@ -377,7 +379,7 @@ impl Convergence {
             let set: PartitionSet = partitions.iter().copied().collect();
             let bits: Bytes = set.into_bytes().into();
             async move {
-                let request = Request::Sizes {
+                let request = TransferRequest::Sizes {
                     owners,
                     partitions: bits.clone(),
                 };
@@ -385,7 +387,7 @@ impl Convergence {
                     Ok(self.sizes(owners, &bits).await)
                 } else {
                     let peers = self.cluster.peers();
-                    peers.call(node, encode(&request), SIZES_WITHIN).await
+                    peers.call(node, encode(request), SIZES_WITHIN).await
                 };
                 let Ok(Response::Sizes(sizes)) = answer else {
                     return Vec::new();
@@ -517,7 +519,8 @@ impl Convergence {
     /// Tells another node what it does not know of the membership, and hears what this one does not.
     async fn agree_with(&self, id: NodeId) -> Result<(), ExchangeError> {
         let digest = self.cluster.with_membership(Membership::digest);
-        let Response::Gossip(reply) = self.call(id, &Request::Gossip(digest)).await? else {
+        let Response::Gossip(reply) = self.call(id, MembershipRequest::Gossip(digest)).await?
+        else {
             return Err(ExchangeError::Unexpected);
         };
         let push = self.cluster.with_membership(|m| m.push(&reply));
@@ -526,7 +529,7 @@ impl Convergence {
         if push.is_empty() {
             return Ok(());
         }
-        match self.call(id, &Request::Push(push)).await? {
+        match self.call(id, MembershipRequest::Push(push)).await? {
             Response::Done => Ok(()),
             _ => Err(ExchangeError::Unexpected),
         }
@@ -550,8 +553,8 @@ impl Convergence {
         let all: BTreeSet<NodeId> = old.values().flatten().copied().collect();
         let mut told = BTreeSet::new();
         for id in all.into_iter().filter(|id| self.cluster.answers(*id)) {
-            let everybody = Request::Push(self.cluster.everybody());
-            if let Ok(Response::Done) = self.call(id, &everybody).await {
+            let everybody = MembershipRequest::Push(self.cluster.everybody());
+            if let Ok(Response::Done) = self.call(id, everybody).await {
                 told.insert(id);
             }
         }
@@ -681,11 +684,11 @@ impl Convergence {
                 at: version.at,
             }));
         }
-        let asked = Request::Holds {
+        let asked = KeySpaceRequest::Holds {
             writes,
             synced: false,
         };
-        let Response::Counts(held) = self.call(owner, &asked).await? else {
+        let Response::Counts(held) = self.call(owner, asked).await? else {
             return Err(ExchangeError::Unexpected);
         };
         let mut held = held.into_iter();

@@ -50,7 +50,7 @@ impl Coordinator {
     ) -> impl Future<Output = Result<Forwarded, QuorumError>> + Send + use<F> {
         self.counters.forwarded.fetch_add(1, Ordering::Relaxed);
         let patience = Duration::from_millis(command.patience_ms);
-        let body = encode(&Request::Forward(command));
+        let body = encode(Request::Forward(command));
         let call = self.cluster.peers().call(to, body, patience);
         let cluster = std::sync::Arc::clone(&self.cluster);
         let goes = move |where_to, otherwise| {

@@ -18,7 +18,7 @@ use crate::logic::merkle;
 use crate::logic::placement::{Holders, NodeId};
 use crate::logic::quorum::{Decision, Effect, Read, Slowest};
 use crate::logic::row;
-use crate::peer::message::{Request, Response, WhyNot, WireKey};
+use crate::peer::message::{KeyRequest, Response, WhyNot, WireKey};
 use crate::peer::{CallError, encode};
 use crate::replica::{Join, Key, ReplicaError};
 
@@ -374,7 +374,7 @@ impl Reading {
     }
 
     fn ask(self: &Arc<Self>, node: NodeId) {
-        let body = encode(&Request::Fetch {
+        let body = encode(KeyRequest::Fetch {
             key: self.key.clone(),
             digest: self.ours,
             dots: self.dots.clone(),
@@ -473,7 +473,7 @@ impl Reading {
         let stale = seen.into_iter().filter(|(_, seen)| *seen != now);
         // Who has no room is told when it has.
         for (node, _) in stale.filter(|(node, _)| coordinator.cluster.takes_writes(*node)) {
-            let body = encode(&Request::Apply {
+            let body = encode(KeyRequest::Apply {
                 key: self.key.clone(),
                 object: object.clone(),
                 hint_for: None,

@@ -15,7 +15,7 @@ use crate::logic::placement::NodeId;
 use crate::logic::quorum::{Decision, Effect, Holder, Wanted, Write};
 use crate::logic::row;
 use crate::logic::types::string::Change;
-use crate::peer::message::{Request, Response, WhyNot, WireKey};
+use crate::peer::message::{KeyRequest, Response, WhyNot, WireKey};
 use crate::peer::{CallError, encode};
 use crate::replica::{Delta, Key, WriteFailed, Written};
 
@@ -289,7 +289,7 @@ impl Sending {
     }
 
     fn body(&self, node: NodeId, hint_for: Option<NodeId>, only_over_seen: bool) -> Bytes {
-        encode(&Request::Apply {
+        encode(KeyRequest::Apply {
             key: self.key.clone(),
             object: self.object.clone(),
             hint_for,

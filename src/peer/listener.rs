@@ -15,7 +15,7 @@ use futures_util::stream::{FuturesUnordered, StreamExt as _};
 use parking_lot::Mutex;
 use tokio::io::AsyncWriteExt;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::task::{AbortHandle, JoinSet};
 
 use super::complaints::{Complaint, Complaints, MAX_REASON};
@@ -25,6 +25,8 @@ use super::link::set_options;
 use super::message::{HEARD, Request, Response, WhyNot};
 use super::{Answer, Handler};
 
+/// Connections that wait to be accepted.
+const BACKLOG: u32 = 1_024;
 /// Connections of other nodes at a time.
 const MAX_CONNECTIONS: usize = 4_096;
 /// Requests of one connection that are being answered at a time, forwarded commands aside; beyond it
@@ -46,11 +48,48 @@ pub struct PeerListener {
     socket: TcpListener,
 }
 
+/// An address that this node has, and where nobody is listened to yet: others are refused at once, and know
+/// that what they have sent did not run.
+pub struct Reserved {
+    socket: TcpSocket,
+}
+
+impl Reserved {
+    /// The port that was bound.
+    pub fn port(&self) -> u16 {
+        self.socket.local_addr().map_or(0, |address| address.port())
+    }
+
+    /// Listens from now on.
+    ///
+    /// # Errors
+    /// When somebody else does.
+    pub fn listen(self) -> io::Result<PeerListener> {
+        let socket = self.socket.listen(BACKLOG)?;
+        Ok(PeerListener { socket })
+    }
+}
+
 impl PeerListener {
-    /// Listens on an address.
-    pub async fn bind(host: &str, port: u16) -> io::Result<Self> {
-        let socket = TcpListener::bind((host, port)).await?;
-        Ok(Self { socket })
+    /// Takes an address.
+    ///
+    /// # Errors
+    /// When there is none by this name, or somebody else has it.
+    pub async fn reserve(host: &str, port: u16) -> io::Result<Reserved> {
+        let mut last = io::ErrorKind::AddrNotAvailable.into();
+        for address in tokio::net::lookup_host((host, port)).await? {
+            let socket = if address.is_ipv4() {
+                TcpSocket::new_v4()?
+            } else {
+                TcpSocket::new_v6()?
+            };
+            socket.set_reuseaddr(true)?;
+            match socket.bind(address) {
+                Ok(()) => return Ok(Reserved { socket }),
+                Err(error) => last = error,
+            }
+        }
+        Err(last)
     }
 
     /// The port that was bound.

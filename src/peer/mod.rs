@@ -30,7 +30,7 @@ pub const LONGEST_REPLY: usize = frame::MAX_BODY - (1 << 20);
 
 pub use handshake::Identity;
 pub use link::{CallError, Links};
-pub use listener::PeerListener;
+pub use listener::{PeerListener, Reserved};
 
 /// The answer to a request.
 pub enum Answer {
@@ -86,9 +86,9 @@ pub trait Peers: Send + Sync + 'static {
 }
 
 /// A request's bytes: made once, sent to many.
-pub fn encode(request: &Request) -> Bytes {
+pub fn encode(request: impl Into<Request>) -> Bytes {
     let mut out = Vec::new();
-    request.encode(message::NEWEST, &mut out);
+    request.into().encode(message::NEWEST, &mut out);
     out.into()
 }
 

@@ -10,7 +10,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
 use super::message::{
-    Command, NEWEST, OLDEST, Request, Response, UNKNOWN_VIEW, WhyNot, WireKey, WireListed, Wrote,
+    Command, ExchangeRequest, KeyRequest, KeySpaceRequest, MembershipRequest, NEWEST, OLDEST,
+    Request, Response, TransferRequest, UNKNOWN_VIEW, WhyNot, WireKey, WireListed, Wrote,
 };
 use super::{Answer, CallError, Handler, Identity, Links, PeerListener, Peers, encode};
 use crate::logic::causal::{ActorId, Dot, Timestamp};
@@ -43,8 +44,10 @@ impl Handler for Echo {
 
     fn start(&self, _: NodeId, request: Request, _: Duration) -> Answer {
         match request {
-            Request::Fetch { key, .. } => Answer::Now(Response::Object(key.name)),
-            Request::Counts { .. } => Answer::Later(Box::pin(std::future::pending())),
+            Request::Key(KeyRequest::Fetch { key, .. }) => Answer::Now(Response::Object(key.name)),
+            Request::KeySpace(KeySpaceRequest::Counts { .. }) => {
+                Answer::Later(Box::pin(std::future::pending()))
+            }
             _ => Answer::Now(Response::Refused("no".into())),
         }
     }
@@ -53,7 +56,10 @@ impl Handler for Echo {
 }
 
 async fn served(identity: Identity) -> (String, tokio::task::JoinSet<()>) {
-    let listener = PeerListener::bind("127.0.0.1", 0).await.expect("a port");
+    let listener = PeerListener::reserve("127.0.0.1", 0)
+        .await
+        .and_then(super::Reserved::listen)
+        .expect("a port");
     let address = format!("127.0.0.1:{}", listener.port());
     let mut tasks = tokio::task::JoinSet::new();
     tasks.spawn(listener.serve(Arc::new(Echo(identity))));
@@ -65,7 +71,7 @@ fn fetch(name: &str) -> Bytes {
         db: 0,
         name: Bytes::copy_from_slice(name.as_bytes()),
     };
-    encode(&Request::Fetch {
+    encode(KeyRequest::Fetch {
         key,
         digest: 0,
         dots: Vec::new(),
@@ -92,7 +98,7 @@ async fn a_request_without_an_answer_times_out_and_others_go_on() {
     let (address, _tasks) = served(identity(2, b"s")).await;
     let links = Links::new(|| identity(1, b"s"));
     links.set_address(NodeId(2), &address);
-    let silent = encode(&Request::Counts { db: 0 });
+    let silent = encode(KeySpaceRequest::Counts { db: 0 });
     let silent = links.call(NodeId(2), silent, Duration::from_millis(20));
     assert_eq!(silent.await, Err(CallError::TimedOut));
     let other = links.call(NodeId(2), fetch("a"), SECOND).await;
@@ -121,8 +127,9 @@ async fn a_node_that_is_gone_is_unreachable_at_once_and_found_again() {
         .1
         .parse()
         .expect("a number");
-    let listener = PeerListener::bind("127.0.0.1", port)
+    let listener = PeerListener::reserve("127.0.0.1", port)
         .await
+        .and_then(super::Reserved::listen)
         .expect("the same port");
     let mut tasks = tokio::task::JoinSet::new();
     tasks.spawn(listener.serve(Arc::new(Echo(identity(2, b"s")))));
@@ -164,7 +171,11 @@ async fn a_node_with_another_secret_partitioning_or_cluster_is_refused() {
     assert!(refused(identity(2, b"s")).await.contains("id"));
     let newcomer = Links::new(move || Identity { cluster: 8, ..me });
     let answer = newcomer
-        .call_address(&address, &Request::Gossip(Vec::new()), SECOND)
+        .call_address(
+            &address,
+            &MembershipRequest::Gossip(Vec::new()).into(),
+            SECOND,
+        )
         .await
         .expect("an answer");
     assert_eq!(answer, (NodeId(2), Response::Refused("no".into())));
@@ -212,14 +223,15 @@ fn requests() -> Vec<Request> {
         name: "k".into(),
     };
     vec![
-        Request::Apply {
+        KeyRequest::Apply {
             key: key.clone(),
             object: "row".into(),
             hint_for: Some(NodeId(9)),
             only_over_seen: true,
             view: 12,
-        },
-        Request::Fetch {
+        }
+        .into(),
+        KeyRequest::Fetch {
             key,
             digest: 77,
             dots: vec![Dot {
@@ -227,7 +239,8 @@ fn requests() -> Vec<Request> {
                 seq: 9,
             }],
             view: 300,
-        },
+        }
+        .into(),
         Request::Forward(Command {
             events: 5,
             hops: 2,
@@ -241,66 +254,75 @@ fn requests() -> Vec<Request> {
             own: wrote(),
             since: Some(Timestamp(77 << 16)),
         }),
-        Request::Everything,
-        Request::Floor {
+        KeySpaceRequest::Everything.into(),
+        KeySpaceRequest::Floor {
             db: None,
             context: "c".into(),
-        },
-        Request::Counts { db: 15 },
-        Request::Scan {
+        }
+        .into(),
+        KeySpaceRequest::Counts { db: 15 }.into(),
+        KeySpaceRequest::Scan {
             db: 0,
             cursor: 1 << 40,
             count: 10,
             partitions: "\u{1}".into(),
             conflicts: true,
-        },
-        Request::Holds {
+        }
+        .into(),
+        KeySpaceRequest::Holds {
             writes: wrote(),
             synced: true,
-        },
-        Request::Invite {
+        }
+        .into(),
+        MembershipRequest::Invite {
             address: "10.0.0.1:7000".into(),
-        },
-        Request::Written,
-        Request::Roots {
+        }
+        .into(),
+        ExchangeRequest::Written.into(),
+        ExchangeRequest::Roots {
             as_of_ms: 1 << 40,
             owners: 3,
             rules: u64::MAX,
             partitions: "\u{3}".into(),
             mends: true,
             view: 1 << 40,
-        },
-        Request::Sums {
+        }
+        .into(),
+        ExchangeRequest::Sums {
             owners: 3,
             nodes: vec![(255, Node::ROOT), (9, Node::ROOT.child(15))],
-        },
-        Request::List {
+        }
+        .into(),
+        ExchangeRequest::List {
             owners: 2,
             partition: 300,
             leaves: 7..4_096,
             from: "row".into(),
             limit: 1_024,
             as_of_ms: 0,
-        },
-        Request::Objects(vec![listed().key]),
-        Request::Merge(vec![(listed().key, "row".into())]),
-        Request::Repair { partition: 16_383 },
-        Request::Pace,
-        Request::Chunk {
+        }
+        .into(),
+        ExchangeRequest::Objects(vec![listed().key]).into(),
+        ExchangeRequest::Merge(vec![(listed().key, "row".into())]).into(),
+        ExchangeRequest::Repair { partition: 16_383 }.into(),
+        MembershipRequest::Pace.into(),
+        TransferRequest::Chunk {
             owners: 3,
             partition: 16_383,
             from: "row".into(),
             bytes: 1 << 18,
-        },
-        Request::Sizes {
+        }
+        .into(),
+        TransferRequest::Sizes {
             owners: 1,
             partitions: "\u{3}".into(),
-        },
-        Request::Describe,
-        Request::Transfers,
-        Request::Push(vec![member()]),
-        Request::Join(Box::new(member())),
-        Request::Gossip(vec![digest(Some(7))]),
+        }
+        .into(),
+        MembershipRequest::Describe.into(),
+        MembershipRequest::Transfers.into(),
+        MembershipRequest::Push(vec![member()]).into(),
+        MembershipRequest::Join(Box::new(member())).into(),
+        MembershipRequest::Gossip(vec![digest(Some(7))]).into(),
     ]
 }
 
@@ -358,68 +380,36 @@ fn as_before(member: &Member) -> Member {
 #[test]
 fn the_wire_version_before_is_spoken_and_what_it_does_not_know_is_not_said() {
     for request in requests() {
-        let expected = match request.clone() {
-            Request::Chunk { .. }
-            | Request::Sizes { .. }
-            | Request::Describe
-            | Request::Transfers
+        let mut expected = request.clone();
+        match &mut expected {
+            Request::Transfer(_)
+            | Request::Membership(MembershipRequest::Describe | MembershipRequest::Transfers)
             // As it is here it may have run before.
             | Request::Forward(_) => {
-                assert_eq!(Request::translate(&encode(&request), OLDEST), None);
+                assert_eq!(Request::translate(&encode(request), OLDEST), None);
                 continue;
             }
-            Request::Apply {
-                key,
-                object,
-                hint_for,
-                only_over_seen,
-                ..
-            } => Request::Apply {
-                key,
-                object,
-                hint_for,
-                only_over_seen,
-                view: UNKNOWN_VIEW,
-            },
-            Request::Fetch {
-                key, digest, dots, ..
-            } => Request::Fetch {
-                key,
-                digest,
-                dots,
-                view: UNKNOWN_VIEW,
-            },
-            Request::Roots {
-                as_of_ms,
-                owners,
-                rules,
-                partitions,
-                mends,
-                ..
-            } => Request::Roots {
-                as_of_ms,
-                owners,
-                rules,
-                partitions,
-                mends,
-                view: UNKNOWN_VIEW,
-            },
-            Request::Push(members) => Request::Push(members.iter().map(as_before).collect()),
-            Request::Join(member) => Request::Join(Box::new(as_before(&member))),
-            Request::Gossip(mut digests) => {
-                for digest in &mut digests {
+            Request::Key(KeyRequest::Apply { view, .. } | KeyRequest::Fetch { view, .. })
+            | Request::Exchange(ExchangeRequest::Roots { view, .. }) => *view = UNKNOWN_VIEW,
+            Request::Membership(MembershipRequest::Push(members)) => {
+                for member in members {
+                    *member = as_before(member);
+                }
+            }
+            Request::Membership(MembershipRequest::Join(member)) => **member = as_before(member),
+            Request::Membership(MembershipRequest::Gossip(digests)) => {
+                for digest in digests {
                     digest.facts = None;
                 }
-                Request::Gossip(digests)
             }
-            request => request,
-        };
-        let raw = Request::translate(&encode(&request), OLDEST).expect("it was known");
+            _ => {}
+        }
+        let raw = Request::translate(&encode(request), OLDEST).expect("it was known");
         assert_eq!(Request::decode(&raw, OLDEST), Ok(expected));
     }
     // Objects that it cannot read are not sent to it.
-    let new_row = Request::Merge(vec![(listed().key, Bytes::from_static(&[2, 0]))]);
-    assert_eq!(Request::translate(&encode(&new_row), OLDEST), None);
+    let new_row = ExchangeRequest::Merge(vec![(listed().key, Bytes::from_static(&[2, 0]))]);
+    assert_eq!(Request::translate(&encode(new_row), OLDEST), None);
     for response in [Response::NotRun(WhyNot::Full), Response::InDoubt] {
         let mut raw = Vec::new();
         response.encode(OLDEST, &mut raw);
@@ -463,7 +453,7 @@ impl Handler for Crossed {
 fn forward() -> Bytes {
     let command = requests().into_iter();
     let command = command.filter(|request| matches!(request, Request::Forward(_)));
-    encode(&command.last().expect("one of them"))
+    encode(command.last().expect("one of them"))
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -477,7 +467,10 @@ async fn many_commands_both_ways_hold_up_neither_each_other_nor_anything_else() 
             other: NodeId(other),
             links: OnceLock::new(),
         });
-        let listener = PeerListener::bind("127.0.0.1", 0).await.expect("a port");
+        let listener = PeerListener::reserve("127.0.0.1", 0)
+            .await
+            .and_then(super::Reserved::listen)
+            .expect("a port");
         let address = format!("127.0.0.1:{}", listener.port());
         tasks.spawn(listener.serve(Arc::clone(&handler) as Arc<dyn Handler>));
         let links = Arc::new(Links::new(move || identity(me, b"s")));
@@ -522,7 +515,7 @@ async fn what_was_never_sent_is_known_not_to_be_done() {
     links.set_address(NodeId(3), &address);
     let up = links.call(NodeId(3), fetch("a"), SECOND).await;
     assert!(up.is_ok());
-    let silent = links.call(NodeId(3), encode(&Request::Counts { db: 0 }), SECOND);
+    let silent = links.call(NodeId(3), encode(KeySpaceRequest::Counts { db: 0 }), SECOND);
     let after = links.call(NodeId(3), fetch("a"), SECOND).await;
     assert!(after.is_ok(), "what came before has been sent");
     drop(tasks);
@@ -560,7 +553,7 @@ async fn an_older_node_and_a_newer_one_understand_each_other() {
         links.set_address(NodeId(2), &address);
         let answer = links.call(NodeId(2), fetch("a"), SECOND).await;
         assert_eq!(answer, Ok(Response::Object("a".into())));
-        let unknown = links.call(NodeId(2), encode(&Request::Describe), SECOND);
+        let unknown = links.call(NodeId(2), encode(MembershipRequest::Describe), SECOND);
         assert_eq!(unknown.await, Err(CallError::Unknown));
     }
 }
@@ -579,7 +572,7 @@ fn listed() -> WireListed {
 #[test]
 fn messages_round_trip_and_every_truncation_is_an_error() {
     for request in requests() {
-        let raw = encode(&request);
+        let raw = encode(request.clone());
         assert_eq!(Request::decode(&raw, NEWEST), Ok(request));
         (0..raw.len()).for_each(|len| assert!(Request::decode(&raw[..len], NEWEST).is_err()));
     }

@@ -12,7 +12,7 @@ use crate::logic::causal::Context;
 use crate::logic::codec::Reader;
 use crate::logic::placement::PartitionSet;
 use crate::logic::row;
-use crate::peer::message::{Request, Response, Wrote};
+use crate::peer::message::{KeySpaceRequest, Response, Wrote};
 use crate::replica::{DATABASES, Key};
 use crate::storage::keys::MAX_KEY_LEN;
 
@@ -22,17 +22,17 @@ const MAX_SCAN: usize = 16_384;
 const FEW_WRITES: usize = 16;
 
 /// Answers a question about the key space.
-pub async fn answer(node: &Arc<dyn Runner>, request: Request) -> Response {
+pub async fn answer(node: &Arc<dyn Runner>, request: KeySpaceRequest) -> Response {
     let site = node.site();
     match request {
-        Request::Everything => {
+        KeySpaceRequest::Everything => {
             let replica = Arc::clone(&site.replica);
             let everything = off_worker(move || replica.everything_written()).await;
             let mut raw = Vec::new();
             row::put_context(&mut raw, &everything);
             Response::Context(raw.into())
         }
-        Request::Floor { db, context } => {
+        KeySpaceRequest::Floor { db, context } => {
             if db.is_some_and(|db| db >= DATABASES) {
                 return Response::Refused("no such database".into());
             }
@@ -41,7 +41,7 @@ pub async fn answer(node: &Arc<dyn Runner>, request: Request) -> Response {
                 Err(error) => Response::Refused(error.to_string()),
             }
         }
-        Request::Counts { db } => {
+        KeySpaceRequest::Counts { db } => {
             let coordinator = site.coordinator.as_ref();
             if coordinator.is_some_and(|c| c.cluster().lacks_something()) {
                 return Response::Empty(Bytes::new());
@@ -50,7 +50,7 @@ pub async fn answer(node: &Arc<dyn Runner>, request: Request) -> Response {
             let live = move || replica.live_by_partition(db.min(DATABASES - 1));
             Response::Counts(off_worker(live).await)
         }
-        Request::Scan {
+        KeySpaceRequest::Scan {
             db,
             cursor,
             count,
@@ -68,14 +68,13 @@ pub async fn answer(node: &Arc<dyn Runner>, request: Request) -> Response {
             let db = db.min(DATABASES - 1);
             scan(site, (db, conflicts), (cursor, count), partitions).await
         }
-        Request::Holds { writes, synced } => {
+        KeySpaceRequest::Holds { writes, synced } => {
             // With appendfsync = no it might never be.
             let within = site.coordinator.as_ref().map(|c| c.within());
             let held = holds(site, writes, synced);
             let held = tokio::time::timeout(within.unwrap_or_default(), held).await;
             held.unwrap_or(Response::Counts(Vec::new()))
         }
-        _ => Response::Refused("this request is answered elsewhere".into()),
     }
 }
 

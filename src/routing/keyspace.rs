@@ -17,7 +17,7 @@ use crate::error::Error;
 use crate::logic::placement::{NodeId, PartitionSet};
 use crate::logic::row;
 use crate::peer::encode;
-use crate::peer::message::{Request, Response};
+use crate::peer::message::{KeySpaceRequest, Response};
 use crate::replica::Found;
 use crate::resp::Reply;
 
@@ -90,7 +90,7 @@ impl All {
         parts
     }
 
-    async fn ask(&self, node: NodeId, request: &Request) -> Result<Response, Error> {
+    async fn ask(&self, node: NodeId, request: &KeySpaceRequest) -> Result<Response, Error> {
         let cluster = self.coordinator.cluster();
         if node == cluster.me() {
             return match here::answer(&self.node, request.clone()).await {
@@ -98,7 +98,7 @@ impl All {
                 answer => Ok(answer),
             };
         }
-        let body = encode(request);
+        let body = encode(request.clone());
         let answer = cluster
             .peers()
             .call(node, body, self.coordinator.within() * 4)
@@ -119,7 +119,7 @@ impl All {
         let members = self.members();
         let asked = members
             .iter()
-            .map(|node| self.ask(*node, &Request::Everything));
+            .map(|node| self.ask(*node, &KeySpaceRequest::Everything));
         for answer in join_all(asked).await {
             match answer? {
                 Response::Context(raw) => floor.join(&here::context(&raw)?),
@@ -128,7 +128,7 @@ impl All {
         }
         let mut raw = Vec::new();
         row::put_context(&mut raw, &floor);
-        let request = Request::Floor {
+        let request = KeySpaceRequest::Floor {
             db,
             context: raw.into(),
         };
@@ -145,7 +145,7 @@ impl All {
     /// How many keys there are.
     pub async fn size(&self) -> Result<u64, Error> {
         let parts = self.parts();
-        let request = Request::Counts { db: self.db };
+        let request = KeySpaceRequest::Counts { db: self.db };
         let asked = parts.keys().map(|node| self.ask(*node, &request));
         let mut total = 0;
         for (answer, part) in join_all(asked).await.into_iter().zip(parts.values()) {
@@ -162,7 +162,7 @@ impl All {
     /// One page over all members: up to the place that all of them have come to.
     pub async fn page(&self, cursor: u64, count: usize, conflicts: bool) -> Result<Found, Error> {
         let parts = self.parts();
-        let request = |part: PartitionSet| Request::Scan {
+        let request = |part: PartitionSet| KeySpaceRequest::Scan {
             db: self.db,
             cursor,
             count: count as u64,
@@ -170,7 +170,7 @@ impl All {
             conflicts,
         };
         let parts = parts.into_iter();
-        let requests: Vec<(NodeId, Request)> =
+        let requests: Vec<(NodeId, KeySpaceRequest)> =
             parts.map(|(node, part)| (node, request(part))).collect();
         let asked = requests
             .iter()

@@ -29,6 +29,6 @@ pub use keyspace::{All, begin as over_all};
 pub use lanes::Turns;
 pub use own::Own;
 pub use reply::{at_once, error_reply};
-pub use route::{as_one, begin, is_barrier, start};
+pub use route::{as_one, begin, is_barrier, is_one, start};
 pub use runner::{Call, Later, Ran, Runner, Site};
 pub use who::{UnderWay, Who};

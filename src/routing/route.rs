@@ -15,6 +15,7 @@ use super::scatter::scatter;
 use super::shape::{Positions, Shape, Travels};
 use super::who::{UnderWay, Who};
 use super::work::Work;
+use crate::coordinator::Coordinator;
 use crate::error::Error;
 use crate::logic::placement::{NodeId, key_hash, slot_of};
 
@@ -80,10 +81,10 @@ fn to(node: &Arc<dyn Runner>, who: Who, call: Call, owners: SmallVec<[NodeId; 4]
     let node = Arc::clone(node);
     let is_one = owners.windows(2).all(|two| two[0] == two[1]);
     match call.shape.travels {
-        Travels::Nowhere => at_once(
-            who,
-            Error::text("ERR SWAPDB is not allowed in cluster mode"),
-        ),
+        Travels::Nowhere => {
+            let name = call.args().text(0).to_ascii_uppercase();
+            at_once(who, Error::NotInCluster(name))
+        }
         Travels::Together if !is_one => at_once(who, Error::CrossSlot),
         Travels::Apart(merge) if !is_one && is_whole(&call) => {
             let mut places: BTreeMap<NodeId, Positions> = BTreeMap::new();
@@ -102,30 +103,40 @@ fn is_whole(call: &Call) -> bool {
     last + call.shape.step() <= call.args().len()
 }
 
-/// Runs a transaction's commands in one go, where all its keys are in one slot and nothing but keys is
-/// concerned.
+/// Whether a transaction's commands can run in one go: all keys, and those that it watches, are in one slot,
+/// and nothing but keys is concerned.
+pub fn is_one<'k>(
+    site: &Site,
+    mut steps: impl Iterator<Item = (&'static Shape, Args<'k>)> + Clone,
+    mut watched: impl Iterator<Item = &'k [u8]>,
+) -> bool {
+    let has_joined = |c: &Arc<Coordinator>| c.cluster().has_joined();
+    let mut first = None;
+    let mut is_near = |key: &[u8]| *first.get_or_insert(slot_of(key)) == slot_of(key);
+    let mut is_one = |(shape, args): (&Shape, Args<'_>)| {
+        let positions = shape.positions(args);
+        let is_isolated = shape.is_on_keys() && shape.travels != Travels::Together;
+        is_isolated && positions.iter().all(|at| is_near(args.at(*at as usize)))
+    };
+    site.coordinator.as_ref().is_some_and(has_joined)
+        && steps.clone().next().is_some()
+        && steps.all(&mut is_one)
+        && watched.all(is_near)
+}
+
+/// Runs a transaction's commands in one go.
 pub fn as_one(
     node: &Arc<dyn Runner>,
     who: &Who,
-    steps: &[Call],
+    steps: SmallVec<[Call; 1]>,
     watches: Vec<(Bytes, Bytes)>,
 ) -> Option<Later> {
     let coordinator = node.site().coordinator.clone()?;
-    let is_on_keys =
-        |call: &Call| call.shape.is_on_keys() && call.shape.travels != Travels::Together;
-    if steps.is_empty() || !steps.iter().all(is_on_keys) || !coordinator.cluster().has_joined() {
-        return None;
-    }
     let work = Work {
-        steps: steps.iter().cloned().collect(),
+        steps,
         transaction: Some(watches),
     };
-    let watched = work.transaction.iter().flatten().map(|(key, _)| &key[..]);
-    let mut slots = work.keys().into_iter().chain(watched).map(slot_of);
-    let first = slots.next();
-    let together = slots.all(|slot| Some(slot) == first);
-    drop(slots);
-    together.then(|| single(Arc::clone(node), coordinator, who.clone(), work))
+    Some(single(Arc::clone(node), coordinator, who.clone(), work))
 }
 
 /// Whether a command has to wait for the replies of those before it, and those after it for it: it

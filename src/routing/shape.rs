@@ -85,6 +85,7 @@ impl KeySpec {
 
     /// Keys from a word on.
     pub const fn range(at: u8, last: i8, step: u8, access: Access) -> Self {
+        assert!(step > 0, "keys follow each other");
         Self {
             begin: Begin::Index(at),
             find: Find::Range {
@@ -118,7 +119,7 @@ impl KeySpec {
         let (first, end, step) = match self.find {
             Find::Range { last, step, limit } => {
                 let end = if last < 0 {
-                    args.len() + 1 - usize::from(last.unsigned_abs())
+                    (args.len() + 1).saturating_sub(usize::from(last.unsigned_abs()))
                 } else {
                     begin + 1 + last as usize
                 };
@@ -132,7 +133,7 @@ impl KeySpec {
                 (first, first + count * usize::from(step), step)
             }
         };
-        let places = (first..end.min(args.len())).step_by(usize::from(step));
+        let places = (first..end.min(args.len())).step_by(usize::from(step).max(1));
         out.extend(places.map(|at| at as u32));
     }
 }
@@ -239,7 +240,8 @@ impl Shape {
 
     /// Whether it does nothing but look at one key.
     pub fn reads_one_key(&self) -> bool {
-        self.reads && !self.writes && self.is_on_one_key() && self.is_on_keys()
+        let is_first = matches!(self.keys, [keys] if keys.begin == Begin::Index(1));
+        is_first && self.reads && !self.writes && self.is_on_one_key() && self.is_on_keys()
     }
 
     /// Words that go with each key.

@@ -13,7 +13,7 @@ use super::who::Who;
 use crate::coordinator::Coordinator;
 use crate::logic::placement::NodeId;
 use crate::peer::encode;
-use crate::peer::message::{Request, Response, Wrote};
+use crate::peer::message::{KeySpaceRequest, Response, Wrote};
 use crate::resp::Reply;
 
 /// The owners are asked again after so long, then after twice as long, and so on.
@@ -111,7 +111,7 @@ async fn ask(
         let held = here::holds(site, writes, synced);
         tokio::time::timeout(within, held).await.ok()
     } else {
-        let body = encode(&Request::Holds { writes, synced });
+        let body = encode(KeySpaceRequest::Holds { writes, synced });
         // Who has not fsynced yet is slow, not gone.
         cluster.peers().call(owner, body, within).await.ok()
     };

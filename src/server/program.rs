@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use tokio::runtime::Handle;
 use tokio::task::JoinSet;
 
@@ -20,7 +21,7 @@ use crate::command::{Node, appendfsync};
 use crate::logic::causal::ActorId;
 use crate::logic::placement::NodeId;
 use crate::net;
-use crate::peer::{Links, PeerListener};
+use crate::peer::{Links, PeerListener, Reserved};
 use crate::replica::{Replica, ReplicaError, random_u64};
 use crate::storage::{DiskOptions, DiskStore, Store, StoreError};
 
@@ -72,7 +73,7 @@ async fn serve(
         secret => secret.into_bytes(),
     };
     let peers = if config.is_on("cluster-enabled") {
-        Some(listen_to_peers(&config, port).await?)
+        Some(reserve_for_peers(&config, port).await?)
     } else {
         None
     };
@@ -104,25 +105,31 @@ async fn serve(
         "data recovered"
     );
     write_down_the_run(&node).await?;
+    let listen = |peers: Reserved| {
+        let address = format!("{}:{}", node.config.text("peer-bind"), peers.port());
+        let listening = peers.listen();
+        listening.map_err(|source| StartError::Listen { address, source })
+    };
+    let peers = peers.map(listen).transpose()?;
     tracing::info!(%address, port, node = %node.name, pid = std::process::id(), "ready");
     run_parts(node, listener, peers, background).await;
     Ok(())
 }
 
-async fn listen_to_peers(config: &Config, client_port: u16) -> Result<PeerListener, StartError> {
+async fn reserve_for_peers(config: &Config, client_port: u16) -> Result<Reserved, StartError> {
     let host = config.text("peer-bind");
     let port = match config.number("peer-port") as u16 {
         0 => client_port.checked_add(10_000).unwrap_or(0),
         port => port,
     };
-    let bound = PeerListener::bind(&host, port).await;
+    let bound = PeerListener::reserve(&host, port).await;
     bound.map_err(|source| StartError::Listen {
         address: format!("{host}:{port}"),
         source,
     })
 }
 
-fn member_ports(config: &Config, peers: &PeerListener, client_port: u16) -> MemberPorts {
+fn member_ports(config: &Config, peers: &Reserved, client_port: u16) -> MemberPorts {
     let client_host = config.text("bind");
     let client_host = client_host.split_whitespace().next().unwrap_or("127.0.0.1");
     MemberPorts {
@@ -231,17 +238,32 @@ async fn be_member(node: &Arc<Node>, peers: Option<PeerListener>, low: &Handle) 
     let seeds = seeds.split_whitespace().map(str::to_owned).collect();
     // They end when this is dropped.
     let mut working = JoinSet::new();
+    let mut beside = Vec::new();
     for worker in workers(node, seeds, |_| Box::new(random_u64)) {
         if worker.gives_way {
             working.spawn_on(worker.work, low);
         } else {
-            working.spawn(worker.work);
+            // Not where clients are served: heartbeats wait for nobody's commands.
+            beside.push(worker.work);
         }
     }
     tokio::join!(
+        join_all(beside),
+        end_with(working),
         peers.serve(Arc::new(PeerHandler(Arc::clone(node)))),
         write_notes(Arc::clone(cluster), Arc::clone(&node.replica)),
     );
+}
+
+/// A worker that panics takes the process with it: a member without it would be none.
+async fn end_with(mut workers: JoinSet<()>) {
+    while let Some(ended) = workers.join_next().await {
+        if let Err(error) = ended
+            && let Ok(panic) = error.try_into_panic()
+        {
+            std::panic::resume_unwind(panic);
+        }
+    }
 }
 
 /// Writes down what is known about the cluster whenever it changes, and tries again while it cannot.

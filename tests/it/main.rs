@@ -16,3 +16,4 @@ mod partition;
 mod restore;
 mod server;
 mod sync;
+mod table;

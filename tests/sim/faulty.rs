@@ -25,9 +25,9 @@ pub enum Fault {
     LoseHints,
     /// Tombstones are dropped by time alone: they do not outlive a run.
     DropTombstones,
-    /// Trees do not follow some writes. Hints are lost too, so that nothing but the trees tells what is
-    /// missing.
-    SkipTree,
+    /// Some trees look equal though they are not. Hints are lost too, so that nothing but the trees tells
+    /// what is missing.
+    HideDifferences,
     /// New owners' copies count before they are proven.
     SwitchBeforeProof,
     /// A batch that was said to have failed is there later, and nobody is told.
@@ -65,7 +65,7 @@ impl Store for Faulty {
             | Fault::StoreUnseen
             | Fault::DropTombstones
             | Fault::LoseHints
-            | Fault::SkipTree
+            | Fault::HideDifferences
             | Fault::SwitchBeforeProof
             | Fault::LandLate => {}
         }

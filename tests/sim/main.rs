@@ -121,8 +121,8 @@ fn lost_hints_are_made_up_for_by_anti_entropy() {
 }
 
 #[test]
-fn a_tree_that_misses_writes_is_found() {
-    is_found(Kind::Lose, Fault::SkipTree);
+fn differences_that_are_hidden_are_found() {
+    is_found(Kind::Lose, Fault::HideDifferences);
 }
 
 #[test]

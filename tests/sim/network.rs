@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use ringwood::logic::placement::NodeId;
-use ringwood::peer::message::{NEWEST, Request, Response};
+use ringwood::peer::message::{KeyRequest, NEWEST, Request, Response};
 use ringwood::peer::{Answer as Answering, CallError, Done, Handler, Peers, encode};
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
@@ -303,13 +303,13 @@ impl Peers for Port {
             return done(Err(CallError::Unreachable));
         }
         let body = match Request::decode(&body, NEWEST) {
-            Ok(Request::Apply {
+            Ok(Request::Key(KeyRequest::Apply {
                 key,
                 object,
                 hint_for,
                 view,
                 ..
-            }) if self.fault == Fault::StoreUnseen => encode(&Request::Apply {
+            })) if self.fault == Fault::StoreUnseen => encode(KeyRequest::Apply {
                 key,
                 object,
                 hint_for,
@@ -338,7 +338,7 @@ impl Peers for Port {
         }
         // What is under way arrives though nobody waits for it any more.
         let (sender, answer) = oneshot::channel();
-        let hides = self.fault == Fault::SkipTree;
+        let hides = self.fault == Fault::HideDifferences;
         let (network, me, clock) = (Arc::clone(&self.network), self.me, self.clock);
         tasks.spawn(async move {
             let mut told = carried.await;
@@ -369,7 +369,7 @@ impl Peers for Port {
             return Box::pin(std::future::ready(Err(io::ErrorKind::NotFound.into())));
         };
         let at = self.network.arrival(self.me, to, true);
-        let carried = Arc::clone(&self.network).carry(self.me, to, encode(request), at);
+        let carried = Arc::clone(&self.network).carry(self.me, to, encode(request.clone()), at);
         Box::pin(async move {
             let lost = |_| io::Error::from(io::ErrorKind::ConnectionReset);
             let answer = tokio::time::timeout(within, carried).await?;

@@ -576,7 +576,7 @@ impl World {
                 self.network.note_panic();
             }
         }
-        if matches!(self.fault, Fault::LoseHints | Fault::SkipTree) {
+        if matches!(self.fault, Fault::LoseHints | Fault::HideDifferences) {
             self.lose_hints();
         }
         loop {
@@ -634,7 +634,7 @@ impl World {
             Kind::Lose => 11,
             Kind::Full => 12,
         };
-        if matches!(self.fault, Fault::LoseHints | Fault::SkipTree) {
+        if matches!(self.fault, Fault::LoseHints | Fault::HideDifferences) {
             self.lose_hints();
         }
         let nth = match self.below(kinds) {

@@ -62,6 +62,7 @@ const ROOMS: &[(&str, &[&str])] = &[
         &[
             "cluster",
             "command",
+            "convergence",
             "coordinator",
             "logic",
             "peer",
@@ -121,7 +122,7 @@ const CIRCLES: &[(&str, usize, &str)] = &[
     ),
     (
         "peer",
-        4,
+        2,
         "a room's main type and the files that complete it name each other",
     ),
     (
@@ -138,7 +139,6 @@ const CIRCLES: &[(&str, usize, &str)] = &[
 
 /// Functions of more than [`FUNCTION`] lines, with their lines and the reason.
 const LONG_FUNCTIONS: &[(&str, usize, &str)] = &[
-    ("answer::start", 127, "one arm a message"),
     (
         "background::handoff::take_over",
         73,
@@ -149,7 +149,7 @@ const LONG_FUNCTIONS: &[(&str, usize, &str)] = &[
         144,
         "one arm a command of the command line",
     ),
-    ("convergence::answer::answer", 90, "one arm a message"),
+    ("convergence::answer::answer", 79, "one arm a message"),
     (
         "convergence::transfer::copy_piece",
         77,
@@ -170,8 +170,6 @@ const LONG_FUNCTIONS: &[(&str, usize, &str)] = &[
         84,
         "admission, one class after the other",
     ),
-    ("peer::message::request::decode", 96, "one arm a message"),
-    ("peer::message::request::encode", 183, "one arm a message"),
     ("peer::message::response::decode", 118, "one arm a message"),
     ("peer::message::response::encode", 152, "one arm a message"),
     (
@@ -207,7 +205,7 @@ const LONG_FILES: &[(&str, usize, &str)] = &[
     ),
     (
         "convergence::transfer",
-        710,
+        713,
         "taking over and giving up: to be taken apart",
     ),
     ("coordinator::read", 543, "one subject"),
@@ -346,15 +344,19 @@ fn files_have_one_subject() {
 
 #[test]
 fn rows_are_asked_not_names() {
-    const ASKS: &[&str] = &[
-        "spec.name ==",
-        "spec.name !=",
-        "(spec.name,",
-        "match spec.name",
-        "(&spec.name",
+    // COMMAND, HELP and LATENCY take and show names, and the table puts rows together by them.
+    const SHOW: &[&str] = &[
+        "command::spec",
+        "command::family::docs",
+        "command::family::latency",
     ];
+    const ASKS: &[&str] = &["spec.name", "spec.parent", "parent == \""];
     let mut found = BTreeMap::new();
     for (place, module) in &all().modules {
+        let is_asked = matches!(room(place), "command" | "routing" | "answer" | "net");
+        if !is_asked || SHOW.contains(&text(place).as_str()) {
+            continue;
+        }
         let code = super::read(&module.path);
         let lines = code
             .lines()

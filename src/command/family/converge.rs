@@ -16,7 +16,7 @@ use crate::command::row::{L, NO_MULTI, OWN, Row, sub};
 use crate::convergence::{Convergence, ExchangeError, MOST_NAMED};
 use crate::error::Error;
 use crate::peer::encode;
-use crate::peer::message::{Request, Response};
+use crate::peer::message::{ExchangeRequest, Response};
 use crate::routing::args::Args;
 
 /// The rows of this family.
@@ -188,7 +188,7 @@ async fn repaired(
             let done = convergence.repair(partition).await;
             done.map(|exchanged| (exchanged.received, exchanged.sent))
         } else {
-            let body = encode(&Request::Repair { partition });
+            let body = encode(ExchangeRequest::Repair { partition });
             match cluster.peers().call(to, body, REPAIR_WITHIN).await? {
                 Response::Repaired { received, sent } => Ok((received, sent)),
                 Response::Refused(reason) => Err(ExchangeError::Refused(reason)),

@@ -118,7 +118,10 @@ fn row(ctx: &mut Ctx<'_>, spec: &Spec) {
     for category in &categories {
         reply.simple(category);
     }
-    reply.bulks(spec.tips());
+    reply.set(spec.tips().len());
+    for tip in spec.tips() {
+        reply.bulk(tip.as_bytes());
+    }
     key_specs(ctx, spec);
     ctx.reply.array(subcommands.len());
     for sub in subcommands {
@@ -156,7 +159,7 @@ fn categories(spec: &Spec) -> Vec<String> {
 
 fn key_specs(ctx: &mut Ctx<'_>, spec: &Spec) {
     let reply = &mut *ctx.reply;
-    reply.array(spec.shape.keys.len());
+    reply.set(spec.shape.keys.len());
     for keys in spec.shape.keys {
         reply.map(3);
         reply.bulk(b"flags");

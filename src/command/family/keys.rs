@@ -62,7 +62,7 @@ pub const ROWS: &[Row] = &[
         "move",
         3,
         WF,
-        keys::TAKE,
+        keys::CHANGE,
         "generic",
         move_key,
         "Moves a key to another database.",

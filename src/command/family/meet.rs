@@ -12,7 +12,7 @@ use crate::command::context::{Ctx, Outcome};
 use crate::command::node::Node;
 use crate::command::row::{NL, NO_MULTI, Row, sub};
 use crate::error::Error;
-use crate::peer::message::{Request, Response};
+use crate::peer::message::{MembershipRequest, Response};
 use crate::resp::Reply;
 use crate::routing::args::Args;
 use crate::routing::{Later, Who, at_once};
@@ -104,10 +104,10 @@ pub(super) fn may_join(node: &Node, cluster: &Cluster) -> Result<(), String> {
 /// Asks a node that is alone to join this one's cluster.
 pub(super) async fn invite(cluster: &Cluster, address: &str) -> Result<(), String> {
     let to = cluster.with_membership(|membership| membership.me().peer_address.clone());
-    let asked = Request::Invite { address: to };
+    let asked = MembershipRequest::Invite { address: to };
     match cluster
         .peers()
-        .call_address(address, &asked, WITHIN * 2)
+        .call_address(address, &asked.into(), WITHIN * 2)
         .await
     {
         Ok((_, Response::Done)) => Ok(()),

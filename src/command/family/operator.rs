@@ -19,7 +19,7 @@ use crate::logic::placement;
 use crate::logic::quorum::Rule;
 use crate::logic::row;
 use crate::peer::encode;
-use crate::peer::message::{Request, Response, UNKNOWN_VIEW, WireKey};
+use crate::peer::message::{KeyRequest, Response, UNKNOWN_VIEW, WireKey};
 use crate::replica::{DATABASES, Key, digest};
 use crate::routing::args::Args;
 
@@ -172,7 +172,7 @@ async fn explanation(node: &Arc<Node>, coordinator: &Coordinator, db: u8, key: &
                 .ok()
                 .map(|o| Object::clone(&o));
         }
-        let body = encode(&Request::Fetch {
+        let body = encode(KeyRequest::Fetch {
             key: WireKey {
                 db,
                 name: bytes::Bytes::copy_from_slice(key),

@@ -19,7 +19,7 @@ use crate::convergence::Convergence;
 use crate::error::Error;
 use crate::logic::membership::Member;
 use crate::logic::placement::NodeId;
-use crate::peer::message::{Request, Response};
+use crate::peer::message::{MembershipRequest, Response};
 use crate::routing::args::Args;
 
 /// The rows of this family.
@@ -225,7 +225,10 @@ async fn describe(cluster: &Cluster, address: &str) -> Result<Member, String> {
         return Err(format!("{address} is a member: {}", member.name));
     }
     let peers = cluster.peers();
-    match peers.call_address(&peer, &Request::Describe, WITHIN).await {
+    match peers
+        .call_address(&peer, &MembershipRequest::Describe.into(), WITHIN)
+        .await
+    {
         Ok((_, Response::Described { member, reason })) if reason.is_empty() => {
             if known.iter().any(|other| other.name == member.name) {
                 return Err(format!("a member is called {} already", member.name));

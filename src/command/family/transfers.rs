@@ -19,7 +19,7 @@ use crate::error::Error;
 use crate::logic::handoff::{Stage, Why};
 use crate::logic::membership::Part;
 use crate::peer::encode;
-use crate::peer::message::{Request, Response};
+use crate::peer::message::{MembershipRequest, Response};
 use crate::routing::args::Args;
 
 /// The rows of this family.
@@ -71,7 +71,7 @@ async fn of_all(convergence: &Arc<Convergence>) -> Vec<Value> {
         if !cluster.answers(member.id) {
             return silent;
         }
-        let body = encode(&Request::Transfers);
+        let body = encode(MembershipRequest::Transfers);
         match cluster.peers().call(member.id, body, WITHIN).await {
             Ok(Response::Transfers(raw)) => serde_json::from_slice(&raw).unwrap_or(silent),
             _ => silent,

@@ -2,7 +2,8 @@
 
 use bytes::Bytes;
 
-use super::{LOSSES, MAX_MEMBERS, VIEWS, WireKey, Wrote};
+use super::version::{LOSSES, UNKNOWN_VIEW, VIEWS};
+use super::wire::{WireKey, Wrote};
 use crate::logic::causal::{ActorId, Dot, Timestamp};
 use crate::logic::codec::{DecodeError, Reader, put_bytes, put_varint};
 use crate::logic::membership::{
@@ -10,6 +11,9 @@ use crate::logic::membership::{
     encode_member_without_losses,
 };
 use crate::logic::placement::NodeId;
+
+/// Members or digests in one message.
+const MAX_MEMBERS: usize = 16_384;
 
 pub(super) fn finish<T>(r: &Reader<'_>, message: T) -> Result<T, DecodeError> {
     if r.0.is_empty() {
@@ -187,4 +191,18 @@ pub(super) fn read_members(r: &mut Reader<'_>) -> Result<Vec<Member>, DecodeErro
         return Err(DecodeError::Malformed);
     }
     (0..count).map(|_| decode_member(r.bytes()?)).collect()
+}
+
+pub(super) fn read_view(r: &mut Reader<'_>, wire: u16) -> Result<u64, DecodeError> {
+    if wire >= VIEWS {
+        r.u64_le()
+    } else {
+        Ok(UNKNOWN_VIEW)
+    }
+}
+
+pub(super) fn put_view(out: &mut Vec<u8>, view: u64, wire: u16) {
+    if wire >= VIEWS {
+        out.extend_from_slice(&view.to_le_bytes());
+    }
 }

@@ -1,15 +1,153 @@
-//! The bytes of responses.
+//! What a node answers.
+
+use bytes::Bytes;
 
 use super::fields::{
     finish, put_digest, put_dots, put_key, put_member, put_members, put_objects, put_wrote,
     read_bytes, read_digest, read_dots, read_key, read_members, read_nodes, read_objects,
     read_wrote,
 };
-use super::{DOUBTS, Response, WhyNot, WireListed};
+use super::version::DOUBTS;
+use super::wire::{WireKey, WireListed, Wrote};
 use crate::logic::causal::ActorId;
 use crate::logic::codec::{DecodeError, Reader, put_bytes, put_varint};
-use crate::logic::membership::{Reply, decode_member};
+use crate::logic::membership::{Member, Reply, decode_member};
 use crate::logic::merkle::{FANOUT, Sums};
+
+/// Why a request was not followed. Nothing was done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WhyNot {
+    /// The asker is not known, or the node is not ready.
+    NotHere,
+    /// The disk is full.
+    Full,
+    /// Too many requests are being answered.
+    Busy,
+    /// It came when nobody waited for it any more.
+    TooLate,
+}
+
+impl WhyNot {
+    /// In words, for nodes that know nothing else.
+    pub fn words(self) -> &'static str {
+        match self {
+            WhyNot::NotHere => "the node does not take this request",
+            WhyNot::Full => "the disk is full",
+            WhyNot::Busy => "the node has too much to do",
+            WhyNot::TooLate => "the request came too late",
+        }
+    }
+}
+
+/// What the other node answers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Response {
+    /// Done, and stored where something was to be stored.
+    Done,
+    /// A gossip round's second message.
+    Gossip(Reply),
+    /// The cluster's members and its id, for a newcomer.
+    Welcome {
+        /// The cluster.
+        cluster: u64,
+        /// Everybody.
+        members: Vec<Member>,
+    },
+    /// A forwarded command was not run, or a write not taken.
+    NotRun(WhyNot),
+    /// Whether a write was stored is not known.
+    InDoubt,
+    /// The copy is equal to the sender's.
+    Same,
+    /// The copy, as a row.
+    Object(Bytes),
+    /// A forwarded command has run.
+    Reply {
+        /// The reply, in the client's protocol.
+        reply: Bytes,
+        /// What it has written, by database.
+        wrote: Vec<Wrote>,
+    },
+    /// A context.
+    Context(Bytes),
+    /// Numbers by partition.
+    Counts(Vec<u64>),
+    /// A page of keys.
+    Keys {
+        /// Where to go on; 0 when everything was seen.
+        next: u64,
+        /// Keys with their place in the order of cursors.
+        keys: Vec<(u64, Bytes)>,
+    },
+    /// What a run has written.
+    Written {
+        /// The run.
+        actor: ActorId,
+        /// Its last write.
+        seq: u64,
+        /// The time there, in milliseconds since the epoch.
+        now_ms: u64,
+        /// A fingerprint of who owns what and who runs, as it sees them.
+        view: u64,
+        /// By the number of owners of keys: the partitions of which it may hold something that an owner
+        /// lacks, as in `Roots`.
+        partitions: Vec<(u8, Bytes)>,
+    },
+    /// The sums of trees.
+    Roots {
+        /// What has ended before does not count; not earlier than what was asked for.
+        as_of_ms: u64,
+        /// In the order of partitions.
+        roots: Vec<u64>,
+    },
+    /// The sums of nodes' children.
+    Sums(Vec<Sums>),
+    /// A page of keys, in the order of rows.
+    Listing {
+        /// The keys.
+        keys: Vec<WireListed>,
+        /// The row to go on at; empty when that was all.
+        next: Bytes,
+        /// Rows that could not be read.
+        damaged: u64,
+    },
+    /// Keys with their objects, as far as they fit; what was not there is left out.
+    Objects(Vec<(WireKey, Bytes)>),
+    /// How many objects were mended.
+    Repaired {
+        /// Received by the owner that was asked.
+        received: u64,
+        /// Sent by it.
+        sent: u64,
+    },
+    /// What is left of the copy (nothing, where it is not there): the receiver came to own it a moment ago, or
+    /// has lost its disk; it does not count as a reply.
+    Empty(Bytes),
+    /// A piece of a part.
+    Chunk {
+        /// Keys with their objects, as rows.
+        objects: Vec<(WireKey, Bytes)>,
+        /// The row to go on at; empty when that was all.
+        next: Bytes,
+    },
+    /// For each partition its rows, and about how many bytes they have.
+    Sizes(Vec<(u64, u64)>),
+    /// Who a node is.
+    Described {
+        /// It.
+        member: Box<Member>,
+        /// Why it cannot join another cluster; empty when it can.
+        reason: String,
+    },
+    /// What a node transfers, as JSON.
+    Transfers(Bytes),
+    /// Not done: the sender does not know what has changed in the membership.
+    Outdated(Vec<Member>),
+    /// Not done, and nothing was stored.
+    Refused(String),
+    /// Not stored: this copy, as a row, holds what the writer has not seen.
+    Unseen(Bytes),
+}
 
 impl Response {
     /// Appends the kind and the fields, as a wire version has them.

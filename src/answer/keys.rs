@@ -1,0 +1,173 @@
+//! One key's copies: what this node takes in, and what it gives.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::command::Node;
+use crate::coordinator::Coordinator;
+use crate::logic::causal::Dot;
+use crate::logic::row;
+use crate::peer::Answer;
+use crate::peer::message::{KeyRequest, Response, WhyNot, WireKey};
+use crate::replica::{DATABASES, Join, Key, ReplicaError, Uncommitted, Written};
+use crate::storage::keys::MAX_KEY_LEN;
+use crate::storage::{Refused, WriteFailed};
+
+/// Begins to answer.
+pub(super) fn start(node: Arc<Node>, request: KeyRequest) -> Answer {
+    match request {
+        KeyRequest::Apply {
+            key,
+            object,
+            hint_for,
+            only_over_seen,
+            view,
+        } => {
+            if let Some(outdated) = outdated(&node, &key, view) {
+                return Answer::Now(outdated);
+            }
+            let how = Join {
+                hint_for,
+                only_over_seen,
+                ..Join::default()
+            };
+            apply(node, key, object, how, view)
+        }
+        KeyRequest::Fetch {
+            key,
+            digest,
+            dots,
+            view,
+        } => {
+            if let Some(outdated) = outdated(&node, &key, view) {
+                return Answer::Now(outdated);
+            }
+            let failures = node.replica.failed_batches();
+            let mut fetched = fetch(&node, &key, digest, &dots);
+            let waits_for = uncommitted(&node, &key);
+            if node.replica.failed_batches() != failures {
+                // It may be what has just turned out not to be stored.
+                fetched = fetch(&node, &key, digest, &dots);
+            }
+            match waits_for {
+                None => Answer::Now(fetched),
+                // What nobody may see again is shown to nobody.
+                Some(Uncommitted { shard, ticket }) => Answer::Later(Box::pin(async move {
+                    node.replica.store().kick(shard);
+                    let progress = node.replica.store().progress(shard);
+                    match progress.wait_committed(ticket).await {
+                        Ok(()) => fetched,
+                        Err(_) => fetch(&node, &key, digest, &dots),
+                    }
+                })),
+            }
+        }
+    }
+}
+
+/// Whoever sees another membership, or others serve a key, may not know that it has moved: he has to
+/// learn first.
+fn outdated(node: &Node, key: &WireKey, view: u64) -> Option<Response> {
+    let cluster = node.site.coordinator.as_ref()?.cluster();
+    let part = cluster.route(&key.name).part();
+    let differs = !cluster.sees_the_same(view, part);
+    differs.then(|| Response::Outdated(cluster.everybody()))
+}
+
+fn checked(key: &WireKey) -> Result<Key<'_>, Response> {
+    if key.db >= DATABASES || key.name.len() > MAX_KEY_LEN {
+        return Err(Response::Refused("no such key is possible".into()));
+    }
+    Ok(Key {
+        db: key.db,
+        name: &key.name,
+    })
+}
+
+/// The write is ordered before this returns, where no transaction on the key is running; the answer
+/// waits until it is committed, for which [`Handler::all_started`] gives the sign.
+fn apply(node: Arc<Node>, at: WireKey, raw: Bytes, how: Join, view: u64) -> Answer {
+    let wanted = node.site.gate.of_keys(std::iter::once(&at.name[..]), false);
+    let Some(turns) = node.site.gate.at_once(&wanted) else {
+        return Answer::Later(Box::pin(async move {
+            let turns = node.site.gate.enter(&wanted).await;
+            let written = take_in(&node, &at, &raw, how);
+            drop(turns);
+            match written {
+                Ok(written) => {
+                    node.replica.store().kick(written.shard);
+                    taken_in(&node, &at, view, &written).await
+                }
+                Err(refused) => refused,
+            }
+        }));
+    };
+    let written = take_in(&node, &at, &raw, how);
+    drop(turns);
+    match written {
+        Ok(written) => Answer::Later(Box::pin(async move {
+            taken_in(&node, &at, view, &written).await
+        })),
+        Err(refused) => Answer::Now(refused),
+    }
+}
+
+fn take_in(node: &Node, at: &WireKey, raw: &[u8], how: Join) -> Result<Written, Response> {
+    let refused = |reason: String| Response::Refused(reason);
+    let key = checked(at)?;
+    let object = row::decode(raw).map_err(|e| refused(e.to_string()))?;
+    node.replica.join(key, object, how).map_err(|e| match e {
+        ReplicaError::Unseen(ours) => Response::Unseen(row::encode(&ours).into()),
+        ReplicaError::Refused(Refused::DiskFull | Refused::Unsynced) => {
+            Response::NotRun(WhyNot::Full)
+        }
+        error => refused(error.to_string()),
+    })
+}
+
+async fn taken_in(node: &Node, at: &WireKey, view: u64, written: &Written) -> Response {
+    let progress = node.replica.store().progress(written.shard);
+    match progress.wait_committed(written.ticket).await {
+        // It may have been stored when the key had moved already: then others must have it.
+        Ok(()) => outdated(node, at, view).unwrap_or(Response::Done),
+        Err(WriteFailed::Unknown) => Response::InDoubt,
+        Err(WriteFailed::NotStored) => Response::NotRun(WhyNot::Full),
+    }
+}
+
+fn uncommitted(node: &Node, key: &WireKey) -> Option<Uncommitted> {
+    node.replica.uncommitted(checked(key).ok()?)
+}
+
+fn fetch(node: &Node, key: &WireKey, theirs: u64, dots: &[Dot]) -> Response {
+    let key = match checked(key) {
+        Ok(key) => key,
+        Err(refused) => return refused,
+    };
+    let fetched = node.replica.read(key).and_then(|object| {
+        let lacks = |c: &Arc<Coordinator>| {
+            let (cluster, part) = (c.cluster(), c.cluster().route(key.name).part());
+            // Who asks for a proven copy knows that it counts.
+            cluster.is_unsure() && cluster.lacks_part(part)
+                || cluster.lacks_part(part) && !cluster.has_part(cluster.me(), part)
+        };
+        let lacks = node.site.coordinator.as_ref().is_some_and(lacks);
+        if !lacks && node.replica.digest(key, &object) == theirs {
+            return Ok(Response::Same);
+        }
+        if lacks {
+            let left = (!object.is_unknown()).then(|| row::encode(&object));
+            return Ok(Response::Empty(left.unwrap_or_default().into()));
+        }
+        // What the other still has and everybody has seen overwritten must not come back.
+        let dead = node.replica.dead_of(key, dots)?;
+        if dead.is_empty() {
+            return Ok(Response::Object(row::encode(&object).into()));
+        }
+        let mut object = (*object).clone();
+        object.observe(dead);
+        Ok(Response::Object(row::encode(&object).into()))
+    });
+    fetched.unwrap_or_else(|error| Response::Refused(error.to_string()))
+}

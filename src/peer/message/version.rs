@@ -1,0 +1,18 @@
+//! Versions of the wire.
+
+/// The oldest wire version that this program speaks.
+pub const OLDEST: u16 = 2;
+/// Since this one views of the membership go along with requests, members say what they have, parts are
+/// transferred.
+pub(super) const VIEWS: u16 = 3;
+/// Since this one who does not run a command, or does not know whether a write is stored, says so, and
+/// rows have contributions and expiries of their own.
+pub(super) const DOUBTS: u16 = 4;
+/// The newest one: members say which parts were lost, requests what their sender has heard.
+pub const NEWEST: u16 = 5;
+/// Since when requests say what their sender has heard.
+pub(in crate::peer) const HEARD: u16 = 5;
+/// Since when members say which parts were lost.
+pub(super) const LOSSES: u16 = 5;
+/// The view of who does not say what he knows.
+pub const UNKNOWN_VIEW: u64 = u64::MAX;
