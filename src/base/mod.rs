@@ -7,6 +7,7 @@ pub mod config;
 pub mod governor;
 pub mod histogram;
 pub mod log;
+pub mod random;
 
 /// Memory of this process that is resident, in bytes.
 pub fn resident_bytes() -> u64 {

@@ -8,7 +8,8 @@
 use std::collections::BTreeSet;
 use std::sync::atomic::Ordering;
 
-use super::{Cluster, Part, Placement, Route, Standing, State, views};
+use super::fingerprint::{self, changes};
+use super::{Cluster, Part, Placement, Route, Standing, State};
 use crate::logic::membership::Parts;
 use crate::logic::placement::NodeId;
 
@@ -102,10 +103,10 @@ impl Cluster {
     pub fn has_proven(&self, parts: &[Part], account: u64) -> bool {
         let count = self.options.partitions.count();
         self.change(|membership| {
-            if views::account(membership.all()) != account {
+            if fingerprint::account(membership.all()) != account {
                 return false;
             }
-            let as_of = views::changes(membership.all());
+            let as_of = changes(membership.all());
             membership.describe(|me| {
                 let before = me.proven.below(count).into_iter();
                 me.proven = before.chain(parts.iter().copied()).collect();

@@ -4,10 +4,13 @@
 //! opinion. Not here: gossip's rounds (`background`), and what is done with the view (`coordinator`).
 
 mod completeness;
+mod fingerprint;
 mod growing;
 mod losses;
 mod notes;
+mod options;
 mod placement;
+mod plan;
 mod staged;
 mod views;
 
@@ -22,59 +25,27 @@ use tokio::time::Instant;
 
 use crate::logic::codec::put_bytes;
 use crate::logic::membership::{Detector, Digest, Member, Membership, Parts, State as Standing};
-use crate::logic::placement::{NodeId, Partitions, key_hash, slot_of};
-use crate::logic::quorum::{Holder, Rule, Rules, Targets};
+use crate::logic::placement::{NodeId, key_hash, slot_of};
+use crate::logic::quorum::{Holder, Targets};
 use crate::peer::message::{MembershipRequest, Response};
 use crate::peer::{CallError, Identity, Peers, encode};
 
 pub use crate::logic::membership::Part;
 pub use crate::logic::placement::Holders;
+pub use fingerprint::View;
 pub use growing::Growing;
 pub use notes::{CLUSTER_NOTE, Notes};
-pub use staged::{Load, Move, Plan, PlanError, Step};
-pub use views::View;
+pub use options::{Options, Route};
+pub use plan::{Load, Move, Plan, PlanError, Step};
 
+use fingerprint::Behind;
 use placement::Placement;
-use views::Behind;
 
 /// A node that lacks something is asked last for so long after it has said so.
 const EMPTY_FOR_MS: u64 = 1_000;
 
 /// What could not be written down by then cannot be for now: the disk is full, or broken.
 const NOTED_WITHIN: Duration = Duration::from_secs(2);
-
-/// What is agreed when a cluster is made, and how patient this node is.
-#[derive(Clone, Debug)]
-pub struct Options {
-    /// The number of partitions (Q).
-    pub partitions: Partitions,
-    /// Owners a key, and how many of them count.
-    pub rules: Rules,
-    /// The suspicion from which a member is skipped.
-    pub phi_threshold: f64,
-    /// What proves the cluster's secret.
-    pub key: [u8; 32],
-    /// The newest wire version that this node speaks.
-    pub wire: u16,
-    /// Whether what is left of partitions that were lost is shown to readers, as if it was all.
-    pub reads_lost: bool,
-}
-
-/// Where a key belongs, and what holds for it.
-#[derive(Clone, Copy, Debug)]
-pub struct Route {
-    /// Its partition.
-    pub partition: u16,
-    /// Its rule.
-    pub rule: Rule,
-}
-
-impl Route {
-    /// What it belongs to.
-    pub fn part(&self) -> Part {
-        (self.rule.n, self.partition)
-    }
-}
 
 /// Others are asked so long, and after so long again, what they know of this node.
 const ASKED_WITHIN: Duration = Duration::from_secs(2);
@@ -319,7 +290,7 @@ impl Cluster {
             for member in membership.all() {
                 raw.extend_from_slice(&member.actor.0.to_le_bytes());
             }
-            views::account(membership.all())
+            fingerprint::account(membership.all())
         });
         for number in [account, self.rules_fingerprint()] {
             raw.extend_from_slice(&number.to_le_bytes());
@@ -346,7 +317,7 @@ impl Cluster {
     pub fn change<R>(&self, change: impl FnOnce(&mut Membership) -> R) -> R {
         let (result, has_changed) = {
             let mut state = self.state.write();
-            let before = views::stamp(&state.membership);
+            let before = fingerprint::stamp(&state.membership);
             let result = change(&mut state.membership);
             if state.membership.take_is_old() {
                 tracing::warn!(
@@ -354,7 +325,7 @@ impl Cluster {
                 );
                 state.membership.lose_everything();
             }
-            let has_changed = views::stamp(&state.membership) != before;
+            let has_changed = fingerprint::stamp(&state.membership) != before;
             if has_changed {
                 self.follow(&mut state);
                 self.revision.grow();

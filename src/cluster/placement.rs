@@ -6,8 +6,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, OnceLock};
 
-use super::Options;
-use super::views::{account, changes};
+use super::fingerprint::{account, changes};
+use super::options::Options;
 use crate::logic::membership::{Losses, Membership, Part, Parts};
 use crate::logic::placement::{Copy, Holders, NodeId, Placed, Table, key_hash};
 

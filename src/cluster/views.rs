@@ -6,15 +6,16 @@
 //! sender says instead "I know all that you knew when you said so". Should he have learned something else
 //! since then, he says so again.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::{Cluster, Part, Route};
-use crate::logic::membership::{Member, Membership};
-use crate::logic::placement::{NodeId, key_hash};
+use super::fingerprint::{View, account};
+use super::options::Route;
+use super::{Cluster, Part};
+use crate::logic::membership::Member;
+use crate::logic::placement::NodeId;
 use crate::peer::encode;
 use crate::peer::message::{MembershipRequest, UNKNOWN_VIEW};
 
@@ -23,24 +24,6 @@ const BEHIND_FOR_MS: u64 = 1_000;
 
 /// News that were not taken by then come by gossip.
 const ANNOUNCED_WITHIN: Duration = Duration::from_secs(1);
-
-/// Others who knew less than this node: what they knew, and until when that is believed.
-pub(super) type Behind = BTreeMap<NodeId, (u64, u64)>;
-
-/// How this node saw who holds a part at one moment, to be said along with what rests on it.
-#[derive(Clone, Debug)]
-pub struct View {
-    of_part: u64,
-    behind: Option<Arc<Behind>>,
-}
-
-impl View {
-    /// What is said to a node.
-    pub fn for_node(&self, id: NodeId) -> u64 {
-        let behind = self.behind.as_ref().and_then(|behind| behind.get(&id));
-        behind.map_or(self.of_part, |(account, _)| *account)
-    }
-}
 
 impl Cluster {
     /// How this node sees who holds a key. Whatever rests on it is read after it.
@@ -108,52 +91,4 @@ impl Cluster {
                 .ask(id, news.clone(), ANNOUNCED_WITHIN, Box::new(|_| {}));
         }
     }
-}
-
-/// A fingerprint of all that is known, down to the version of each account.
-pub(super) fn stamp(membership: &Membership) -> u64 {
-    let mut raw = Vec::new();
-    for member in membership.all() {
-        for number in [
-            member.id.0,
-            member.incarnation,
-            member.version,
-            member.facts(),
-        ] {
-            raw.extend_from_slice(&number.to_le_bytes());
-        }
-    }
-    key_hash(&raw)
-}
-
-/// A fingerprint of all changes of a membership: who joined, where he stands, who left.
-pub(super) fn changes<'a>(members: impl IntoIterator<Item = &'a Member>) -> u64 {
-    let mut raw = Vec::new();
-    for member in members {
-        raw.extend_from_slice(&member.id.0.to_le_bytes());
-        raw.extend_from_slice(&member.facts().to_le_bytes());
-    }
-    key_hash(&raw)
-}
-
-/// A fingerprint of all that decides who holds what: the changes, and what members say they have.
-pub(super) fn account<'a>(members: impl IntoIterator<Item = &'a Member>) -> u64 {
-    let mut raw = Vec::new();
-    for member in members {
-        raw.extend_from_slice(&member.id.0.to_le_bytes());
-        raw.extend_from_slice(&member.facts().to_le_bytes());
-        raw.extend_from_slice(&key_hash(member.machine().as_bytes()).to_le_bytes());
-        raw.extend_from_slice(&key_hash(member.place().0.as_bytes()).to_le_bytes());
-        raw.push(member.state.as_u8());
-        if let Some(complete) = &member.complete {
-            complete.encode(&mut raw);
-            member.proven.encode(&mut raw);
-            raw.extend_from_slice(&member.proven_as_of.to_le_bytes());
-        }
-        // Who knows nothing of losses has the same fingerprint as long as there are none.
-        if !member.losses.is_empty() {
-            member.losses.encode(&mut raw);
-        }
-    }
-    key_hash(&raw)
 }

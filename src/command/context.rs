@@ -58,9 +58,9 @@ pub enum After {
     Later(Later),
     /// The reply is the future's, which may take long: not longer than the client is there.
     Waiting(Later),
-    /// Runs a transaction's commands with [`step`], each to its end.
+    /// Runs a transaction's commands with `command::step`, each to its end.
     Exec(Exec),
-    /// Has not begun: waits for its turns, and begins with [`resume`].
+    /// Has not begun: waits for its turns, and begins with `command::resume`.
     Held(&'static Spec, Wanted),
 }
 

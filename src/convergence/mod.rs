@@ -10,6 +10,7 @@ mod answer;
 mod compare;
 mod exchange;
 mod transfer;
+mod transfers;
 mod verify;
 
 use std::collections::BTreeMap;
@@ -29,7 +30,7 @@ use crate::replica::{ENDING_MS, Replica, ReplicaError, Tombstones};
 
 pub use compare::{Difference, Found, Held, Side};
 pub use exchange::Exchanged;
-pub use transfer::{Giving, Taking, Transfers};
+pub use transfers::{Giving, Taking, Transfers};
 pub use verify::{Differs, MOST_NAMED, Verified};
 
 /// The deadline of one request of an exchange.

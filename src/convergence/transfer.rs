@@ -5,16 +5,16 @@
 //! on there. Then the copy is proven: compared, and mended, with those that serve the part. Only then it
 //! counts. An old owner drops its copy when all new owners have theirs, and only what it has compared.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::future::join_all;
-use parking_lot::Mutex;
 use tokio::time::Instant;
 
+use super::transfers::{Giving, Taking};
 use super::{Convergence, ExchangeError, Exchanged};
 use crate::base::blocking::{is_simulated, timed, worked_off};
 use crate::logic::handoff::{self, Progress, Proof, Stage, Why};
@@ -37,111 +37,6 @@ const OFFERED: usize = 256;
 const SLICE: usize = 16;
 /// Whoever has not said in time how large something is leaves it unknown.
 const SIZES_WITHIN: Duration = Duration::from_millis(1_500);
-/// A node that did not give a piece is asked last for so long.
-const FAILED_FOR: Duration = Duration::from_secs(2);
-
-/// The time of which the rate is told, and pieces that are remembered for it.
-const LATELY: Duration = Duration::from_secs(5);
-const MOST_LATELY: usize = 65_536;
-
-/// What this node takes over.
-#[derive(Clone, Debug)]
-pub struct Taking {
-    /// Where it stands.
-    pub stage: Stage,
-    /// How far the copying has come.
-    pub progress: Progress,
-    /// Rows and about how many bytes there are, as far as is known.
-    pub size: Option<(u64, u64)>,
-    /// Whether it goes on where an earlier run, or an attempt that broke off, had stopped.
-    pub is_resumed: bool,
-    /// How often somebody has refused a piece, or the proof was not met.
-    pub failures: u64,
-}
-
-/// What this node gives up.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Giving {
-    /// Partitions that it holds and owns no more, whose new owners have not all got theirs.
-    pub waiting: u64,
-    /// Partitions of which it has copies that it drops when they are compared.
-    pub dropping: u64,
-}
-
-/// What this node takes over and gives up.
-#[derive(Debug, Default)]
-pub struct Transfers {
-    taking: Mutex<BTreeMap<Part, Taking>>,
-    giving: Mutex<Giving>,
-    failed: Mutex<BTreeMap<NodeId, Instant>>,
-    /// What was taken in lately, and when.
-    lately: Mutex<VecDeque<(Instant, u64)>>,
-    /// Parts taken over since the start.
-    pub completed: AtomicU64,
-    /// Copies that went on where they had stopped.
-    pub resumed: AtomicU64,
-    /// Bytes taken in by copying since the start.
-    pub bytes: AtomicU64,
-    /// Rows taken in by copying since the start.
-    pub rows: AtomicU64,
-    /// Rows that were given up since the start.
-    pub dropped: AtomicU64,
-}
-
-impl Transfers {
-    /// What is taken over.
-    pub fn taking(&self) -> BTreeMap<Part, Taking> {
-        self.taking.lock().clone()
-    }
-
-    /// What is given up.
-    pub fn giving(&self) -> Giving {
-        *self.giving.lock()
-    }
-
-    /// Says what is given up.
-    pub fn note_giving(&self, giving: Giving) {
-        *self.giving.lock() = giving;
-    }
-
-    /// Bytes a second that were taken in lately.
-    pub fn rate(&self) -> u64 {
-        let mut lately = self.lately.lock();
-        while lately.front().is_some_and(|(at, _)| at.elapsed() > LATELY) {
-            lately.pop_front();
-        }
-        let bytes: u64 = lately.iter().map(|(_, bytes)| bytes).sum();
-        bytes / LATELY.as_secs()
-    }
-
-    fn took(&self, rows: u64, bytes: u64) {
-        self.rows.fetch_add(rows, Ordering::Relaxed);
-        self.bytes.fetch_add(bytes, Ordering::Relaxed);
-        let mut lately = self.lately.lock();
-        lately.push_back((Instant::now(), bytes));
-        if lately.len() > MOST_LATELY {
-            lately.pop_front();
-        }
-    }
-
-    /// Parts that were taken over since the start.
-    pub fn taken(&self) -> u64 {
-        self.completed.load(Ordering::Relaxed)
-    }
-
-    fn change(&self, part: Part, change: impl FnOnce(&mut Taking)) {
-        if let Some(taking) = self.taking.lock().get_mut(&part) {
-            change(taking);
-        }
-    }
-
-    fn failed(&self) -> BTreeSet<NodeId> {
-        let mut failed = self.failed.lock();
-        failed.retain(|_, since| since.elapsed() < FAILED_FOR);
-        failed.keys().copied().collect()
-    }
-}
-
 impl Convergence {
     /// Follows what this node lacks: what is new is queued, what it does not own any more is dropped.
     ///

@@ -7,6 +7,7 @@
 
 mod forward;
 mod read;
+mod watched;
 mod write;
 
 use std::sync::Arc;
@@ -126,7 +127,7 @@ pub struct Coordinator {
     cluster: Arc<Cluster>,
     replica: Arc<Replica>,
     options: Options,
-    watched: read::Watched,
+    watched: watched::Watched,
     counters: Counters,
 }
 
@@ -152,7 +153,7 @@ impl Coordinator {
             cluster,
             replica,
             options,
-            watched: read::Watched::default(),
+            watched: watched::Watched::default(),
             counters: Counters::default(),
         }
     }

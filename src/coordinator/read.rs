@@ -1,54 +1,33 @@
 //! The first half of a read: a quorum's objects are joined into this node's copy.
 
-use std::collections::VecDeque;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use bytes::Bytes;
 use parking_lot::Mutex;
 use smallvec::SmallVec;
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::oneshot;
 use tokio::time::Instant;
 
+use super::watched::Hedge;
 use super::{Coordinator, MOST_AGAIN, QuorumError};
 use crate::cluster::View;
 use crate::logic::causal::{Dot, Object};
 use crate::logic::merkle;
 use crate::logic::placement::{Holders, NodeId};
-use crate::logic::quorum::{Decision, Effect, Read, Slowest};
+use crate::logic::quorum::{Decision, Effect, Read};
 use crate::logic::row;
 use crate::peer::message::{KeyRequest, Response, WhyNot, WireKey};
 use crate::peer::{CallError, encode};
 use crate::replica::{Join, Key, ReplicaError};
 
-/// What a read is expected to take before any was seen, in microseconds.
-const FIRST_GUESS_US: u64 = 20_000;
 /// A read is not called slow before.
 const SOONEST_HEDGE: Duration = Duration::from_millis(2);
 /// How often it is tried to mend damaged rows.
 const MEND_EVERY: Duration = Duration::from_secs(1);
 /// Objects up to this size, in bytes, are taken in by reads though the disk is nearly full.
 const SMALL: usize = 16 << 10;
-/// Reads that are watched for slowness; more at a time go without.
-const MAX_WATCHED: usize = 65_536;
-
-/// Reads that wait for other nodes, the oldest first.
-pub(super) struct Watched<R = Reading> {
-    reads: Mutex<VecDeque<(Instant, Weak<R>)>>,
-    begun: Notify,
-    slowest: Slowest,
-}
-
-impl<R> Default for Watched<R> {
-    fn default() -> Self {
-        Self {
-            reads: Mutex::default(),
-            begun: Notify::new(),
-            slowest: Slowest::new(FIRST_GUESS_US),
-        }
-    }
-}
 
 impl Coordinator {
     /// Joins the copies of `r` replicas, this node's among them, into this node's, and more until it
@@ -193,7 +172,8 @@ impl Coordinator {
         });
         reading.follow(effects);
         if r > 1 {
-            self.watched.add(reading.begun, &reading);
+            let watched = Arc::clone(&reading) as Arc<dyn Hedge>;
+            self.watched.add(reading.begun, &watched);
         }
         Some(decision)
     }
@@ -228,49 +208,19 @@ impl Coordinator {
     /// dropped.
     pub async fn hedge_reads(&self) {
         loop {
-            if self.watched.reads.lock().is_empty() {
-                self.watched.begun.notified().await;
-            }
-            let patience = Duration::from_micros(self.watched.slowest.us()).max(SOONEST_HEDGE);
+            self.watched.some().await;
+            let patience = Duration::from_micros(self.watched.slowest().us()).max(SOONEST_HEDGE);
             tokio::time::sleep(patience / 2).await;
             for reading in self.watched.slower_than(patience) {
-                let effect = reading.state.lock().read.on_slow();
-                if let Some(effect) = effect {
+                if reading.hedge() {
                     self.counters.hedged_reads.fetch_add(1, Ordering::Relaxed);
-                    reading.follow(vec![effect]);
                 }
             }
         }
     }
 }
 
-impl<R> Watched<R> {
-    fn add(&self, begun: Instant, reading: &Arc<R>) {
-        let mut reads = self.reads.lock();
-        if reads.len() < MAX_WATCHED {
-            reads.push_back((begun, Arc::downgrade(reading)));
-            if reads.len() == 1 {
-                self.begun.notify_one();
-            }
-        }
-    }
-
-    fn slower_than(&self, patience: Duration) -> Vec<Arc<R>> {
-        let mut reads = self.reads.lock();
-        let mut slow = Vec::new();
-        while let Some((begun, reading)) = reads.front() {
-            let reading = reading.upgrade();
-            if reading.is_some() && begun.elapsed() < patience {
-                break;
-            }
-            slow.extend(reading);
-            reads.pop_front();
-        }
-        slow
-    }
-}
-
-pub(super) struct Reading {
+struct Reading {
     coordinator: Arc<Coordinator>,
     key: WireKey,
     /// The digest of this node's copy before, of what lives in it, and the dots of that.
@@ -306,6 +256,15 @@ enum Told {
     Decision(Decision),
     /// The membership has changed: the read must begin again.
     Outdated,
+}
+
+impl Hedge for Reading {
+    fn hedge(self: Arc<Self>) -> bool {
+        let effect = self.state.lock().read.on_slow();
+        let hedged = effect.is_some();
+        self.follow(effect.into_iter().collect());
+        hedged
+    }
 }
 
 impl Reading {
@@ -417,7 +376,7 @@ impl Reading {
         };
         if seen.is_some() {
             let took_us = self.begun.elapsed().as_micros() as u64;
-            self.coordinator.watched.slowest.note(took_us);
+            self.coordinator.watched.slowest().note(took_us);
         }
         let key = Key {
             db: self.key.db,
@@ -539,39 +498,5 @@ impl Coordinator {
                 None
             }
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[tokio::test(start_paused = true)]
-    async fn so_many_reads_are_watched_and_no_more_until_some_were_looked_at() {
-        let watched = Watched::default();
-        let reads: Vec<Arc<usize>> = (0..MAX_WATCHED + 10).map(Arc::new).collect();
-        for read in &reads {
-            watched.add(Instant::now(), read);
-        }
-        let patience = Duration::from_millis(5);
-        assert!(watched.slower_than(patience).is_empty());
-        tokio::time::advance(patience).await;
-        assert_eq!(watched.slower_than(patience), reads[..MAX_WATCHED]);
-        watched.add(Instant::now(), &reads[MAX_WATCHED]);
-        tokio::time::advance(patience).await;
-        assert_eq!(
-            watched.slower_than(patience),
-            reads[MAX_WATCHED..=MAX_WATCHED]
-        );
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_read_that_is_done_makes_room_however_young() {
-        let watched = Watched::default();
-        for _ in 0..MAX_WATCHED {
-            watched.add(Instant::now(), &Arc::new(()));
-        }
-        assert!(watched.slower_than(Duration::from_secs(1)).is_empty());
-        assert!(watched.reads.lock().is_empty());
     }
 }

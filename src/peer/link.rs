@@ -16,7 +16,6 @@ use bytes::Bytes;
 use dashmap::DashMap;
 use parking_lot::Mutex;
 use socket2::{SockRef, TcpKeepalive};
-use thiserror::Error;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
@@ -27,7 +26,7 @@ use tokio::time::Instant;
 use super::frame::{self, Arrived, Frames};
 use super::handshake::{self, Identity, Other};
 use super::message::{HEARD, NEWEST, Request, Response};
-use super::{Done, Peers};
+use super::port::{CallError, Done, Peers};
 use crate::logic::placement::NodeId;
 
 /// Requests that wait to be written over one link.
@@ -48,40 +47,6 @@ const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 /// Unacknowledged bytes end a connection after so long.
 const USER_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// Why there is no answer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
-pub enum CallError {
-    /// There is no connection. Nothing was sent.
-    #[error("the node is unreachable")]
-    Unreachable,
-    /// The request is too long for a frame, or too much waits for the node. Nothing was sent.
-    #[error("too much is to be sent")]
-    TooMuch,
-    /// The connection broke. The request may have been done, or may still be.
-    #[error("the connection broke")]
-    Lost,
-    /// The connection broke, and nobody listens there any more: the request may have been done, and is
-    /// not being done.
-    #[error("the connection broke, and nobody is there any more")]
-    Gone,
-    /// No answer in time to what was sent. The request may have been done, or may still be.
-    #[error("no answer in time")]
-    TimedOut,
-    /// The other node is older and does not know such a request. Nothing was done.
-    #[error("the node is older and does not know such a request")]
-    Unknown,
-}
-
-impl CallError {
-    /// Whether the other node certainly did nothing.
-    pub fn nothing_done(self) -> bool {
-        matches!(
-            self,
-            CallError::Unreachable | CallError::TooMuch | CallError::Unknown
-        )
-    }
-}
 
 type WhoAmI = Box<dyn Fn() -> Identity + Send + Sync>;
 

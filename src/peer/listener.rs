@@ -23,7 +23,7 @@ use super::frame::{self, Arrived, Frames};
 use super::handshake::{self, Other};
 use super::link::set_options;
 use super::message::{HEARD, Request, Response, WhyNot};
-use super::{Answer, Handler};
+use super::port::{Answer, Handler};
 
 /// Connections that wait to be accepted.
 const BACKLOG: u32 = 1_024;

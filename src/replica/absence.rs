@@ -7,7 +7,7 @@ use std::sync::{Arc, Weak};
 
 use parking_lot::Mutex;
 
-use super::Key;
+use super::key::Key;
 
 /// Entries from which those without a watcher are looked for.
 const MIN_PRUNE: usize = 64;

@@ -5,12 +5,10 @@
 //! was there at the start add up to what is there. Whoever needs the whole count helps to finish it.
 //! Meanwhile a partition that is not counted yet passes for one that may hold anything.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use parking_lot::{Mutex, RwLock, RwLockReadGuard, RwLockWriteGuard};
-
+use super::counting::Rest;
 use super::{DATABASES, Key, Located, Replica, ReplicaError, random_u64};
 use crate::base::clock;
 use crate::storage::keys;
@@ -26,48 +24,6 @@ const SAMPLE_KEYS: i64 = 8_192;
 const SAMPLE_BYTES: usize = 8 << 20;
 /// A start waits no longer for what is to be counted.
 const AT_ONCE: Duration = Duration::from_millis(500);
-
-/// What is still to be counted.
-#[derive(Default)]
-pub(super) struct Counting {
-    /// Held while a change is queued and counted, and alone while counting begins.
-    steps: RwLock<()>,
-    rest: Mutex<Option<Rest>>,
-    /// Failed batches when counting began.
-    failures: AtomicU64,
-    is_over: AtomicBool,
-    /// How often counting has begun.
-    nth: AtomicU64,
-    /// Partitions below are counted.
-    next: AtomicU64,
-}
-
-struct Rest {
-    shards: Vec<Arc<dyn Frozen>>,
-    counted: u64,
-}
-
-impl Counting {
-    /// What is counted is not what is there.
-    pub(super) fn begin_anew(&self) {
-        self.failures.store(u64::MAX, Ordering::Release);
-    }
-
-    /// How often counting has begun.
-    pub(super) fn nth(&self) -> u64 {
-        self.nth.load(Ordering::Acquire)
-    }
-
-    /// While it is held no change is queued or counted.
-    pub(super) fn alone(&self) -> RwLockWriteGuard<'_, ()> {
-        self.steps.write()
-    }
-
-    /// While it is held a change is queued and counted as one.
-    pub(super) fn follow(&self) -> RwLockReadGuard<'_, ()> {
-        self.steps.read()
-    }
-}
 
 impl Replica {
     /// Whether [`Self::recover_from_failures`] has something to do.

@@ -5,13 +5,11 @@
 //! would have an entry each in memory. When somebody asks for a root beyond that, the ends of the next
 //! stretch are read from the index of ends, as it was when trees began to follow them.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use parking_lot::{Mutex, MutexGuard};
-
+use super::ending::{Found, next_stretch};
 use super::space::Spaces;
 use super::tree::Ending;
 use super::{Replica, ReplicaError};
@@ -19,59 +17,11 @@ use crate::base::clock;
 use crate::logic::merkle;
 use crate::storage::{Frozen, Table, keys};
 
-/// Stretches of which ends are followed, in milliseconds: some four minutes.
-const STRETCH_MS: u64 = 1 << 18;
 /// Rows of the index read at a time.
 const PAGE: usize = 512;
 /// Writers wait no longer for what is on its way to the disk.
 const SETTLED_WITHIN: Duration = Duration::from_millis(50);
 const LOOK_EVERY: Duration = Duration::from_millis(1);
-
-/// How far ends are followed.
-#[derive(Debug, Default)]
-pub(super) struct Ends {
-    /// Every change of what ends before this is followed. It changes while nothing else does.
-    followed_ms: AtomicU64,
-    /// All that ends before this is in the trees.
-    known_ms: AtomicU64,
-    one_at_a_time: Mutex<()>,
-}
-
-/// What ends in one tree of a partition's database, by when.
-type Found = BTreeMap<(u16, u8, usize), BTreeMap<u64, Ending>>;
-
-impl Ends {
-    pub(super) fn followed_ms(&self) -> u64 {
-        self.followed_ms.load(Ordering::Acquire)
-    }
-
-    fn known_ms(&self) -> u64 {
-        self.known_ms.load(Ordering::Acquire)
-    }
-
-    /// Trees are made anew, or were found: they have all that ends before.
-    pub(super) fn begin(&self, upto_ms: u64) {
-        self.followed_ms.store(upto_ms, Ordering::Release);
-        self.known_ms.store(upto_ms, Ordering::Release);
-    }
-
-    /// As long as it is held nothing is learned.
-    pub(super) fn one_at_a_time(&self) -> MutexGuard<'_, ()> {
-        self.one_at_a_time.lock()
-    }
-
-    /// Up to when trees have what ends; `None` while they are learning more.
-    pub(super) fn settled_ms(&self) -> Option<u64> {
-        Some(self.known_ms()).filter(|known| *known == self.followed_ms())
-    }
-}
-
-/// The end of the stretch after the one that an instant is in.
-fn next_stretch(ms: u64) -> u64 {
-    (ms / STRETCH_MS)
-        .saturating_add(2)
-        .saturating_mul(STRETCH_MS)
-}
 
 impl Replica {
     /// From where on trees that are made anew follow ends.

@@ -5,9 +5,9 @@
 
 use std::sync::atomic::Ordering;
 
-use super::start::random_u64;
 use super::{DATABASES, Key, Replica, ReplicaError};
 use crate::base::clock;
+use crate::base::random::random_u64;
 use crate::logic::placement::{SLOTS, Slot};
 use crate::logic::types::string;
 use crate::storage::keys::{self, Position};

@@ -8,11 +8,18 @@ mod absence;
 mod cache;
 mod compare;
 mod count;
+mod counting;
+mod ending;
 mod ends;
 mod handoff;
+mod hint;
 mod hints;
+mod key;
 mod keyspace;
+mod places;
 mod reclaim;
+mod round;
+mod rows;
 mod seen;
 mod shared;
 mod space;
@@ -43,23 +50,27 @@ use crate::logic::types::string::{self, Change, Stamp};
 use crate::storage::keys::{self, Position};
 use crate::storage::{Need, Op, Refused, Store, StoreError, Table, Ticket, Write};
 
+pub use crate::base::random::random_u64;
 pub use crate::storage::WriteFailed;
 pub use absence::Absence;
 pub use compare::{Listed, Page};
 pub use handoff::Piece;
-pub use hints::{Hint, HintLimits, HintPass};
+pub use hint::{Hint, HintLimits, HintPass};
+pub use key::Key;
 pub use keyspace::Found;
-pub use seen::Tombstones;
+pub use round::Tombstones;
+pub use rows::note_key;
 pub use shared::{Join, digest};
 pub use space::DATABASES;
-pub use start::{Options, Recovery, note_key, random_u64};
+pub use start::{Options, Recovery};
 pub use tree::ENDING_MS;
 
 use absence::Absences;
 use cache::{CacheKey, Cached, KeyRef, ObjectCache};
-use count::Counting;
-use ends::Ends;
-use seen::Seen;
+use counting::Counting;
+use ending::Ends;
+use key::Located;
+use round::Seen;
 use space::{Space, Spaces, Step};
 use tree::Spot;
 
@@ -119,15 +130,6 @@ pub enum ReplicaError {
     Failed(#[from] WriteFailed),
 }
 
-/// One key of one database.
-#[derive(Clone, Copy, Debug)]
-pub struct Key<'a> {
-    /// The database as stored (SWAPDB renames databases above this layer).
-    pub db: u8,
-    /// The key.
-    pub name: &'a [u8],
-}
-
 /// Counters for INFO.
 #[derive(Debug, Default)]
 pub struct Counters {
@@ -174,8 +176,8 @@ pub struct Replica {
     to_reclaim: Mutex<BTreeSet<(u16, u8)>>,
     /// Held while floors of whole databases are raised.
     raising: Mutex<()>,
-    flushed_place: Mutex<reclaim::FlushedPlace>,
-    expiry_places: Vec<Mutex<reclaim::ExpiryPlace>>,
+    flushed_place: Mutex<places::FlushedPlace>,
+    expiry_places: Vec<Mutex<places::ExpiryPlace>>,
     counters: Counters,
     counting: Counting,
     ends: Ends,
@@ -188,7 +190,7 @@ pub struct Replica {
     others_ahead_ms: AtomicI64,
     /// How long tombstones are kept at least, in milliseconds.
     tombstone_grace_ms: u64,
-    hints: hints::Hints,
+    hints: hint::Hints,
     max_clock_drift_ms: u64,
     shape: Shape,
     rules: Arc<Rules>,
@@ -239,17 +241,6 @@ impl Drop for Kept {
     fn drop(&mut self) {
         self.replica.looked_at[self.stripe].fetch_sub(1, Ordering::AcqRel);
     }
-}
-
-struct Located<'a> {
-    key: Key<'a>,
-    /// The space's flushes before anything was read.
-    epoch: u64,
-    /// The shard's failures then.
-    as_of: u64,
-    at: Position,
-    shard: usize,
-    row_key: Vec<u8>,
 }
 
 impl Replica {
@@ -766,7 +757,7 @@ fn index_ops(ops: &mut Vec<Op>, row_key: &[u8], old: &Object, new: &Object, shar
         ops.push(Op {
             table: Table::Tombstone,
             key: row_key.to_vec(),
-            value: is.then(|| seen::tombstone_row(clock::now_ms(), new)),
+            value: is.then(|| rows::tombstone_row(clock::now_ms(), new)),
         });
     }
 }

@@ -3,11 +3,12 @@
 
 use std::sync::atomic::Ordering;
 
-use super::space::{DATABASES, encode_floor};
-use super::start::FLOOR_PREFIX;
+use super::places::{ExpiryPlace, FlushedPlace};
+use super::rows::floor_op;
+use super::space::DATABASES;
 use super::{Key, Replica, ReplicaError, Written};
 use crate::base::clock;
-use crate::logic::causal::{Context, Object};
+use crate::logic::causal::Object;
 use crate::logic::row;
 use crate::storage::keys;
 use crate::storage::{Op, Table, Write};
@@ -22,37 +23,6 @@ const FLUSHED_SLICE: usize = 64;
 const START_OVER_MS: u64 = 10_000;
 /// Fewer removed rows are left to the engine.
 const COMPACT_FROM: u64 = 100_000;
-
-/// How far the sweep has come in a shard's expiry index.
-#[derive(Debug, Default)]
-pub(super) struct ExpiryPlace {
-    next: Vec<u8>,
-    started_ms: u64,
-    /// How long the last slice's first key had been due.
-    late_ms: u64,
-}
-
-/// How far reclaiming has come in the flushed spaces.
-#[derive(Debug, Default)]
-pub(super) struct FlushedPlace {
-    /// The partition whose turn it is.
-    turn: u16,
-    /// Its flushed databases when its turn began, with their flushes; empty before.
-    databases: Vec<(u8, u64)>,
-    /// The failed batches then.
-    failures: u64,
-    next: Vec<u8>,
-}
-
-impl FlushedPlace {
-    /// It is the next one's turn.
-    fn after(partition: u16) -> Self {
-        Self {
-            turn: partition.saturating_add(1),
-            ..Self::default()
-        }
-    }
-}
 
 impl Replica {
     /// Empties a database, or all, at once. The caller keeps every other write out. Blocks, on a lone node
@@ -315,17 +285,5 @@ impl Replica {
         self.counters.flushed_rows.fetch_add(1, Ordering::Relaxed);
         self.counters.removed_rows.fetch_add(1, Ordering::Relaxed);
         Ok(())
-    }
-}
-
-/// The row of a floor.
-pub(super) fn floor_op(partition: u16, db: u8, reclaimed: bool, floor: &Context) -> Op {
-    let mut key = FLOOR_PREFIX.to_vec();
-    key.extend_from_slice(&partition.to_be_bytes());
-    key.push(db);
-    Op {
-        table: Table::Meta,
-        key,
-        value: Some(encode_floor(reclaimed, floor)),
     }
 }

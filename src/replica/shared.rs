@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use super::reclaim::floor_op;
+use super::rows::floor_op;
 use super::space::DATABASES;
 use super::{Key, Replica, ReplicaError, Written};
 use crate::base::clock;

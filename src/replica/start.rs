@@ -8,14 +8,15 @@ use parking_lot::{Mutex, RwLock};
 
 use super::absence::Absences;
 use super::cache::object_cache;
-use super::count::Counting;
-use super::ends::Ends;
-use super::hints::{HintLimits, Hints};
-use super::reclaim::floor_op;
-use super::seen::Seen;
+use super::counting::Counting;
+use super::ending::Ends;
+use super::hint::{HintLimits, Hints};
+use super::round::Seen;
+use super::rows::{FLOOR_PREFIX, floor_op, note_key};
 use super::shared::ALL_PARTITIONS;
 use super::space::{DATABASES, Spaces, decode_floor, encode_floor};
 use super::{Counters, Replica, ReplicaError, STRIPES};
+use crate::base::random::random_u64;
 use crate::logic::causal::{ActorId, Context, Object};
 use crate::logic::codec::{Reader, put_bytes};
 use crate::logic::merkle::Shape;
@@ -84,7 +85,6 @@ const ALONE: Rule = Rule {
     strict: false,
 };
 
-pub(super) const FLOOR_PREFIX: &[u8] = b"floor/";
 const ACTORS_ROW: &[u8] = b"actors";
 /// There when the rows of counts are those of the last stop.
 const COUNTED_ROW: &[u8] = b"counted";
@@ -519,16 +519,4 @@ impl Replica {
         everything.insert_interval(self.actor, 0, self.seq.load(Ordering::Acquire));
         everything
     }
-}
-
-/// The row of a note.
-pub fn note_key(key: &[u8]) -> Vec<u8> {
-    [b"note/", key].concat()
-}
-
-/// Randomness from the operating system.
-pub fn random_u64() -> u64 {
-    let mut raw = [0; 8];
-    getrandom::fill(&mut raw).expect("the operating system has randomness");
-    u64::from_le_bytes(raw)
 }

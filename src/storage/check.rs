@@ -12,9 +12,9 @@ use std::path::{Path, PathBuf};
 
 use xxhash_rust::xxh3::{Xxh3, xxh3_128};
 
+use super::layout::{BATCH_ROW, IDENTITY_ROW, TABLES};
+
 /// The keys that every batch of ours has among its items, and the first of every run.
-const BATCH_ROW: &[u8] = super::disk::BATCH_ROW;
-const IDENTITY_ROW: &[u8] = super::disk::IDENTITY_ROW;
 const START: u8 = 1;
 const ITEM: u8 = 2;
 const END: u8 = 3;
@@ -70,7 +70,7 @@ pub(super) fn check_lists_of_tables(dir: &Path, is_made: bool) -> Result<(), Dam
         Err(_) => return Ok(()),
     };
     // The engine has one of its own.
-    if is_made && found.len() <= super::disk::TABLES {
+    if is_made && found.len() <= TABLES {
         let what = format!("{} keyspaces, others are missing", found.len());
         return Err((keyspaces, what));
     }

@@ -21,6 +21,7 @@ use parking_lot::{Condvar, Mutex, RwLock};
 
 use super::check::{check_journals, check_lists_of_tables};
 use super::committer::{CommitFailed, Committed, Committer, Engine, Fate, Room};
+use super::layout::{BATCH_ROW, IDENTITY_ROW, TABLES};
 use super::marks::{Found, Marks};
 use super::progress::{Progress, Ticket};
 use super::reserve::{Reserve, Space};
@@ -34,11 +35,9 @@ const FORMAT_1: &str = "ringwood store, format 1";
 /// There while damage was accepted and not yet seen to.
 const DAMAGED_FILE: &str = "damaged";
 const WORKER_THREADS: usize = 4;
-pub(super) const TABLES: usize = 6;
 /// A folder in which a store is restored, within the data directory.
 pub const RESTORING: &str = "restoring";
-pub(super) const BATCH_ROW: &[u8] = b"batch";
-pub(super) const IDENTITY_ROW: &[u8] = b"store-id";
+
 const SYNC_EVERY: Duration = Duration::from_secs(1);
 /// A reader waits so long for an engine that is being opened anew.
 const READERS_WAIT: Duration = Duration::from_secs(1);

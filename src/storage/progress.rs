@@ -12,7 +12,7 @@ use std::task::{Context, Poll, Waker};
 use parking_lot::{Condvar, Mutex};
 use thiserror::Error;
 
-use super::Refused;
+use super::error::Refused;
 
 /// The number of a write within its shard, from 1. 0 stands for "nothing to wait for".
 pub type Ticket = u64;

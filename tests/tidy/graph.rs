@@ -149,7 +149,7 @@ impl<'ast> Visit<'ast> for Paths {
     fn visit_macro(&mut self, called: &'ast syn::Macro) {
         // Paths in a macro's words, as far as they begin at a known place.
         let words: Vec<String> = flat(called.tokens.clone());
-        for (at, word) in words.iter().enumerate() {
+        for at in 0..words.len() {
             let begins = at == 0 || words[at - 1] != ":";
             if begins && words.get(at + 1).is_some_and(|w| w == ":") {
                 let path = words[at..].chunks(3).scan(true, |goes_on, chunk| {
@@ -161,8 +161,6 @@ impl<'ast> Visit<'ast> for Paths {
                 if path.len() > 1 {
                     self.0.push(path);
                 }
-            } else if begins {
-                self.0.push(vec![word.clone()]);
             }
         }
         syn::visit::visit_macro(self, called);
@@ -266,6 +264,8 @@ impl Crate {
                 let is_module = |found: &Place| found.last() == path.last() && path.len() > 1;
                 if let Some(found) = self.resolve(place, &path, 0)
                     && found != *place
+                    // A local variable may be named like a module.
+                    && !(path.len() == 1 && found.last() == path.last())
                     && !(is_module(&found) && self.modules[&found].path.ends_with("mod.rs"))
                 {
                     used.insert(found);

@@ -98,45 +98,6 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("lib", &[]),
 ];
 
-/// Rooms with files that use each other, how many of them, and why that is still so.
-const CIRCLES: &[(&str, usize, &str)] = &[
-    (
-        "base",
-        2,
-        "a directive is a function of the configuration that it sets",
-    ),
-    (
-        "cluster",
-        4,
-        "a room's main type and the files that complete it name each other",
-    ),
-    (
-        "convergence",
-        4,
-        "a room's main type and the files that complete it name each other",
-    ),
-    (
-        "coordinator",
-        2,
-        "a room's main type and the files that complete it name each other",
-    ),
-    (
-        "peer",
-        2,
-        "a room's main type and the files that complete it name each other",
-    ),
-    (
-        "replica",
-        9,
-        "a room's main type and the files that complete it name each other",
-    ),
-    (
-        "storage",
-        4,
-        "a room's main type and the files that complete it name each other",
-    ),
-];
-
 /// Functions of more than [`FUNCTION`] lines, with their lines and the reason.
 const LONG_FUNCTIONS: &[(&str, usize, &str)] = &[
     (
@@ -162,7 +123,7 @@ const LONG_FUNCTIONS: &[(&str, usize, &str)] = &[
     ),
     (
         "coordinator::read::start_reading",
-        80,
+        81,
         "what a read must know before it asks",
     ),
     (
@@ -192,7 +153,7 @@ const LONG_FUNCTIONS: &[(&str, usize, &str)] = &[
 /// Files of more than [`FILE`] lines, with their lines and the reason.
 const LONG_FILES: &[(&str, usize, &str)] = &[
     ("base::config::directives", 590, "one row a directive"),
-    ("cluster", 769, "the view of the cluster: to be taken apart"),
+    ("cluster", 740, "the view of the cluster: to be taken apart"),
     (
         "command::family::connection",
         602,
@@ -205,21 +166,20 @@ const LONG_FILES: &[(&str, usize, &str)] = &[
     ),
     (
         "convergence::transfer",
-        713,
+        608,
         "taking over and giving up: to be taken apart",
     ),
-    ("coordinator::read", 543, "one subject"),
+    ("coordinator::read", 502, "one subject"),
     ("logic::causal::object", 603, "one subject"),
     ("logic::placement::table", 635, "one subject"),
     ("net::connection", 621, "one subject"),
-    ("peer::link", 504, "one subject"),
     (
         "replica",
-        784,
+        775,
         "a replica and what its files share: to be taken apart",
     ),
-    ("replica::start", 534, "one subject"),
-    ("storage::disk", 1187, "one engine, to be replaced"),
+    ("replica::start", 522, "one subject"),
+    ("storage::disk", 1186, "one engine, to be replaced"),
 ];
 
 /// Files that ask for a command's name, how often, and why that is still so.
@@ -298,20 +258,17 @@ fn rooms_use_what_architecture_draws_and_nothing_else() {
 
 #[test]
 fn no_files_use_each_other_in_a_circle() {
-    let mut found = BTreeMap::new();
     let all = all();
     let uses = all.uses();
+    let mut found = String::new();
     for circle in all.circles() {
-        let rooms: BTreeSet<&str> = circle.iter().map(room).collect();
-        assert_eq!(rooms.len(), 1, "a circle through rooms: {circle:?}");
-        *found.entry(room(&circle[0]).to_owned()).or_default() += circle.len();
         for place in &circle {
             let used = uses[place].iter().filter(|used| circle.contains(used));
             let used: Vec<String> = used.map(text).collect();
-            println!("{} uses {}", text(place), used.join(", "));
+            let _ = writeln!(found, "{} uses {}", text(place), used.join(", "));
         }
     }
-    same_as_listed("files in circles", &found, CIRCLES);
+    assert!(found.is_empty(), "files in circles:\n{found}");
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! The table of directives. Redis's names and defaults where Redis has the thing.
 
-use super::ConfigError;
+use super::error::ConfigError;
 
 /// What a directive takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -3,50 +3,19 @@
 //! A value is kept as normalised text (bytes and times as plain numbers, as CONFIG GET shows them).
 
 mod directives;
+mod error;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 
 use parking_lot::RwLock;
-use thiserror::Error;
 use toml_edit::{DocumentMut, Item, TomlError, Value};
 
 pub use directives::{DIRECTIVES, Directive, Kind, OutputLimit};
+pub use error::ConfigError;
 
 use directives::OutputLimits;
-
-/// What is wrong with a directive. Nothing was changed.
-#[derive(Debug, Error)]
-pub enum ConfigError {
-    /// No such name.
-    #[error("unknown directive '{0}'")]
-    Unknown(String),
-    /// A value that does not fit.
-    #[error("'{value}' is not a value for '{name}': {expected}")]
-    Value {
-        /// The directive.
-        name: &'static str,
-        /// What was given.
-        value: String,
-        /// What it takes.
-        expected: String,
-    },
-    /// Only possible at the start.
-    #[error("'{0}' cannot be changed while the server runs")]
-    Immutable(&'static str),
-    /// The file cannot be read or written.
-    #[error("{path}: {reason}", path = path.display())]
-    File {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        reason: String,
-    },
-    /// CONFIG REWRITE without a file.
-    #[error("The server is running without a config file")]
-    NoFile,
-}
 
 /// The values of all directives.
 #[derive(Debug)]
