@@ -66,7 +66,7 @@ pub(super) fn start(node: Arc<Node>, request: KeyRequest) -> Answer {
     }
 }
 
-/// Whoever sees another membership, or others serve a key, may not know that it has moved: he has to
+/// A sender that sees another membership, or other holders of a key, may not know that it has moved: it has to
 /// learn first.
 fn outdated(node: &Node, key: &WireKey, view: u64) -> Option<Response> {
     let cluster = node.site.coordinator.as_ref()?.cluster();
@@ -148,7 +148,7 @@ fn fetch(node: &Node, key: &WireKey, theirs: u64, dots: &[Dot]) -> Response {
     let fetched = node.replica.read(key).and_then(|object| {
         let lacks = |c: &Arc<Coordinator>| {
             let (cluster, part) = (c.cluster(), c.cluster().route(key.name).part());
-            // Who asks for a proven copy knows that it counts.
+            // A node that asks for a proven copy knows that it counts.
             cluster.is_unsure() && cluster.lacks_part(part)
                 || cluster.lacks_part(part) && !cluster.has_part(cluster.me(), part)
         };

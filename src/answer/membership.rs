@@ -62,7 +62,7 @@ pub(super) async fn answer(node: Arc<Node>, from: NodeId, request: MembershipReq
                 let cluster = coordinator.cluster();
                 be_reached(cluster, from).await;
                 cluster.change(|membership| membership.learn(members));
-                // Whoever has told this rests on it.
+                // The member that has told this rests on it.
                 if !cluster.noted().await {
                     return Response::Refused("it could not be written down".into());
                 }
@@ -83,7 +83,7 @@ pub(super) async fn answer(node: Arc<Node>, from: NodeId, request: MembershipReq
     }
 }
 
-/// Whoever says that he has something is to be reached before this node counts on him.
+/// A member that says that it has something is to be reached before this node counts on it.
 async fn be_reached(cluster: &Cluster, from: NodeId) {
     let reached = async {
         while cluster.peers().is_down(from) {

@@ -47,7 +47,7 @@ pub async fn gossip(
     }
 }
 
-/// Who has left, holds nothing any more and has stopped is gone.
+/// A member that has left, holds nothing any more and has stopped is gone.
 fn forget_drained(cluster: &Cluster) {
     let me = cluster.me();
     let is_over = |member: &&Member| {

@@ -70,7 +70,7 @@ pub async fn hand_over_hints(
         let (there, away): (Vec<_>, Vec<_>) = others.partition(|m| cluster.answers(m.id));
         let mut heired = away;
         heired.retain(|m| m.is_present() && !m.is_placed());
-        // Who is silent, or no member any more.
+        // Nodes that are silent, or no members any more.
         by_node.retain(|id, _| there.iter().chain(&heired).any(|member| member.id == *id));
         // Floors first: what was flushed must not come back with the hints of somebody else.
         for member in &there {

@@ -33,7 +33,7 @@ pub async fn keep_pace(cluster: Arc<Cluster>, governor: Arc<Governor>) {
             .into_iter()
             .map(|answer| match answer {
                 Ok(Response::Counts(share)) => share.first().copied().unwrap_or(0),
-                // Who is too busy to say gives little.
+                // A member that is too busy to say gives little.
                 _ => 0,
             });
         governor.limit(given.min().unwrap_or(u64::MAX));

@@ -162,7 +162,7 @@ fn tell(answer: Result<(String, bool), ClientError>) -> ExitCode {
     }
 }
 
-/// Whoever reads may have read enough.
+/// The reader may have read enough.
 fn print(line: &str) {
     if !line.is_empty() {
         let _ = writeln!(std::io::stdout(), "{line}");

@@ -40,7 +40,7 @@ pub(super) fn stamp(membership: &Membership) -> u64 {
     key_hash(&raw)
 }
 
-/// A fingerprint of all changes of a membership: who joined, where he stands, who left.
+/// A fingerprint of all changes of a membership: which members joined, where they stand, which left.
 pub(super) fn changes<'a>(members: impl IntoIterator<Item = &'a Member>) -> u64 {
     let mut raw = Vec::new();
     for member in members {
@@ -64,7 +64,7 @@ pub(super) fn account<'a>(members: impl IntoIterator<Item = &'a Member>) -> u64 
             member.proven.encode(&mut raw);
             raw.extend_from_slice(&member.proven_as_of.to_le_bytes());
         }
-        // Who knows nothing of losses has the same fingerprint as long as there are none.
+        // A member that knows nothing of losses has the same fingerprint as long as there are none.
         if !member.losses.is_empty() {
             member.losses.encode(&mut raw);
         }

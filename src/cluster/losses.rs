@@ -1,7 +1,7 @@
 //! Parts of which nobody has a complete copy any more.
 //!
-//! Whoever sees the last complete copy of a part go, because its holder has lost its disk or was removed,
-//! says so in its account, and whoever hears that says so, too: it outlives each of them. From then on the
+//! A member that sees the last complete copy of a part go, because its holder has lost its disk or was removed,
+//! says so in its account, and a member that hears that says so, too: it outlives each of them. From then on the
 //! part is *lost*: what is left of it on some disks is not all of it, and nobody takes it for that by itself.
 //! Reads say so. It ends when somebody has a complete copy again, or when a person has accepted the loss
 //! through any member: then the owners put together what they have, and that is the part. Losses are

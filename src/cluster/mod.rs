@@ -103,7 +103,7 @@ impl Joining<'_> {
         self.before = 0;
         self.cluster.identity.write().cluster = cluster;
         let mine = self.cluster.with_membership(|m| m.me().clone());
-        // Whoever has this node's address is this node before it lost its disk.
+        // A member with this node's address is this node before it lost its disk.
         let earlier = members.iter().find(|member| {
             member.is_present()
                 && member.id != mine.id
@@ -633,7 +633,7 @@ impl Cluster {
             ..
         } = &*holders;
         let all = serving.iter().chain(spare).chain(filling).chain(fallbacks);
-        // Who has no room does not coordinate, where anybody else can.
+        // A member without room does not coordinate, where another can.
         let runs = |id: &NodeId| self.answers(*id) && self.takes_writes(*id);
         let first = all.clone().copied().find(runs);
         let first = first.or_else(|| all.copied().find(|id| self.answers(*id)));

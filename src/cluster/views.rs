@@ -1,10 +1,10 @@
 //! Whether two nodes see the same cluster.
 //!
-//! A request on a key carries its sender's view: a fingerprint of the changes of the membership that he
-//! knows, and of whose copies of the key count. Whoever sees something else answers with what he knows. If
-//! that is nothing new to the sender, the other one knows less: he is told, and until he knows more the
-//! sender says instead "I know all that you knew when you said so". Should he have learned something else
-//! since then, he says so again.
+//! A request on a key carries its sender's view: a fingerprint of the changes of the membership that the sender
+//! knows, and of whose copies of the key count. A receiver that sees something else answers with what it knows.
+//! If that is nothing new to the sender, the receiver knows less: it is told, and until it knows more the
+//! sender says instead "I know all that you knew when you said so". If the receiver has learned something else
+//! since then, it says so again.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,7 +19,7 @@ use crate::logic::placement::NodeId;
 use crate::peer::encode;
 use crate::peer::message::{MembershipRequest, UNKNOWN_VIEW};
 
-/// Whoever knew less of the membership has heard it by then.
+/// A member that knew less has heard it by then.
 const BEHIND_FOR_MS: u64 = 1_000;
 
 /// News that were not taken by then come by gossip.

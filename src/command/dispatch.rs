@@ -119,7 +119,7 @@ fn run_gated(ctx: &mut Ctx<'_>, spec: &'static Spec, args: Args<'_>) {
 /// Waits until a command has its turns and may begin.
 pub async fn turns<'a>(node: &'a Arc<Node>, wanted: &Wanted) -> Turns<'a> {
     if wanted.is_for_all() {
-        // Who empties everything has to know who has written; nobody waits for that behind the gate.
+        // What empties everything has to know which actors have written; nothing waits for that behind the gate.
         let counting = Arc::clone(node);
         off_worker(move || counting.replica.finish_counting()).await;
     }

@@ -13,11 +13,11 @@ use super::spec::Spec;
 use crate::base::clock;
 use crate::routing::args::Args;
 
-/// Lines that wait for one monitor, and their bytes. Who does not read that fast is dropped.
+/// Lines that wait for one monitor, and their bytes. A monitor that does not read that fast is dropped.
 const MOST_LINES: usize = 4_096;
 const MOST_BYTES: usize = 32 << 20;
 
-/// Who watches.
+/// The clients that watch.
 #[derive(Default)]
 pub(super) struct Monitors {
     all: Mutex<Vec<Monitor>>,

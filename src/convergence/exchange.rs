@@ -120,7 +120,7 @@ impl Convergence {
         };
         count(&self.counters.compared, partitions.len());
         count(&self.counters.differed, differing.len());
-        // Who is filled by several others is not to get everything from all of them: they begin in
+        // A node that is filled by several others is not to get everything from all of them: they begin in
         // different places, and look again when they come to the next.
         if !differing.is_empty() {
             let begin = (self.cluster.me().0 ^ with.0) as usize % differing.len();

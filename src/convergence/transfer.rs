@@ -35,7 +35,7 @@ const LEAST_DROPPED_BYTES: usize = 16 << 10;
 const OFFERED: usize = 256;
 /// Pieces until others have their turn.
 const SLICE: usize = 16;
-/// Whoever has not said in time how large something is leaves it unknown.
+/// A node that has not said in time how large something is leaves it unknown.
 const SIZES_WITHIN: Duration = Duration::from_millis(1_500);
 impl Convergence {
     /// Follows what this node lacks: what is new is queued, what it does not own any more is dropped.
@@ -55,7 +55,7 @@ impl Convergence {
                 }
                 stays
             });
-            // Who was refused comes into the queue again.
+            // A part that was refused comes into the queue again.
             for taking in taking.values_mut() {
                 if matches!(taking.stage, Stage::Waits(Why::Refused(_)))
                     && !taking.progress.is_whole
@@ -319,7 +319,7 @@ impl Convergence {
             proofs.values().flat_map(|p| p.with.clone()).collect()
         };
         let as_of = self.cluster.changes();
-        // Whoever is compared with knows of this node's place, so that it gets what is written meanwhile.
+        // A node that is compared with knows of this node's place, so that it gets what is written meanwhile.
         let agreed = with(&proofs());
         for id in &agreed {
             self.agree_with(*id).await?;

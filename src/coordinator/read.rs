@@ -31,7 +31,7 @@ const SMALL: usize = 16 << 10;
 
 impl Coordinator {
     /// Joins the copies of `r` replicas, this node's among them, into this node's, and more until it
-    /// has the `own` dots that the client has written. Who turns out to be behind is sent the result
+    /// has the `own` dots that the client has written. A node that turns out to be behind is sent the result
     /// (read repair).
     ///
     /// # Errors
@@ -65,7 +65,7 @@ impl Coordinator {
             while let Some(decided) = waiting {
                 match decided.await {
                     Ok(Told::Decision(Decision::Met)) => break,
-                    // Whoever has handed it on since had delivered it before.
+                    // A node that has handed it on since had delivered it before.
                     Ok(Told::Decision(Decision::Gone)) if was_gone => break,
                     Ok(Told::Decision(Decision::Gone)) => {
                         was_gone = true;
@@ -133,7 +133,7 @@ impl Coordinator {
         }
         let mut targets = self.cluster.targets(route);
         if is_damaged {
-            // Who does not hold the key tells nothing of it.
+            // A node that does not hold the key tells nothing of it.
             targets.fallbacks.clear();
         }
         let answers = |id| self.cluster.answers(id);
@@ -233,7 +233,7 @@ struct Reading {
     view: View,
     /// Whether it may begin again when the membership has changed.
     can_begin_again: bool,
-    /// What the client has written himself.
+    /// What the client itself has written.
     own: SmallVec<[Dot; 2]>,
     begun: Instant,
     state: Mutex<State>,
@@ -430,7 +430,7 @@ impl Reading {
         let object = Bytes::from(row::encode(&object));
         let coordinator = &*self.coordinator;
         let stale = seen.into_iter().filter(|(_, seen)| *seen != now);
-        // Who has no room is told when it has.
+        // A node without room is told when it has some.
         for (node, _) in stale.filter(|(node, _)| coordinator.cluster.takes_writes(*node)) {
             let body = encode(KeyRequest::Apply {
                 key: self.key.clone(),

@@ -48,7 +48,7 @@ impl Coordinator {
         let route = self.cluster.route(&delta.name);
         let view = self.cluster.view(route);
         let targets = self.cluster.targets(route);
-        // Who has no room is told of deletes alone.
+        // A node without room is told of deletes alone.
         let grows = !delta.object.is_tombstone();
         let takes = |id| !grows || self.cluster.takes_writes(id);
         let answers = |id| self.cluster.answers(id) && takes(id);
@@ -236,7 +236,7 @@ struct Sending {
 
 struct State {
     write: Write,
-    /// Whom to tell; nobody when he was told, or waits for another write instead.
+    /// The client to tell; none when it was told, or waits for another write instead.
     decided: Option<Decided>,
     decision: Option<Decision>,
     /// What this node has written instead of what the client waited for at first.
@@ -402,7 +402,7 @@ impl Sending {
                 let mut written = updated.ok()?.1?;
                 self.coordinator.replica.store().kick(written.shard);
                 let mut delta = written.delta.take()?;
-                // Who has refused the first delta must still learn what that one had overwritten.
+                // A node that has refused the first delta must still learn what that one had overwritten.
                 delta.object.join(first);
                 Some((delta, written))
             });
@@ -449,7 +449,7 @@ impl Sending {
             again: self.how.again + 1,
             ..self.how
         };
-        // The client may have his answer already.
+        // The client may have its answer already.
         let decided = decided.unwrap_or_else(|| oneshot::channel().0);
         coordinator.send(&delta, how, (decided, again), &self.here);
         true

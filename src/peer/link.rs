@@ -384,7 +384,7 @@ impl Link {
                 while let Some(request) = next {
                     self.queued_bytes
                         .fetch_sub(request.body.len(), Ordering::Relaxed);
-                    // Whoever was told that it failed, or gave up, must not have it done now.
+                    // A caller that was told that it failed, or gave up, must not have it done now.
                     if self.is_about_to_be_sent(request.id) {
                         self.put(&mut out, request, wire, heard_ms.load(Ordering::Relaxed));
                     }
@@ -439,7 +439,7 @@ async fn is_refused(address: &str) -> bool {
             match TcpStream::connect(address).await {
                 Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => return,
                 Err(_) => {}
-                // Who is there waits for what is said to him.
+                // A node that is there waits for what is said to it.
                 Ok(mut stream) => {
                     let _ = stream.read(&mut [0]).await;
                 }

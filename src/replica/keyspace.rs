@@ -100,7 +100,7 @@ impl Replica {
         }
     }
 
-    /// The same for somebody who keeps writers waiting: he must not wait for them.
+    /// The same for a caller that keeps writers waiting: it must not wait for them.
     pub(super) fn settle_alone(&self) {
         for (shard, last) in self.last_tickets.iter().enumerate() {
             // Up to it everything is queued when it is urged.

@@ -79,7 +79,7 @@ const MAX_DAMAGED: usize = 1_024;
 /// Key locks; two keys share one now and then, which costs time and nothing else.
 const STRIPES: usize = 4_096;
 
-/// A write on its way to the disk. Whoever waits for it kicks its shard first.
+/// A write on its way to the disk. A caller that waits for it kicks its shard first.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Written {
     /// The shard that holds it.

@@ -202,7 +202,7 @@ impl Replica {
             let ticket = self.store.submit(0, Write::freeing(ops))?;
             self.last_tickets[0].fetch_max(ticket, Ordering::AcqRel);
             if stored {
-                // Who writes behind it must not outlive it, were it not stored.
+                // A write behind it must not outlive it, were it not stored.
                 self.store.progress(0).block_until_committed(ticket);
                 self.store.progress(0).fate(ticket)?;
             }

@@ -810,6 +810,21 @@ fn a_damaged_row_gives_way_to_a_quorum_and_to_nothing_else() {
 }
 
 #[test]
+fn the_cache_holds_as_many_bytes_as_it_may() {
+    const MOST: u64 = 1 << 20;
+    let store: Arc<dyn Store> = Arc::new(MemoryStore::new(1));
+    let options = Options::alone(Partitions::new(16).expect("a power of two"), MOST);
+    let (replica, _) = Replica::start(store, options).expect("starts");
+    let value = "x".repeat(1_000);
+    for nth in 0..10_000 {
+        set(&replica, key(&nth.to_string()), &value, None);
+        replica.settle();
+        assert!(replica.cache_bytes() <= MOST, "after {nth}");
+    }
+    assert!(replica.cache_bytes() > MOST / 2);
+}
+
+#[test]
 fn every_damaged_row_is_counted_and_so_many_are_known_by_name() {
     const MORE: usize = 10;
     let (store, replica) = lazily(1);

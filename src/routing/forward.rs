@@ -247,7 +247,7 @@ pub fn forwarded(node: &Arc<dyn Runner>, mut command: Command, age: Duration) ->
             r: Some(command.r).filter(|r| *r > 0),
             w: Some(command.w).filter(|w| *w > 0),
         },
-        // Who knows more joins and leaves decides where the key lives.
+        // The node that knows more joins and leaves decides where the key lives.
         hops: if knows_more {
             0
         } else {

@@ -117,7 +117,7 @@ mod tests {
         tokio::pin!(alone);
         let waits = poll_fn(|cx| Poll::Ready(alone.as_mut().poll(cx).is_pending()));
         assert!(waits.await);
-        assert!(gate.at_once(&one).is_none(), "he is before those who come");
+        assert!(gate.at_once(&one).is_none(), "it is before those that come");
         drop(turns);
         let all = alone.await;
         assert!(gate.at_once(&one).is_none());

@@ -21,7 +21,7 @@ use crate::peer::message::{KeySpaceRequest, Response};
 use crate::replica::Found;
 use crate::resp::Reply;
 
-/// Who turns out to lack keys is left out the next time.
+/// A member that turns out to lack keys is left out the next time.
 const ATTEMPTS: usize = 3;
 
 /// Runs a command over all keys; again, where a member turns out to lack some. Lost keys are no reason not

@@ -1,4 +1,4 @@
-//! Turns: which command on a key comes first. Nobody blocks a thread while he waits for his.
+//! Turns: which command on a key comes first. No thread is blocked while a command waits for its turn.
 
 use std::task::Poll;
 

@@ -112,7 +112,7 @@ async fn ask(
         tokio::time::timeout(within, held).await.ok()
     } else {
         let body = encode(KeySpaceRequest::Holds { writes, synced });
-        // Who has not fsynced yet is slow, not gone.
+        // A node that has not fsynced yet is slow, not gone.
         cluster.peers().call(owner, body, within).await.ok()
     };
     match answer {

@@ -31,7 +31,7 @@ pub(super) fn count(node: &Node, counting: &AtomicBool) {
             std::thread::sleep(node.governor.rest_after(took));
             continue;
         }
-        // Who is in the middle of something queues the rest of it first.
+        // A command that is in the middle of something queues the rest of it first.
         let alone = node.replica.is_to_recover().then(|| {
             let gate = node.site.gate.alone();
             Handle::current().block_on(gate)

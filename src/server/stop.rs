@@ -41,7 +41,7 @@ async fn hand_over(node: &Node) {
     if !cluster.has_joined() {
         return;
     }
-    // Who has left and holds nothing any more is gone when it stops.
+    // A member that has left and holds nothing any more is gone when it stops.
     if let Some(Err(error)) = node.convergence.as_ref().map(|c| c.survey()) {
         tracing::debug!(%error, "what this node holds is not known");
     }

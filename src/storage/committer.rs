@@ -279,7 +279,7 @@ impl Committer {
             let mut queue = self.queue.lock();
             queue.ops.clear();
             queue.urged = false;
-            // While nobody can queue, who has seen what failed learns it when he tries to.
+            // While nothing can be queued, a writer that has seen what failed learns it when it tries to.
             let upto = queue.last;
             self.progress.publish_failed(upto, true);
             upto

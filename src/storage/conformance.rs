@@ -252,7 +252,7 @@ fn a_flipped_bit_in_a_file_of_ours_is_refused_or_changes_nothing() {
     for path in files.map(|file| dir.path().join(file)) {
         let bits = std::fs::read(&path).expect("read").len() * 8;
         for bit in (0..bits).step_by(11) {
-            // Who opens the store writes new marks.
+            // Opening the store writes new marks.
             let whole = std::fs::read(&path).expect("read");
             let mut spoilt = whole.clone();
             spoilt[bit / 8] ^= 1 << (bit % 8);

@@ -757,7 +757,7 @@ impl Shard {
             return Room::Plenty;
         };
         let least = self.reserve.least(space);
-        // Who has refused does not take back at the first byte.
+        // A store that has refused does not take it back at the first byte.
         let wanted = if before == Room::Plenty {
             least
         } else {
@@ -1223,7 +1223,7 @@ mod tests {
         let store = open(dir.path());
         let shard = &store.shards[0];
         put(shard, "first");
-        // Who holds the shard as it was, or reads, keeps nobody from opening it anew.
+        // A view of the shard as it was, or a read, keeps nobody from opening it anew.
         let frozen = store.freeze(0).expect("frozen");
         assert_eq!(shard.settle(), Some(false));
         assert!(frozen.scan(Table::Data, b"", b"z", 9).is_err());

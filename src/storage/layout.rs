@@ -1,4 +1,4 @@
-//! How a shard is laid out in the engine: what whoever writes it and whoever checks its files agree on.
+//! How a shard is laid out in the engine: what writing it and checking its files agree on.
 
 /// Kinds of rows, each of which has a tree of the engine's.
 pub(super) const TABLES: usize = 6;

@@ -64,12 +64,12 @@ enum Level {
     Synced,
 }
 
-/// Somebody who waits. Who gives up leaves nothing behind.
+/// A waiter. One that gives up leaves nothing behind.
 struct Wait<'a> {
     progress: &'a Progress,
     ticket: Ticket,
     level: Level,
-    /// His number, once he had to wait.
+    /// Its number, once it had to wait.
     nth: Option<u64>,
 }
 

@@ -57,3 +57,18 @@ fn a_client_that_does_not_read_is_not_read_from_and_costs_one_batch_of_replies()
         "{grown} bytes for one client that does not read"
     );
 }
+
+#[test]
+fn the_slow_log_keeps_its_latest_entries() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let flags = ["--slowlog-log-slower-than", "0", "--slowlog-max-len", "10"];
+    let server = Server::ringwood(dir.path(), &flags);
+    let mut client = server.connect();
+    repeat(&mut client, &["PING"], 2_000, b"+PONG\r\n");
+    assert_eq!(client.call(&["SLOWLOG", "LEN"]), ":10\r\n");
+    assert_eq!(
+        client.call(&["CONFIG", "SET", "slowlog-max-len", "3"]),
+        "+OK\r\n"
+    );
+    assert_eq!(client.call(&["SLOWLOG", "LEN"]), ":3\r\n");
+}

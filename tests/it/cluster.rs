@@ -487,7 +487,7 @@ fn nodes_meet_and_clusters_do_not_merge() {
     }
     assert_eq!(b.connect().call(&["SET", "k", "2"]), "+OK\r\n");
     assert_eq!(c.connect().call(&["GET", "k"]), "$1\r\n2\r\n");
-    // Who has keys of his own stays alone.
+    // A node that has keys of its own stays alone.
     let mut other = d.connect();
     other.call(&["CLIENT", "QUORUM", "R", "1", "W", "1"]);
     assert_eq!(other.call(&["SET", "mine", "1"]), "+OK\r\n");

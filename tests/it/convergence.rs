@@ -248,7 +248,7 @@ fn a_member_that_joins_a_filled_cluster_counts_when_it_has_what_it_owns() {
     }
     assert!(keys_of(&cluster, 3) > 1_500, "{}", keys_of(&cluster, 3));
     let copies = |cluster: &Cluster| (0..4).map(|m| keys_of(cluster, m)).sum::<u64>();
-    eventually("nobody keeps what he does not own", || {
+    eventually("no member keeps what it does not own", || {
         copies(&cluster) == 9_000
     });
     eventually("all copies are equal", || is_equal(&cluster, 3));

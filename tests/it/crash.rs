@@ -195,7 +195,7 @@ fn crash(rounds: usize, flags: &[&str], disk: Option<&Syncs>) {
             writer.settle(&found, seen, nth);
         }
         if alone {
-            // Who did not write may have lost what he had to somebody's FLUSHALL.
+            // A client that did not write may have lost what it had to another's FLUSHALL.
             let others = writers[1..].iter_mut();
             others.for_each(|writer| writer.forget(&server));
         }

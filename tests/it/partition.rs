@@ -40,7 +40,7 @@ impl Divided {
             machines,
         };
         divided.wait_until_each_sees(NODES);
-        // Who is cut off while parts are still on their way to him refuses to read them.
+        // A node that is cut off while parts are still on their way to it refuses to read them.
         for nth in 0..NODES {
             let mut connection = divided.connect(nth);
             eventually("every part is where it belongs", || {

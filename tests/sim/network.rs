@@ -27,7 +27,7 @@ pub struct Network(Mutex<State>);
 
 struct State {
     random: Random,
-    /// Who is up, with what his messages run in.
+    /// Nodes that are up, with what their messages run in.
     up: BTreeMap<NodeId, Endpoint>,
     cut: BTreeSet<(NodeId, NodeId)>,
     /// Nodes that do nothing until then.

@@ -1206,7 +1206,7 @@ impl World {
     fn all_is_settled(&self) -> Result<(), String> {
         let places = self.places.lock().expect("no panic");
         let mut tables: BTreeMap<Vec<Vec<NodeId>>, Vec<NodeId>> = BTreeMap::new();
-        // Who was removed while he was cut off from all others may never hear of it.
+        // A node that was removed while it was cut off from all others may never hear of it.
         let gone = |id| {
             let running = places.iter().filter_map(|place| place.running.as_ref());
             let mut views = running.map(|running| &running.cluster);

@@ -100,7 +100,7 @@ fn replace(path: &Path, text: &str) -> std::io::Result<()> {
         file.write_all(text.as_bytes())?;
         let made = file.metadata()?;
         if (made.uid(), made.gid()) != (before.uid(), before.gid()) {
-            // Who may not give it away keeps it, as whoever rewrites it with an editor does.
+            // A process that may not give it away keeps it, as an editor's would.
             let _ = chown(&aside, Some(before.uid()), Some(before.gid()));
         }
         file.set_permissions(before.permissions())?;

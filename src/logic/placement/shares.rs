@@ -8,7 +8,7 @@
 pub(super) struct Share<'a> {
     pub(super) zone: &'a str,
     pub(super) weight: u32,
-    /// What it owns now: of two equal claims to the odd partition his is better who has it.
+    /// What it owns now: of two equal claims to the odd partition the one of the member that has it is better.
     pub(super) load: usize,
     pub(super) tie: u64,
 }

@@ -287,7 +287,7 @@ impl<'a> Replay<'a> {
         self.level_by_chains();
     }
 
-    /// A zone's first member may have to own what nobody above his share gives: somebody else does, who
+    /// A zone's first member may have to own what no member above its share gives: another does, which
     /// takes another partition instead.
     fn take_from_anybody(&mut self, newcomer: usize) {
         for partition in 0..self.owners.len() {
@@ -305,7 +305,7 @@ impl<'a> Replay<'a> {
         self.level();
     }
 
-    /// Whoever is below his share takes from those above theirs.
+    /// A member below its share takes from those above theirs.
     fn level(&mut self) {
         for apart in STRICTEST_FIRST {
             for taker in 0..self.holders.len() {
@@ -314,7 +314,7 @@ impl<'a> Replay<'a> {
         }
     }
 
-    /// Whoever is below his share may own already whatever those above theirs do: a third member takes that,
+    /// A member below its share may own already whatever those above theirs do: a third member takes that,
     /// and gives up another partition in turn.
     fn level_by_chains(&mut self) {
         for apart in STRICTEST_FIRST {
@@ -464,7 +464,7 @@ impl<'a> Replay<'a> {
         self.holders[to].load += 1;
     }
 
-    /// Gives a vacant place to somebody below his share.
+    /// Gives a vacant place to a member below its share.
     fn fill(&mut self, partition: usize, apart: Apart) -> bool {
         let taker = (0..self.holders.len())
             .filter(|&h| self.holders[h].room() > 0)

@@ -85,7 +85,7 @@ pub enum Decision {
         /// How many.
         answered: usize,
     },
-    /// Enough answered, but none had seen what the client himself has written.
+    /// Enough answered, but none had seen what the client itself has written.
     Behind,
 }
 

@@ -15,7 +15,7 @@ pub struct Read {
     /// Owners that answer and were not asked.
     owners: VecDeque<NodeId>,
     fallbacks: VecDeque<NodeId>,
-    /// Whether the replies show all that the client has written himself.
+    /// Whether the replies show all that the client itself has written.
     covers: bool,
     /// Members that have not replied.
     silent: Vec<NodeId>,
@@ -26,7 +26,7 @@ pub struct Read {
 
 impl Read {
     /// Starts a read that waits for `r` replies; `all` asks every owner that answers. `covers` says
-    /// whether this node's copy shows all that the client has written himself: until the replies do,
+    /// whether this node's copy shows all that the client itself has written: until the replies do,
     /// more are asked.
     pub fn start(
         r: usize,

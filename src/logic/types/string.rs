@@ -230,7 +230,7 @@ pub fn dots_needed(change: &Change) -> u64 {
     }
 }
 
-/// The event's stamp: who writes, which dots are his, and when.
+/// The event's stamp: which actor writes, which dots it uses, and when.
 #[derive(Clone, Copy, Debug)]
 pub struct Stamp {
     /// The writer.

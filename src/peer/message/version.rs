@@ -14,5 +14,5 @@ pub const NEWEST: u16 = 5;
 pub(in crate::peer) const HEARD: u16 = 5;
 /// Since when members say which parts were lost.
 pub(super) const LOSSES: u16 = 5;
-/// The view of who does not say what he knows.
+/// The view of a sender that does not say what it knows.
 pub const UNKNOWN_VIEW: u64 = u64::MAX;
