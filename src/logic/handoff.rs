@@ -170,6 +170,25 @@ mod tests {
     }
 
     #[test]
+    fn a_proof_needs_more_where_writes_need_fewer_and_never_itself() {
+        let needed = |w| Proof::of(((3, 0), w), &moving(), NodeId(4), |_| true).needed;
+        assert_eq!([1, 2, 3].map(needed), [3, 2, 1]);
+        let among = Holders {
+            serving: ids(&[1, 2, 4]),
+            owners: ids(&[1, 2, 4]),
+            ..Holders::default()
+        };
+        let proof = Proof::of(((3, 0), 2), &among, NodeId(4), |id| id.0 != 2);
+        assert_eq!((proof.with.as_slice(), proof.needed), (&ids(&[1])[..], 2));
+        let two_vacant = Holders {
+            serving: ids(&[1]),
+            ..Holders::default()
+        };
+        let needed = |w| Proof::of(((3, 0), w), &two_vacant, NodeId(4), |_| true).needed;
+        assert_eq!([1, 2, 3].map(needed), [1, 1, 1]);
+    }
+
+    #[test]
     fn a_vacant_place_needs_no_proof_and_what_nobody_has_needs_everybody() {
         let vacant = Holders {
             serving: ids(&[1, 2]),

@@ -137,6 +137,10 @@ impl Committer {
             return Err(Refused::DiskFull);
         }
         self.progress.check(write.as_of)?;
+        if write.ops.is_empty() {
+            // No batch comes of it: it is there as soon as what was queued before.
+            return Ok(queue.last);
+        }
         queue.ops.extend(write.ops);
         queue.last += 1;
         let ticket = queue.last;
@@ -379,6 +383,32 @@ mod tests {
             key: b"k".to_vec(),
             value: Some(Vec::new()),
         }])
+    }
+
+    #[test]
+    fn a_write_of_nothing_is_there_when_what_came_before_it_is() {
+        let (began, beginnings) = std::sync::mpsc::channel();
+        let (go, go_on) = std::sync::mpsc::channel();
+        let engine = Scripted {
+            commits: VecDeque::new(),
+            fates: VecDeque::new(),
+            began,
+            go_on,
+        };
+        let committer = Committer::start(0, engine).expect("a thread");
+        let nothing = || committer.enqueue(Write::of(Vec::new())).expect("taken");
+        let first = nothing();
+        committer.kick();
+        committer.progress.block_until_committed(first);
+        let second = committer.enqueue(write()).expect("taken");
+        committer.kick();
+        beginnings.recv().expect("began");
+        let third = nothing();
+        assert!(committer.progress.committed() < third);
+        drop(go);
+        committer.progress.block_until_committed(third);
+        assert_eq!(committer.progress.fate(second), Ok(()));
+        committer.close();
     }
 
     /// Queues a write, and one behind it while the first is being committed; their fates, in order,

@@ -200,6 +200,22 @@ fn a_member_with_a_damaged_store_keeps_what_is_readable_and_gets_the_rest() {
 }
 
 #[test]
+fn a_member_whose_only_shard_cannot_be_read_at_all_starts_and_is_filled() {
+    let flags = [QUICK, &["--storage-shards", "1"]].concat();
+    let mut cluster = Cluster::start(3, &flags);
+    write(&mut cluster.members[0].connect(), "k", 1_000, &[]);
+    eventually("all copies are equal", || is_equal(&cluster, 0));
+    cluster.members[1].kill();
+    let path = journal_of(&cluster.members[1].dir);
+    let len = std::fs::metadata(&path).expect("a journal").len();
+    std::fs::write(&path, vec![0xff; len as usize]).expect("written");
+    cluster.members[1].start(None);
+    eventually("it is filled again", || {
+        keys_of(&cluster, 1) == 1_000 && info(&cluster, 1, "filled") == 1
+    });
+}
+
+#[test]
 fn a_member_that_is_killed_while_copies_are_mended_goes_on_where_it_was() {
     let mut cluster = Cluster::start(3, QUICK);
     write(&mut cluster.members[1].connect(), "k", 20_000, &[]);

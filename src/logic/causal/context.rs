@@ -197,3 +197,33 @@ fn insert_into(intervals: &mut SmallVec<[Interval; 1]>, fresh: Interval) {
     intervals[first] = melted;
     intervals.drain(first + 1..end);
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_context_knows_whose_dots_it_has() {
+        let mut context = Context::new();
+        assert!(context.is_empty());
+        assert_eq!(context.actors(), 0);
+        for (actor, seq) in [(7, 1), (3, 2), (7, 2)] {
+            context.insert(Dot {
+                actor: ActorId(actor),
+                seq,
+            });
+        }
+        assert!(!context.is_empty());
+        assert_eq!(context.actors(), 2);
+        let ids: Vec<ActorId> = context.actor_ids().collect();
+        assert_eq!(ids, [ActorId(3), ActorId(7)]);
+        assert_eq!(context.last(ActorId(7)), 2);
+        assert_eq!(context.last(ActorId(5)), 0);
+        context.retain(|actor| actor == ActorId(3));
+        assert_eq!(context.actors(), 1);
+        assert!(!context.contains(Dot {
+            actor: ActorId(7),
+            seq: 1,
+        }));
+    }
+}

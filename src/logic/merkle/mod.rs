@@ -129,7 +129,75 @@ pub fn digest(row_key: &[u8], object: &Object) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
+
     use super::*;
+    use crate::logic::causal::{ActorId, Element, Payload, Timestamp, Value};
+
+    fn written(actor: u64, seq: u64, text: &str) -> Object {
+        let mut delta = Object::delta(ActorId(actor), 0);
+        let value = Value {
+            payload: Payload::Bytes(Bytes::copy_from_slice(text.as_bytes())),
+            expires_at_ms: None,
+        };
+        delta.put(seq, Timestamp(seq), &Element::STRING, value);
+        delta.finish()
+    }
+
+    #[test]
+    fn a_digest_is_of_the_key_and_of_the_dots_that_live() {
+        let one = digest(b"key", &written(1, 1, "a"));
+        assert!(one > 1, "no number that many have");
+        assert_eq!(digest(b"key", &written(1, 1, "a")), one);
+        assert_ne!(digest(b"other", &written(1, 1, "a")), one);
+        assert_ne!(digest(b"key", &written(2, 1, "a")), one);
+        assert_ne!(digest(b"key", &written(1, 2, "a")), one);
+        let mut both = written(1, 1, "a");
+        both.join(written(2, 1, "b"));
+        let mut turned = written(2, 1, "b");
+        turned.join(written(1, 1, "a"));
+        assert_eq!(digest(b"key", &both), digest(b"key", &turned));
+        assert_ne!(digest(b"key", &both), one);
+        // What was merely seen is no part of it; what was deleted has none.
+        let mut knows_more = written(1, 1, "a");
+        knows_more.observe([crate::logic::causal::Dot {
+            actor: ActorId(9),
+            seq: 1,
+        }]);
+        assert_eq!(digest(b"key", &knows_more), one);
+        let mut delta = Object::delta(ActorId(1), 1);
+        delta.overwrite_all(&written(1, 1, "a"));
+        delta.cover(2);
+        let mut deleted = written(1, 1, "a");
+        deleted.join(delta.finish());
+        assert_eq!(digest(b"key", &deleted), 0);
+        let mut reclaimed = written(1, 1, "a");
+        reclaimed.reclaim();
+        assert_ne!(digest(b"key", &reclaimed), one);
+    }
+
+    #[test]
+    fn a_tree_has_the_nodes_of_its_levels_and_no_others() {
+        for (count, depth) in [(256, 3), (512, 2)] {
+            let shape = Shape::of(Partitions::new(count).expect("a power of two"));
+            assert_eq!(shape.depth(), depth);
+            assert_eq!(shape.leaves(), FANOUT.pow(depth));
+            let mut last = Node::ROOT;
+            assert!(!shape.has(Node { depth: 0, index: 1 }));
+            for level in 1..depth {
+                assert!(shape.has(last));
+                last = last.child(FANOUT - 1);
+                assert_eq!(last.index + 1, (FANOUT as u32).pow(level));
+                let beyond = Node {
+                    index: last.index + 1,
+                    ..last
+                };
+                assert!(shape.has(last) && !shape.has(beyond));
+                assert_eq!(shape.below(last).end, shape.leaves() as u32);
+            }
+            assert!(!shape.has(last.child(0)), "a leaf has no children");
+        }
+    }
 
     #[test]
     fn leaves_are_contiguous_ranges_of_rows() {
