@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -74,18 +75,24 @@ impl PeerListener {
     /// Takes an address.
     ///
     /// # Errors
-    /// When there is none by this name, or somebody else has it.
+    /// When there is none by this name, or somebody listens there. Another node that has reserved it and does
+    /// not listen yet is met by [`Reserved::listen`] alone.
     pub async fn reserve(host: &str, port: u16) -> io::Result<Reserved> {
         let mut last = io::ErrorKind::AddrNotAvailable.into();
-        for address in tokio::net::lookup_host((host, port)).await? {
+        // Of several addresses the first that this machine has will do.
+        let bound = |address: SocketAddr| {
             let socket = if address.is_ipv4() {
-                TcpSocket::new_v4()?
+                TcpSocket::new_v4()
             } else {
-                TcpSocket::new_v6()?
-            };
+                TcpSocket::new_v6()
+            }?;
             socket.set_reuseaddr(true)?;
-            match socket.bind(address) {
-                Ok(()) => return Ok(Reserved { socket }),
+            socket.bind(address)?;
+            Ok(socket)
+        };
+        for address in tokio::net::lookup_host((host, port)).await? {
+            match bound(address) {
+                Ok(socket) => return Ok(Reserved { socket }),
                 Err(error) => last = error,
             }
         }

@@ -1,9 +1,11 @@
 //! What is known of how far the counting has come.
 
-use crate::storage::Frozen;
-use parking_lot::{Mutex, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use parking_lot::{Mutex, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+use crate::storage::Frozen;
 
 /// What is still to be counted.
 #[derive(Default)]

@@ -1,9 +1,11 @@
 //! When keys end, as far as that is known.
 
-use super::tree::Ending;
-use parking_lot::{Mutex, MutexGuard};
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
+
+use parking_lot::{Mutex, MutexGuard};
+
+use super::tree::Ending;
 
 /// Stretches of which ends are followed, in milliseconds: some four minutes.
 pub(super) const STRETCH_MS: u64 = 1 << 18;

@@ -1,9 +1,11 @@
 //! What is kept for others, as far as it is known.
 
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use dashmap::DashMap;
+
 use crate::logic::placement::NodeId;
 use crate::storage::Op;
-use dashmap::DashMap;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 /// What may be kept for other nodes.
 #[derive(Clone, Copy, Debug, Default)]

@@ -1,9 +1,11 @@
 //! What partitions have seen, as far as that is known.
 
+use std::sync::Arc;
+
+use parking_lot::RwLock;
+
 use crate::base::clock;
 use crate::logic::causal::Context;
-use parking_lot::RwLock;
-use std::sync::Arc;
 
 /// The contexts of all partitions, for each number of owners that keys have.
 #[derive(Debug)]

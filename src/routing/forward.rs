@@ -86,7 +86,7 @@ pub(super) async fn hand_on(
         let again = move || place.is_last();
         let repeats = match () {
             () if !work.writes() => Repeats::Freely,
-            () if work.may_repeat() => Repeats::AsOfThen,
+            () if work.is_blind() => Repeats::AsOfThen,
             () => Repeats::Never,
         };
         let outcome = if work.writes() || who.place.follows_a_write {

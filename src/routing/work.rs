@@ -48,17 +48,13 @@ impl Work {
         self.steps.iter().any(|call| call.shape.grows)
     }
 
-    /// Whether it depends on nothing that was there before, and need not even look for its reply.
+    /// Whether it depends on nothing that was there before, and need not even look for its reply: then it can
+    /// run again, too, as of when it was sent first.
     pub(super) fn is_blind(&self) -> bool {
         match self.steps.as_slice() {
             [call] if self.transaction.is_none() => call.shape.is_blind(call.args()),
             _ => false,
         }
-    }
-
-    /// Whether it can run again where it may have run, as of when it was sent first.
-    pub(super) fn may_repeat(&self) -> bool {
-        self.is_blind()
     }
 
     /// What it must not miss: its connection's own writes of the same keys.
