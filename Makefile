@@ -64,9 +64,10 @@ audit: ## known holes in the crates that are used (needs cargo-deny and its data
 	cargo deny check advisories
 
 mutants: ## which changes of logic/ no test notices (needs cargo-mutants; hours)
-	cargo mutants --no-shuffle --jobs 2 --file 'src/logic/**/*.rs' --baseline skip --timeout 60 -- --no-default-features
+	cargo mutants --no-shuffle --jobs 2 --no-default-features --file 'src/logic/**/*.rs' --baseline skip --timeout 90 \
+	  $(if $(NEXTEST),--test-tool nextest) $(foreach t,lib test=causal_laws test=membership test=placement,--cargo-arg=--$t)
 
-docs: ## write docs/compat.md and conf/ringwood.toml from their tables
+docs: ## write docs/compat.md, docs/facts.md and conf/ringwood.toml from their tables
 	RINGWOOD_WRITE_DOCS=1 cargo test --test tidy
 
 bench: deps ## side by side with redis-server: a table of ratios

@@ -9,6 +9,7 @@
 //! | `restore` | a data directory from a copy |
 //! | `net` | listener, connections |
 //! | `command` | the command table and its handlers |
+//! | `status` | what is known of the node: every fact once, for INFO, JSON and reports |
 //! | `answer` | what this node answers to others |
 //! | `routing` | where a command runs, and how its reply comes back |
 //! | `error` | what a client is told when a command fails, in Redis's words |
@@ -57,5 +58,7 @@ pub mod restore;
 pub mod routing;
 #[cfg(feature = "server")]
 pub mod server;
+#[cfg(feature = "server")]
+pub mod status;
 #[cfg(feature = "server")]
 pub mod storage;

@@ -4,10 +4,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::cluster::Cluster;
-use crate::command::{Node, answered, described, invited};
+use crate::command::{Node, described, invited};
 use crate::logic::membership::Member;
 use crate::logic::placement::NodeId;
 use crate::peer::message::{MembershipRequest, Response};
+use crate::status::NodeTransfers;
 
 /// How long news of a node wait for the link to it, and how often that is looked at.
 const REACHED_WITHIN: Duration = Duration::from_millis(50);
@@ -72,7 +73,7 @@ pub(super) async fn answer(node: Arc<Node>, from: NodeId, request: MembershipReq
         MembershipRequest::Join(member) => join(&node, *member),
         MembershipRequest::Describe => described(&node),
         MembershipRequest::Transfers => match &node.convergence {
-            Some(convergence) => answered(convergence),
+            Some(convergence) => NodeTransfers::answer(convergence),
             None => Response::Refused("not in a cluster".into()),
         },
         MembershipRequest::Invite { address } => invited(&node, &address).await,

@@ -5,6 +5,7 @@ use std::time::Duration;
 use indicatif::HumanBytes;
 
 use super::client::{ClientError, Connection, Target};
+use crate::status::{NodeTransfers, Problem, TransferReport, VerifyReport};
 
 /// How long a node may take to answer.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -27,16 +28,12 @@ impl Target {
     /// When the node is not there, or answers with an error.
     pub fn transfers(&self) -> Result<(Vec<Transfers>, bool), ClientError> {
         let raw = self.ask(&["RINGWOOD", "TRANSFERS", "JSON"])?;
-        let broken = |_| ClientError::Refused("the node sent something else than JSON".to_owned());
-        let answer: serde_json::Value = serde_json::from_str(&raw).map_err(broken)?;
-        let nodes = answer["nodes"].as_array().map_or(&[][..], Vec::as_slice);
-        let lines: Vec<Transfers> = nodes.iter().map(Transfers::of).collect();
-        let unsettled = answer["unsettled"].as_u64().unwrap_or(0) > 0;
-        let moves = unsettled || lines.iter().any(|line| line.moves);
-        Ok((lines, moves))
+        let report: TransferReport = serde_json::from_str(&raw).map_err(|_| broken("JSON"))?;
+        let lines = report.nodes.iter().map(Transfers::of).collect();
+        Ok((lines, report.moves()))
     }
 
-    /// Whether all owners of all keys that begin with a prefix hold the same; `report` is told what is
+    /// Whether all owners of all keys that begin with a prefix hold the same; `report_to` is told what is
     /// not as it should be.
     ///
     /// # Errors
@@ -45,7 +42,7 @@ impl Target {
         &self,
         prefix: &str,
         bar: impl Fn(u64, u64),
-        mut report: impl FnMut(String),
+        mut report_to: impl FnMut(String),
     ) -> Result<bool, ClientError> {
         let mut connection = self.connect(PATIENCE)?;
         let partitions = connection.partitions()?;
@@ -55,40 +52,46 @@ impl Target {
         for partition in 0..partitions {
             let partition = partition.to_string();
             let words = ["RINGWOOD", "VERIFY", &partition, "PREFIX", prefix];
-            for line in connection.ask(&words)?.lines() {
-                let words: Vec<&str> = line.splitn(4, ' ').collect();
-                match words[..] {
-                    ["compared", count] => compared += count.parse::<u64>().unwrap_or(0),
-                    ["lost", partition] => {
+            let report: VerifyReport = connection
+                .ask(&words)?
+                .parse()
+                .map_err(|_| broken("lines"))?;
+            compared += report.compared;
+            for problem in report.problems {
+                match problem {
+                    Problem::Lost { partition } => {
                         lost += 1;
-                        report(format!(
+                        report_to(format!(
                             "partition {partition}: every complete copy was lost"
                         ));
                     }
-                    ["silent", node, _] => *silent.entry(node.to_owned()).or_default() += 1,
-                    ["differs", partition, a, b] => {
-                        differing.insert(partition.to_owned());
-                        let (b, keys) = b.split_once(' ').unwrap_or((b, "some"));
-                        report(format!(
+                    Problem::Silent { node, .. } => *silent.entry(node).or_default() += 1,
+                    Problem::Differs {
+                        partition,
+                        between: [a, b],
+                        keys,
+                    } => {
+                        differing.insert(partition);
+                        report_to(format!(
                             "partition {partition}: {a} and {b} differ in {keys} keys"
                         ));
                     }
-                    ["key", _, db, key] if printed < MOST_PRINTED => {
+                    Problem::Key { db, key, .. } if printed < MOST_PRINTED => {
                         printed += 1;
-                        report(format!("  database {db} key {key}"));
+                        report_to(format!("  database {db} key {key}"));
                     }
-                    _ => {}
+                    Problem::Key { .. } => {}
                 }
             }
             bar(partition.parse::<u64>().unwrap_or(0) + 1, partitions);
         }
         for (node, count) in &silent {
-            report(format!(
+            report_to(format!(
                 "{node} does not answer: {count} partitions are not proven"
             ));
         }
         let is_equal = silent.is_empty() && differing.is_empty() && lost == 0;
-        report(if lost > 0 {
+        report_to(if lost > 0 {
             format!("NOT whole: {lost} partitions were lost")
         } else if is_equal {
             format!("equal: all owners of {compared} partitions hold the same")
@@ -151,51 +154,46 @@ pub struct Transfers {
 }
 
 impl Transfers {
-    fn of(node: &serde_json::Value) -> Self {
-        let number = |name: &str| node[name].as_u64().unwrap_or(0);
-        let name = node["node"].as_str().unwrap_or("?").to_owned();
-        let done = number("taken");
-        let (taking, giving) = (number("taking"), number("giving_up") + number("dropping"));
-        if node["answers"] != serde_json::Value::Bool(true) {
-            return Self {
-                node: name,
-                done: 0,
-                of: 0,
-                moves: false,
-                text: "does not answer".to_owned(),
-            };
-        }
-        let mut text = format!("{:>10}", HumanBytes(number("bytes")).to_string());
-        if number("bytes_left") > 0 {
-            text += &format!(" {}/s", HumanBytes(number("bytes_per_second")));
-        }
-        if let Some(seconds) = node["seconds_left"].as_u64().filter(|_| taking > 0) {
-            text += &format!(", {seconds} s left");
-        }
-        if number("waiting_for_others") > 0 {
-            text += &format!(", {} wait for other owners", number("waiting_for_others"));
-        }
-        if giving > 0 {
-            text += &format!(", gives up {giving}");
-            let hints_for = node["hints_for"].as_array().into_iter().flatten();
-            let names: Vec<_> = hints_for.filter_map(serde_json::Value::as_str).collect();
-            if number("dropping") > 0 && !names.is_empty() {
-                text += &format!(" (keeps hints for {})", names.join(", "));
-            }
-        }
-        let parts = node["parts"].as_array().map_or(&[][..], Vec::as_slice);
-        if let Some(part) = parts.iter().find(|part| part["stage"] == "waits") {
-            let why = part["why"].as_str().unwrap_or("?");
-            text += &format!(", {} waits: {why}", part["partition"]);
-        }
+    fn of(node: &NodeTransfers) -> Self {
         Self {
-            node: name,
-            done,
-            of: done + taking,
-            moves: taking + giving > 0 || node["leaving"] == serde_json::Value::Bool(true),
-            text,
+            node: node.node.clone(),
+            done: node.taken,
+            of: node.taken + node.taking,
+            moves: node.moves(),
+            text: line_of(node),
         }
     }
+}
+
+fn line_of(node: &NodeTransfers) -> String {
+    if !node.answers {
+        return "does not answer".to_owned();
+    }
+    let mut text = format!("{:>10}", HumanBytes(node.bytes).to_string());
+    if node.bytes_left > 0 {
+        text += &format!(" {}/s", HumanBytes(node.bytes_per_second));
+    }
+    if let Some(seconds) = node.seconds_left.filter(|_| node.taking > 0) {
+        text += &format!(", {seconds} s left");
+    }
+    if node.waiting_for_others > 0 {
+        text += &format!(", {} wait for other owners", node.waiting_for_others);
+    }
+    if node.giving() > 0 {
+        text += &format!(", gives up {}", node.giving());
+        if node.dropping > 0 && !node.hints_for.is_empty() {
+            text += &format!(" (keeps hints for {})", node.hints_for.join(", "));
+        }
+    }
+    if let Some(part) = node.parts.iter().find(|part| part.stage == "waits") {
+        let why = part.why.as_deref().unwrap_or("?");
+        text += &format!(", {} waits: {why}", part.partition);
+    }
+    text
+}
+
+fn broken(wanted: &str) -> ClientError {
+    ClientError::Refused(format!("the node sent something else than {wanted}"))
 }
 
 impl Connection {

@@ -20,7 +20,6 @@ mod secrets;
 mod session;
 mod slowlog;
 mod spec;
-mod stats;
 mod table;
 mod timing;
 
@@ -30,7 +29,6 @@ pub use exec::Exec;
 pub use family::meet::{invited, peer_address};
 pub use family::plan::described;
 pub use family::server::{appendfsync, reply_to_waitaof};
-pub use family::transfers::answered;
 pub use monitor::Feed;
 pub use node::{Node, NodeOptions};
 pub use queue::Transaction;

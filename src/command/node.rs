@@ -14,8 +14,7 @@ use super::pause::Pause;
 use super::seal::ContextSeal;
 use super::session::{Client, Clients};
 use super::slowlog::SlowLog;
-use super::spec::Specs;
-use super::stats::Stats;
+use super::spec::{Spec, Specs};
 use crate::base::clock;
 use crate::base::config::Config;
 use crate::base::governor::Governor;
@@ -24,6 +23,7 @@ use crate::coordinator::Coordinator;
 use crate::logic::causal::ActorId;
 use crate::replica::Replica;
 use crate::routing::Site;
+use crate::status::{Found, Source, Stats};
 
 /// It is said no more often that somebody sends HTTP, in milliseconds.
 const ATTACK_WARNING_MS: u64 = 60_000;
@@ -139,7 +139,7 @@ impl Node {
             config,
             seal,
             clients: Clients::default(),
-            stats: Stats::new(specs.all().len()),
+            stats: Stats::new(specs.all().iter().map(Spec::full_name)),
             slowlog,
             latency,
             timings: Timings::default(),
@@ -196,6 +196,25 @@ impl Node {
     pub async fn stopped(&self) {
         while !self.is_stopping() {
             self.shutdown.notified().await;
+        }
+    }
+
+    /// What facts are read from.
+    pub fn source(&self) -> Source<'_> {
+        Source {
+            name: &self.name,
+            run_id: &self.run_id,
+            port: self.port,
+            started_ms: self.started_ms,
+            last_save: self.last_save.load(Ordering::Relaxed),
+            clients: self.clients.len(),
+            config: &self.config,
+            replica: &self.replica,
+            coordinator: self.site.coordinator.as_deref(),
+            convergence: self.convergence.as_deref(),
+            governor: &self.governor,
+            stats: &self.stats,
+            found: Found::default(),
         }
     }
 

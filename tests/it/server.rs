@@ -360,6 +360,35 @@ fn a_key_with_too_many_siblings_keeps_the_newest_and_says_so() {
 }
 
 #[test]
+fn a_program_is_told_in_json_what_info_says() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let server = Server::ringwood(dir.path(), &[]);
+    let mut connection = server.connect();
+    connection.call(&["SET", "k", "v"]);
+    connection.call(&["GET", "k"]);
+    let status = connection.call(&["RINGWOOD", "STATUS", "JSON"]);
+    let json = status.split_once("\r\n").map_or("", |(_, json)| json);
+    let status: serde_json::Value = serde_json::from_str(json.trim()).expect("JSON");
+    assert_eq!(status["facts"]["ringwood"]["write_events"], 1);
+    assert_eq!(status["facts"]["stats"]["keyspace_hits"], 1);
+    assert_eq!(
+        status["facts"]["commandstats"]["cmdstat_*"]["get"]["calls"],
+        1
+    );
+    assert_eq!(status["state"]["keys"], 1);
+    assert_eq!(
+        status["state"]["keys"],
+        status["facts"]["keyspace"]["db*"]["0"]["keys"]
+    );
+    assert_eq!(status["state"]["cluster"], serde_json::Value::Null);
+    assert!(
+        connection
+            .call(&["RINGWOOD", "STATUS", "XML"])
+            .starts_with("-ERR syntax error")
+    );
+}
+
+#[test]
 fn a_prefix_says_what_is_shown_of_siblings() {
     let dir = tempfile::tempdir().expect("a folder");
     let file = dir.path().join("ringwood.toml");

@@ -42,6 +42,19 @@ const ROOMS: &[(&str, &[&str])] = &[
         ],
     ),
     (
+        "status",
+        &[
+            "base",
+            "convergence",
+            "coordinator",
+            "error",
+            "logic",
+            "peer",
+            "replica",
+            "storage",
+        ],
+    ),
+    (
         "command",
         &[
             "base",
@@ -54,6 +67,7 @@ const ROOMS: &[(&str, &[&str])] = &[
             "replica",
             "resp",
             "routing",
+            "status",
             "storage",
         ],
     ),
@@ -68,6 +82,7 @@ const ROOMS: &[(&str, &[&str])] = &[
             "peer",
             "replica",
             "routing",
+            "status",
             "storage",
         ],
     ),
@@ -93,7 +108,7 @@ const ROOMS: &[(&str, &[&str])] = &[
         ],
     ),
     ("restore", &["cluster", "replica", "storage"]),
-    ("cli", &["base", "restore", "server"]),
+    ("cli", &["base", "restore", "server", "status"]),
     ("main", &["cli"]),
     ("lib", &[]),
 ];
@@ -156,7 +171,7 @@ const LONG_FILES: &[(&str, usize, &str)] = &[
     ("cluster", 740, "the view of the cluster: to be taken apart"),
     (
         "command::family::connection",
-        602,
+        600,
         "one family of commands, with its rows",
     ),
     (

@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 
 use ringwood::base::config::DIRECTIVES;
 use ringwood::command::{Flags, specs};
+use ringwood::status::SECTIONS;
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -154,4 +155,35 @@ fn the_compatibility_page_lists_every_command() {
         let _ = writeln!(text, "| {name} | {} | {summary}{own} |", spec.arity);
     }
     same_as_generated("docs/compat.md", &text);
+}
+
+#[test]
+fn the_page_of_facts_lists_every_fact() {
+    let mut text = String::from(
+        "# What INFO says\n\n\
+         Every fact that a node tells of itself, by section, as `INFO` shows it and as `RINGWOOD STATUS JSON`\n\
+         sends it (there as numbers, under `facts`). A counter starts at 0 with the process, and again with\n\
+         `CONFIG RESETSTAT` where Redis's does. A `*` stands for a name: of a command, a member, a database.\n\
+         Facts that do not apply to a lone node are not shown by one. Written by `make docs`.\n",
+    );
+    let mut names = std::collections::BTreeSet::new();
+    for section in SECTIONS.iter().filter(|section| !section.facts.is_empty()) {
+        let asked = if section.by_default {
+            ""
+        } else {
+            " (by name, `all` or `everything`)"
+        };
+        let _ = write!(
+            text,
+            "\n## {}{asked}\n\n| fact | kind | unit | what |\n| --- | --- | --- | --- |\n",
+            section.title()
+        );
+        for fact in section.facts {
+            assert!(names.insert(fact.name), "{} is there twice", fact.name);
+            assert!(fact.help.ends_with('.'), "{}: {}", fact.name, fact.help);
+            let (kind, unit) = (fact.kind.name(), fact.unit.name());
+            let _ = writeln!(text, "| {} | {kind} | {unit} | {} |", fact.name, fact.help);
+        }
+    }
+    same_as_generated("docs/facts.md", &text);
 }

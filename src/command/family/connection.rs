@@ -13,6 +13,7 @@ use crate::coordinator::Asked;
 use crate::error::Error;
 use crate::resp::Protocol;
 use crate::routing::args::Args;
+use crate::status::REDIS_VERSION;
 
 /// The rows of this family.
 pub const ROWS: &[Row] = &[
@@ -195,9 +196,6 @@ pub const ROWS: &[Row] = &[
         "Chooses the database.",
     ),
 ];
-
-/// The version of Redis whose behaviour clients may count on.
-pub(super) const REDIS_VERSION: &str = "7.0.15";
 
 pub(super) fn ok(ctx: &mut Ctx<'_>, _: Args<'_>) -> Outcome {
     ctx.reply.ok();

@@ -1,23 +1,18 @@
-//! RINGWOOD VERIFY and RINGWOOD REPAIR: whether all copies are equal, and making them so; and what
-//! INFO says about convergence.
+//! RINGWOOD VERIFY, REPAIR and ACCEPT-LOSS: whether all copies are equal, making them so, and going on
+//! with what is left.
 
-use std::collections::BTreeSet;
-use std::fmt::Write as _;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use super::lines::line;
-use crate::base::clock;
-use crate::base::governor::Reason;
 use crate::command::context::{Ctx, Outcome};
 use crate::command::node::Node;
 use crate::command::row::{L, NO_MULTI, OWN, Row, sub};
-use crate::convergence::{Convergence, ExchangeError, MOST_NAMED};
+use crate::convergence::{Convergence, ExchangeError};
 use crate::error::Error;
 use crate::peer::encode;
 use crate::peer::message::{ExchangeRequest, Response};
 use crate::routing::args::Args;
+use crate::status::VerifyReport;
 
 /// The rows of this family.
 pub const ROWS: &[Row] = &[
@@ -69,12 +64,15 @@ pub(super) fn verify(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
         Some(_) => return Err(Error::Syntax),
     };
     let Some(convergence) = ctx.node.convergence.clone() else {
-        ctx.reply.verbatim("compared 0\n");
+        ctx.reply.verbatim(&VerifyReport::default().to_string());
         return Ok(());
     };
     let all = 0..ctx.node.replica.partitions().count();
     let partitions = partition.map_or_else(|| all.collect(), |one| vec![one]);
-    ctx.reply_later(async move { verified(&convergence, &partitions, &prefix).await });
+    ctx.reply_later(async move {
+        let report = VerifyReport::of(&convergence, &partitions, &prefix).await?;
+        Ok::<String, ExchangeError>(report.to_string())
+    });
     Ok(())
 }
 
@@ -138,39 +136,6 @@ pub(super) fn accept_loss(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
     Ok(())
 }
 
-/// A line for each thing that is not as it should be, and how many comparisons were made.
-async fn verified(
-    convergence: &Convergence,
-    partitions: &[u16],
-    prefix: &[u8],
-) -> Result<String, ExchangeError> {
-    let found = convergence.verify(partitions).await?;
-    let cluster = convergence.cluster();
-    let mut text = format!("compared {}\n", found.compared);
-    let lost = cluster.lost_parts().into_iter().map(|part| part.1);
-    let lost: BTreeSet<u16> = lost.collect();
-    for partition in partitions.iter().filter(|one| lost.contains(one)) {
-        let _ = writeln!(text, "lost {partition}");
-    }
-    for (node, count) in found.silent {
-        let _ = writeln!(text, "silent {} {count}", cluster.name_of(node));
-    }
-    for mut differs in found.differs {
-        let is_full = differs.keys.len() >= MOST_NAMED;
-        differs.keys.retain(|(_, key)| key.starts_with(prefix));
-        if differs.keys.is_empty() && !is_full {
-            continue;
-        }
-        let [a, b] = differs.between.map(|id| cluster.name_of(id));
-        let partition = differs.partition;
-        let _ = writeln!(text, "differs {partition} {a} {b} {}", differs.keys.len());
-        for (db, key) in differs.keys {
-            let _ = writeln!(text, "key {partition} {db} {}", key.escape_ascii());
-        }
-    }
-    Ok(text)
-}
-
 /// Has the first owner that answers mend a partition.
 async fn repaired(
     convergence: &Arc<Convergence>,
@@ -205,134 +170,4 @@ async fn repaired(
         }
     }
     Ok((0, 0))
-}
-
-fn load(counter: &AtomicU64) -> u64 {
-    counter.load(Ordering::Relaxed)
-}
-
-pub(super) fn hints(ctx: &Ctx<'_>, out: &mut String) {
-    let replica = &ctx.node.replica;
-    let counts = replica.hint_counts();
-    let (bytes, refused) = replica.hint_usage();
-    line(out, "hints", counts.iter().map(|(_, n)| n).sum::<u64>());
-    line(out, "hint_bytes", bytes);
-    line(out, "hints_refused", refused);
-    if let Some(coordinator) = &ctx.node.site.coordinator {
-        for (node, count) in counts {
-            let name = coordinator.cluster().name_of(node);
-            line(out, &format!("hints_for_{name}"), count);
-        }
-    }
-    if let Some(convergence) = &ctx.node.convergence {
-        let strays = load(&convergence.counters().strays);
-        line(out, "hints_made_again", strays);
-    }
-}
-
-pub(super) fn repairs(ctx: &Ctx<'_>, out: &mut String) {
-    if let Some(coordinator) = &ctx.node.site.coordinator {
-        line(
-            out,
-            "read_repairs",
-            load(&coordinator.counters().read_repairs),
-        );
-    }
-    if let Some(convergence) = &ctx.node.convergence {
-        let counters = convergence.counters();
-        line(out, "repaired_here", load(&counters.received));
-        line(out, "repaired_elsewhere", load(&counters.sent));
-        line(out, "repair_bytes", load(&counters.object_bytes));
-    }
-    let dead = load(&ctx.node.replica.counters().dead_values);
-    line(out, "dead_values_dropped", dead);
-    let damaged = load(&ctx.node.replica.counters().damaged_rows);
-    line(out, "damaged_rows", damaged);
-}
-
-pub(super) fn exchanges(ctx: &Ctx<'_>, out: &mut String) {
-    let Some(convergence) = &ctx.node.convergence else {
-        return;
-    };
-    let (counters, standing) = (convergence.counters(), convergence.standing());
-    let with = standing.with.map(|id| convergence.cluster().name_of(id));
-    line(out, "exchange_with", with.unwrap_or_default());
-    line(out, "exchanges_completed", load(&counters.completed));
-    line(out, "exchanges_aborted", load(&counters.aborted));
-    line(out, "partitions_compared", load(&counters.compared));
-    line(out, "partitions_differed", load(&counters.differed));
-    line(out, "differences_settled", load(&counters.settled));
-    line(out, "tree_bytes", load(&counters.tree_bytes));
-    let ago = |ms: u64| clock::now_ms().saturating_sub(ms) / 1_000;
-    let complete = standing.complete_ms.map(|ms| ago(ms).to_string());
-    let seconds = complete.unwrap_or_else(|| "-1".to_owned());
-    line(out, "seconds_since_everybody_took_part", seconds);
-    let lacking = convergence.cluster().lacking();
-    line(out, "filled", u8::from(lacking == 0));
-    line(out, "partitions_lacking", lacking);
-    let lost = convergence.cluster().lost_parts();
-    line(out, "partitions_lost", lost.len());
-}
-
-pub(super) fn transfers(ctx: &Ctx<'_>, out: &mut String) {
-    let Some(convergence) = &ctx.node.convergence else {
-        return;
-    };
-    let (transfers, giving) = (convergence.transfers(), convergence.transfers().giving());
-    let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-    let proven = convergence.cluster().proven_parts().len();
-    for (field, count) in [
-        (
-            "transfers_unsettled",
-            convergence.cluster().unsettled() as u64,
-        ),
-        ("transfers_taking", transfers.taking().len() as u64),
-        ("transfers_waiting_for_others", proven as u64),
-        ("transfers_taken", load(&transfers.completed)),
-        ("transfers_resumed", load(&transfers.resumed)),
-        ("transfer_rows", load(&transfers.rows)),
-        ("transfer_bytes", load(&transfers.bytes)),
-        ("transfer_bytes_per_second", transfers.rate()),
-        ("transfers_giving_up", giving.waiting + giving.dropping),
-        ("transfer_rows_given_up", load(&transfers.dropped)),
-    ] {
-        line(out, field, count);
-    }
-}
-
-pub(super) fn tombstones(ctx: &Ctx<'_>, out: &mut String) {
-    let Some(convergence) = &ctx.node.convergence else {
-        return;
-    };
-    let standing = convergence.standing();
-    let found = standing.tombstones;
-    line(out, "tombstones", ctx.node.replica.tombstones());
-    line(out, "tombstones_dropped", standing.dropped);
-    line(out, "tombstones_young", found.young);
-    line(out, "tombstones_not_seen_by_all", found.unproven);
-    line(out, "tombstones_hinted", found.hinted);
-    if let Some(oldest_ms) = found.oldest_ms {
-        let age = clock::now_ms().saturating_sub(oldest_ms) / 1_000;
-        line(out, "oldest_tombstone_seconds", age);
-        let reason = match () {
-            () if found.unproven > 0 => "not every owner has been shown to have it",
-            () if found.hinted > 0 => "it is kept for a node that is away",
-            () => "tombstone-grace, or of what has ended two rounds with everybody, are not over",
-        };
-        line(out, "oldest_tombstone_stays_because", reason);
-    }
-}
-
-pub(super) fn governor(ctx: &Ctx<'_>, out: &mut String) {
-    let state = ctx.node.governor.state();
-    let percent = format!("{}.{}", state.share / 10, state.share % 10);
-    line(out, "background_share_percent", percent);
-    line(out, "reads_p99_us", state.p99.as_micros());
-    line(out, "reads_p99_threshold_us", state.threshold.as_micros());
-    let reason = match state.reason {
-        Reason::Quiet => "too few reads to tell",
-        Reason::Room => "reads are fast enough",
-        Reason::Slow => "reads are slower than they may be",
-    };
-    line(out, "background_share_because", reason);
 }

@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 
 use futures_util::future::join_all;
+use serde_json::json;
 
 use super::docs;
 use crate::base::clock;
@@ -20,8 +21,9 @@ use crate::logic::quorum::Rule;
 use crate::logic::row;
 use crate::peer::encode;
 use crate::peer::message::{KeyRequest, Response, UNKNOWN_VIEW, WireKey};
-use crate::replica::{DATABASES, Key, digest};
+use crate::replica::{Key, digest};
 use crate::routing::args::Args;
+use crate::status::{self, Members};
 
 /// The rows of this family.
 pub const ROWS: &[Row] = &[
@@ -84,10 +86,10 @@ pub const ROWS: &[Row] = &[
     sub(
         "ringwood",
         "status",
-        2,
+        -2,
         L.and(OWN),
         status,
-        "The state of the node.",
+        "The state of the node and its cluster; with JSON for programs, with every fact of INFO.",
     ),
 ];
 
@@ -255,88 +257,17 @@ fn copy(text: &mut String, node: &Node, name: &str, object: Option<&Object>) {
     }
 }
 
-pub(super) fn status(ctx: &mut Ctx<'_>, _: Args<'_>) -> Outcome {
-    let replica = &ctx.node.replica;
-    let keys: u64 = (0..DATABASES).map(|db| replica.live_keys_so_far(db)).sum();
-    let usage = replica.store().usage();
-    let mut text = format!(
-        "node           {}\nactor          {}\npartitions     {}\nkeys           {keys} here\n\
-         disk           {} bytes in {} shards{}\n",
-        ctx.node.name,
-        replica.actor(),
-        replica.partitions().count(),
-        usage.disk_bytes,
-        replica.store().shards(),
-        if usage.disk_full {
-            ", FULL: writes are refused"
-        } else {
-            ""
-        },
-    );
-    match &ctx.node.site.coordinator {
-        None => text.push_str("members        1 (a lone node: N = R = W = 1)\n"),
-        Some(coordinator) => members(&mut text, ctx.node, coordinator),
-    }
+/// RINGWOOD STATUS [JSON]: for programs also every fact that INFO shows, by section.
+pub(super) fn status(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
+    let source = ctx.node.source();
+    let state = Members::of(&source);
+    let text = if super::wants_json(args)? {
+        super::json_line(&json!({ "state": state, "facts": status::facts_json(&source) }))
+    } else {
+        state.to_string()
+    };
     ctx.reply.verbatim(&text);
     Ok(())
-}
-
-fn members(text: &mut String, node: &Node, coordinator: &Coordinator) {
-    let cluster = coordinator.cluster();
-    let rule = cluster.options().rules.default();
-    let (hint_bytes, refused) = node.replica.hint_usage();
-    let hints = node.replica.hint_counts();
-    let members = cluster.members();
-    let _ = writeln!(
-        text,
-        "quorum         N={} R={} W={}\nhints          {hint_bytes} bytes, {refused} refused\n\
-         members        {}{}",
-        rule.n,
-        rule.r,
-        rule.w,
-        members.len(),
-        if cluster.has_joined() {
-            ""
-        } else {
-            " (not joined yet)"
-        },
-    );
-    let lost = cluster.lost_parts().len();
-    if lost > 0 {
-        let _ = writeln!(
-            text,
-            "partitions     {lost} LOST: nobody has a complete copy (ringwood cluster accept-loss)"
-        );
-    }
-    let _ = writeln!(
-        text,
-        "  {:<12} {:<22} {:<10} {:<8} {:>10} {:>6} {:>8}",
-        "name", "clients", "zone", "state", "partitions", "phi", "hints"
-    );
-    for member in members {
-        let state = match () {
-            () if member.state.is_drained() => "left",
-            () if !member.is_placed() => "leaves",
-            () if member.id == cluster.me() => "this",
-            () if cluster.stops(member.id) => "stops",
-            () if cluster.answers(member.id) => "answers",
-            () => "silent",
-        };
-        let (phi, _) = cluster.suspicion(member.id);
-        let kept = hints
-            .iter()
-            .find(|(id, _)| *id == member.id)
-            .map_or(0, |(_, count)| *count);
-        let _ = writeln!(
-            text,
-            "  {:<12} {:<22} {:<10} {state:<8} {:>10} {:>6.1} {kept:>8}",
-            member.name,
-            member.client_address,
-            member.place().0,
-            cluster.load(member.id),
-            phi,
-        );
-    }
 }
 
 pub(super) fn ring(ctx: &mut Ctx<'_>, _: Args<'_>) -> Outcome {

@@ -1,4 +1,4 @@
-//! Counters for INFO.
+//! What is counted where commands run.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -13,7 +13,7 @@ use crate::error::Error;
 /// First words of error replies that are told apart.
 const MAX_ERROR_KINDS: usize = 128;
 
-/// Counters for INFO.
+/// What is counted where commands run.
 #[derive(Debug)]
 pub struct Stats {
     /// Reads that found their key.
@@ -35,23 +35,43 @@ pub struct Stats {
     errors: Mutex<BTreeMap<String, u64>>,
 }
 
-/// What happened in the last second; [`Node::sample`] keeps it.
+/// What happened in the last second; [`Stats::sample`] keeps it.
 #[derive(Debug, Default)]
 pub struct Rates {
-    /// Commands.
-    pub commands: AtomicU64,
-    /// Bytes received.
-    pub input_bytes: AtomicU64,
-    /// Bytes sent.
-    pub output_bytes: AtomicU64,
-    /// The most memory that was resident at any sample, in bytes.
-    pub peak_memory: AtomicU64,
+    commands: AtomicU64,
+    input_bytes: AtomicU64,
+    output_bytes: AtomicU64,
+    peak_memory: AtomicU64,
     totals: Mutex<[u64; 3]>,
+}
+
+impl Rates {
+    /// Commands in the last second.
+    pub fn commands(&self) -> u64 {
+        self.commands.load(Ordering::Relaxed)
+    }
+
+    /// Bytes received in the last second.
+    pub fn input_bytes(&self) -> u64 {
+        self.input_bytes.load(Ordering::Relaxed)
+    }
+
+    /// Bytes sent in the last second.
+    pub fn output_bytes(&self) -> u64 {
+        self.output_bytes.load(Ordering::Relaxed)
+    }
+
+    /// The most memory that was resident at any sample, in bytes.
+    pub fn peak_memory(&self) -> u64 {
+        self.peak_memory.load(Ordering::Relaxed)
+    }
 }
 
 /// One command's counters.
 #[derive(Debug, Default)]
 pub struct CommandStats {
+    /// The command, and its container before it.
+    pub name: String,
     /// Runs.
     pub calls: AtomicU64,
     /// Runs that ended in an error.
@@ -63,7 +83,8 @@ pub struct CommandStats {
 }
 
 impl CommandStats {
-    pub(super) fn record(&self, took: Duration, failed: bool) {
+    /// Counts one run.
+    pub fn record(&self, took: Duration, failed: bool) {
         self.calls.fetch_add(1, Ordering::Relaxed);
         self.nanos
             .fetch_add(took.as_nanos() as u64, Ordering::Relaxed);
@@ -75,7 +96,8 @@ impl CommandStats {
 }
 
 impl Stats {
-    pub(super) fn new(rows: usize) -> Self {
+    /// Nothing was counted yet; commands by their number.
+    pub fn new(commands: impl Iterator<Item = String>) -> Self {
         Self {
             keyspace_hits: AtomicU64::new(0),
             keyspace_misses: AtomicU64::new(0),
@@ -83,13 +105,19 @@ impl Stats {
             rejected: AtomicU64::new(0),
             input_bytes: AtomicU64::new(0),
             output_bytes: AtomicU64::new(0),
-            commands: (0..rows).map(|_| CommandStats::default()).collect(),
+            commands: commands
+                .map(|name| CommandStats {
+                    name,
+                    ..CommandStats::default()
+                })
+                .collect(),
             rates: Rates::default(),
             errors: Mutex::default(),
         }
     }
 
-    pub(super) fn sample(&self) {
+    /// Takes stock, once a second.
+    pub fn sample(&self) {
         let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         let totals = [
             self.total_commands(),
@@ -161,7 +189,7 @@ mod tests {
 
     #[test]
     fn so_many_kinds_of_errors_are_counted_and_no_more() {
-        let stats = Stats::new(0);
+        let stats = Stats::new(std::iter::empty());
         for nth in 0..MAX_ERROR_KINDS + 10 {
             stats.count_error(&Error::Text(format!("KIND{nth} and a reason").into()));
         }
