@@ -7,8 +7,9 @@ use ringwood::logic::causal::{
     Versions,
 };
 use ringwood::logic::codec::Reader;
+use ringwood::logic::edit::{Edit, Stamp};
 use ringwood::logic::row;
-use ringwood::logic::types::string::{self, Change, Stamp};
+use ringwood::logic::types::string;
 
 const REPLICAS: usize = 3;
 
@@ -382,19 +383,23 @@ mod counters {
             for step in steps {
                 match step {
                     Step::Incr { at, by } => {
-                        world.write(*at, Some(Write::Incr(*by)), &Change::Count(*by));
+                        world.write(*at, Some(Write::Incr(*by)), &string::count(*by));
                     }
-                    Step::Del { at } => world.write(*at, Some(Write::Del), &Change::Delete),
+                    Step::Del { at } => world.write(*at, Some(Write::Del), &Edit::delete()),
                     Step::Set { at, to } => {
                         let value = Value {
                             payload: Payload::Bytes(to.to_string().into()),
                             expires_at_ms: None,
                         };
-                        world.write(*at, Some(Write::Base(*to)), &Change::Put(value));
+                        world.write(
+                            *at,
+                            Some(Write::Base(*to)),
+                            &Edit::put(Element::STRING, value),
+                        );
                     }
                     Step::Expire { at, when } => {
                         if string::shown(&world.replicas[*at].0, NOW).is_some() {
-                            world.write(*at, None, &Change::Retime(*when));
+                            world.write(*at, None, &Edit::Retime(*when));
                         }
                     }
                     Step::Deliver { delta, to } if !world.deltas.is_empty() => {
@@ -413,7 +418,7 @@ mod counters {
             world
         }
 
-        fn write(&mut self, at: usize, write: Option<Write>, change: &Change) {
+        fn write(&mut self, at: usize, write: Option<Write>, edit: &Edit) {
             let actor = ActorId(at as u64 + 1);
             let (object, model) = &mut self.replicas[at];
             self.next_seq += 2;
@@ -424,7 +429,7 @@ mod counters {
                 at: Timestamp(self.next_seq),
                 now_ms: NOW,
             };
-            let delta = string::delta(object, change, stamp);
+            let delta = edit.delta(object, stamp);
             *object = object.joined(delta.clone());
             let mut said = Model::default();
             if let Some(write) = write {
@@ -521,8 +526,8 @@ mod counters {
             second in prop::option::of(NOW + 1..NOW + 99),
         ) {
             let mut world = World::run(&[Step::Set { at: 0, to: 1 }, Step::Sync { from: 0, to: 1 }]);
-            world.write(0, None, &Change::Retime(first));
-            world.write(1, None, &Change::Retime(second));
+            world.write(0, None, &Edit::Retime(first));
+            world.write(1, None, &Edit::Retime(second));
             let both = world.all().0;
             prop_assert_eq!(string::siblings(&both, NOW).len(), 1);
             let expected = first.and_then(|a| second.map(|b| a.max(b)));
@@ -533,12 +538,12 @@ mod counters {
     #[test]
     fn a_set_beside_an_expire_shows_the_new_value_alone_and_for_as_long_as_it_says() {
         let mut world = World::run(&[Step::Set { at: 0, to: 1 }, Step::Sync { from: 0, to: 1 }]);
-        world.write(0, None, &Change::Retime(Some(NOW + 5)));
+        world.write(0, None, &Edit::Retime(Some(NOW + 5)));
         let value = Value {
             payload: Payload::Bytes("2".into()),
             expires_at_ms: None,
         };
-        world.write(1, Some(Write::Base(2)), &Change::Put(value));
+        world.write(1, Some(Write::Base(2)), &Edit::put(Element::STRING, value));
         let both = world.all().0;
         assert_eq!(integers(&both), BTreeSet::from([2]));
         assert_eq!(both.ends_at_ms(), None);
@@ -547,14 +552,14 @@ mod counters {
     #[test]
     fn increments_beside_an_expire_end_with_the_key_and_begin_again_from_nothing() {
         let mut world = World::run(&[Step::Incr { at: 0, by: 3 }, Step::Sync { from: 0, to: 1 }]);
-        world.write(1, None, &Change::Retime(Some(NOW - 1)));
-        world.write(0, None, &Change::Count(1));
+        world.write(1, None, &Edit::Retime(Some(NOW - 1)));
+        world.write(0, None, &string::count(1));
         let both = world.all().0;
         assert!(both.is_expired(NOW) && string::shown(&both, NOW).is_none());
         // A third that knows it has ended, and one that did not: the old total is gone from both.
         world.replicas[2].0 = both;
-        world.write(2, None, &Change::Count(10));
-        world.write(0, None, &Change::Count(1));
+        world.write(2, None, &string::count(10));
+        world.write(0, None, &string::count(1));
         assert_eq!(integers(&world.all().0), BTreeSet::from([11]));
     }
 
@@ -562,7 +567,7 @@ mod counters {
     fn a_total_that_has_no_room_left_begins_a_chain_of_its_own() {
         let mut world = World::run(&[Step::Set { at: 0, to: 1 }]);
         for by in [-i64::MAX, -i64::MAX, i64::MAX] {
-            world.write(0, None, &Change::Count(by));
+            world.write(0, None, &string::count(by));
         }
         assert_eq!(integers(&world.all().0), BTreeSet::from([1 - i64::MAX]));
     }

@@ -24,8 +24,9 @@ use crate::base::clock;
 use crate::coordinator::QuorumError;
 use crate::error::Error;
 use crate::logic::causal::Object;
+use crate::logic::edit::Edit;
 use crate::logic::types::conflict;
-use crate::logic::types::string::{self, Change, Shown};
+use crate::logic::types::string::{self, Shown};
 use crate::replica::{Key, Replica, ReplicaError, Uncommitted, Written};
 use crate::resp::Reply;
 use crate::routing::args::Args;
@@ -187,7 +188,7 @@ impl Ctx<'_> {
     pub fn update<R>(
         &mut self,
         name: &[u8],
-        decide: impl FnOnce(&Object, u64) -> (Change, R),
+        decide: impl FnOnce(&Object, u64) -> (Edit, R),
     ) -> Result<R, Error> {
         let key = self.key(self.session.db, name)?;
         let policy = self.node.replica.policies().of(name);
@@ -197,9 +198,9 @@ impl Ctx<'_> {
             let viewed = conflict::view(object, policy, now_ms);
             let (change, result) = decide(&viewed, now_ms);
             let change = match since {
-                Some(since) => string::as_of(object, change, since).unwrap_or_else(|| {
+                Some(since) => change.as_of(object, since).unwrap_or_else(|| {
                     is_refused = true;
-                    Change::Keep
+                    Edit::Keep
                 }),
                 None => change,
             };
@@ -221,7 +222,7 @@ impl Ctx<'_> {
         &mut self,
         first: (u8, &[u8]),
         second: (u8, &[u8]),
-        decide: impl FnOnce(&Object, &Object, u64) -> ([Change; 2], R),
+        decide: impl FnOnce(&Object, &Object, u64) -> ([Edit; 2], R),
     ) -> Result<R, Error> {
         let (first, second) = (self.key(first.0, first.1)?, self.key(second.0, second.1)?);
         let policy = |key: Key<'_>| self.node.replica.policies().of(key.name);
@@ -252,7 +253,7 @@ impl Ctx<'_> {
     /// Writes one value over everything seen.
     pub fn put(&mut self, name: &[u8], bytes: &[u8], expires_at_ms: Option<u64>) -> Outcome {
         let bytes = Bytes::copy_from_slice(bytes);
-        self.update(name, |_, _| (Change::put(bytes, expires_at_ms), ()))
+        self.update(name, |_, _| (string::put(bytes, expires_at_ms), ()))
     }
 
     /// Reads over many keys: sees every write ordered so far, and may take its time.

@@ -14,7 +14,7 @@ use super::timing::{Timed, Times};
 use crate::base::blocking::{at_length, off_worker};
 use crate::base::clock;
 use crate::error::Error;
-use crate::logic::types::conflict::OnConflict;
+use crate::logic::policy::OnConflict;
 use crate::logic::types::string;
 use crate::replica::Written;
 use crate::resp::Reply;

@@ -5,16 +5,17 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
+use smallvec::smallvec;
 use tokio::sync::oneshot;
 
 use super::{Coordinator, MOST_AGAIN, QuorumError};
 use crate::cluster::View;
 use crate::logic::causal::Dot;
+use crate::logic::edit::{Edit, Put};
 use crate::logic::membership::Member;
 use crate::logic::placement::NodeId;
 use crate::logic::quorum::{Decision, Effect, Holder, Wanted, Write};
 use crate::logic::row;
-use crate::logic::types::string::Change;
 use crate::peer::message::{KeyRequest, Response, WhyNot, WireKey};
 use crate::peer::{CallError, encode};
 use crate::replica::{Delta, Key, WriteFailed, Written};
@@ -246,6 +247,13 @@ struct State {
 }
 
 impl Sending {
+    fn key(&self) -> Key<'_> {
+        Key {
+            db: self.key.db,
+            name: &self.key.name,
+        }
+    }
+
     fn follow(self: &Arc<Self>, effects: Vec<Effect>) {
         // The same bytes for everybody who is no fallback, and to whom the same view is said.
         let mut plain: Option<(u64, Bytes)> = None;
@@ -379,10 +387,6 @@ impl Sending {
         let Some(decided) = self.state.lock().decided.take() else {
             return false;
         };
-        let key = Key {
-            db: self.key.db,
-            name: &self.key.name,
-        };
         let again = self
             .coordinator
             .take(&self.key, theirs, None)
@@ -391,13 +395,20 @@ impl Sending {
                 // What came to this node's copy since then is later, and stays.
                 let mut seen = first.context().clone();
                 seen.join(row::decode(theirs).ok()?.context());
-                let updated = self.coordinator.replica.update(key, |object, _| {
-                    let ours = object.all_versions().find(|version| version.dot == dot);
-                    let change = ours.map(|version| Change::Resolve {
-                        seen,
-                        value: Some(version.value.clone()),
+                let updated = self.coordinator.replica.update(self.key(), |object, _| {
+                    let ours = object.cells().iter().find_map(|(element, versions)| {
+                        let ours = versions.iter().find(|version| version.dot == dot)?;
+                        Some(Put {
+                            element: element.clone(),
+                            value: ours.value.clone(),
+                        })
                     });
-                    (change.unwrap_or(Change::Keep), ())
+                    let over = |put| Edit::Over {
+                        seen,
+                        puts: smallvec![put],
+                        at: None,
+                    };
+                    (ours.map_or(Edit::Keep, over), ())
                 });
                 let mut written = updated.ok()?.1?;
                 self.coordinator.replica.store().kick(written.shard);
@@ -458,14 +469,10 @@ impl Sending {
     /// Takes in what one owner alone may have, and sends it to all: the remains of a write whose
     /// coordinator went away.
     fn spread(&self, theirs: &[u8]) {
-        let key = Key {
-            db: self.key.db,
-            name: &self.key.name,
-        };
         if self.coordinator.take(&self.key, theirs, None).is_none() {
             return;
         }
-        if let Ok(object) = self.coordinator.replica.read(key) {
+        if let Ok(object) = self.coordinator.replica.read(self.key()) {
             let all = Delta {
                 db: self.key.db,
                 name: self.key.name.clone(),
@@ -483,11 +490,7 @@ impl Sending {
     }
 
     fn keep_hint(&self, owner: NodeId) {
-        let key = Key {
-            db: self.key.db,
-            name: &self.key.name,
-        };
-        if let Err(error) = self.coordinator.replica.keep_hint(key, owner) {
+        if let Err(error) = self.coordinator.replica.keep_hint(self.key(), owner) {
             tracing::warn!(%owner, %error, "a hint was not kept");
         }
     }

@@ -3,17 +3,21 @@
 //! Time and randomness come in as arguments, results are values. `cargo check
 //! --no-default-features` builds this module and nothing else, so the compiler keeps the boundary.
 //!
-//! Reading order: [`causal`] (what a key is), [`types`] (how a Redis type looks at it),
+//! Reading order: [`causal`] (what a key is), [`edit`] (what a write changes of it), [`types`] (how a Redis type
+//! looks at it),
 //! [`placement`] (where a key lives), [`membership`] (who is there), [`merkle`] (what differs),
 //! [`handoff`] (how it moves), [`row`] (how it is written down).
 
 pub mod causal;
 pub mod codec;
+pub mod edit;
 pub mod glob;
+pub mod guard;
 pub mod handoff;
 pub mod membership;
 pub mod merkle;
 pub mod placement;
+pub mod policy;
 pub mod quorum;
 pub mod row;
 pub mod types;

@@ -147,9 +147,9 @@ impl Replica {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::logic::causal::{Payload, Value};
+    use crate::logic::causal::{Element, Payload, Value};
+    use crate::logic::edit::Edit;
     use crate::logic::placement::Partitions;
-    use crate::logic::types::string::Change;
     use crate::replica::space::Space;
     use crate::replica::{Key, Options};
     use crate::storage::{MemoryStore, Store};
@@ -174,9 +174,9 @@ mod tests {
             expires_at_ms: end_ms,
         };
         let change = if n.is_multiple_of(11) {
-            Change::Delete
+            Edit::delete()
         } else {
-            Change::Put(value)
+            Edit::put(Element::STRING, value)
         };
         let key = Key {
             db: (n % 2) as u8,

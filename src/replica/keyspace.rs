@@ -9,7 +9,6 @@ use super::{DATABASES, Key, Replica, ReplicaError};
 use crate::base::clock;
 use crate::base::random::random_u64;
 use crate::logic::placement::{SLOTS, Slot};
-use crate::logic::types::string;
 use crate::storage::keys::{self, Position};
 use crate::storage::pages::Pages;
 use crate::storage::{Row, Table, WriteFailed};
@@ -221,7 +220,7 @@ impl Replica {
             let Ok(object) = self.read(Key { db, name: &key }) else {
                 continue;
             };
-            if string::siblings(&object, now_ms).len() > 1 {
+            if object.lives(now_ms) && object.distinct_siblings() > 1 {
                 kept.push(key);
             }
         }
@@ -344,7 +343,7 @@ impl Replica {
             let live = if table != Table::Data {
                 true
             } else if let Ok(object) = self.decode(at.partition, db, &raw) {
-                string::shown(&object, now_ms).is_some()
+                object.lives(now_ms)
             } else {
                 // Whoever asks for it learns what is wrong.
                 self.note_damaged(Key { db, name: key });

@@ -38,15 +38,15 @@ use smallvec::SmallVec;
 use thiserror::Error;
 
 use crate::base::clock;
-use crate::logic::causal::{ActorId, Context, Object, Payload, Timestamp};
+use crate::logic::causal::{ActorId, Context, Object, Timestamp};
 use crate::logic::codec::DecodeError;
+use crate::logic::edit::{Edit, Stamp};
+use crate::logic::guard;
 use crate::logic::merkle::Shape;
 use crate::logic::placement::Partitions;
+use crate::logic::policy::Policies;
 use crate::logic::quorum::Rules;
 use crate::logic::row;
-use crate::logic::types::conflict::Policies;
-use crate::logic::types::guard;
-use crate::logic::types::string::{self, Change, Stamp};
 use crate::storage::keys::{self, Position};
 use crate::storage::{Need, Op, Refused, Store, StoreError, Table, Ticket, Write};
 
@@ -350,14 +350,14 @@ impl Replica {
     pub fn update<R>(
         &self,
         key: Key<'_>,
-        decide: impl FnOnce(&Object, u64) -> (Change, R),
+        decide: impl FnOnce(&Object, u64) -> (Edit, R),
     ) -> Result<(R, Option<Written>), ReplicaError> {
         let located = self.locate(key, Position::of(key.name, self.partitions));
         let _order = self.lock(located.at);
         let current = self.load(&located, false)?;
         let now_ms = clock::now_ms();
-        let (change, result) = decide(&current, now_ms);
-        let written = self.apply(&located, &current, &change, now_ms)?;
+        let (edit, result) = decide(&current, now_ms);
+        let written = self.apply(&located, &current, &edit, now_ms)?;
         Ok((result, written))
     }
 
@@ -366,17 +366,17 @@ impl Replica {
         &self,
         first: Key<'_>,
         second: Key<'_>,
-        decide: impl FnOnce(&Object, &Object, u64) -> ([Change; 2], R),
+        decide: impl FnOnce(&Object, &Object, u64) -> ([Edit; 2], R),
     ) -> Result<(R, [Option<Written>; 2]), ReplicaError> {
         let a = self.locate(first, Position::of(first.name, self.partitions));
         let b = self.locate(second, Position::of(second.name, self.partitions));
         let _order = self.lock_two(a.at, b.at);
         let (first, second) = (self.load(&a, false)?, self.load(&b, false)?);
         let now_ms = clock::now_ms();
-        let ([change_a, change_b], result) = decide(&first, &second, now_ms);
+        let ([edit_a, edit_b], result) = decide(&first, &second, now_ms);
         // The new key before the old one goes: a crash in between leaves two, never none.
-        let written_b = self.apply(&b, &second, &change_b, now_ms)?;
-        match (self.apply(&a, &first, &change_a, now_ms), written_b) {
+        let written_b = self.apply(&b, &second, &edit_b, now_ms)?;
+        match (self.apply(&a, &first, &edit_a, now_ms), written_b) {
             (Ok(written_a), written_b) => Ok((result, [written_a, written_b])),
             (Err(_), Some(written_b)) => Err(ReplicaError::Half(Box::new(written_b))),
             (Err(error), None) => Err(error),
@@ -529,15 +529,15 @@ impl Replica {
         );
     }
 
-    /// Applies a change; the caller holds the key's lock and has just loaded `current`.
+    /// Applies an edit; the caller holds the key's lock and has just loaded `current`.
     fn apply(
         &self,
         located: &Located<'_>,
         current: &Arc<Object>,
-        change: &Change,
+        edit: &Edit,
         now_ms: u64,
     ) -> Result<Option<Written>, ReplicaError> {
-        let dots = string::dots_needed(change);
+        let dots = edit.dots();
         if dots == 0 {
             return Ok(None);
         }
@@ -559,7 +559,7 @@ impl Replica {
             at,
             now_ms,
         };
-        let mut delta = string::delta(current, change, stamp);
+        let mut delta = edit.delta(current, stamp);
         if !self.shared {
             // Nobody increments beside the only owner.
             delta.forget_resets();
@@ -590,7 +590,7 @@ impl Replica {
 
     /// Keeps a key within its limits.
     fn guard(&self, key: &Key<'_>, old: &Object, new: &mut Object) {
-        if !has_siblings(new) {
+        if !new.has_siblings() {
             return;
         }
         let merged = guard::merge_oldest(new, self.limits, self.policies.of(key.name));
@@ -742,7 +742,7 @@ fn index_ops(ops: &mut Vec<Op>, row_key: &[u8], old: &Object, new: &Object, shar
             });
         }
     }
-    let (was, is) = (has_siblings(old), has_siblings(new));
+    let (was, is) = (old.has_siblings(), new.has_siblings());
     if was != is {
         let value = is.then(Vec::new);
         ops.push(Op {
@@ -760,14 +760,6 @@ fn index_ops(ops: &mut Vec<Op>, row_key: &[u8], old: &Object, new: &Object, shar
             value: is.then(|| rows::tombstone_row(clock::now_ms(), new)),
         });
     }
-}
-
-/// Whether a reader may meet siblings: several base values, counters aside.
-fn has_siblings(object: &Object) -> bool {
-    let bases = object
-        .values()
-        .filter(|v| matches!(v.value.payload, Payload::Bytes(_)));
-    bases.count() > 1
 }
 
 fn stripe(at: Position) -> usize {

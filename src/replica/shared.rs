@@ -8,9 +8,9 @@ use super::space::DATABASES;
 use super::{Key, Replica, ReplicaError, Written};
 use crate::base::clock;
 use crate::logic::causal::{ActorId, Context, Dot, Object, Observed, Timestamp};
+use crate::logic::guard;
 use crate::logic::placement::{NodeId, key_hash};
 use crate::logic::row;
-use crate::logic::types::guard;
 use crate::storage::keys::Position;
 use crate::storage::{Need, Refused, Write};
 

@@ -19,12 +19,12 @@ use super::{Counters, Replica, ReplicaError, STRIPES};
 use crate::base::random::random_u64;
 use crate::logic::causal::{ActorId, Context, Object};
 use crate::logic::codec::{Reader, put_bytes};
+use crate::logic::guard;
 use crate::logic::merkle::Shape;
 use crate::logic::placement::Partitions;
+use crate::logic::policy::Policies;
 use crate::logic::quorum::{Rule, Rules};
 use crate::logic::row;
-use crate::logic::types::conflict::Policies;
-use crate::logic::types::guard;
 use crate::storage::{Frozen, Op, Store, StoreError, Table, Write};
 
 /// How a replica is started.

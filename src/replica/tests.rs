@@ -6,10 +6,11 @@ use std::sync::atomic::Ordering;
 
 use super::{Join, Key, Options, Recovery, Replica, ReplicaError, Tombstones};
 use crate::base::clock;
-use crate::logic::causal::{ActorId, Object, Payload, Value};
+use crate::logic::causal::{ActorId, Element, Object, Payload, Value};
+use crate::logic::edit::Edit;
 use crate::logic::placement::{Partitions, slot_of};
 use crate::logic::quorum::{Rule, Rules};
-use crate::logic::types::string::{self, Change};
+use crate::logic::types::string;
 use crate::storage::{
     AppendFsync, DEFAULT_CACHED_FILES, DiskOptions, DiskStore, MemoryStore, Store,
 };
@@ -57,7 +58,7 @@ fn set(replica: &Replica, at: Key<'_>, text: &str, expires_at_ms: Option<u64>) {
         expires_at_ms,
     };
     replica
-        .update(at, |_, _| (Change::Put(value), ()))
+        .update(at, |_, _| (Edit::put(Element::STRING, value), ()))
         .expect("written");
 }
 
@@ -147,7 +148,7 @@ fn what_a_blind_write_has_not_seen_is_not_stored_beside_it_increments_neither() 
         Replica::start(store, options).expect("starts").0
     };
     let (writer, other) = (node(1), node(2));
-    let counted = other.update(key("n"), |_, _| (Change::Count(5), ()));
+    let counted = other.update(key("n"), |_, _| (string::count(5), ()));
     counted.expect("counted");
     set(&writer, key("n"), "0", None);
     let blind = writer.read(key("n")).expect("read");
@@ -230,7 +231,7 @@ fn a_deleted_key_is_counted_once_and_its_coming_ends_its_absence() {
     let absence = absence.expect("not there");
     assert!(!absence.is_over());
     set(&replica, key("a"), "1", None);
-    let delete = || replica.update(key("a"), |_, _| (Change::Delete, ()));
+    let delete = || replica.update(key("a"), |_, _| (Edit::delete(), ()));
     delete().expect("delete");
     delete().expect("delete");
     assert_eq!((replica.live_keys(0), get(&replica, key("a"))), (0, None));
@@ -285,7 +286,7 @@ fn a_stop_counts_what_others_write_meanwhile_or_they_are_refused() {
                 scope.spawn(move || {
                     for n in begun.. {
                         let name = format!("{writer}:{n}");
-                        let count = |_: &Object, _| (Change::Count(1), ());
+                        let count = |_: &Object, _| (string::count(1), ());
                         if replica.update(key(&name), count).is_err() {
                             break;
                         }
@@ -378,7 +379,7 @@ fn writes_that_were_not_stored_are_not_counted_for_long() {
     set(&replica, key("while it counts"), "v", None);
     assert_eq!(replica.live_keys(0), 2);
     let at = key("while it counts");
-    let delete = |_: &Object, _| (Change::Delete, ());
+    let delete = |_: &Object, _| (Edit::delete(), ());
     replica.update(at, delete).expect("deleted");
     assert_eq!(roots(&replica), before);
 }
@@ -393,7 +394,7 @@ fn trees_and_counts_are_the_same_after_any_start() {
     }
     for n in 0..100 {
         let name = format!("k{n}");
-        let delete = |_: &Object, _| (Change::Delete, ());
+        let delete = |_: &Object, _| (Edit::delete(), ());
         replica.update(key(&name), delete).expect("deleted");
     }
     let (roots_before, tombstones) = (roots(&replica), replica.tombstones());
@@ -418,7 +419,7 @@ fn what_a_partition_has_seen_cannot_come_back() {
     theirs
         .join(key("k"), (*old).clone(), Join::default())
         .expect("joined");
-    let delete = |_: &Object, _| (Change::Delete, ());
+    let delete = |_: &Object, _| (Edit::delete(), ());
     ours.update(key("k"), delete).expect("deleted");
     let all: Vec<u16> = (0..64).collect();
     let mut dropped = Tombstones::default();
@@ -468,7 +469,7 @@ fn hand_over(from: &Replica, to: &Replica) {
 
 fn retime(replica: &Replica, at_ms: Option<u64>) {
     replica
-        .update(key("k"), |_, _| (Change::Retime(at_ms), ()))
+        .update(key("k"), |_, _| (Edit::Retime(at_ms), ()))
         .expect("retimed");
 }
 
@@ -532,7 +533,7 @@ fn what_was_given_an_end_and_reclaimed_does_not_come_back_from_who_missed_it() {
 fn what_is_counted_over_the_remains_of_a_key_begins_at_nothing() {
     let [ours, theirs] = both_hold_what_has_ended();
     while ours.reclaim_expired().expect("reclaimed") {}
-    let count = |_: &Object, _| (Change::Count(2), ());
+    let count = |_: &Object, _| (string::count(2), ());
     ours.update(key("k"), count).expect("counted");
     hand_over(&ours, &theirs);
     hand_over(&theirs, &ours);
@@ -547,7 +548,7 @@ fn what_is_counted_after_a_copy_was_dropped_counts_once() {
     let (store, replica) = lazily(1);
     store.be_lazy(false);
     let add = |n| {
-        let count = move |_: &Object, _| (Change::Count(n), ());
+        let count = move |_: &Object, _| (string::count(n), ());
         replica.update(key("k"), count).expect("counted");
         (*replica.read(key("k")).expect("read")).clone()
     };
@@ -614,7 +615,7 @@ fn in_doubt() -> (Arc<MemoryStore>, Replica) {
     store.commit();
     set(&replica, key("a"), "new", None);
     replica
-        .update(key("b"), |_, _| (Change::Delete, ()))
+        .update(key("b"), |_, _| (Edit::delete(), ()))
         .expect("queued");
     set(&replica, key("c"), "new", None);
     store.fail();
@@ -625,7 +626,7 @@ fn in_doubt() -> (Arc<MemoryStore>, Replica) {
 fn what_was_there_after_all_is_read_counted_and_listed() {
     let (store, replica) = in_doubt();
     assert_eq!(get(&replica, key("a")).as_deref(), Some("new"));
-    let refused = replica.update(key("a"), |_, _| (Change::Delete, ()));
+    let refused = replica.update(key("a"), |_, _| (Edit::delete(), ()));
     assert!(matches!(refused, Err(ReplicaError::Refused(_))));
     store.settle(true);
     assert_eq!(get(&replica, key("a")).as_deref(), Some("new"));
@@ -667,7 +668,7 @@ fn a_write_that_rests_on_a_failed_one_is_refused() {
         assert!(string::shown(object, now_ms).is_some());
         store.fail();
         store.settle(false);
-        (Change::Count(1), ())
+        (string::count(1), ())
     });
     let changed = ReplicaError::Refused(crate::storage::Refused::Changed);
     assert_eq!(
@@ -946,7 +947,7 @@ fn who_has_reclaimed_a_key_that_goes_on_elsewhere_learns_of_it_from_any_piece_of
     retime(&ours, None);
     while theirs.reclaim_expired().expect("reclaimed") {}
     let later = Some(clock::now_ms() + 1_000_000);
-    let last = ours.update(key("k"), |_, _| (Change::Retime(later), ()));
+    let last = ours.update(key("k"), |_, _| (Edit::Retime(later), ()));
     let ((), written) = last.expect("retimed");
     let last = written.and_then(|written| written.delta).expect("a delta");
     let partition = ours.partitions().of(slot_of(b"k"));

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
+use std::io;
 use std::os::unix::fs::FileExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
@@ -55,36 +56,50 @@ fn fill(store: &dyn Store, rows: std::ops::Range<u32>, value_len: usize) {
 }
 
 /// The used part of a file: journals have zeros behind it.
-fn used(path: &Path) -> (Vec<u8>, u64) {
-    let mut raw = fs::read(path).expect("read");
+fn used(path: &Path) -> io::Result<(Vec<u8>, u64)> {
+    let mut raw = fs::read(path)?;
     let len = raw.len() as u64;
     raw.truncate(
         raw.iter()
             .rposition(|byte| *byte != 0)
             .map_or(0, |at| at + 1),
     );
-    (raw, len)
+    Ok((raw, len))
 }
 
+/// Copies a folder. An engine that runs may remove a file meanwhile: then once more, until nothing has
+/// come or gone.
 fn copy(from: &Path, to: &Path) {
-    fs::create_dir_all(to).expect("a folder");
-    for entry in fs::read_dir(from).expect("a folder") {
-        let entry = entry.expect("an entry");
+    for _ in 0..100 {
+        let before = files(from);
+        let copied = try_copy(from, to);
+        if copied.is_ok() && files(from) == before {
+            return;
+        }
+        fs::remove_dir_all(to).expect("removed");
+    }
+    panic!("the files of {} change all the time", from.display());
+}
+
+fn try_copy(from: &Path, to: &Path) -> io::Result<()> {
+    fs::create_dir_all(to)?;
+    for entry in fs::read_dir(from)? {
+        let entry = entry?;
         let target = to.join(entry.file_name());
-        if entry.file_type().expect("a type").is_dir() {
-            copy(&entry.path(), &target);
+        if entry.file_type()?.is_dir() {
+            try_copy(&entry.path(), &target)?;
         } else {
-            let (raw, len) = used(&entry.path());
-            fs::write(&target, raw).expect("written");
-            let file = File::options().write(true).open(&target).expect("open");
-            file.set_len(len).expect("as long");
+            let (raw, len) = used(&entry.path())?;
+            fs::write(&target, raw)?;
+            File::options().write(true).open(&target)?.set_len(len)?;
         }
     }
+    Ok(())
 }
 
 fn files(dir: &Path) -> Vec<PathBuf> {
     let mut all = Vec::new();
-    for entry in fs::read_dir(dir).expect("a folder") {
+    for entry in fs::read_dir(dir).into_iter().flatten() {
         let path = entry.expect("an entry").path();
         if path.is_dir() {
             all.extend(files(&path));
@@ -137,7 +152,7 @@ fn a_flipped_bit_anywhere_is_refused_or_changes_nothing() {
         let mut deceived: BTreeMap<PathBuf, Vec<usize>> = BTreeMap::new();
         for path in files(&left) {
             let name = path.strip_prefix(&left).expect("inside").to_path_buf();
-            let (raw, _) = used(&path);
+            let (raw, _) = used(&path).expect("read");
             let step = (raw.len() / flips).max(1);
             for (nth, at) in (0..raw.len()).step_by(step).enumerate() {
                 let work = dir.path().join("work");
@@ -198,7 +213,7 @@ fn what_was_accepted_once_is_not_found_again() {
     copy(&was, &work);
     store.close();
     let journal = work.join("shard-0").join("0.jnl");
-    let (raw, _) = used(&journal);
+    let (raw, _) = used(&journal).expect("read");
     let key = raw.windows(10).position(|some| some == b"key-000050");
     // The sequence number of a batch, made greater.
     flip(&journal, key.expect("it is there") - 21 - 4, 3);
@@ -228,7 +243,7 @@ fn what_is_cut_out_of_the_middle_of_the_journals_is_noticed() {
     store.close();
     // As the engine does it when the first journal is full.
     let [first, second] = ["0.jnl", "1.jnl"].map(|name| left.join("shard-0").join(name));
-    let (raw, _) = used(&first);
+    let (raw, _) = used(&first).expect("read");
     let tag_of = |key: &[u8]| {
         let at = raw.windows(key.len()).position(|some| some == key);
         at.expect("it is there") - 21

@@ -176,7 +176,7 @@ const LONG_FILES: &[(&str, usize, &str)] = &[
     ),
     (
         "command::family::strings",
-        719,
+        720,
         "one family of commands, with its rows",
     ),
     (
@@ -185,12 +185,12 @@ const LONG_FILES: &[(&str, usize, &str)] = &[
         "taking over and giving up: to be taken apart",
     ),
     ("coordinator::read", 502, "one subject"),
-    ("logic::causal::object", 603, "one subject"),
+    ("logic::causal::object", 558, "one subject"),
     ("logic::placement::table", 635, "one subject"),
     ("net::connection", 621, "one subject"),
     (
         "replica",
-        775,
+        767,
         "a replica and what its files share: to be taken apart",
     ),
     ("replica::start", 522, "one subject"),

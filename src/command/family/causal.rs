@@ -13,7 +13,7 @@ use crate::command::row::{OWN, R, Row, WM, cmd};
 use crate::command::spec::keys;
 use crate::error::Error;
 use crate::logic::causal::{Payload, Value};
-use crate::logic::types::string::{self, Change};
+use crate::logic::types::string;
 use crate::routing::args::Args;
 
 /// The rows of this family.
@@ -123,7 +123,7 @@ pub(super) fn resolve(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
             payload: Payload::Bytes(bytes),
             expires_at_ms: expires.or(kept),
         });
-        (Change::Resolve { seen, value }, ())
+        (string::resolve(seen, value), ())
     })?;
     let object = ctx.object(key)?;
     let at = (stored_db(ctx), key);

@@ -5,7 +5,8 @@ use crate::command::context::{Ctx, Outcome};
 use crate::command::row::{RF, Row, WF, cmd};
 use crate::command::spec::keys;
 use crate::error::Error;
-use crate::logic::types::string::{self, Change};
+use crate::logic::edit::Edit;
+use crate::logic::types::string;
 use crate::routing::args::Args;
 
 /// The rows of this family.
@@ -207,7 +208,7 @@ fn change(ctx: &mut Ctx<'_>, args: Args<'_>, unit: Unit, name: &'static str) -> 
     let at = to_ms(args.integer(2)?, unit).ok_or(Error::InvalidExpire(name))?;
     let done = ctx.update(args.at(1), |object, now_ms| {
         let Some(shown) = string::shown(object, now_ms) else {
-            return (Change::Keep, false);
+            return (Edit::Keep, false);
         };
         let current = shown.expires_at_ms.map_or(i64::MAX, |ms| ms as i64);
         let refused = (conditions.if_none && shown.expires_at_ms.is_some())
@@ -215,14 +216,14 @@ fn change(ctx: &mut Ctx<'_>, args: Args<'_>, unit: Unit, name: &'static str) -> 
             || (conditions.if_later && at <= current)
             || (conditions.if_sooner && at >= current);
         if refused {
-            return (Change::Keep, false);
+            return (Edit::Keep, false);
         }
         let past = u64::try_from(at).map_or(true, |at| at <= now_ms);
         (
             if past {
-                Change::Delete
+                Edit::delete()
             } else {
-                Change::Retime(Some(at as u64))
+                Edit::Retime(Some(at as u64))
             },
             true,
         )
@@ -234,14 +235,7 @@ fn change(ctx: &mut Ctx<'_>, args: Args<'_>, unit: Unit, name: &'static str) -> 
 pub(super) fn persist(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
     let done = ctx.update(args.at(1), |object, now_ms| {
         let has = string::shown(object, now_ms).is_some_and(|s| s.expires_at_ms.is_some());
-        (
-            if has {
-                Change::Retime(None)
-            } else {
-                Change::Keep
-            },
-            has,
-        )
+        (if has { Edit::Retime(None) } else { Edit::Keep }, has)
     })?;
     ctx.reply.integer(i64::from(done));
     Ok(())

@@ -12,8 +12,9 @@ use crate::command::spec::keys;
 use crate::error::Error;
 use crate::logic::causal::{Object, Payload, Value};
 use crate::logic::codec::{Reader, put_bytes, put_varint};
-use crate::logic::types::conflict::OnConflict;
-use crate::logic::types::string::{self, Change};
+use crate::logic::edit::Edit;
+use crate::logic::policy::OnConflict;
+use crate::logic::types::string;
 use crate::routing::args::Args;
 use crate::routing::shape::{Elsewhere, Merge};
 
@@ -193,7 +194,7 @@ pub(super) fn del(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
     for key in args.from(1) {
         let deleted = ctx.update(key, |object, now_ms| {
             let shown = string::is_shown(object, now_ms);
-            (if shown { Change::Delete } else { Change::Keep }, shown)
+            (if shown { Edit::delete() } else { Edit::Keep }, shown)
         });
         gone += i64::from(deleted.map_err(|error| error.after_others(gone > 0))?);
     }
@@ -250,7 +251,7 @@ fn transfer(ctx: &mut Ctx<'_>, args: Args<'_>, only_if_absent: bool) -> Result<b
             return (keep_both(), Ok(false));
         }
         let values = string::values(source, now_ms);
-        ([Change::Delete, Change::PutAll(values)], Ok(true))
+        ([Edit::delete(), string::put_all(values)], Ok(true))
     })?
 }
 
@@ -278,7 +279,7 @@ pub(super) fn copy(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
             return (keep_both(), false);
         }
         (
-            [Change::Keep, Change::PutAll(string::values(source, now_ms))],
+            [Edit::Keep, string::put_all(string::values(source, now_ms))],
             true,
         )
     })?;
@@ -298,8 +299,8 @@ pub(super) fn move_key(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
         }
         (
             [
-                Change::Delete,
-                Change::PutAll(string::values(source, now_ms)),
+                Edit::delete(),
+                string::put_all(string::values(source, now_ms)),
             ],
             true,
         )
@@ -308,8 +309,8 @@ pub(super) fn move_key(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
     Ok(())
 }
 
-fn keep_both() -> [Change; 2] {
-    [Change::Keep, Change::Keep]
+fn keep_both() -> [Edit; 2] {
+    [Edit::Keep, Edit::Keep]
 }
 
 pub(super) fn object_encoding(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
@@ -473,9 +474,9 @@ pub(super) fn restore(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
         .collect();
     ctx.update(args.at(1), |object, now_ms| {
         if !replace && string::is_shown(object, now_ms) {
-            return (Change::Keep, Err(Error::BusyKey));
+            return (Edit::Keep, Err(Error::BusyKey));
         }
-        (Change::PutAll(values), Ok(()))
+        (string::put_all(values), Ok(()))
     })??;
     ctx.reply.ok();
     Ok(())

@@ -10,7 +10,8 @@ use crate::command::context::{Ctx, Outcome};
 use crate::command::row::{R, RF, Row, WF, WM, WMF, cmd};
 use crate::command::spec::keys;
 use crate::error::Error;
-use crate::logic::types::string::{self, Change, Shown};
+use crate::logic::edit::Edit;
+use crate::logic::types::string::{self, Shown};
 use crate::routing::args::Args;
 use crate::routing::shape::Merge;
 
@@ -321,13 +322,13 @@ pub(super) fn set(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
             Condition::IfPresent => old.is_some(),
         };
         if !wanted {
-            return (Change::Keep, (old, false));
+            return (Edit::Keep, (old, false));
         }
         let kept = old
             .as_ref()
             .and_then(|o| o.expires_at_ms)
             .filter(|_| options.keep_ttl);
-        (Change::put(bytes, expires.or(kept)), (old, true))
+        (string::put(bytes, expires.or(kept)), (old, true))
     })?;
     match (options.get, done) {
         (true, _) => ctx.reply.bulk_or_null(old.as_ref().map(|o| &o.bytes[..])),
@@ -341,8 +342,8 @@ pub(super) fn setnx(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
     let bytes = Bytes::copy_from_slice(args.at(2));
     let done = ctx.update(args.at(1), |object, now_ms| {
         match string::shown(object, now_ms) {
-            Some(_) => (Change::Keep, false),
-            None => (Change::put(bytes, None), true),
+            Some(_) => (Edit::Keep, false),
+            None => (string::put(bytes, None), true),
         }
     })?;
     ctx.reply.integer(i64::from(done));
@@ -367,7 +368,7 @@ fn set_with_ttl(ctx: &mut Ctx<'_>, args: Args<'_>, unit: Unit, name: &'static st
 pub(super) fn getset(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
     let bytes = Bytes::copy_from_slice(args.at(2));
     let old = ctx.update(args.at(1), |object, now_ms| {
-        (Change::put(bytes, None), string::shown(object, now_ms))
+        (string::put(bytes, None), string::shown(object, now_ms))
     })?;
     ctx.reply.bulk_or_null(old.as_ref().map(|o| &o.bytes[..]));
     Ok(())
@@ -378,9 +379,9 @@ pub(super) fn getdel(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
         let old = string::shown(object, now_ms);
         (
             if old.is_some() {
-                Change::Delete
+                Edit::delete()
             } else {
-                Change::Keep
+                Edit::Keep
             },
             old,
         )
@@ -400,13 +401,13 @@ pub(super) fn getex(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
     let expires = expiry::absolute(args, options.expiry, "getex")?;
     let old = ctx.update(args.at(1), |object, now_ms| {
         let Some(old) = string::shown(object, now_ms) else {
-            return (Change::Keep, None);
+            return (Edit::Keep, None);
         };
         let change = match expires {
-            Some(at) if at <= now_ms => Change::Delete,
-            Some(_) => Change::Retime(expires),
-            None if options.persist && old.expires_at_ms.is_some() => Change::Retime(None),
-            None => Change::Keep,
+            Some(at) if at <= now_ms => Edit::delete(),
+            Some(_) => Edit::Retime(expires),
+            None if options.persist && old.expires_at_ms.is_some() => Edit::Retime(None),
+            None => Edit::Keep,
         };
         (change, Some(old))
     })?;
@@ -473,12 +474,12 @@ pub(super) fn append(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
         let (head, expires) = parts(old.as_ref());
         let len = head.len() + tail.len();
         if len > max {
-            return (Change::Keep, Err(Error::StringTooLong));
+            return (Edit::Keep, Err(Error::StringTooLong));
         }
         if tail.is_empty() && old.is_some() {
-            return (Change::Keep, Ok(len));
+            return (Edit::Keep, Ok(len));
         }
-        (Change::put([head, tail].concat().into(), expires), Ok(len))
+        (string::put([head, tail].concat().into(), expires), Ok(len))
     })??;
     ctx.reply.integer(len as i64);
     Ok(())
@@ -493,17 +494,17 @@ pub(super) fn setrange(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
         let old = string::shown(object, now_ms);
         let (head, expires) = parts(old.as_ref());
         if patch.is_empty() {
-            return (Change::Keep, Ok(head.len()));
+            return (Edit::Keep, Ok(head.len()));
         }
         let end = offset.saturating_add(patch.len());
         if end > max {
-            return (Change::Keep, Err(Error::StringTooLong));
+            return (Edit::Keep, Err(Error::StringTooLong));
         }
         let mut bytes = head.to_vec();
         bytes.resize(bytes.len().max(end), 0);
         bytes[offset..end].copy_from_slice(patch);
         let len = bytes.len();
-        (Change::put(bytes.into(), expires), Ok(len))
+        (string::put(bytes.into(), expires), Ok(len))
     })??;
     ctx.reply.integer(len as i64);
     Ok(())
@@ -563,11 +564,11 @@ fn count(ctx: &mut Ctx<'_>, args: Args<'_>, amount: i64) -> Outcome {
     let value = ctx.update(args.at(1), |object, now_ms| {
         let old = string::shown(object, now_ms);
         let Some(value) = old.as_ref().map_or(Some(0), Shown::integer) else {
-            return (Change::Keep, Err(Error::NotInteger));
+            return (Edit::Keep, Err(Error::NotInteger));
         };
         match value.checked_add(amount) {
-            None => (Change::Keep, Err(Error::Overflow)),
-            Some(sum) => (Change::Count(amount), Ok(sum)),
+            None => (Edit::Keep, Err(Error::Overflow)),
+            Some(sum) => (string::count(amount), Ok(sum)),
         }
     })??;
     ctx.reply.integer(value);
@@ -586,9 +587,9 @@ pub(super) fn incrbyfloat(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
         match sum {
             Ok(sum) => {
                 let bytes = Bytes::from(sum);
-                (Change::put(bytes.clone(), expires), Ok(bytes))
+                (string::put(bytes.clone(), expires), Ok(bytes))
             }
-            Err(error) => (Change::Keep, Err(error)),
+            Err(error) => (Edit::Keep, Err(error)),
         }
     })??;
     ctx.reply.bulk(&bytes);

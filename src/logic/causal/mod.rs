@@ -5,14 +5,15 @@
 //! associative and idempotent; a delta is a small object and is joined like any other.
 
 mod context;
+mod delta;
 mod dot;
 mod hlc;
 mod object;
 
 pub use context::Context;
+pub use delta::DeltaBuilder;
 pub use dot::{ActorId, Dot};
 pub use hlc::{Observed, Timestamp};
 pub use object::{
-    Contribution, DeltaBuilder, Element, Kind, Object, Payload, Reset, Value, Version, Versions,
-    holds,
+    Contribution, Element, Kind, Object, Payload, Reset, Value, Version, Versions, holds,
 };

@@ -93,7 +93,7 @@ pub type Versions = SmallVec<[Version; 1]>;
 /// A causal context and the versions that live under it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Object {
-    context: Context,
+    pub(super) context: Context,
     cells: SmallVec<[(Element, Versions); 1]>,
     /// By ascending actor.
     resets: Vec<Reset>,
@@ -177,6 +177,43 @@ impl Object {
     /// Whether something of it has ended and was reclaimed.
     pub fn has_gone(&self) -> bool {
         self.values().any(|v| v.value.payload.is_gone())
+    }
+
+    /// Whether the key reads as present at a moment.
+    pub fn lives(&self, now_ms: u64) -> bool {
+        !self.is_tombstone() && !self.is_expired(now_ms)
+    }
+
+    /// Whether some element has several base values that had not seen each other; contributions to a
+    /// counter are none.
+    pub fn has_siblings(&self) -> bool {
+        self.bases_by_element().any(|bases| bases.count() > 1)
+    }
+
+    /// Of the element with the most of them how many different base values there are.
+    pub fn distinct_siblings(&self) -> usize {
+        let distinct = |bases: &mut dyn Iterator<Item = &Bytes>| {
+            let mut bases: Vec<&Bytes> = bases.collect();
+            bases.sort_unstable();
+            bases.dedup();
+            bases.len()
+        };
+        let of_each = self.bases_by_element();
+        of_each
+            .map(|mut bases| distinct(&mut bases))
+            .max()
+            .unwrap_or(0)
+    }
+
+    fn bases_by_element(&self) -> impl Iterator<Item = impl Iterator<Item = &Bytes>> {
+        self.cells.iter().map(|(_, versions)| {
+            versions
+                .iter()
+                .filter_map(|version| match &version.value.payload {
+                    Payload::Bytes(bytes) => Some(bytes),
+                    Payload::Count(_) | Payload::Deadline(_) | Payload::Gone(_) => None,
+                })
+        })
     }
 
     /// The versions of one element.
@@ -264,7 +301,7 @@ impl Object {
         }
     }
 
-    fn contributions(&self, but: Option<ActorId>) -> impl Iterator<Item = Reset> {
+    pub(super) fn contributions(&self, but: Option<ActorId>) -> impl Iterator<Item = Reset> {
         let others = self
             .all_versions()
             .filter(move |v| Some(v.dot.actor) != but);
@@ -310,7 +347,7 @@ impl Object {
         at.ok().map(|at| &self.resets[at])
     }
 
-    fn reset(&mut self, reset: Reset) {
+    pub(super) fn reset(&mut self, reset: Reset) {
         match self.resets.binary_search_by_key(&reset.actor, |r| r.actor) {
             Ok(at) if self.resets[at].seq < reset.seq => self.resets[at] = reset,
             Ok(_) => {}
@@ -463,7 +500,7 @@ impl Object {
         }
     }
 
-    fn insert(&mut self, element: &Element, version: Version) {
+    pub(super) fn insert(&mut self, element: &Element, version: Version) {
         let at = match self.cells.binary_search_by(|(e, _)| e.cmp(element)) {
             Ok(at) => at,
             Err(at) => {
@@ -504,14 +541,6 @@ fn fits(element: &Element, version: &Version) -> bool {
     }
 }
 
-/// Builds the delta of one write step by step.
-#[derive(Debug)]
-pub struct DeltaBuilder {
-    delta: Object,
-    actor: ActorId,
-    previous: u64,
-}
-
 impl Payload {
     /// Whether it has ended and was reclaimed.
     pub fn is_gone(&self) -> bool {
@@ -525,79 +554,5 @@ impl Payload {
             Payload::Gone(contribution) => *contribution,
             Payload::Bytes(_) | Payload::Deadline(_) => None,
         }
-    }
-}
-
-impl Object {
-    /// Starts a delta by `actor`, whose previous dot on this key is `previous` (0: none, ever).
-    pub fn delta(actor: ActorId, previous: u64) -> DeltaBuilder {
-        DeltaBuilder {
-            delta: Object::default(),
-            actor,
-            previous,
-        }
-    }
-}
-
-impl DeltaBuilder {
-    /// Marks a dot as observed and overwritten.
-    pub fn overwrite(&mut self, dot: Dot) {
-        self.delta.context.insert(dot);
-    }
-
-    /// Marks everything that lives in an object as observed and overwritten. Of the others'
-    /// contributions it notes what they were: they may be adding to them at this moment.
-    pub fn overwrite_all(&mut self, object: &Object) {
-        for version in object.all_versions() {
-            self.overwrite(version.dot);
-        }
-        let resets = object.contributions(self.but(object));
-        resets.for_each(|reset| self.delta.reset(reset));
-    }
-
-    /// Whose contributions need not be noted: the actor's own, unless another copy may have a later one.
-    fn but(&self, object: &Object) -> Option<ActorId> {
-        let is_whole = self.previous <= object.context().last(self.actor);
-        is_whole.then_some(self.actor)
-    }
-
-    /// Notes what overwritten contributions were, of those that a context has seen.
-    pub fn reset_seen(&mut self, object: &Object, seen: &Context) {
-        let resets = object.contributions(self.but(object)).filter(|reset| {
-            seen.contains(Dot {
-                actor: reset.actor,
-                seq: reset.seq,
-            })
-        });
-        resets.for_each(|reset| self.delta.reset(reset));
-    }
-
-    /// Marks everything that a context has seen as observed and overwritten.
-    pub fn observe(&mut self, seen: &Context) {
-        self.delta.context.join(seen);
-    }
-
-    /// Writes a value under the actor's next dot.
-    pub fn put(&mut self, seq: u64, at: Timestamp, element: &Element, value: Value) {
-        self.cover(seq);
-        let dot = Dot {
-            actor: self.actor,
-            seq,
-        };
-        self.delta.insert(element, Version { dot, at, value });
-    }
-
-    /// Spends a dot without a value, so that a delete is an event of its own.
-    pub fn cover(&mut self, seq: u64) {
-        debug_assert!(seq > self.previous, "a dot is never issued twice");
-        self.delta
-            .context
-            .insert_interval(self.actor, self.previous, seq);
-        self.previous = seq;
-    }
-
-    /// The delta.
-    pub fn finish(self) -> Object {
-        self.delta
     }
 }

@@ -9,72 +9,7 @@ use smallvec::smallvec;
 
 use super::string::{self, Sibling};
 use crate::logic::causal::{Context, Element, Object, Payload, Value, Version};
-
-/// How siblings are shown as one value.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum OnConflict {
-    /// The newest.
-    #[default]
-    Newest,
-    /// Not at all: an error.
-    Error,
-    /// The greatest, as numbers where both are, else byte by byte.
-    Max,
-    /// The least.
-    Min,
-    /// JSON arrays and objects together; anything else as the newest.
-    Union,
-}
-
-/// The policies of all keys.
-#[derive(Clone, Debug, Default)]
-pub struct Policies {
-    default: OnConflict,
-    /// The longest prefixes first.
-    by_prefix: Vec<(Vec<u8>, OnConflict)>,
-}
-
-impl OnConflict {
-    /// From its name.
-    pub fn named(name: &str) -> Option<Self> {
-        Some(match name {
-            "newest" => Self::Newest,
-            "error" => Self::Error,
-            "max" => Self::Max,
-            "min" => Self::Min,
-            "union" => Self::Union,
-            _ => return None,
-        })
-    }
-
-    /// Whether a value is shown rather than a newer one.
-    pub fn prefers(self, older: &[u8], newer: &[u8]) -> bool {
-        match self {
-            Self::Newest | Self::Error | Self::Union => false,
-            Self::Max => compare(older, newer).is_gt(),
-            Self::Min => compare(older, newer).is_lt(),
-        }
-    }
-}
-
-impl Policies {
-    /// A policy for all keys, and others for those that begin with a prefix.
-    pub fn new(default: OnConflict, mut by_prefix: Vec<(Vec<u8>, OnConflict)>) -> Self {
-        by_prefix.sort_by_key(|(prefix, _)| std::cmp::Reverse(prefix.len()));
-        Self { default, by_prefix }
-    }
-
-    /// The policy of a key.
-    pub fn of(&self, key: &[u8]) -> OnConflict {
-        let own = self.by_prefix.iter().find(|(p, _)| key.starts_with(p));
-        own.map_or(self.default, |(_, policy)| *policy)
-    }
-
-    /// Whether any key has this one.
-    pub fn has(&self, policy: OnConflict) -> bool {
-        self.default == policy || self.by_prefix.iter().any(|(_, own)| *own == policy)
-    }
-}
+use crate::logic::policy::OnConflict;
 
 /// An object as a policy shows it: with its siblings as one value, where there are several.
 pub fn view(object: &Object, policy: OnConflict, now_ms: u64) -> Cow<'_, Object> {
@@ -127,14 +62,6 @@ pub fn merged(newest_first: &[Sibling], policy: OnConflict) -> Option<Value> {
         }
     });
     Some(value(best.bytes.clone(), best.expires_at_ms))
-}
-
-fn compare(a: &[u8], b: &[u8]) -> std::cmp::Ordering {
-    let number = |bytes| std::str::from_utf8(bytes).ok()?.parse::<f64>().ok();
-    match (number(a), number(b)) {
-        (Some(x), Some(y)) => x.total_cmp(&y).then_with(|| a.cmp(b)),
-        _ => a.cmp(b),
-    }
 }
 
 /// The union of arrays or of objects, oldest first, so that the newest has the last word.

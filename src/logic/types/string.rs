@@ -1,16 +1,11 @@
-//! Strings and counters: what an object shows to GET, and the deltas of SET, INCR, EXPIRE, DEL.
+//! Strings and counters: what an object shows to GET, and the edits of SET, INCR, RENAME, RESOLVE.
 //!
-//! A counter is the newest base value plus one contribution per actor. A write overwrites the dots
-//! that its coordinator sees and no others; of others' contributions it notes what they were, since
-//! they may be growing at this moment. When a key ends is a fact of its own beside the values: EXPIRE
-//! writes no value. Showing never discards.
+//! A counter is the newest base value plus one contribution per actor. Showing never discards.
 
 use bytes::Bytes;
 
-use crate::logic::causal::{
-    ActorId, Context, Contribution, DeltaBuilder, Dot, Element, Object, Payload, Timestamp, Value,
-    Version,
-};
+use crate::logic::causal::{ActorId, Context, Element, Object, Payload, Timestamp, Value, Version};
+use crate::logic::edit::{Edit, Put};
 
 /// What a reader is shown.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,46 +29,41 @@ pub struct Sibling {
     pub expires_at_ms: Option<u64>,
 }
 
-/// What a write changes.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Change {
-    /// Nothing.
-    Keep,
-    /// One value over everything seen.
-    Put(Value),
-    /// Adds to this actor's contribution; everything else stays.
-    Count(i64),
-    /// Another expiry of everything seen.
-    Retime(Option<u64>),
-    /// Several values over everything seen (RENAME, COPY, RESTORE keep siblings).
-    PutAll(Vec<Value>),
-    /// No value over everything seen.
-    Delete,
-    /// A value over exactly what a context covers, as of when it was tried first.
-    Late {
-        /// What the writer had seen.
-        seen: Context,
-        /// The value.
-        value: Value,
-        /// When it was tried.
-        at: Timestamp,
-    },
-    /// At most one value over exactly what a context covers (RESOLVE).
-    Resolve {
-        /// What the writer had seen.
-        seen: Context,
-        /// The settled value.
-        value: Option<Value>,
-    },
+/// Bytes over everything seen.
+pub fn put(bytes: Bytes, expires_at_ms: Option<u64>) -> Edit {
+    let payload = Payload::Bytes(bytes);
+    Edit::put(
+        Element::STRING,
+        Value {
+            payload,
+            expires_at_ms,
+        },
+    )
 }
 
-impl Change {
-    /// Bytes over everything seen.
-    pub fn put(bytes: Bytes, expires_at_ms: Option<u64>) -> Self {
-        Change::Put(Value {
-            payload: Payload::Bytes(bytes),
-            expires_at_ms,
-        })
+/// Several values over everything seen (RENAME, COPY, RESTORE keep siblings).
+pub fn put_all(values: Vec<Value>) -> Edit {
+    Edit::Replace(values.into_iter().map(of_string).collect())
+}
+
+/// At most one value over exactly what a context covers (RESOLVE).
+pub fn resolve(seen: Context, value: Option<Value>) -> Edit {
+    Edit::Over {
+        seen,
+        puts: value.into_iter().map(of_string).collect(),
+        at: None,
+    }
+}
+
+/// Adds to the number that the key holds.
+pub fn count(amount: i64) -> Edit {
+    Edit::Count(Element::STRING, amount)
+}
+
+fn of_string(value: Value) -> Put {
+    Put {
+        element: Element::STRING,
+        value,
     }
 }
 
@@ -194,159 +184,6 @@ fn sum_of_contributions(object: &Object) -> Option<(i128, &Version)> {
     total
 }
 
-/// A write that may have run before, when it was sent first: what somebody has written since then stays
-/// beside it, and is newer. Its own first run is what has its value. `None` where it may have been
-/// deleted since: nothing tells when.
-pub fn as_of(object: &Object, change: Change, since: Timestamp) -> Option<Change> {
-    let Change::Put(value) = change else {
-        return Some(change);
-    };
-    if object.is_tombstone() && !object.is_unknown() {
-        return None;
-    }
-    let is_seen = |v: &&Version| v.at <= since || v.value.payload == value.payload;
-    if object.all_versions().all(|v| is_seen(&v)) {
-        return Some(Change::Put(value));
-    }
-    let mut seen = Context::new();
-    for version in object.all_versions().filter(is_seen) {
-        seen.insert(version.dot);
-    }
-    let at = since;
-    Some(Change::Late { seen, value, at })
-}
-
-/// How many dots `change` needs.
-pub fn dots_needed(change: &Change) -> u64 {
-    match change {
-        Change::Keep => 0,
-        Change::Put(_)
-        | Change::Count(_)
-        | Change::Delete
-        | Change::Resolve { .. }
-        | Change::Late { .. }
-        | Change::Retime(_) => 1,
-        Change::PutAll(values) => values.len().max(1) as u64,
-    }
-}
-
-/// The event's stamp: which actor writes, which dots it uses, and when.
-#[derive(Clone, Copy, Debug)]
-pub struct Stamp {
-    /// The writer.
-    pub actor: ActorId,
-    /// The writer's last dot on this key, or 0.
-    pub previous: u64,
-    /// The first of the dots reserved with [`dots_needed`].
-    pub first_seq: u64,
-    /// The event's time.
-    pub at: Timestamp,
-    /// Wall clock, for expiry.
-    pub now_ms: u64,
-}
-
-/// The delta that `change` makes on `object`.
-pub fn delta(object: &Object, change: &Change, stamp: Stamp) -> Object {
-    let mut delta = Object::delta(stamp.actor, stamp.previous);
-    let seq = stamp.first_seq;
-    let put = |delta: &mut DeltaBuilder, seq, value: Value| {
-        delta.put(seq, stamp.at, &Element::STRING, value);
-    };
-    match change {
-        Change::Keep => {}
-        Change::Put(value) => {
-            delta.overwrite_all(object);
-            put(&mut delta, seq, value.clone());
-        }
-        Change::PutAll(values) => {
-            delta.overwrite_all(object);
-            for (seq, value) in (seq..).zip(values) {
-                put(&mut delta, seq, value.clone());
-            }
-        }
-        Change::Delete => {
-            delta.overwrite_all(object);
-            delta.cover(seq);
-        }
-        Change::Retime(expires_at_ms) => {
-            for version in object.versions(&Element::EXPIRY) {
-                delta.overwrite(version.dot);
-            }
-            let value = Value {
-                payload: Payload::Deadline(bases(object)),
-                expires_at_ms: *expires_at_ms,
-            };
-            delta.put(seq, stamp.at, &Element::EXPIRY, value);
-        }
-        Change::Count(amount) => {
-            let payload = Payload::Count(count(&mut delta, object, *amount, stamp));
-            let value = Value {
-                payload,
-                expires_at_ms: None,
-            };
-            put(&mut delta, seq, value);
-        }
-        Change::Late { seen, value, at } => {
-            delta.observe(seen);
-            delta.reset_seen(object, seen);
-            delta.put(seq, *at, &Element::STRING, value.clone());
-        }
-        Change::Resolve { seen, value } => {
-            // Also what this copy has not heard of: the writer has.
-            delta.observe(seen);
-            delta.reset_seen(object, seen);
-            match value {
-                Some(value) => put(&mut delta, seq, value.clone()),
-                None => delta.cover(seq),
-            }
-        }
-    }
-    delta.finish()
-}
-
-/// The actor's contribution from now on: its chain goes on while it lives and has room.
-fn count(delta: &mut DeltaBuilder, object: &Object, amount: i64, stamp: Stamp) -> Contribution {
-    let first = Contribution {
-        total: amount,
-        chain: stamp.first_seq,
-    };
-    if object.is_expired(stamp.now_ms) || object.is_tombstone() {
-        delta.overwrite_all(object);
-        return first;
-    }
-    // A copy that is gone may have gone further: then this one's contribution is not all of it.
-    if stamp.previous > object.context().last(stamp.actor) {
-        return first;
-    }
-    let mine = object.versions(&Element::STRING).iter().rev();
-    let mut mine = mine.filter_map(|version| match version.value.payload {
-        Payload::Count(contribution) if version.dot.actor == stamp.actor => {
-            Some((version.dot, contribution))
-        }
-        _ => None,
-    });
-    let Some((dot, mine)) = mine.next() else {
-        return first;
-    };
-    let Some(total) = mine.total.checked_add(amount) else {
-        return first;
-    };
-    delta.overwrite(dot);
-    Contribution { total, ..mine }
-}
-
-fn bases(object: &Object) -> Box<[Dot]> {
-    let is_base = |version: &&Version| match version.value.payload {
-        // What is gone here may live elsewhere.
-        Payload::Bytes(_) | Payload::Gone(_) => true,
-        Payload::Count(_) => version.value.expires_at_ms.is_some(),
-        Payload::Deadline(_) => false,
-    };
-    let mut dots: Vec<Dot> = object.values().filter(is_base).map(|v| v.dot).collect();
-    dots.sort_unstable();
-    dots.into()
-}
-
 /// The live versions as values, for writing them under another key.
 pub fn values(object: &Object, now_ms: u64) -> Vec<Value> {
     siblings(object, now_ms)
@@ -395,9 +232,10 @@ fn sibling(version: &Version, bytes: Bytes, expires_at_ms: Option<u64>) -> Sibli
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::logic::edit::Stamp;
 
-    fn put(text: &str) -> Change {
-        Change::Put(value(text))
+    fn put(text: &str) -> Edit {
+        Edit::put(Element::STRING, value(text))
     }
 
     fn value(text: &str) -> Value {
@@ -408,7 +246,7 @@ mod tests {
         }
     }
 
-    fn write(object: &mut Object, actor: u64, seq: u64, change: &Change) {
+    fn write(object: &mut Object, actor: u64, seq: u64, edit: &Edit) {
         let actor = ActorId(actor);
         let previous = object.context().last(actor);
         let at = Timestamp::from_ms(seq);
@@ -419,7 +257,7 @@ mod tests {
             at,
             now_ms: 1_000,
         };
-        let delta = delta(object, change, stamp);
+        let delta = edit.delta(object, stamp);
         *object = object.joined(delta);
     }
 
@@ -433,8 +271,8 @@ mod tests {
         let mut base = Object::default();
         write(&mut base, 1, 1, &put("10"));
         let (mut a, mut b) = (base.clone(), base);
-        write(&mut a, 1, 2, &Change::Count(5));
-        write(&mut b, 2, 1, &Change::Count(7));
+        write(&mut a, 1, 2, &count(5));
+        write(&mut b, 2, 1, &count(7));
         a.join(b);
         assert_eq!(show(&a), "22");
         write(&mut a, 1, 3, &put("1"));
@@ -461,18 +299,10 @@ mod tests {
         write(&mut a, 1, 1, &put("x"));
         let seen = a.context().clone();
         write(&mut a, 1, 2, &put("y"));
-        write(
-            &mut a,
-            1,
-            3,
-            &Change::Resolve {
-                seen,
-                value: Some(value("z")),
-            },
-        );
+        write(&mut a, 1, 3, &resolve(seen, Some(value("z"))));
         assert_eq!(siblings(&a, 1_000).len(), 2);
         let seen = a.context().clone();
-        write(&mut a, 1, 4, &Change::Resolve { seen, value: None });
+        write(&mut a, 1, 4, &resolve(seen, None));
         assert!(a.is_tombstone());
     }
 
@@ -482,7 +312,9 @@ mod tests {
         write(&mut object, 1, 1, &put("before"));
         let since = Timestamp::from_ms(2);
         write(&mut object, 1, 3, &put("it"));
-        let repeated = as_of(&object, put("it"), since).expect("nothing was deleted");
+        let repeated = put("it")
+            .as_of(&object, since)
+            .expect("nothing was deleted");
         let mut alone = object.clone();
         write(&mut alone, 2, 4, &repeated);
         assert_eq!(
@@ -491,14 +323,16 @@ mod tests {
         );
         // Somebody has overwritten its first run.
         write(&mut object, 1, 5, &put("later"));
-        let repeated = as_of(&object, put("it"), since).expect("nothing was deleted");
+        let repeated = put("it")
+            .as_of(&object, since)
+            .expect("nothing was deleted");
         write(&mut object, 2, 6, &repeated);
         let both: Vec<Bytes> = siblings(&object, 0).into_iter().map(|s| s.bytes).collect();
         assert_eq!(both, ["later", "it"], "what came later is shown");
-        write(&mut object, 1, 7, &Change::Delete);
-        assert_eq!(as_of(&object, put("it"), since), None);
+        write(&mut object, 1, 7, &Edit::delete());
+        assert_eq!(put("it").as_of(&object, since), None);
         let nothing = Object::default();
-        assert_eq!(as_of(&nothing, put("it"), since), Some(put("it")));
+        assert_eq!(put("it").as_of(&nothing, since), Some(put("it")));
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! Bounds on how many concurrent values a key keeps: beyond them the oldest give way to the newest.
+//! Bounds on how many concurrent values an element of a key keeps: beyond them the oldest give way to the newest.
 //!
 //! What is merged away stays seen, so every copy of the key comes to the same, in whatever order it
 //! hears of the values.
@@ -7,8 +7,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 
-use super::conflict::OnConflict;
-use crate::logic::causal::{Dot, Object, Payload, Timestamp};
+use super::causal::{Dot, Object, Payload, Timestamp, Version};
+use super::policy::OnConflict;
 
 /// The most that any node may let a key have: nobody's object has more.
 pub const MOST_SIBLINGS: usize = 10_000;
@@ -24,23 +24,39 @@ pub struct Limits {
     pub bytes: u64,
 }
 
-/// How many siblings an object has; contributions to a counter are none.
+/// Of the element with the most of them how many siblings there are; contributions to a counter are none.
 pub fn siblings(object: &Object) -> usize {
-    bases(object).count()
+    let of_each = object.cells().iter();
+    of_each
+        .map(|(_, versions)| bases(versions).count())
+        .max()
+        .unwrap_or(0)
 }
 
-/// Merges the oldest siblings beyond the limits into one, as the key's policy says (into the newest of
-/// them, where that needs no new value); how many went.
+/// Merges the oldest siblings of an element beyond the limits into one, as the key's policy says (into
+/// the newest of them, where that needs no new value); how many went.
 pub fn merge_oldest(object: &mut Object, limits: Limits, policy: OnConflict) -> usize {
+    let of_each = object.cells().iter();
+    let gone: BTreeSet<Dot> = of_each
+        .flat_map(|(_, versions)| beyond(versions, limits, policy))
+        .collect();
+    if !gone.is_empty() {
+        object.retain_versions(|version| !gone.contains(&version.dot));
+    }
+    gone.len()
+}
+
+/// The siblings of one element that have to go.
+fn beyond(versions: &[Version], limits: Limits, policy: OnConflict) -> Vec<Dot> {
     let (mut count, mut bytes) = (0, 0);
-    for (_, _, len) in bases(object) {
+    for (_, _, len) in bases(versions) {
         count += 1;
         bytes += len;
     }
     if count <= limits.siblings.max(1) && (count <= 1 || bytes <= limits.bytes) {
-        return 0;
+        return Vec::new();
     }
-    let mut all: Vec<(Timestamp, Dot, u64)> = bases(object).collect();
+    let mut all: Vec<(Timestamp, Dot, u64)> = bases(versions).collect();
     all.sort_unstable_by(|a, b| b.cmp(a));
     let (mut kept, mut bytes) = (0, 0);
     for (_, _, len) in &all {
@@ -55,17 +71,15 @@ pub fn merge_oldest(object: &mut Object, limits: Limits, policy: OnConflict) -> 
         .into_iter()
         .map(|(_, dot, _)| dot)
         .collect();
-    let best = best_of(object, &oldest, policy);
+    let best = best_of(versions, &oldest, policy);
     oldest.retain(|dot| Some(*dot) != best);
-    let gone: BTreeSet<Dot> = oldest.iter().copied().collect();
-    object.retain_versions(|version| !gone.contains(&version.dot));
-    oldest.len()
+    oldest
 }
 
 /// Which of some siblings stays, the newest of which comes first.
-fn best_of(object: &Object, newest_first: &[Dot], policy: OnConflict) -> Option<Dot> {
-    let bytes: BTreeMap<Dot, &Bytes> = object
-        .values()
+fn best_of(versions: &[Version], newest_first: &[Dot], policy: OnConflict) -> Option<Dot> {
+    let bytes: BTreeMap<Dot, &Bytes> = versions
+        .iter()
         .filter_map(|version| match &version.value.payload {
             Payload::Bytes(bytes) => Some((version.dot, bytes)),
             Payload::Count(_) | Payload::Deadline(_) | Payload::Gone(_) => None,
@@ -80,9 +94,9 @@ fn best_of(object: &Object, newest_first: &[Dot], policy: OnConflict) -> Option<
     })
 }
 
-fn bases(object: &Object) -> impl Iterator<Item = (Timestamp, Dot, u64)> {
-    object
-        .all_versions()
+fn bases(versions: &[Version]) -> impl Iterator<Item = (Timestamp, Dot, u64)> {
+    versions
+        .iter()
         .filter_map(|version| match &version.value.payload {
             Payload::Bytes(bytes) => Some((version.at, version.dot, bytes.len() as u64)),
             Payload::Count(_) | Payload::Deadline(_) | Payload::Gone(_) => None,

@@ -1,0 +1,310 @@
+//! Edits: what one write changes of a key, in the words of the dotted map, and the delta that it makes.
+//!
+//! A type (`logic/types`) turns what a client wants into an edit; everything below applies edits and
+//! knows no type. A write overwrites the dots that its coordinator sees and no others; of others'
+//! contributions it notes what they were, since they may be growing at this moment. When a key ends is
+//! a fact of its own beside the values: an edit of it writes no value.
+
+use smallvec::{SmallVec, smallvec};
+
+use super::causal::{
+    ActorId, Context, Contribution, DeltaBuilder, Dot, Element, Object, Payload, Timestamp, Value,
+    Version,
+};
+
+/// What a write changes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Edit {
+    /// Nothing.
+    Keep,
+    /// These values, none of them for a deletion, over everything seen.
+    Replace(Puts),
+    /// Each of some elements; all others stay.
+    Touch(Vec<Touch>),
+    /// Adds to this actor's contribution to an element; everything else stays.
+    Count(Element, i64),
+    /// Another expiry of everything seen.
+    Retime(Option<u64>),
+    /// These values over exactly what a context covers.
+    Over {
+        /// What the writer had seen.
+        seen: Context,
+        /// The values, none of them for a deletion.
+        puts: Puts,
+        /// When it was tried first, if that was before now.
+        at: Option<Timestamp>,
+    },
+}
+
+/// One value of one element.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Put {
+    /// The element.
+    pub element: Element,
+    /// The value.
+    pub value: Value,
+}
+
+/// Values of elements; several of one element are siblings.
+pub type Puts = SmallVec<[Put; 1]>;
+
+/// What a write changes of one element.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Touch {
+    /// The element.
+    pub element: Element,
+    /// Its value over those that are seen; `None` removes it.
+    pub value: Option<Value>,
+}
+
+/// The event's stamp: which actor writes, which dots it uses, and when.
+#[derive(Clone, Copy, Debug)]
+pub struct Stamp {
+    /// The writer.
+    pub actor: ActorId,
+    /// The writer's last dot on this key, or 0.
+    pub previous: u64,
+    /// The first of the dots reserved with [`Edit::dots`].
+    pub first_seq: u64,
+    /// The event's time.
+    pub at: Timestamp,
+    /// Wall clock, for expiry.
+    pub now_ms: u64,
+}
+
+impl Edit {
+    /// One value over everything seen.
+    pub fn put(element: Element, value: Value) -> Self {
+        Edit::Replace(smallvec![Put { element, value }])
+    }
+
+    /// No value over everything seen.
+    pub fn delete() -> Self {
+        Edit::Replace(Puts::new())
+    }
+
+    /// How many dots it needs.
+    pub fn dots(&self) -> u64 {
+        match self {
+            Edit::Keep => 0,
+            Edit::Count(..) | Edit::Retime(_) => 1,
+            Edit::Replace(puts) | Edit::Over { puts, .. } => puts.len().max(1) as u64,
+            Edit::Touch(touched) => touched.len() as u64,
+        }
+    }
+
+    /// The delta that it makes on an object.
+    pub fn delta(&self, object: &Object, stamp: Stamp) -> Object {
+        let mut delta = Object::delta(stamp.actor, stamp.previous);
+        match self {
+            Edit::Keep => {}
+            Edit::Replace(puts) => {
+                delta.overwrite_all(object);
+                put_all(&mut delta, puts, stamp, stamp.at);
+            }
+            Edit::Touch(touched) => {
+                for (seq, Touch { element, value }) in (stamp.first_seq..).zip(touched) {
+                    for version in object.versions(element) {
+                        delta.overwrite(version.dot);
+                    }
+                    match value {
+                        Some(value) => delta.put(seq, stamp.at, element, value.clone()),
+                        None => delta.cover(seq),
+                    }
+                }
+            }
+            Edit::Count(element, amount) => {
+                let value = Value {
+                    payload: Payload::Count(count(&mut delta, object, element, *amount, stamp)),
+                    expires_at_ms: None,
+                };
+                delta.put(stamp.first_seq, stamp.at, element, value);
+            }
+            Edit::Retime(expires_at_ms) => {
+                for version in object.versions(&Element::EXPIRY) {
+                    delta.overwrite(version.dot);
+                }
+                let value = Value {
+                    payload: Payload::Deadline(bases(object)),
+                    expires_at_ms: *expires_at_ms,
+                };
+                delta.put(stamp.first_seq, stamp.at, &Element::EXPIRY, value);
+            }
+            Edit::Over { seen, puts, at } => {
+                // Also what this copy has not heard of: the writer has.
+                delta.observe(seen);
+                delta.reset_seen(object, seen);
+                put_all(&mut delta, puts, stamp, at.unwrap_or(stamp.at));
+            }
+        }
+        delta.finish()
+    }
+
+    /// The edit of a write that may have run before, when it was sent first: what somebody has written
+    /// since then stays beside it, and is newer. Its own first run is what has its value. `None` where
+    /// it may have been deleted since: nothing tells when.
+    pub fn as_of(self, object: &Object, since: Timestamp) -> Option<Self> {
+        let Edit::Replace(puts) = self else {
+            return Some(self);
+        };
+        if puts.is_empty() {
+            return Some(Edit::Replace(puts));
+        }
+        if object.is_tombstone() && !object.is_unknown() {
+            return None;
+        }
+        let is_own = |v: &Version| puts.iter().any(|put| put.value.payload == v.value.payload);
+        let is_seen = |v: &&Version| v.at <= since || is_own(v);
+        if object.all_versions().all(|v| is_seen(&v)) {
+            return Some(Edit::Replace(puts));
+        }
+        let mut seen = Context::new();
+        for version in object.all_versions().filter(is_seen) {
+            seen.insert(version.dot);
+        }
+        let at = Some(since);
+        Some(Edit::Over { seen, puts, at })
+    }
+}
+
+fn put_all(delta: &mut DeltaBuilder, puts: &Puts, stamp: Stamp, at: Timestamp) {
+    if puts.is_empty() {
+        delta.cover(stamp.first_seq);
+    }
+    for (seq, Put { element, value }) in (stamp.first_seq..).zip(puts) {
+        delta.put(seq, at, element, value.clone());
+    }
+}
+
+/// The actor's contribution from now on: its chain goes on while it lives and has room.
+fn count(
+    delta: &mut DeltaBuilder,
+    object: &Object,
+    element: &Element,
+    amount: i64,
+    stamp: Stamp,
+) -> Contribution {
+    let first = Contribution {
+        total: amount,
+        chain: stamp.first_seq,
+    };
+    if object.is_expired(stamp.now_ms) || object.is_tombstone() {
+        delta.overwrite_all(object);
+        return first;
+    }
+    // A copy that is gone may have gone further: then this one's contribution is not all of it.
+    if stamp.previous > object.context().last(stamp.actor) {
+        return first;
+    }
+    let mine = object.versions(element).iter().rev();
+    let mut mine = mine.filter_map(|version| match version.value.payload {
+        Payload::Count(contribution) if version.dot.actor == stamp.actor => {
+            Some((version.dot, contribution))
+        }
+        _ => None,
+    });
+    let Some((dot, mine)) = mine.next() else {
+        return first;
+    };
+    let Some(total) = mine.total.checked_add(amount) else {
+        return first;
+    };
+    delta.overwrite(dot);
+    Contribution { total, ..mine }
+}
+
+/// The values that say when the key ends, and are heard no more once it is said anew.
+fn bases(object: &Object) -> Box<[Dot]> {
+    let is_base = |version: &&Version| match version.value.payload {
+        // What is gone here may live elsewhere.
+        Payload::Bytes(_) | Payload::Gone(_) => true,
+        Payload::Count(_) => version.value.expires_at_ms.is_some(),
+        Payload::Deadline(_) => false,
+    };
+    let mut dots: Vec<Dot> = object.values().filter(is_base).map(|v| v.dot).collect();
+    dots.sort_unstable();
+    dots.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::logic::causal::Kind;
+
+    fn named(name: &str) -> Element {
+        Element {
+            kind: Kind::String,
+            name: name.to_owned().into(),
+        }
+    }
+
+    fn value(text: &str) -> Value {
+        Value {
+            payload: Payload::Bytes(text.to_owned().into()),
+            expires_at_ms: None,
+        }
+    }
+
+    fn touch(pairs: &[(&str, Option<&str>)]) -> Edit {
+        let touch = |(name, to): &(&str, Option<&str>)| Touch {
+            element: named(name),
+            value: to.map(value),
+        };
+        Edit::Touch(pairs.iter().map(touch).collect())
+    }
+
+    fn apply(object: &Object, actor: u64, edit: &Edit) -> Object {
+        let actor = ActorId(actor);
+        let previous = object.context().last(actor);
+        let stamp = Stamp {
+            actor,
+            previous,
+            first_seq: previous + 1,
+            at: Timestamp::from_ms(previous + 1),
+            now_ms: 1_000,
+        };
+        object.joined(edit.delta(object, stamp))
+    }
+
+    fn held(object: &Object) -> Vec<(String, Vec<String>)> {
+        let text = |version: &Version| match &version.value.payload {
+            Payload::Bytes(bytes) => String::from_utf8_lossy(bytes).into_owned(),
+            other => format!("{other:?}"),
+        };
+        let cells = object.cells().iter();
+        cells
+            .map(|(element, versions)| {
+                let name = String::from_utf8_lossy(&element.name).into_owned();
+                (name, versions.iter().map(text).collect())
+            })
+            .collect()
+    }
+
+    #[test]
+    fn what_is_touched_changes_and_what_is_added_beside_a_removal_stays() {
+        let base = apply(
+            &Object::default(),
+            1,
+            &touch(&[("a", Some("1")), ("b", Some("2"))]),
+        );
+        assert_eq!(base.context().last(ActorId(1)), 2);
+        let here = apply(&base, 1, &touch(&[("a", None), ("c", Some("3"))]));
+        let there = apply(&base, 2, &touch(&[("a", Some("9")), ("d", Some("4"))]));
+        let one = |name: &str, text: &str| (name.to_owned(), vec![text.to_owned()]);
+        assert_eq!(held(&here), [one("b", "2"), one("c", "3")]);
+        // The removal covers what it saw, and the value that was written beside it is not that.
+        let all = [one("a", "9"), one("b", "2"), one("c", "3"), one("d", "4")];
+        assert_eq!(held(&here.joined(there.clone())), all);
+        assert_eq!(held(&there.joined(here)), all);
+    }
+
+    #[test]
+    fn two_values_of_one_element_are_siblings_and_of_two_elements_are_not() {
+        let base = Object::default();
+        let here = apply(&base, 1, &touch(&[("a", Some("1"))]));
+        let there = apply(&base, 2, &touch(&[("b", Some("2"))]));
+        assert!(!here.joined(there.clone()).has_siblings());
+        let beside = apply(&base, 3, &touch(&[("a", Some("3"))]));
+        assert!(here.joined(there).joined(beside).has_siblings());
+    }
+}
