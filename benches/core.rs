@@ -5,7 +5,7 @@ use std::hint::black_box;
 use bytes::Bytes;
 use criterion::{Criterion, criterion_group, criterion_main};
 use ringwood::logic::causal::{ActorId, Element, Object, Payload, Timestamp, Value};
-use ringwood::logic::row;
+use ringwood::logic::record;
 use ringwood::resp::{Limits, Parser, Reply};
 
 /// A string that `writers` actors wrote one after the other, and a delta of the next write.
@@ -40,12 +40,12 @@ fn join(c: &mut Criterion) {
 fn codec(c: &mut Criterion) {
     for writers in [1, 5] {
         let (object, _) = written(writers);
-        let encoded = row::encode(&object);
+        let encoded = record::ROW.encode(&object);
         c.bench_function(&format!("row/encode, {writers} actors"), |b| {
-            b.iter(|| row::encode(black_box(&object)));
+            b.iter(|| record::ROW.encode(black_box(&object)));
         });
         c.bench_function(&format!("row/decode, {writers} actors"), |b| {
-            b.iter(|| row::decode(black_box(&encoded)));
+            b.iter(|| record::ROW.decode(black_box(&encoded)));
         });
     }
 }

@@ -8,7 +8,7 @@ use ringwood::logic::causal::{
 };
 use ringwood::logic::codec::Reader;
 use ringwood::logic::edit::{Edit, Stamp};
-use ringwood::logic::row;
+use ringwood::logic::record;
 use ringwood::logic::types::string;
 
 const REPLICAS: usize = 3;
@@ -226,11 +226,11 @@ proptest! {
     fn rows_round_trip_and_reject_every_truncation(steps in steps_and_reclaims()) {
         let world = World::run(&steps);
         for object in world.replicas.iter().chain(&world.deltas) {
-            let bytes = row::encode(object);
-            let back = row::decode(&bytes);
+            let bytes = record::ROW.encode(object);
+            let back = record::ROW.decode(&bytes);
             prop_assert_eq!(back.as_ref(), Ok(object));
             for len in 0..bytes.len() {
-                prop_assert!(row::decode(&bytes[..len]).is_err());
+                prop_assert!(record::ROW.decode(&bytes[..len]).is_err());
             }
         }
     }
@@ -238,10 +238,10 @@ proptest! {
     #[test]
     fn a_flipped_bit_is_an_error(steps in steps_and_reclaims(), at in any::<prop::sample::Index>(), bit in 0u8..8) {
         let world = World::run(&steps);
-        let mut bytes = row::encode(&world.replicas[0]);
+        let mut bytes = record::ROW.encode(&world.replicas[0]);
         let at = at.index(bytes.len());
         bytes[at] ^= 1 << bit;
-        prop_assert!(row::decode(&bytes).is_err());
+        prop_assert!(record::ROW.decode(&bytes).is_err());
     }
 
     #[test]
@@ -253,8 +253,8 @@ proptest! {
         }
         let sum = crc32fast::hash(&body);
         body.extend_from_slice(&sum.to_le_bytes());
-        if let Ok(object) = row::decode(&body) {
-            prop_assert_eq!(row::encode(&object), body);
+        if let Ok(object) = record::ROW.decode(&body) {
+            prop_assert_eq!(record::ROW.encode(&object), body);
         }
     }
 
@@ -285,8 +285,8 @@ proptest! {
             }
         }
         let mut bytes = Vec::new();
-        row::put_context(&mut bytes, &all);
-        prop_assert_eq!(row::read_context(&mut Reader(&bytes)), Ok(all));
+        record::put_context(&mut bytes, &all);
+        prop_assert_eq!(record::read_context(&mut Reader(&bytes)), Ok(all));
     }
 }
 
@@ -515,8 +515,8 @@ mod counters {
             let plain = World::run(&plain);
             prop_assert_eq!(integers(&with_syncs.all().0), integers(&plain.all().0));
             for (object, _) in &with.replicas {
-                let row = row::encode(object);
-                prop_assert_eq!(&row::decode(&row).expect("own row"), object);
+                let row = record::ROW.encode(object);
+                prop_assert_eq!(&record::ROW.decode(&row).expect("own row"), object);
             }
         }
 

@@ -7,11 +7,11 @@ use bytes::Bytes;
 use crate::command::Node;
 use crate::coordinator::Coordinator;
 use crate::logic::causal::Dot;
-use crate::logic::row;
+use crate::logic::place::MAX_KEY_LEN;
+use crate::logic::record;
 use crate::peer::Answer;
 use crate::peer::message::{KeyRequest, Response, WhyNot, WireKey};
 use crate::replica::{DATABASES, Join, Key, ReplicaError, Uncommitted, Written};
-use crate::storage::keys::MAX_KEY_LEN;
 use crate::storage::{Refused, WriteFailed};
 
 /// Begins to answer.
@@ -116,9 +116,11 @@ fn apply(node: Arc<Node>, at: WireKey, raw: Bytes, how: Join, view: u64) -> Answ
 fn take_in(node: &Node, at: &WireKey, raw: &[u8], how: Join) -> Result<Written, Response> {
     let refused = |reason: String| Response::Refused(reason);
     let key = checked(at)?;
-    let object = row::decode(raw).map_err(|e| refused(e.to_string()))?;
+    let object = record::WIRE
+        .decode(raw)
+        .map_err(|e| refused(e.to_string()))?;
     node.replica.join(key, object, how).map_err(|e| match e {
-        ReplicaError::Unseen(ours) => Response::Unseen(row::encode(&ours).into()),
+        ReplicaError::Unseen(ours) => Response::Unseen(record::WIRE.encode(&ours).into()),
         ReplicaError::Refused(Refused::DiskFull | Refused::Unsynced) => {
             Response::NotRun(WhyNot::Full)
         }
@@ -157,17 +159,17 @@ fn fetch(node: &Node, key: &WireKey, theirs: u64, dots: &[Dot]) -> Response {
             return Ok(Response::Same);
         }
         if lacks {
-            let left = (!object.is_unknown()).then(|| row::encode(&object));
+            let left = (!object.is_unknown()).then(|| record::WIRE.encode(&object));
             return Ok(Response::Empty(left.unwrap_or_default().into()));
         }
         // What the other still has and everybody has seen overwritten must not come back.
         let dead = node.replica.dead_of(key, dots)?;
         if dead.is_empty() {
-            return Ok(Response::Object(row::encode(&object).into()));
+            return Ok(Response::Object(record::WIRE.encode(&object).into()));
         }
         let mut object = (*object).clone();
         object.observe(dead);
-        Ok(Response::Object(row::encode(&object).into()))
+        Ok(Response::Object(record::WIRE.encode(&object).into()))
     });
     fetched.unwrap_or_else(|error| Response::Refused(error.to_string()))
 }

@@ -14,7 +14,7 @@ use crate::base::governor::Governor;
 use crate::cluster::Cluster;
 use crate::logic::causal::Object;
 use crate::logic::placement::NodeId;
-use crate::logic::row;
+use crate::logic::record;
 use crate::peer::encode;
 use crate::peer::message::{KeyRequest, KeySpaceRequest, Response, WireKey};
 use crate::replica::{DATABASES, Hint, HintPass, Key, Replica, ReplicaError};
@@ -164,7 +164,7 @@ async fn send_floors(cluster: &Cluster, replica: &Replica, to: NodeId) -> bool {
             continue;
         }
         let mut context = Vec::new();
-        row::put_context(&mut context, &floor);
+        record::put_context(&mut context, &floor);
         let body = encode(KeySpaceRequest::Floor {
             db: Some(db),
             context: context.into(),
@@ -241,7 +241,7 @@ async fn send(
     let Some(all) = recipient.of(cluster, &hint.name) else {
         return Ok(None);
     };
-    let raw: Bytes = row::encode(&object).into();
+    let raw: Bytes = record::WIRE.encode(&object).into();
     let sent = all
         .into_iter()
         .map(|to| send_to(cluster, to, hint, raw.clone()));

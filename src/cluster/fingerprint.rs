@@ -3,8 +3,10 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use crate::logic::codec::put_bytes;
 use crate::logic::membership::{Member, Membership};
 use crate::logic::placement::{NodeId, key_hash};
+use crate::logic::quorum::Rules;
 
 /// Others who knew less than this node: what they knew, and until when that is believed.
 pub(super) type Behind = BTreeMap<NodeId, (u64, u64)>;
@@ -68,6 +70,16 @@ pub(super) fn account<'a>(members: impl IntoIterator<Item = &'a Member>) -> u64 
         if !member.losses.is_empty() {
             member.losses.encode(&mut raw);
         }
+    }
+    key_hash(&raw)
+}
+
+/// A fingerprint of how many owners which keys have.
+pub(super) fn rules(rules: &Rules) -> u64 {
+    let mut raw = Vec::new();
+    for (prefix, owners) in rules.sizes_by_prefix() {
+        put_bytes(&mut raw, prefix);
+        raw.push(owners);
     }
     key_hash(&raw)
 }

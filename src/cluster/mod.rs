@@ -23,7 +23,7 @@ use parking_lot::{Mutex, RwLock};
 use tokio::sync::{Mutex as AsyncMutex, MutexGuard};
 use tokio::time::Instant;
 
-use crate::logic::codec::put_bytes;
+use crate::logic::digest;
 use crate::logic::membership::{Detector, Digest, Member, Membership, Parts, State as Standing};
 use crate::logic::placement::{NodeId, key_hash, slot_of};
 use crate::logic::quorum::{Holder, Targets};
@@ -292,20 +292,15 @@ impl Cluster {
             }
             fingerprint::account(membership.all())
         });
-        for number in [account, self.rules_fingerprint()] {
+        for number in [account, fingerprint::rules(&self.options.rules)] {
             raw.extend_from_slice(&number.to_le_bytes());
         }
         key_hash(&raw)
     }
 
-    /// A fingerprint of how many owners which keys have.
-    pub fn rules_fingerprint(&self) -> u64 {
-        let mut raw = Vec::new();
-        for (prefix, owners) in self.options.rules.sizes_by_prefix() {
-            put_bytes(&mut raw, prefix);
-            raw.push(owners);
-        }
-        key_hash(&raw)
+    /// A fingerprint of what trees are of: which keys have how many owners, and how digests are made.
+    pub fn trees_fingerprint(&self) -> u64 {
+        fingerprint::rules(&self.options.rules) ^ digest::VERSION
     }
 
     /// How many changes of the membership this node knows.

@@ -25,13 +25,13 @@ use crate::coordinator::QuorumError;
 use crate::error::Error;
 use crate::logic::causal::Object;
 use crate::logic::edit::Edit;
+use crate::logic::place::MAX_KEY_LEN;
 use crate::logic::types::conflict;
 use crate::logic::types::string::{self, Shown};
 use crate::replica::{Key, Replica, ReplicaError, Uncommitted, Written};
 use crate::resp::Reply;
 use crate::routing::args::Args;
 use crate::routing::{Later, Runner, Turns, Wanted, Who, error_reply};
-use crate::storage::keys::MAX_KEY_LEN;
 
 /// A handler's end: the reply is written, or it is this error.
 pub type Outcome = Result<(), Error>;

@@ -7,7 +7,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use crate::error::Error;
 use crate::logic::causal::Context;
 use crate::logic::codec::Reader;
-use crate::logic::row;
+use crate::logic::record;
 
 const TAG_LEN: usize = 16;
 
@@ -35,7 +35,7 @@ impl ContextSeal {
     /// A context as a client holds it.
     pub fn token(&self, (db, key): (u8, &[u8]), context: &Context) -> String {
         let mut raw = vec![0; TAG_LEN];
-        row::put_context(&mut raw, context);
+        record::put_context(&mut raw, context);
         let tag = self.tag(db, key, &raw[TAG_LEN..]);
         raw[..TAG_LEN].copy_from_slice(&tag);
         URL_SAFE_NO_PAD.encode(raw)
@@ -55,7 +55,7 @@ impl ContextSeal {
             return Err(Error::BadContext);
         }
         let mut r = Reader(body);
-        let context = row::read_context(&mut r).map_err(|_| Error::BadContext)?;
+        let context = record::read_context(&mut r).map_err(|_| Error::BadContext)?;
         if r.0.is_empty() {
             Ok(context)
         } else {

@@ -11,13 +11,13 @@ use crate::base::blocking::off_worker;
 use crate::base::clock;
 use crate::logic::causal::{Dot, Object};
 use crate::logic::merkle::Leaves;
+use crate::logic::place::MAX_KEY_LEN;
 use crate::logic::placement::{NodeId, PartitionSet};
-use crate::logic::row;
+use crate::logic::record;
 use crate::peer::message::{
     ExchangeRequest, Response, TransferRequest, UNKNOWN_VIEW, WireKey, WireListed,
 };
 use crate::replica::{DATABASES, Join, Key, Listed, ReplicaError};
-use crate::storage::keys::MAX_KEY_LEN;
 
 /// Keys that one request lists or names, and nodes whose sums it asks for, at most.
 const MOST: usize = 4_096;
@@ -43,8 +43,8 @@ impl Convergence {
                 if view != UNKNOWN_VIEW && view != self.cluster.changes() {
                     return Response::Outdated(self.cluster.everybody());
                 }
-                if rules != self.cluster.rules_fingerprint() {
-                    return Response::Refused("the rules of some prefix differ".into());
+                if rules != self.cluster.trees_fingerprint() {
+                    return Response::Refused("the rules of prefixes, or builds, differ".into());
                 }
                 if mends && self.cluster.is_unsure() {
                     return Response::Refused("the disk here may be an older copy".into());
@@ -200,7 +200,10 @@ impl Convergence {
             Ok(piece) => {
                 let wired = |(db, name, object): (u8, Vec<u8>, Object)| {
                     let name = name.into();
-                    (WireKey { db, name }, Bytes::from(row::encode(&object)))
+                    (
+                        WireKey { db, name },
+                        Bytes::from(record::WIRE.encode(&object)),
+                    )
                 };
                 Response::Chunk {
                     objects: piece.objects.into_iter().map(wired).collect(),
@@ -237,7 +240,7 @@ impl Convergence {
             };
             let raw: Bytes = match self.replica.read(at) {
                 Ok(object) if object.is_unknown() => Bytes::new(),
-                Ok(object) => row::encode(&object).into(),
+                Ok(object) => record::WIRE.encode(&object).into(),
                 // Reported where it was listed.
                 Err(ReplicaError::Row(_)) => Bytes::new(),
                 Err(error) => return Response::Refused(error.to_string()),
@@ -259,11 +262,14 @@ impl Convergence {
             let Some(at) = checked(&key) else {
                 return Response::Refused("no such key is possible".into());
             };
-            let joined = row::decode(&raw).map_err(Into::into).and_then(|object| {
-                let dots: Vec<Dot> = object.all_versions().map(|version| version.dot).collect();
-                self.replica.join(at, object, Join::default())?;
-                self.replica.dead_of(at, &dots)
-            });
+            let joined = record::WIRE
+                .decode(&raw)
+                .map_err(Into::into)
+                .and_then(|object| {
+                    let dots: Vec<Dot> = object.all_versions().map(|version| version.dot).collect();
+                    self.replica.join(at, object, Join::default())?;
+                    self.replica.dead_of(at, &dots)
+                });
             match joined {
                 Ok(dead) if dead.is_empty() => {}
                 Ok(dead) => {
@@ -272,7 +278,7 @@ impl Convergence {
                     if let Ok(object) = self.replica.read(at) {
                         correction.take_resets(&object);
                     }
-                    corrections.push((key, row::encode(&correction).into()));
+                    corrections.push((key, record::WIRE.encode(&correction).into()));
                 }
                 // It is mended by a read, and holds up nothing else.
                 Err(ReplicaError::Row(_)) => {}

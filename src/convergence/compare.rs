@@ -13,11 +13,11 @@ use super::{Convergence, ExchangeError, WITHIN};
 use crate::base::blocking::off_worker;
 use crate::logic::causal::Dot;
 use crate::logic::merkle::{Leaves, Node, Sums, Walk};
+use crate::logic::place::{self, Position};
 use crate::logic::placement::{NodeId, PartitionSet};
 use crate::peer::encode;
 use crate::peer::message::{ExchangeRequest, NEWEST, Request, Response, WireKey, WireListed};
 use crate::replica::{Listed, Page};
-use crate::storage::keys::{self, Position};
 
 /// Nodes whose sums are asked for at a time.
 const NODES: usize = 256;
@@ -69,7 +69,7 @@ pub struct Found {
 impl Difference {
     /// The database and the key.
     pub fn key(&self) -> Option<WireKey> {
-        let (_, db, name) = keys::parse(&self.row_key)?;
+        let (_, db, name) = place::parse(&self.row_key)?;
         let name = Bytes::copy_from_slice(name);
         Some(WireKey { db, name })
     }
@@ -153,7 +153,7 @@ impl Convergence {
         let request = ExchangeRequest::Roots {
             as_of_ms,
             owners,
-            rules: self.cluster.rules_fingerprint(),
+            rules: self.cluster.trees_fingerprint(),
             partitions: asked.into_bytes().into(),
             mends,
             view: self.cluster.changes(),
@@ -363,7 +363,7 @@ impl Comparison<'_> {
         let mut last = from.to_vec();
         for key in &page.keys {
             let at = Position::of(&key.name, replica.partitions());
-            let row_key = keys::row_key(at, key.db, &key.name);
+            let row_key = place::row_key(at, key.db, &key.name);
             let leaf = replica.shape().leaf(at.slot.0, at.hash) as u32;
             if at.partition != self.place.partition || !leaves.contains(&leaf) || row_key < last {
                 return Err(ExchangeError::Unexpected);
@@ -422,7 +422,7 @@ impl Comparison<'_> {
 impl Convergence {
     fn placed(&self, key: Listed) -> (Vec<u8>, Held) {
         let at = Position::of(&key.name, self.replica.partitions());
-        let row_key = keys::row_key(at, key.db, &key.name);
+        let row_key = place::row_key(at, key.db, &key.name);
         let Listed { digest, dots, .. } = key;
         (row_key, Held { digest, dots })
     }

@@ -16,12 +16,12 @@ use super::compare::{Difference, Found, Side};
 use super::{Convergence, ExchangeError};
 use crate::base::clock;
 use crate::logic::causal::{Dot, Object};
-use crate::logic::merkle;
+use crate::logic::digest;
+use crate::logic::place;
 use crate::logic::placement::NodeId;
-use crate::logic::row;
+use crate::logic::record;
 use crate::peer::message::{ExchangeRequest, Response, WireKey};
 use crate::replica::{Join, Key, ReplicaError};
-use crate::storage::keys;
 
 /// How much later the second look is.
 const SECOND_LOOK: Duration = Duration::from_millis(400);
@@ -222,7 +222,7 @@ impl Convergence {
     fn leaves_of(&self, found: &Found, keys: &BTreeSet<Vec<u8>>) -> Found {
         let shape = self.replica.shape();
         let mut leaves: Vec<u32> = keys_in(found.partition, keys)
-            .filter_map(|row_key| keys::parse(row_key))
+            .filter_map(|row_key| place::parse(row_key))
             .map(|(at, ..)| shape.leaf(at.slot.0, at.hash) as u32)
             .collect();
         leaves.dedup();
@@ -351,7 +351,7 @@ impl Convergence {
         self.counters
             .object_bytes
             .fetch_add(bytes, Ordering::Relaxed);
-        let object = row::decode(raw).map_err(ReplicaError::from)?;
+        let object = record::WIRE.decode(raw).map_err(ReplicaError::from)?;
         let at = Key {
             db: key.db,
             name: &key.name,
@@ -384,7 +384,7 @@ impl Convergence {
                 }
                 Err(error) => return Err(error),
             };
-            let raw: Bytes = row::encode(&object).into();
+            let raw: Bytes = record::WIRE.encode(&object).into();
             bytes += key.name.len() + raw.len();
             objects.push((key, raw));
             if bytes >= BATCH_BYTES {
@@ -407,7 +407,7 @@ impl Convergence {
             name: &key.name,
         };
         let mut object = (*self.replica.read(at)?).clone();
-        let digest = merkle::digest(&difference.row_key, &object);
+        let digest = digest::of_living(&difference.row_key, &object);
         let theirs = difference.theirs.as_ref();
         if digest == theirs.map_or(0, |theirs| theirs.digest) {
             return Ok(None);
@@ -454,5 +454,5 @@ impl Convergence {
 /// The rows of a partition among others.
 fn keys_in(partition: u16, rows: &BTreeSet<Vec<u8>>) -> impl Iterator<Item = &Vec<u8>> {
     let start = partition.to_be_bytes().to_vec();
-    rows.range(start..keys::partition_end(partition).to_vec())
+    rows.range(start..place::partition_end(partition).to_vec())
 }

@@ -20,7 +20,7 @@ use crate::base::blocking::{is_simulated, timed, worked_off};
 use crate::logic::handoff::{self, Progress, Proof, Stage, Why};
 use crate::logic::membership::{Membership, Part};
 use crate::logic::placement::{NodeId, PartitionSet};
-use crate::logic::row;
+use crate::logic::record;
 use crate::peer::encode;
 use crate::peer::message::{
     KeySpaceRequest, MembershipRequest, Response, TransferRequest, WireKey, Wrote,
@@ -595,7 +595,7 @@ impl Convergence {
                 versions > 0 && held.by_ref().take(versions).filter(|h| *h > 0).count() == versions;
             if !is_seen {
                 let name = Bytes::copy_from_slice(name);
-                let object: Bytes = row::encode(object).into();
+                let object: Bytes = record::WIRE.encode(object).into();
                 unseen.push((WireKey { db: *db, name }, object));
             }
         }

@@ -14,10 +14,10 @@ use super::watched::Hedge;
 use super::{Coordinator, MOST_AGAIN, QuorumError};
 use crate::cluster::View;
 use crate::logic::causal::{Dot, Object};
-use crate::logic::merkle;
+use crate::logic::digest;
 use crate::logic::placement::{Holders, NodeId};
 use crate::logic::quorum::{Decision, Effect, Read};
-use crate::logic::row;
+use crate::logic::record;
 use crate::peer::message::{KeyRequest, Response, WhyNot, WireKey};
 use crate::peer::{CallError, encode};
 use crate::replica::{Join, Key, ReplicaError};
@@ -153,7 +153,7 @@ impl Coordinator {
                 Some(object) => self.replica.digest(key, object),
                 None => u64::MAX,
             },
-            lives: ours.map_or(0, |object| merkle::digest(key.name, object)),
+            lives: ours.map_or(0, |object| digest::of_living(key.name, object)),
             dots: ours.map_or(Vec::new(), |object| {
                 object.all_versions().map(|v| v.dot).collect()
             }),
@@ -316,7 +316,7 @@ impl Reading {
     fn take(&self, raw: &[u8]) -> Option<Taken> {
         let mut state = self.state.lock();
         if let Some(gathered) = &mut state.gathered {
-            let object = row::decode(raw).ok()?;
+            let object = record::WIRE.decode(raw).ok()?;
             let taken = Taken::of(&self.key, &object);
             gathered.join(object);
             return Some(taken);
@@ -420,14 +420,14 @@ impl Reading {
         let (Ok(object), Ok(dead)) = (replica.read(key), replica.dead_of(key, &dots)) else {
             return;
         };
-        let now = merkle::digest(&self.key.name, &object);
+        let now = digest::of_living(&self.key.name, &object);
         // They must also hear what of theirs is dead, where that is remembered by nobody one by one.
         let mut object = (*object).clone();
         object.observe(dead);
         if object.is_unknown() {
             return;
         }
-        let object = Bytes::from(row::encode(&object));
+        let object = Bytes::from(record::WIRE.encode(&object));
         let coordinator = &*self.coordinator;
         let stale = seen.into_iter().filter(|(_, seen)| *seen != now);
         // A node without room is told when it has some.
@@ -460,7 +460,7 @@ pub(super) struct Taken {
 impl Taken {
     fn of(key: &WireKey, object: &Object) -> Self {
         Self {
-            lives: merkle::digest(&key.name, object),
+            lives: digest::of_living(&key.name, object),
             dots: object.all_versions().map(|version| version.dot).collect(),
         }
     }
@@ -474,7 +474,7 @@ impl Coordinator {
         raw: &[u8],
         stray_for: Option<NodeId>,
     ) -> Option<Taken> {
-        let Ok(object) = row::decode(raw) else {
+        let Ok(object) = record::WIRE.decode(raw) else {
             tracing::warn!("a replica's object cannot be read");
             return None;
         };

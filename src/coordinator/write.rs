@@ -15,7 +15,7 @@ use crate::logic::edit::{Edit, Put};
 use crate::logic::membership::Member;
 use crate::logic::placement::NodeId;
 use crate::logic::quorum::{Decision, Effect, Holder, Wanted, Write};
-use crate::logic::row;
+use crate::logic::record;
 use crate::peer::message::{KeyRequest, Response, WhyNot, WireKey};
 use crate::peer::{CallError, encode};
 use crate::replica::{Delta, Key, WriteFailed, Written};
@@ -72,7 +72,7 @@ impl Coordinator {
                 db: delta.db,
                 name: delta.name.clone(),
             },
-            object: row::encode(&delta.object).into(),
+            object: record::WIRE.encode(&delta.object).into(),
             how,
             view,
             here: Arc::clone(here),
@@ -391,10 +391,10 @@ impl Sending {
             .coordinator
             .take(&self.key, theirs, None)
             .and_then(|_| {
-                let first = row::decode(&self.object).ok()?;
+                let first = record::WIRE.decode(&self.object).ok()?;
                 // What came to this node's copy since then is later, and stays.
                 let mut seen = first.context().clone();
-                seen.join(row::decode(theirs).ok()?.context());
+                seen.join(record::WIRE.decode(theirs).ok()?.context());
                 let updated = self.coordinator.replica.update(self.key(), |object, _| {
                     let ours = object.cells().iter().find_map(|(element, versions)| {
                         let ours = versions.iter().find(|version| version.dot == dot)?;
@@ -448,7 +448,7 @@ impl Sending {
             }
             (state.decided.take(), state.again.take())
         };
-        let Ok(object) = row::decode(&self.object) else {
+        let Ok(object) = record::WIRE.decode(&self.object) else {
             return false;
         };
         let delta = Delta {

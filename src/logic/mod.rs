@@ -5,19 +5,21 @@
 //!
 //! Reading order: [`causal`] (what a key is), [`edit`] (what a write changes of it), [`types`] (how a Redis type
 //! looks at it),
-//! [`placement`] (where a key lives), [`membership`] (who is there), [`merkle`] (what differs),
-//! [`handoff`] (how it moves), [`row`] (how it is written down).
+//! [`placement`] (where a key lives), [`place`] (the order of keys), [`membership`] (who is there), [`digest`] and [`merkle`] (what differs),
+//! [`handoff`] (how it moves), [`record`] (how it is written down).
 
 pub mod causal;
 pub mod codec;
+pub mod digest;
 pub mod edit;
 pub mod glob;
 pub mod guard;
 pub mod handoff;
 pub mod membership;
 pub mod merkle;
+pub mod place;
 pub mod placement;
 pub mod policy;
 pub mod quorum;
-pub mod row;
+pub mod record;
 pub mod types;

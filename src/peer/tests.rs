@@ -11,7 +11,7 @@ use tokio::net::{TcpListener, TcpStream};
 
 use super::message::{
     Command, ExchangeRequest, KeyRequest, KeySpaceRequest, MembershipRequest, NEWEST, OLDEST,
-    Request, Response, TransferRequest, UNKNOWN_VIEW, WhyNot, WireKey, WireListed, Wrote,
+    PLACES, Request, Response, TransferRequest, UNKNOWN_VIEW, WhyNot, WireKey, WireListed, Wrote,
 };
 use super::{Answer, CallError, Handler, Identity, Links, PeerListener, Peers, encode};
 use crate::logic::causal::{ActorId, Dot, Timestamp};
@@ -19,7 +19,8 @@ use crate::logic::membership::{
     Digest, Losses, Member, Reply, State, decode_member, encode_member_as_before,
 };
 use crate::logic::merkle::{FANOUT, Node};
-use crate::logic::placement::{NodeId, Place};
+use crate::logic::place::{Position, row_key};
+use crate::logic::placement::{NodeId, Partitions, Place};
 
 const SECOND: Duration = Duration::from_secs(5);
 
@@ -636,6 +637,36 @@ fn messages_round_trip_and_every_truncation_is_an_error() {
         assert_eq!(Response::decode(&raw, NEWEST), Ok(response));
         (0..raw.len()).for_each(|len| assert!(Response::decode(&raw[..len], NEWEST).is_err()));
     }
+}
+
+#[test]
+fn places_are_those_of_the_version_that_is_spoken() {
+    let partitions = Partitions::new(256).expect("a power of two");
+    let (before, name) = (PLACES - 1, b"a key");
+    let place = row_key(Position::of(name, partitions), 3, name);
+    let bare = |place: &[u8]| [&place[..13], name].concat();
+    let chunk = |from: &[u8]| TransferRequest::Chunk {
+        owners: 3,
+        partition: 1,
+        from: from.to_vec().into(),
+        bytes: 100,
+    };
+    let (mut as_before, mut now) = (Vec::new(), Vec::new());
+    Request::from(chunk(&place)).encode(before, &mut as_before);
+    Request::from(chunk(&bare(&place))).encode(NEWEST, &mut now);
+    assert_eq!(as_before, now, "builds before have no length there");
+    let read = Request::decode(&as_before, before);
+    assert_eq!(read, Ok(chunk(&place).into()));
+    let listing = |next: &[u8]| Response::Listing {
+        keys: Vec::new(),
+        next: next.to_vec().into(),
+        damaged: 0,
+    };
+    let mut as_before = Vec::new();
+    listing(&place).encode(before, &mut as_before);
+    assert_eq!(Response::decode(&as_before, before), Ok(listing(&place)));
+    let raw = Response::decode(&as_before, NEWEST);
+    assert_eq!(raw, Ok(listing(&bare(&place))));
 }
 
 proptest! {

@@ -6,10 +6,11 @@ use super::space::Space;
 use super::tree::Tree;
 use super::{Replica, ReplicaError};
 use crate::logic::causal::Dot;
-use crate::logic::merkle::{self, Leaves, Node, Shape, Sums};
+use crate::logic::digest;
+use crate::logic::merkle::{Leaves, Node, Shape, Sums};
+use crate::logic::place;
 use crate::logic::placement::{SLOTS, Slot};
 use crate::storage::Table;
-use crate::storage::keys;
 use crate::storage::pages::Pages;
 
 /// Rows read at a time: few, since each may be large.
@@ -134,7 +135,7 @@ impl Replica {
             pages.read(&rows);
             for (row_key, raw) in rows {
                 from = [row_key.as_slice(), &[0]].concat();
-                let Some((_, db, name)) = keys::parse(&row_key) else {
+                let Some((_, db, name)) = place::parse(&row_key) else {
                     continue;
                 };
                 if self.owners_of(name) != owners {
@@ -151,7 +152,7 @@ impl Replica {
                 page.keys.push(Listed {
                     db,
                     name: name.to_vec(),
-                    digest: merkle::digest(&row_key, &object),
+                    digest: digest::of_living(&row_key, &object),
                     dots: object
                         .all_versions()
                         // Another may still have it, and know that it goes on.
@@ -172,10 +173,10 @@ impl Replica {
 
     fn leaf_start(&self, partition: u16, leaf: u32) -> Vec<u8> {
         if leaf as usize >= self.shape.leaves() {
-            return keys::partition_end(partition).to_vec();
+            return place::partition_end(partition).to_vec();
         }
         let (slot, hash) = self.shape.start(leaf);
         let first = partition * (SLOTS / self.partitions.count());
-        keys::range_start(partition, Slot(first + slot), hash).to_vec()
+        place::range_start(partition, Slot(first + slot), hash).to_vec()
     }
 }

@@ -11,7 +11,7 @@ use std::time::Duration;
 use super::counting::Rest;
 use super::{DATABASES, Key, Located, Replica, ReplicaError, random_u64};
 use crate::base::clock;
-use crate::storage::keys;
+use crate::logic::place;
 use crate::storage::pages::Pages;
 use crate::storage::{Frozen, Table};
 
@@ -185,7 +185,7 @@ impl Replica {
         let mut found = vec![(0, 0); usize::from(DATABASES)];
         let (mut from, end) = (
             partition.to_be_bytes().to_vec(),
-            keys::partition_end(partition),
+            place::partition_end(partition),
         );
         let shard = self.shard_of(partition);
         let mut pages = Pages::of(PAGE_BYTES, PAGE);
@@ -204,7 +204,7 @@ impl Replica {
                 return Ok(None);
             }
             for (row_key, raw) in rows {
-                let Some((at, db, _)) = keys::parse(&row_key) else {
+                let Some((at, db, _)) = place::parse(&row_key) else {
                     continue;
                 };
                 let Ok(object) = self.decode(at.partition, db, &raw) else {
@@ -222,7 +222,7 @@ impl Replica {
     fn count_partition(&self, frozen: &dyn Frozen, partition: u16) -> Result<u64, ReplicaError> {
         let mut counted = 0;
         let mut from = partition.to_be_bytes().to_vec();
-        let end = keys::partition_end(partition);
+        let end = place::partition_end(partition);
         let mut pages = Pages::of(PAGE_BYTES, PAGE);
         loop {
             let rows = frozen.scan(Table::Data, &from, &end, pages.rows())?;
@@ -239,7 +239,7 @@ impl Replica {
 
     /// Counts one row; whether a key lives there.
     fn count_row(&self, row_key: &[u8], raw: &[u8]) -> bool {
-        let Some((at, db, name)) = keys::parse(row_key) else {
+        let Some((at, db, name)) = place::parse(row_key) else {
             return false;
         };
         let space = self.spaces.of(at.partition, db);

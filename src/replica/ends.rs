@@ -14,8 +14,9 @@ use super::space::Spaces;
 use super::tree::Ending;
 use super::{Replica, ReplicaError};
 use crate::base::clock;
-use crate::logic::merkle;
-use crate::storage::{Frozen, Table, keys};
+use crate::logic::digest;
+use crate::logic::place;
+use crate::storage::{Frozen, Table};
 
 /// Rows of the index read at a time.
 const PAGE: usize = 512;
@@ -120,7 +121,7 @@ impl Replica {
         found: &mut Found,
     ) -> Result<(), ReplicaError> {
         let row_key = index_key.get(8..).unwrap_or_default();
-        let Some((at, db, name)) = keys::parse(row_key) else {
+        let Some((at, db, name)) = place::parse(row_key) else {
             return Ok(());
         };
         let behind = [row_key, &[0]].concat();
@@ -133,8 +134,8 @@ impl Replica {
             return Ok(());
         };
         let (end, digest) = (
-            keys::expiry_time_ms(index_key),
-            merkle::digest(row_key, &object),
+            place::expiry_time_ms(index_key),
+            digest::of_living(row_key, &object),
         );
         if object.ends_at_ms() == Some(end) && digest != 0 {
             let tree = found.entry((at.partition, db, self.tree_of(name)));

@@ -8,7 +8,7 @@ use super::{Key, Replica, ReplicaError};
 use crate::logic::causal::Object;
 use crate::logic::codec::{DecodeError, Reader, put_bytes, put_varint};
 use crate::logic::handoff::Progress;
-use crate::storage::keys::{self, Position};
+use crate::logic::place::{self, Position};
 use crate::storage::pages::Pages;
 use crate::storage::{Op, Table, Write};
 
@@ -19,7 +19,9 @@ const MOST_ROWS: usize = 1_024;
 /// Parts by which sizes are guessed, and rows of each.
 const SAMPLED: usize = 32;
 const SAMPLE: usize = 16;
-const PROGRESS_VERSION: u8 = 1;
+const PROGRESS_VERSION: u8 = 2;
+/// Its places had no length of the key.
+const PROGRESS_BEFORE: u8 = 1;
 const PROGRESS_PREFIX: &[u8] = b"handoff/";
 
 /// A piece of a part.
@@ -45,7 +47,7 @@ impl Replica {
     ) -> Result<Piece, ReplicaError> {
         let start = partition.to_be_bytes();
         let mut from = from.max(&start[..]).to_vec();
-        let (end, shard) = (keys::partition_end(partition), self.shard_of(partition));
+        let (end, shard) = (place::partition_end(partition), self.shard_of(partition));
         let (mut piece, mut size, mut rows) = (Piece::default(), 0, 0);
         let mut pages = Pages::of(bytes, PAGE);
         loop {
@@ -56,7 +58,7 @@ impl Replica {
             for (row_key, raw) in page {
                 from = [row_key.as_slice(), &[0]].concat();
                 rows += 1;
-                let Some((_, db, name)) = keys::parse(&row_key) else {
+                let Some((_, db, name)) = place::parse(&row_key) else {
                     continue;
                 };
                 if self.owners_of(name) != owners {
@@ -99,7 +101,7 @@ impl Replica {
         let rows: Vec<(u16, u64)> = partitions.map(rows_of).collect();
         let (mut sampled, mut bytes) = (0, 0);
         for (partition, _) in rows.iter().filter(|(_, rows)| *rows > 0).take(SAMPLED) {
-            let (start, end) = (partition.to_be_bytes(), keys::partition_end(*partition));
+            let (start, end) = (partition.to_be_bytes(), place::partition_end(*partition));
             let shard = self.shard_of(*partition);
             let sample = self.store.scan(shard, Table::Data, &start, &end, SAMPLE)?;
             sampled += sample.len();
@@ -181,12 +183,14 @@ fn encode_progress(progress: &Progress) -> Vec<u8> {
 fn decode_progress(raw: &[u8]) -> Result<Progress, DecodeError> {
     let mut r = Reader(raw);
     let version = r.u8()?;
-    if version != PROGRESS_VERSION {
-        return Err(DecodeError::Version(version));
-    }
+    let place = match version {
+        PROGRESS_VERSION => <[u8]>::to_vec,
+        PROGRESS_BEFORE => place::with_length,
+        _ => return Err(DecodeError::Version(version)),
+    };
     Ok(Progress {
         is_whole: r.u8()? != 0,
-        next: r.bytes()?.to_vec(),
+        next: place(r.bytes()?),
         rows: r.varint()?,
         bytes: r.varint()?,
         pieces: r.varint()?,

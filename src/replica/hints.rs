@@ -9,9 +9,9 @@ use super::hint::{Hint, HintPass, HintRow};
 use super::{Key, Located, Replica, ReplicaError};
 use crate::base::clock;
 use crate::logic::causal::Object;
+use crate::logic::place::{self, Position};
 use crate::logic::placement::NodeId;
-use crate::logic::row;
-use crate::storage::keys::{self, Position};
+use crate::logic::record;
 use crate::storage::{Op, Table, Write};
 
 impl Replica {
@@ -45,9 +45,9 @@ impl Replica {
         object: &Object,
     ) -> Result<HintRow, ReplicaError> {
         let shard = *shard;
-        let key = keys::hint_key(node.0, row_key);
+        let key = place::hint_key(node.0, row_key);
         let is_new = self.store.load(shard, Table::Hint, &key)?.is_none();
-        let bytes = (row_key.len() + row::encode(object).len()) as u64;
+        let bytes = (row_key.len() + record::ROW.encode(object).len()) as u64;
         if is_new && self.hints.bytes.load(Ordering::Relaxed) + bytes > limit {
             self.hints.refused.fetch_add(1, Ordering::Relaxed);
             return Err(ReplicaError::HintsFull);
@@ -73,7 +73,7 @@ impl Replica {
         limit: u64,
     ) -> Result<u64, ReplicaError> {
         const PAGE: usize = 128;
-        let end = keys::partition_end(partition);
+        let end = place::partition_end(partition);
         let shard = self.shard_of(partition);
         let (mut from, mut hinted) = (partition.to_be_bytes().to_vec(), 0);
         loop {
@@ -83,7 +83,7 @@ impl Replica {
             };
             from = [last.as_slice(), &[0]].concat();
             for (row_key, _) in rows {
-                let Some((at, db, name)) = keys::parse(&row_key) else {
+                let Some((at, db, name)) = place::parse(&row_key) else {
                     continue;
                 };
                 let located = self.locate(Key { db, name }, at);
@@ -112,7 +112,7 @@ impl Replica {
     ) -> Result<bool, ReplicaError> {
         let nodes = self.hint_counts().into_iter();
         for (node, _) in nodes.filter(|(node, _)| Some(*node) != but_for) {
-            let key = keys::hint_key(node.0, &located.row_key);
+            let key = place::hint_key(node.0, &located.row_key);
             if self.store.load(located.shard, Table::Hint, &key)?.is_some() {
                 return Ok(true);
             }
@@ -222,7 +222,7 @@ impl Replica {
     fn drop_hint(&self, node: NodeId, hint: &Hint) -> Result<(), ReplicaError> {
         let op = Op {
             table: Table::Hint,
-            key: keys::hint_key(node.0, &hint.row_key),
+            key: place::hint_key(node.0, &hint.row_key),
             value: None,
         };
         let ticket = self.store.enqueue(hint.shard, Write::freeing(vec![op]))?;
@@ -240,7 +240,7 @@ impl Replica {
         sent: &Object,
         owned: bool,
     ) -> Result<(), ReplicaError> {
-        let Some((at, db, name)) = keys::parse(&hint.row_key) else {
+        let Some((at, db, name)) = place::parse(&hint.row_key) else {
             return self.drop_hint(node, hint);
         };
         let located = self.locate(Key { db, name }, at);
@@ -306,7 +306,7 @@ impl Replica {
 /// When the hint was made, and the hint; `None` for a row that is none.
 fn read_hint(shard: usize, key: &[u8], value: &[u8]) -> Option<(u64, Hint)> {
     let row_key = key.get(8..)?;
-    let (_, db, name) = keys::parse(row_key)?;
+    let (_, db, name) = place::parse(row_key)?;
     let (since_ms, bytes) = (value.first_chunk()?, value.last_chunk()?);
     let hint = Hint {
         row_key: row_key.to_vec(),

@@ -1,6 +1,6 @@
 //! A key, and where it is.
 
-use crate::storage::keys::Position;
+use crate::logic::place::Position;
 
 /// One key of one database.
 #[derive(Clone, Copy, Debug)]

@@ -8,8 +8,8 @@ use std::sync::atomic::Ordering;
 use super::{DATABASES, Key, Replica, ReplicaError};
 use crate::base::clock;
 use crate::base::random::random_u64;
+use crate::logic::place::{self, Position};
 use crate::logic::placement::{SLOTS, Slot};
-use crate::storage::keys::{self, Position};
 use crate::storage::pages::Pages;
 use crate::storage::{Row, Table, WriteFailed};
 
@@ -263,7 +263,7 @@ impl Replica {
             return Ok(found);
         }
         let start = self.partitions.of(slot);
-        let mut from = keys::range_start(start, slot, cursor << HASH_SHIFT).to_vec();
+        let mut from = place::range_start(start, slot, cursor << HASH_SHIFT).to_vec();
         let mut budget = Budget {
             rows: count.max(1),
             all_rows: count.max(MOST_ROWS),
@@ -272,7 +272,7 @@ impl Replica {
         for shard in self.shard_of(start)..self.store.shards() {
             let partitions = self.partitions_of(shard);
             from = from.max(partitions.start.to_be_bytes().to_vec());
-            let range = (from.clone(), keys::partition_end(partitions.end - 1));
+            let range = (from.clone(), place::partition_end(partitions.end - 1));
             if let Some(last) =
                 self.scan_shard((table, db), shard, range, &mut budget, &mut found)?
             {
@@ -317,7 +317,7 @@ impl Replica {
             }
             from = [last.as_slice(), &[0]].concat();
             if budget.is_used_up() {
-                let Some((at, ..)) = keys::parse(&last) else {
+                let Some((at, ..)) = place::parse(&last) else {
                     return Ok(None);
                 };
                 let rest = self
@@ -333,7 +333,7 @@ impl Replica {
     fn keep_live(&self, (table, db): (Table, u8), rows: Vec<Row>, found: &mut Found) -> usize {
         let (now_ms, mut seen) = (clock::now_ms(), 0);
         for (row_key, raw) in rows {
-            let Some((at, row_db, key)) = keys::parse(&row_key) else {
+            let Some((at, row_db, key)) = place::parse(&row_key) else {
                 continue;
             };
             if row_db != db {
@@ -358,12 +358,12 @@ impl Replica {
 }
 
 /// Where the keys end that share a position's cursor: a cursor cannot split them.
-fn place_end(at: Position) -> [u8; keys::PREFIX_LEN - 1] {
+fn place_end(at: Position) -> [u8; place::POSITION_LEN] {
     let beyond = (at.hash >> HASH_SHIFT) + 1;
     if beyond >> HASH_BITS == 0 {
-        keys::range_start(at.partition, at.slot, beyond << HASH_SHIFT)
+        place::range_start(at.partition, at.slot, beyond << HASH_SHIFT)
     } else {
-        keys::range_start(at.partition, Slot(at.slot.0 + 1), 0)
+        place::range_start(at.partition, Slot(at.slot.0 + 1), 0)
     }
 }
 

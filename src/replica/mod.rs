@@ -18,6 +18,7 @@ mod key;
 mod keyspace;
 mod places;
 mod reclaim;
+mod rewrite;
 mod round;
 mod rows;
 mod seen;
@@ -43,11 +44,11 @@ use crate::logic::codec::DecodeError;
 use crate::logic::edit::{Edit, Stamp};
 use crate::logic::guard;
 use crate::logic::merkle::Shape;
+use crate::logic::place::{self, Position};
 use crate::logic::placement::Partitions;
 use crate::logic::policy::Policies;
 use crate::logic::quorum::Rules;
-use crate::logic::row;
-use crate::storage::keys::{self, Position};
+use crate::logic::record;
 use crate::storage::{Need, Op, Refused, Store, StoreError, Table, Ticket, Write};
 
 pub use crate::base::random::random_u64;
@@ -60,7 +61,7 @@ pub use key::Key;
 pub use keyspace::Found;
 pub use round::Tombstones;
 pub use rows::note_key;
-pub use shared::{Join, digest};
+pub use shared::Join;
 pub use space::DATABASES;
 pub use start::{Options, Recovery};
 pub use tree::ENDING_MS;
@@ -409,7 +410,7 @@ impl Replica {
             as_of: self.store.progress(shard).failures(),
             at,
             shard,
-            row_key: keys::row_key(at, key.db, key.name),
+            row_key: place::row_key(at, key.db, key.name),
         }
     }
 
@@ -478,7 +479,7 @@ impl Replica {
     }
 
     fn decode(&self, partition: u16, db: u8, raw: &[u8]) -> Result<Object, ReplicaError> {
-        let mut object = row::decode(raw)?;
+        let mut object = record::ROW.decode(raw)?;
         self.spaces.of(partition, db).sink(&mut object);
         Ok(object)
     }
@@ -640,7 +641,7 @@ impl Replica {
         ops.push(Op {
             table: Table::Data,
             key: located.row_key.clone(),
-            value: (!forgotten).then(|| row::encode(&new)),
+            value: (!forgotten).then(|| record::ROW.encode(&new)),
         });
         ops.extend(hint);
         index_ops(&mut ops, &located.row_key, old, &new, self.shared);
@@ -729,12 +730,12 @@ fn index_ops(ops: &mut Vec<Op>, row_key: &[u8], old: &Object, new: &Object, shar
         if let Some(at) = old_end {
             ops.push(Op {
                 table: Table::Expiry,
-                key: keys::expiry_key(at, row_key),
+                key: place::expiry_key(at, row_key),
                 value: None,
             });
         }
         if let Some(at) = new_end {
-            let key = keys::expiry_key(at, row_key);
+            let key = place::expiry_key(at, row_key);
             ops.push(Op {
                 table: Table::Expiry,
                 key,

@@ -9,8 +9,8 @@ use super::space::DATABASES;
 use super::{Key, Replica, ReplicaError, Written};
 use crate::base::clock;
 use crate::logic::causal::Object;
-use crate::logic::row;
-use crate::storage::keys;
+use crate::logic::place;
+use crate::logic::record;
 use crate::storage::{Op, Table, Write};
 
 /// Rows of one slice: small, because a slice runs to its end before the sweep rests.
@@ -59,7 +59,7 @@ impl Replica {
                 .scan(shard, Table::Expiry, &place.next, &to, slice)?;
             more |= due.len() == slice;
             place.late_ms = due.first().map_or(0, |(key, _)| {
-                now_ms.saturating_sub(keys::expiry_time_ms(key))
+                now_ms.saturating_sub(place::expiry_time_ms(key))
             });
             match due.last() {
                 Some((last, _)) => place.next = [last.as_slice(), &[0]].concat(),
@@ -107,7 +107,7 @@ impl Replica {
         now_ms: u64,
     ) -> Result<(), ReplicaError> {
         let row_key = index_key.get(8..).unwrap_or_default();
-        let Some((at, db, name)) = keys::parse(row_key) else {
+        let Some((at, db, name)) = place::parse(row_key) else {
             return Ok(());
         };
         let located = self.locate(Key { db, name }, at);
@@ -186,7 +186,7 @@ impl Replica {
 
     /// Whether there may be more.
     fn reclaim_slice_below_floor(&self, place: &mut FlushedPlace) -> Result<bool, ReplicaError> {
-        let (shard, end) = (self.shard_of(place.turn), keys::partition_end(place.turn));
+        let (shard, end) = (self.shard_of(place.turn), place::partition_end(place.turn));
         let rows = self
             .store
             .scan(shard, Table::Data, &place.next, &end, FLUSHED_SLICE)?;
@@ -247,7 +247,7 @@ impl Replica {
         row_key: &[u8],
         databases: &[(u8, u64)],
     ) -> Result<(), ReplicaError> {
-        let Some((at, db, name)) = keys::parse(row_key) else {
+        let Some((at, db, name)) = place::parse(row_key) else {
             return Ok(());
         };
         // What was flushed again may not be stored yet.
@@ -264,7 +264,7 @@ impl Replica {
         let Some(raw) = self.store.load(shard, Table::Data, row_key)? else {
             return Ok(());
         };
-        let Ok(stored) = row::decode(&raw) else {
+        let Ok(stored) = record::ROW.decode(&raw) else {
             self.note_damaged(Key { db, name });
             return Ok(());
         };

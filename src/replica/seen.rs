@@ -20,8 +20,8 @@ use super::{Key, Located, Replica, ReplicaError};
 use crate::base::clock;
 use crate::logic::causal::{self, Context, Dot, Element, Object, Payload, Version};
 use crate::logic::codec::Reader;
-use crate::logic::row;
-use crate::storage::keys;
+use crate::logic::place;
+use crate::logic::record;
 use crate::storage::{Op, Table, Write};
 
 const SEEN_PREFIX: &[u8] = b"seen/";
@@ -66,7 +66,7 @@ impl Replica {
                 (Arc::clone(&before), Arc::new(after))
             });
             let mut raw = Vec::new();
-            row::put_context(&mut raw, after);
+            record::put_context(&mut raw, after);
             self.put_seen(owners, partition, Some(raw))?;
             self.seen.raise(tree, partition, Arc::clone(after));
         }
@@ -169,7 +169,7 @@ impl Replica {
             let seen = if let Some(seen) = same.get(&raw) {
                 Arc::clone(seen)
             } else {
-                let seen = Arc::new(row::read_context(&mut Reader(&raw))?);
+                let seen = Arc::new(record::read_context(&mut Reader(&raw))?);
                 same.insert(raw, Arc::clone(&seen));
                 seen
             };
@@ -220,7 +220,7 @@ impl Replica {
 
     /// Of some dots of a key those that were overwritten, as far as this node's copy knows.
     pub fn dead_of(&self, key: Key<'_>, dots: &[Dot]) -> Result<Vec<Dot>, ReplicaError> {
-        let at = keys::Position::of(key.name, self.partitions);
+        let at = place::Position::of(key.name, self.partitions);
         let object = self.read(key)?;
         let seen = self.seen.of(self.tree_of(key.name), at.partition);
         let floor = self.spaces.of(at.partition, key.db).floor();
@@ -279,7 +279,7 @@ impl Replica {
         let shard = self.shard_of(partition);
         let start = partition.to_be_bytes();
         let from = from.max(&start[..]);
-        let end = keys::partition_end(partition);
+        let end = place::partition_end(partition);
         let rows = self
             .store
             .scan(shard, Table::Tombstone, from, &end, limit)?;
@@ -300,7 +300,7 @@ impl Replica {
         since: &[u8],
         found: &mut Tombstones,
     ) -> Result<(), ReplicaError> {
-        let Some((at, db, name)) = keys::parse(row_key) else {
+        let Some((at, db, name)) = place::parse(row_key) else {
             return Ok(());
         };
         let since_ms = since

@@ -8,10 +8,10 @@ use super::space::DATABASES;
 use super::{Key, Replica, ReplicaError, Written};
 use crate::base::clock;
 use crate::logic::causal::{ActorId, Context, Dot, Object, Observed, Timestamp};
+use crate::logic::digest;
 use crate::logic::guard;
-use crate::logic::placement::{NodeId, key_hash};
-use crate::logic::row;
-use crate::storage::keys::Position;
+use crate::logic::place::Position;
+use crate::logic::placement::NodeId;
 use crate::storage::{Need, Refused, Write};
 
 /// Stands for all partitions in the row of a floor.
@@ -30,30 +30,16 @@ pub struct Join {
     pub mends: bool,
 }
 
-/// A digest of an object: equal objects have equal digests.
-pub fn digest(object: &Object) -> u64 {
-    if object.is_unknown() {
-        0
-    } else if object.resets().is_empty() {
-        key_hash(&row::encode(object))
-    } else {
-        // Copies forget resets that change nothing any more at different times.
-        let mut object = object.clone();
-        object.forget_resets();
-        key_hash(&row::encode(&object))
-    }
-}
-
 impl Replica {
     /// The digest of this node's copy of a key, without what need not be remembered of it.
     pub fn digest(&self, key: Key<'_>, object: &Object) -> u64 {
         if object.context().actors() <= 1 {
-            return digest(object);
+            return digest::of_known(object);
         }
         let mut object = object.clone();
         let at = Position::of(key.name, self.partitions);
         self.fold(&key, at.partition, &mut object);
-        digest(&object)
+        digest::of_known(&object)
     }
 
     /// Joins another node's object into this one's copy of a key. Where there was nothing to write,

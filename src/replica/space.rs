@@ -11,7 +11,7 @@ use parking_lot::RwLock;
 use crate::logic::causal::{Context, Object};
 use crate::logic::codec::{DecodeError, Reader, put_zigzag};
 use crate::logic::merkle::{Leaves, Shape};
-use crate::logic::row;
+use crate::logic::record;
 
 use super::tree::{Spot, Tree};
 
@@ -243,14 +243,14 @@ impl Spaces {
 /// A floor's row: whether the rows below it are reclaimed, and the context.
 pub(super) fn encode_floor(reclaimed: bool, floor: &Context) -> Vec<u8> {
     let mut out = vec![u8::from(reclaimed)];
-    row::put_context(&mut out, floor);
+    record::put_context(&mut out, floor);
     out
 }
 
 pub(super) fn decode_floor(raw: &[u8]) -> Result<(bool, Context), DecodeError> {
     let mut r = Reader(raw);
     let reclaimed = r.u8()? == 1;
-    Ok((reclaimed, row::read_context(&mut r)?))
+    Ok((reclaimed, record::read_context(&mut r)?))
 }
 
 #[cfg(test)]

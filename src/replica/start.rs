@@ -24,7 +24,7 @@ use crate::logic::merkle::Shape;
 use crate::logic::placement::Partitions;
 use crate::logic::policy::Policies;
 use crate::logic::quorum::{Rule, Rules};
-use crate::logic::row;
+use crate::logic::record;
 use crate::storage::{Frozen, Op, Store, StoreError, Table, Write};
 
 /// How a replica is started.
@@ -88,7 +88,7 @@ const ALONE: Rule = Rule {
 const ACTORS_ROW: &[u8] = b"actors";
 /// There when the rows of counts are those of the last stop.
 const COUNTED_ROW: &[u8] = b"counted";
-const COUNTS_VERSION: u8 = 3;
+const COUNTS_VERSION: u8 = 4;
 const COUNTS_PREFIX: &[u8] = b"counts/";
 const DATABASES_ROW: &[u8] = b"databases";
 const PARTITIONS_ROW: &[u8] = b"partitions";
@@ -161,12 +161,7 @@ impl Replica {
             sizes,
             store,
         };
-        replica.find_spares()?;
-        replica.check_partitions()?;
-        replica.find_floors()?;
-        replica.find_databases()?;
-        replica.find_actors()?;
-        replica.find_seen()?;
+        replica.find_notes()?;
         let is_counted = replica.find_counts()?;
         if is_counted {
             replica.need_not_count();
@@ -187,6 +182,16 @@ impl Replica {
             keys: is_counted.then_some(keys),
         };
         Ok((replica, recovery))
+    }
+
+    fn find_notes(&self) -> Result<(), ReplicaError> {
+        self.find_spares()?;
+        self.check_partitions()?;
+        self.rewrite_rows()?;
+        self.find_floors()?;
+        self.find_databases()?;
+        self.find_actors()?;
+        self.find_seen()
     }
 
     /// Writes down what makes the next start quick, and closes the store.
@@ -314,12 +319,12 @@ impl Replica {
                 found.insert(DATABASES_ROW.to_vec(), row);
             }
             if let Some(row) = self.store.load(shard, Table::Meta, ACTORS_ROW)? {
-                let mut actors = row::read_context(&mut Reader(&row))?;
+                let mut actors = record::read_context(&mut Reader(&row))?;
                 if let Some(before) = found.get(ACTORS_ROW) {
-                    actors.join(&row::read_context(&mut Reader(before))?);
+                    actors.join(&record::read_context(&mut Reader(before))?);
                 }
                 let mut joined = Vec::new();
-                row::put_context(&mut joined, &actors);
+                record::put_context(&mut joined, &actors);
                 found.insert(ACTORS_ROW.to_vec(), joined);
             }
             for db in 0..DATABASES {
@@ -378,14 +383,14 @@ impl Replica {
 
     fn find_actors(&self) -> Result<(), ReplicaError> {
         if let Some(raw) = self.store.load(0, Table::Meta, ACTORS_ROW)? {
-            *self.actors.lock() = row::read_context(&mut Reader(&raw))?;
+            *self.actors.lock() = record::read_context(&mut Reader(&raw))?;
         }
         Ok(())
     }
 
     fn put_actors(&self, actors: &Context) {
         let mut raw = Vec::new();
-        row::put_context(&mut raw, actors);
+        record::put_context(&mut raw, actors);
         self.put_meta(ACTORS_ROW, Some(raw.clone()));
         self.spare(&[Op {
             table: Table::Meta,

@@ -703,7 +703,7 @@ fn what_a_partition_has_seen_is_forgotten_on_disk_too_though_that_failed_at_firs
     let written = replica.everything_written();
     replica.saw(1, &all, &written).expect("noted");
     store.commit();
-    let partition = crate::storage::keys::Position::of(b"a", replica.partitions()).partition;
+    let partition = crate::logic::place::Position::of(b"a", replica.partitions()).partition;
     replica.forget_seen(1, partition).expect("queued");
     store.fail();
     store.settle(false);
@@ -864,7 +864,7 @@ fn what_is_listed_or_copied_in_pieces_is_not_read_many_times_over() {
     for n in 0..64 {
         set(&replica, key(&format!("{{a}}{n}")), &large, None);
     }
-    let partition = crate::storage::keys::Position::of(b"a", replica.partitions()).partition;
+    let partition = crate::logic::place::Position::of(b"a", replica.partitions()).partition;
     let before = store.scanned_bytes();
     let piece = replica.piece((3, partition), &[], MIB / 4).expect("read");
     assert!(piece.next.is_some());

@@ -12,7 +12,8 @@ use parking_lot::Mutex;
 
 use crate::logic::causal::Object;
 use crate::logic::codec::{DecodeError, Reader, put_varint, put_zigzag};
-use crate::logic::merkle::{self, Leaves, Shape};
+use crate::logic::digest;
+use crate::logic::merkle::{Leaves, Shape};
 
 /// Ends within this many milliseconds are summed together, and an instant is a multiple of it.
 pub const ENDING_MS: u64 = 1 << 12;
@@ -64,8 +65,8 @@ impl Tree {
         if rows != 0 {
             self.rows.fetch_add(rows, Ordering::Relaxed);
         }
-        let before = merkle::digest(at.row_key, old);
-        let after = merkle::digest(at.row_key, new);
+        let before = digest::of_living(at.row_key, old);
+        let after = digest::of_living(at.row_key, new);
         if before == after {
             return;
         }

@@ -10,11 +10,11 @@ use crate::base::blocking::off_worker;
 use crate::error::Error;
 use crate::logic::causal::Context;
 use crate::logic::codec::Reader;
+use crate::logic::place::MAX_KEY_LEN;
 use crate::logic::placement::PartitionSet;
-use crate::logic::row;
+use crate::logic::record;
 use crate::peer::message::{KeySpaceRequest, Response, Wrote};
 use crate::replica::{DATABASES, Key};
-use crate::storage::keys::MAX_KEY_LEN;
 
 /// Rows that one request looks at, at most.
 const MAX_SCAN: usize = 16_384;
@@ -29,7 +29,7 @@ pub async fn answer(node: &Arc<dyn Runner>, request: KeySpaceRequest) -> Respons
             let replica = Arc::clone(&site.replica);
             let everything = off_worker(move || replica.everything_written()).await;
             let mut raw = Vec::new();
-            row::put_context(&mut raw, &everything);
+            record::put_context(&mut raw, &everything);
             Response::Context(raw.into())
         }
         KeySpaceRequest::Floor { db, context } => {
@@ -131,7 +131,7 @@ pub(super) async fn holds(site: &Site, writes: Vec<Wrote>, synced: bool) -> Resp
 
 pub(super) fn context(raw: &[u8]) -> Result<Context, Error> {
     let mut r = Reader(raw);
-    row::read_context(&mut r).map_err(|_| Error::text("ERR a member sent a broken context"))
+    record::read_context(&mut r).map_err(|_| Error::text("ERR a member sent a broken context"))
 }
 
 /// Raises this node's floors, with every command kept out.

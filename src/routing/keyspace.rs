@@ -15,7 +15,7 @@ use super::who::Who;
 use crate::coordinator::Coordinator;
 use crate::error::Error;
 use crate::logic::placement::{NodeId, PartitionSet};
-use crate::logic::row;
+use crate::logic::record;
 use crate::peer::encode;
 use crate::peer::message::{KeySpaceRequest, Response};
 use crate::replica::Found;
@@ -127,7 +127,7 @@ impl All {
             }
         }
         let mut raw = Vec::new();
-        row::put_context(&mut raw, &floor);
+        record::put_context(&mut raw, &floor);
         let request = KeySpaceRequest::Floor {
             db,
             context: raw.into(),

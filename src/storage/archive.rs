@@ -16,7 +16,9 @@ use super::pages::Pages;
 use super::{Frozen, Op, StoreError, Table};
 
 const MANIFEST: &str = "manifest.json";
-const VERSION: u64 = 1;
+const VERSION: u64 = 2;
+/// Its rows are of the format before, which the start after a restore writes again.
+const VERSION_BEFORE: u64 = 1;
 /// Rows read from the store at a time, of about so many bytes.
 const PAGE: usize = 512;
 const PAGE_BYTES: usize = 1 << 20;
@@ -149,7 +151,7 @@ pub fn about(dir: &Path) -> Result<About, ArchiveError> {
         serde_json::from_str(&text).map_err(|_| broken(&path, "it is no manifest"))?;
     let number = |name: &str| manifest[name].as_u64();
     match number("ringwood_snapshot") {
-        Some(VERSION) => {}
+        Some(VERSION | VERSION_BEFORE) => {}
         Some(_) => return Err(broken(&path, "it was made by another version")),
         None => return Err(broken(&path, "it is no manifest")),
     }

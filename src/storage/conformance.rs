@@ -289,11 +289,24 @@ fn a_store_of_the_format_before_is_read_and_told_apart_from_a_spoilt_one() {
     std::fs::write(&path, before(2)).expect("written");
     let store = open(dir.path()).expect("open");
     assert_eq!(load(&store, "a").as_deref(), Some("1"));
+    drop(store);
     assert!(
         std::fs::read_to_string(&path)
             .expect("read")
-            .contains("format 2")
+            .contains("format 3")
     );
+    // The one between them has a checksum, of its own name too.
+    let made = std::fs::read_to_string(&path).expect("read");
+    let renamed = made.replace("format 3", "format 2");
+    std::fs::write(&path, &renamed).expect("written");
+    assert!(matches!(open(dir.path()), Err(StoreError::Damaged { .. })));
+    let body = &renamed[..renamed.find("check").expect("a checksum")];
+    let sum = crc32fast::hash(body.as_bytes());
+    std::fs::write(&path, format!("{body}check {sum:08x}\n")).expect("written");
+    let store = open(dir.path()).expect("open");
+    assert_eq!(load(&store, "a").as_deref(), Some("1"));
+    drop(store);
+    assert_eq!(std::fs::read_to_string(&path).expect("read"), made);
 }
 
 #[test]

@@ -29,8 +29,10 @@ use super::{AppendFsync, Frozen, Op, Refused, Row, Store, StoreError, Table, Usa
 use crate::base::clock;
 
 /// The layout that this program writes; an older or newer one is refused by name.
-const FORMAT: &str = "ringwood store, format 2";
-/// The one before it said nothing of the shards' making, and had no checksum.
+const FORMAT: &str = "ringwood store, format 3";
+/// The one before it, with other rows, which the replica writes again.
+const FORMAT_2: &str = "ringwood store, format 2";
+/// The first one said nothing of the shards' making, and had no checksum.
 const FORMAT_1: &str = "ringwood store, format 1";
 /// There while damage was accepted and not yet seen to.
 const DAMAGED_FILE: &str = "damaged";
@@ -1068,7 +1070,7 @@ impl Identity {
         let shards = lines.next()?.strip_prefix("shards ")?.parse().ok()?;
         let is_made = match format {
             FORMAT_1 => lines.next().is_none(),
-            FORMAT => {
+            FORMAT | FORMAT_2 => {
                 let state = lines.next()?.strip_prefix("state ")?;
                 let is_made = state == "made";
                 let identity = Self {
@@ -1078,7 +1080,7 @@ impl Identity {
                     is_made,
                 };
                 // The checksum covers every byte before it.
-                (identity.text() == text).then_some(is_made)?
+                (identity.text_as(format) == text).then_some(is_made)?
             }
             _ => return None,
         };
@@ -1092,9 +1094,13 @@ impl Identity {
     }
 
     fn text(&self) -> String {
+        self.text_as(FORMAT)
+    }
+
+    fn text_as(&self, format: &str) -> String {
         let state = if self.is_made { "made" } else { "making" };
         let body = format!(
-            "{FORMAT}\nid {}\nshards {}\nstate {state}\n",
+            "{format}\nid {}\nshards {}\nstate {state}\n",
             self.id, self.shards
         );
         let sum = crc32fast::hash(body.as_bytes());

@@ -9,7 +9,6 @@ mod check;
 mod committer;
 mod disk;
 mod error;
-pub mod keys;
 mod layout;
 mod marks;
 mod memory;
@@ -32,7 +31,7 @@ pub use progress::{Progress, Ticket, WriteFailed};
 /// The kinds of rows, each in an order of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Table {
-    /// Objects, by [`keys::row_key`].
+    /// Objects, by `logic::place`.
     Data,
     /// When objects end: `(time, row key)`.
     Expiry,

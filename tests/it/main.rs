@@ -5,6 +5,7 @@ mod cluster;
 mod convergence;
 mod crash;
 mod differential;
+mod formats;
 mod full;
 mod growth;
 mod harness;

@@ -14,7 +14,7 @@ use ringwood::convergence::Convergence;
 use ringwood::logic::causal::{ActorId, Object};
 use ringwood::logic::membership::{Losses, Member, Parts, State};
 use ringwood::logic::placement::{self, NodeId, Partitions, Placed};
-use ringwood::logic::row;
+use ringwood::logic::record;
 use ringwood::peer::Peers;
 use ringwood::replica::{Key, Replica};
 use ringwood::resp::Reply;
@@ -448,7 +448,7 @@ impl World {
         });
         let clock = place.clock;
         if self.fault == Fault::DropTombstones {
-            let is_tombstone = |row: &[u8]| row::decode(row).is_ok_and(|o| o.is_tombstone());
+            let is_tombstone = |row: &[u8]| record::ROW.decode(row).is_ok_and(|o| o.is_tombstone());
             place.disk.lose(Table::Data, is_tombstone);
         }
         let ports = self.ports(place, Arc::clone(&store) as Arc<dyn Store>, actor);
@@ -1327,7 +1327,10 @@ impl World {
             }
             let hints = running.replica.hint_counts();
             let name = format!("{}: {object:?}, hints kept: {hints:?}", place.id);
-            copies.entry(row::encode(&object)).or_default().push(name);
+            copies
+                .entry(record::ROW.encode(&object))
+                .or_default()
+                .push(name);
         }
         if copies.len() == 1 {
             return Ok(());

@@ -21,7 +21,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("coordinator", &["cluster", "logic", "peer", "replica"]),
     (
         "convergence",
-        &["base", "cluster", "logic", "peer", "replica", "storage"],
+        &["base", "cluster", "logic", "peer", "replica"],
     ),
     (
         "background",
@@ -38,7 +38,6 @@ const ROOMS: &[(&str, &[&str])] = &[
             "peer",
             "replica",
             "resp",
-            "storage",
         ],
     ),
     (
@@ -154,11 +153,6 @@ const LONG_FUNCTIONS: &[(&str, usize, &str)] = &[
         "every case of a join under its key's lock",
     ),
     (
-        "replica::start::start",
-        75,
-        "the order in which a replica is made",
-    ),
-    (
         "storage::disk::open",
         103,
         "the order in which a store is opened",
@@ -168,7 +162,7 @@ const LONG_FUNCTIONS: &[(&str, usize, &str)] = &[
 /// Files of more than [`FILE`] lines, with their lines and the reason.
 const LONG_FILES: &[(&str, usize, &str)] = &[
     ("base::config::directives", 590, "one row a directive"),
-    ("cluster", 740, "the view of the cluster: to be taken apart"),
+    ("cluster", 735, "the view of the cluster: to be taken apart"),
     (
         "command::family::connection",
         600,
@@ -190,11 +184,11 @@ const LONG_FILES: &[(&str, usize, &str)] = &[
     ("net::connection", 621, "one subject"),
     (
         "replica",
-        767,
+        768,
         "a replica and what its files share: to be taken apart",
     ),
-    ("replica::start", 522, "one subject"),
-    ("storage::disk", 1186, "one engine, to be replaced"),
+    ("replica::start", 527, "one subject"),
+    ("storage::disk", 1192, "one engine, to be replaced"),
 ];
 
 /// Lines of a function's body that fit on one screen.

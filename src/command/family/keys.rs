@@ -367,9 +367,9 @@ pub(super) fn memory_usage(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
     if !string::is_shown(&object, clock::now_ms()) {
         return missing(ctx);
     }
-    let row = crate::logic::row::encode(&object).len() + args.at(2).len();
+    let row = crate::logic::record::ROW.encode(&object).len() + args.at(2).len();
     ctx.reply
-        .integer((row + crate::storage::keys::PREFIX_LEN) as i64);
+        .integer((row + crate::logic::place::PREFIX_LEN) as i64);
     Ok(())
 }
 

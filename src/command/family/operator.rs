@@ -15,13 +15,13 @@ use crate::command::row::{L, LF, OWN, R, Row, cmd, sub};
 use crate::command::spec::keys;
 use crate::coordinator::Coordinator;
 use crate::logic::causal::{Object, Payload};
-use crate::logic::merkle;
+use crate::logic::digest;
 use crate::logic::placement;
 use crate::logic::quorum::Rule;
-use crate::logic::row;
+use crate::logic::record;
 use crate::peer::encode;
 use crate::peer::message::{KeyRequest, Response, UNKNOWN_VIEW, WireKey};
-use crate::replica::{Key, digest};
+use crate::replica::Key;
 use crate::routing::args::Args;
 use crate::status::{self, Members};
 
@@ -96,7 +96,7 @@ pub const ROWS: &[Row] = &[
 pub(super) fn local(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
     let object = ctx.object(args.at(2))?;
     // What lives: having seen more or less of what is gone is no difference between copies.
-    let bytes = (!object.is_tombstone()).then(|| row::encode(&object.bare()));
+    let bytes = (!object.is_tombstone()).then(|| record::WIRE.encode(&object.bare()));
     ctx.reply.bulk_or_null(bytes.as_deref());
     Ok(())
 }
@@ -185,12 +185,12 @@ async fn explanation(node: &Arc<Node>, coordinator: &Coordinator, db: u8, key: &
             view: UNKNOWN_VIEW,
         });
         match cluster.peers().call(*id, body, coordinator.within()).await {
-            Ok(Response::Object(raw)) => row::decode(&raw).ok(),
+            Ok(Response::Object(raw)) => record::WIRE.decode(&raw).ok(),
             _ => None,
         }
     }))
     .await;
-    let lives = |object: &Object| merkle::digest(key, object);
+    let lives = |object: &Object| digest::of_living(key, object);
     let of_owners: Vec<u64> = copies[..owners.len()].iter().flatten().map(lives).collect();
     let agree = of_owners.len() == owners.len() && of_owners.windows(2).all(|w| w[0] == w[1]);
     let _ = writeln!(text, "copies agree {}", if agree { "yes" } else { "no" });
@@ -230,7 +230,7 @@ fn copy(text: &mut String, node: &Node, name: &str, object: Option<&Object>) {
     let _ = writeln!(
         text,
         "{name}: {count} versions, context of {actors} actors, digest {:016x}",
-        digest(object)
+        digest::of_known(object)
     );
     let now_ms = clock::now_ms();
     for version in object.all_versions() {

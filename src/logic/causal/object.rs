@@ -1,7 +1,7 @@
 //! The object that every key is: a map from element to dotted versions under one context.
 //!
 //! Not here: what a Redis type makes of it (see `logic::types`) and how it is written down (see
-//! `logic::row`). Invariant: every version's dot is in the context; elements and dots ascend.
+//! `logic::record`). Invariant: every version's dot is in the context; elements and dots ascend.
 
 use bytes::Bytes;
 use smallvec::SmallVec;

@@ -14,8 +14,7 @@ mod walk;
 
 pub use walk::{Leaves, Walk};
 
-use super::causal::Object;
-use super::placement::{Partitions, SLOTS, key_hash};
+use super::placement::{Partitions, SLOTS};
 
 /// Children of a node.
 pub const FANOUT: usize = 16;
@@ -100,81 +99,9 @@ impl Node {
     }
 }
 
-/// Tells a value that was reclaimed from one that is there.
-const GONE: u8 = 0xff;
-
-/// The digest of a key's object; 0 where nothing lives.
-pub fn digest(row_key: &[u8], object: &Object) -> u64 {
-    if object.is_tombstone() {
-        return 0;
-    }
-    let mut raw = smallvec::SmallVec::<[u8; 192]>::from_slice(row_key);
-    for (element, versions) in object.cells() {
-        raw.push(element.kind as u8);
-        raw.extend_from_slice(&element.name);
-        for version in versions {
-            raw.extend_from_slice(&version.dot.actor.0.to_le_bytes());
-            raw.extend_from_slice(&version.dot.seq.to_le_bytes());
-            if version.value.payload.is_gone() {
-                raw.push(GONE);
-            }
-        }
-    }
-    for reset in object.live_resets() {
-        raw.extend_from_slice(&reset.actor.0.to_le_bytes());
-        raw.extend_from_slice(&reset.seq.to_le_bytes());
-    }
-    key_hash(&raw)
-}
-
 #[cfg(test)]
 mod tests {
-    use bytes::Bytes;
-
     use super::*;
-    use crate::logic::causal::{ActorId, Element, Payload, Timestamp, Value};
-
-    fn written(actor: u64, seq: u64, text: &str) -> Object {
-        let mut delta = Object::delta(ActorId(actor), 0);
-        let value = Value {
-            payload: Payload::Bytes(Bytes::copy_from_slice(text.as_bytes())),
-            expires_at_ms: None,
-        };
-        delta.put(seq, Timestamp(seq), &Element::STRING, value);
-        delta.finish()
-    }
-
-    #[test]
-    fn a_digest_is_of_the_key_and_of_the_dots_that_live() {
-        let one = digest(b"key", &written(1, 1, "a"));
-        assert!(one > 1, "no number that many have");
-        assert_eq!(digest(b"key", &written(1, 1, "a")), one);
-        assert_ne!(digest(b"other", &written(1, 1, "a")), one);
-        assert_ne!(digest(b"key", &written(2, 1, "a")), one);
-        assert_ne!(digest(b"key", &written(1, 2, "a")), one);
-        let mut both = written(1, 1, "a");
-        both.join(written(2, 1, "b"));
-        let mut turned = written(2, 1, "b");
-        turned.join(written(1, 1, "a"));
-        assert_eq!(digest(b"key", &both), digest(b"key", &turned));
-        assert_ne!(digest(b"key", &both), one);
-        // What was merely seen is no part of it; what was deleted has none.
-        let mut knows_more = written(1, 1, "a");
-        knows_more.observe([crate::logic::causal::Dot {
-            actor: ActorId(9),
-            seq: 1,
-        }]);
-        assert_eq!(digest(b"key", &knows_more), one);
-        let mut delta = Object::delta(ActorId(1), 1);
-        delta.overwrite_all(&written(1, 1, "a"));
-        delta.cover(2);
-        let mut deleted = written(1, 1, "a");
-        deleted.join(delta.finish());
-        assert_eq!(digest(b"key", &deleted), 0);
-        let mut reclaimed = written(1, 1, "a");
-        reclaimed.reclaim();
-        assert_ne!(digest(b"key", &reclaimed), one);
-    }
 
     #[test]
     fn a_tree_has_the_nodes_of_its_levels_and_no_others() {

@@ -3,8 +3,8 @@
 use bytes::Bytes;
 
 use super::fields::{
-    put_key, put_objects, put_view, read_bytes, read_key, read_objects, read_u16, read_u32,
-    read_view,
+    put_key, put_objects, put_place, put_view, read_bytes, read_key, read_objects, read_place,
+    read_u16, read_u32, read_view,
 };
 use super::wire::WireKey;
 use crate::logic::codec::{DecodeError, Reader, put_bytes, put_varint};
@@ -103,7 +103,7 @@ impl ExchangeRequest {
                 put_varint(out, u64::from(*partition));
                 put_varint(out, u64::from(leaves.start));
                 put_varint(out, u64::from(leaves.end));
-                put_bytes(out, from);
+                put_place(out, from, wire);
                 put_varint(out, *limit);
                 put_varint(out, *as_of_ms);
             }
@@ -158,7 +158,7 @@ impl ExchangeRequest {
                 owners: r.u8()?,
                 partition: read_u16(r)?,
                 leaves: read_u32(r)?..read_u32(r)?,
-                from: read_bytes(r)?,
+                from: read_place(r, wire)?,
                 limit: r.varint()?,
                 as_of_ms: r.varint()?,
             },

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use super::version::{LOSSES, UNKNOWN_VIEW, VIEWS};
+use super::version::{LOSSES, PLACES, UNKNOWN_VIEW, VIEWS};
 use super::wire::{WireKey, Wrote};
 use crate::logic::causal::{ActorId, Dot, Timestamp};
 use crate::logic::codec::{DecodeError, Reader, put_bytes, put_varint};
@@ -10,6 +10,7 @@ use crate::logic::membership::{
     Digest, Member, decode_member, encode_member, encode_member_as_before,
     encode_member_without_losses,
 };
+use crate::logic::place;
 use crate::logic::placement::NodeId;
 
 /// Members or digests in one message.
@@ -32,6 +33,24 @@ pub(super) fn read_key(r: &mut Reader<'_>) -> Result<WireKey, DecodeError> {
     Ok(WireKey {
         db: r.u8()?,
         name: read_bytes(r)?,
+    })
+}
+
+/// A place in the order of keys, where a page begins.
+pub(super) fn put_place(out: &mut Vec<u8>, place: &[u8], wire: u16) {
+    if wire < PLACES {
+        put_bytes(out, &place::without_length(place));
+    } else {
+        put_bytes(out, place);
+    }
+}
+
+pub(super) fn read_place(r: &mut Reader<'_>, wire: u16) -> Result<Bytes, DecodeError> {
+    let place = read_bytes(r)?;
+    Ok(if wire < PLACES {
+        place::with_length(&place).into()
+    } else {
+        place
     })
 }
 

@@ -27,5 +27,7 @@ pub use request::Request;
 pub use response::{Response, WhyNot};
 pub use transfer::TransferRequest;
 pub(super) use version::HEARD;
+#[cfg(test)]
+pub(super) use version::PLACES;
 pub use version::{NEWEST, OLDEST, UNKNOWN_VIEW};
 pub use wire::{WireKey, WireListed, Wrote};

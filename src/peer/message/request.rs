@@ -9,7 +9,7 @@ use super::membership::MembershipRequest;
 use super::transfer::TransferRequest;
 use super::version::{DOUBTS, NEWEST, VIEWS};
 use crate::logic::codec::{DecodeError, Reader};
-use crate::logic::row;
+use crate::logic::record;
 
 /// The kind of a forwarded command.
 const FORWARD: u8 = 6;
@@ -79,10 +79,10 @@ impl Request {
     /// Whether it carries objects that older nodes cannot read.
     fn has_new_rows(&self) -> bool {
         match self {
-            Request::Key(KeyRequest::Apply { object, .. }) => row::is_new(object),
-            Request::Exchange(ExchangeRequest::Merge(objects)) => {
-                objects.iter().any(|(_, object)| row::is_new(object))
-            }
+            Request::Key(KeyRequest::Apply { object, .. }) => record::WIRE.is_full(object),
+            Request::Exchange(ExchangeRequest::Merge(objects)) => objects
+                .iter()
+                .any(|(_, object)| record::WIRE.is_full(object)),
             _ => false,
         }
     }

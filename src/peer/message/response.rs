@@ -3,9 +3,9 @@
 use bytes::Bytes;
 
 use super::fields::{
-    finish, put_digest, put_dots, put_key, put_member, put_members, put_objects, put_wrote,
-    read_bytes, read_digest, read_dots, read_key, read_members, read_nodes, read_objects,
-    read_wrote,
+    finish, put_digest, put_dots, put_key, put_member, put_members, put_objects, put_place,
+    put_wrote, read_bytes, read_digest, read_dots, read_key, read_members, read_nodes,
+    read_objects, read_place, read_wrote,
 };
 use super::version::DOUBTS;
 use super::wire::{WireKey, WireListed, Wrote};
@@ -259,7 +259,7 @@ impl Response {
                     out.extend_from_slice(&digest.to_le_bytes());
                     put_dots(out, dots);
                 }
-                put_bytes(out, next);
+                put_place(out, next, wire);
                 put_varint(out, *damaged);
             }
             Response::Objects(objects) => {
@@ -273,7 +273,7 @@ impl Response {
             Response::Chunk { objects, next } => {
                 out.push(20);
                 put_objects(out, objects);
-                put_bytes(out, next);
+                put_place(out, next, wire);
             }
             Response::Sizes(sizes) => {
                 out.push(21);
@@ -385,7 +385,7 @@ impl Response {
                 let keys: Result<_, DecodeError> = (0..count).map(listed).collect();
                 Response::Listing {
                     keys: keys?,
-                    next: read_bytes(&mut r)?,
+                    next: read_place(&mut r, wire)?,
                     damaged: r.varint()?,
                 }
             }
@@ -394,7 +394,7 @@ impl Response {
             19 => Response::Outdated(read_members(&mut r)?),
             20 => Response::Chunk {
                 objects: read_objects(&mut r)?,
-                next: read_bytes(&mut r)?,
+                next: read_place(&mut r, wire)?,
             },
             21 => {
                 let count = r.count(2)?;

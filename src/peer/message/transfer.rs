@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use super::fields::{read_bytes, read_u16};
+use super::fields::{put_place, read_bytes, read_place, read_u16};
 use crate::logic::codec::{DecodeError, Reader, put_bytes, put_varint};
 
 /// About parts that move.
@@ -29,7 +29,7 @@ pub enum TransferRequest {
 }
 
 impl TransferRequest {
-    pub(super) fn encode(&self, _: u16, out: &mut Vec<u8>) {
+    pub(super) fn encode(&self, wire: u16, out: &mut Vec<u8>) {
         match self {
             TransferRequest::Chunk {
                 owners,
@@ -39,7 +39,7 @@ impl TransferRequest {
             } => {
                 out.extend_from_slice(&[21, *owners]);
                 put_varint(out, u64::from(*partition));
-                put_bytes(out, from);
+                put_place(out, from, wire);
                 put_varint(out, *bytes);
             }
             TransferRequest::Sizes { owners, partitions } => {
@@ -53,13 +53,13 @@ impl TransferRequest {
     pub(super) fn decode(
         kind: u8,
         r: &mut Reader<'_>,
-        _: u16,
+        wire: u16,
     ) -> Result<Option<Self>, DecodeError> {
         Ok(Some(match kind {
             21 => TransferRequest::Chunk {
                 owners: r.u8()?,
                 partition: read_u16(r)?,
-                from: read_bytes(r)?,
+                from: read_place(r, wire)?,
                 bytes: r.varint()?,
             },
             22 => TransferRequest::Sizes {

@@ -1,4 +1,7 @@
-//! How an object is written down: one versioned, checksummed record.
+//! How an object is written down: one versioned, checksummed record, on the disk and on the wire.
+//!
+//! The two have version numbers of their own ([`ROW`], [`WIRE`]): what a disk holds is read by later
+//! builds, what is sent by the build before; as long as nothing tells them apart they share the layout.
 //!
 //! ```text
 //! version u8 | actors: n, then n x (id u64le, intervals: n, then n x (gap, length))
@@ -22,8 +25,6 @@ use super::causal::{
 };
 use super::codec::{DecodeError, Reader, put_bytes, put_varint, put_zigzag};
 
-const PLAIN: u8 = 1;
-const VERSION: u8 = 2;
 const CHECKSUM_LEN: usize = 4;
 const HAS_EXPIRY: u8 = 1;
 const IS_COUNT: u8 = 2;
@@ -31,96 +32,111 @@ const HAS_CHAIN: u8 = 4;
 const IS_DEADLINE: u8 = 8;
 const IS_GONE: u8 = 16;
 
-/// Whether a row is of the version that earlier builds cannot read.
-pub fn is_new(row: &[u8]) -> bool {
-    row.first() == Some(&VERSION)
+/// The versions of a record: for an object that the first builds could have written, and for all others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Format {
+    plain: u8,
+    full: u8,
 }
 
-/// Encodes an object with its checksum.
-pub fn encode(object: &Object) -> Vec<u8> {
-    let payload: usize = object
-        .all_versions()
-        .map(|v| match &v.value.payload {
-            Payload::Bytes(bytes) => bytes.len(),
-            Payload::Count(_) => 10,
-            Payload::Deadline(over) => over.len() * 16,
-            Payload::Gone(_) => 20,
-        })
-        .sum();
-    let mut out = Vec::with_capacity(64 + payload);
-    let version = version_of(object);
-    out.push(version);
-    put_context(&mut out, object.context());
-    put_varint(&mut out, object.cells().len() as u64);
-    for (element, versions) in object.cells() {
-        out.push(element.kind as u8);
-        put_bytes(&mut out, &element.name);
-        put_varint(&mut out, versions.len() as u64);
-        for version in versions {
-            put_version(&mut out, object.context(), version);
+/// A row of the store.
+pub const ROW: Format = Format { plain: 1, full: 2 };
+/// An object in a message.
+pub const WIRE: Format = Format { plain: 1, full: 2 };
+
+impl Format {
+    /// Whether a record is of the version that the first builds cannot read.
+    pub fn is_full(self, record: &[u8]) -> bool {
+        record.first() == Some(&self.full)
+    }
+
+    /// Encodes an object with its checksum.
+    pub fn encode(self, object: &Object) -> Vec<u8> {
+        let payload: usize = object
+            .all_versions()
+            .map(|v| match &v.value.payload {
+                Payload::Bytes(bytes) => bytes.len(),
+                Payload::Count(_) => 10,
+                Payload::Deadline(over) => over.len() * 16,
+                Payload::Gone(_) => 20,
+            })
+            .sum();
+        let mut out = Vec::with_capacity(64 + payload);
+        let is_plain = is_plain(object);
+        out.push(if is_plain { self.plain } else { self.full });
+        put_context(&mut out, object.context());
+        put_varint(&mut out, object.cells().len() as u64);
+        for (element, versions) in object.cells() {
+            out.push(element.kind as u8);
+            put_bytes(&mut out, &element.name);
+            put_varint(&mut out, versions.len() as u64);
+            for version in versions {
+                put_version(&mut out, object.context(), version);
+            }
+        }
+        if !is_plain {
+            put_resets(&mut out, object.resets());
+        }
+        let sum = crc32fast::hash(&out);
+        out.extend_from_slice(&sum.to_le_bytes());
+        out
+    }
+
+    /// Decodes what [`Self::encode`] wrote.
+    ///
+    /// # Errors
+    /// When it is anything else.
+    pub fn decode(self, record: &[u8]) -> Result<Object, DecodeError> {
+        let body_len = record
+            .len()
+            .checked_sub(CHECKSUM_LEN)
+            .ok_or(DecodeError::Truncated)?;
+        let (body, sum) = record.split_at(body_len);
+        let mut r = Reader(body);
+        let version = r.u8()?;
+        if crc32fast::hash(body).to_le_bytes() != sum {
+            return Err(DecodeError::Checksum);
+        }
+        let was_plain = version == self.plain;
+        if !was_plain && version != self.full {
+            return Err(DecodeError::Version(version));
+        }
+        let context = read_context(&mut r)?;
+        let mut cells = SmallVec::new();
+        for _ in 0..r.count(3)? {
+            let kind = read_kind(r.u8()?)?;
+            let name = Bytes::copy_from_slice(r.bytes()?);
+            let mut versions = Versions::new();
+            for _ in 0..r.count(5)? {
+                versions.push(read_version(&mut r, &context)?);
+            }
+            cells.push((Element { kind, name }, versions));
+        }
+        let resets = if was_plain {
+            Vec::new()
+        } else {
+            read_resets(&mut r)?
+        };
+        if !r.0.is_empty() {
+            return Err(DecodeError::Malformed);
+        }
+        let object = Object::from_parts(context, cells, resets).ok_or(DecodeError::Malformed)?;
+        if is_plain(&object) == was_plain {
+            Ok(object)
+        } else {
+            Err(DecodeError::Malformed)
         }
     }
-    if version > PLAIN {
-        put_resets(&mut out, object.resets());
-    }
-    let sum = crc32fast::hash(&out);
-    out.extend_from_slice(&sum.to_le_bytes());
-    out
 }
 
-fn version_of(object: &Object) -> u8 {
+/// Whether the first builds could have written it: no resets, no expiry that was changed, chains of one link.
+fn is_plain(object: &Object) -> bool {
     let plain = |v: &Version| match &v.value.payload {
         Payload::Bytes(_) => true,
         Payload::Count(Contribution { chain, .. }) => *chain == v.dot.seq,
         Payload::Deadline(_) | Payload::Gone(_) => false,
     };
-    if object.resets().is_empty() && object.all_versions().all(plain) {
-        PLAIN
-    } else {
-        VERSION
-    }
-}
-
-/// Decodes what [`encode`] wrote; anything else is an error.
-pub fn decode(row: &[u8]) -> Result<Object, DecodeError> {
-    let body_len = row
-        .len()
-        .checked_sub(CHECKSUM_LEN)
-        .ok_or(DecodeError::Truncated)?;
-    let (body, sum) = row.split_at(body_len);
-    let mut r = Reader(body);
-    let version = r.u8()?;
-    if crc32fast::hash(body).to_le_bytes() != sum {
-        return Err(DecodeError::Checksum);
-    }
-    if !(PLAIN..=VERSION).contains(&version) {
-        return Err(DecodeError::Version(version));
-    }
-    let context = read_context(&mut r)?;
-    let mut cells = SmallVec::new();
-    for _ in 0..r.count(3)? {
-        let kind = read_kind(r.u8()?)?;
-        let name = Bytes::copy_from_slice(r.bytes()?);
-        let mut versions = Versions::new();
-        for _ in 0..r.count(5)? {
-            versions.push(read_version(&mut r, &context)?);
-        }
-        cells.push((Element { kind, name }, versions));
-    }
-    let resets = if version > PLAIN {
-        read_resets(&mut r)?
-    } else {
-        Vec::new()
-    };
-    if !r.0.is_empty() {
-        return Err(DecodeError::Malformed);
-    }
-    let object = Object::from_parts(context, cells, resets).ok_or(DecodeError::Malformed)?;
-    if version_of(&object) == version {
-        Ok(object)
-    } else {
-        Err(DecodeError::Malformed)
-    }
+    object.resets().is_empty() && object.all_versions().all(plain)
 }
 
 fn put_resets(out: &mut Vec<u8>, resets: &[Reset]) {

@@ -1,0 +1,158 @@
+//! Digests of objects: additive over elements, so that a change of one element changes the digest by
+//! what that element alone is worth.
+//!
+//! A dot names one write of one value, so digests are of dots and not of values: equal dots mean equal
+//! values. Lengths go before names, so that no two lists of names read alike.
+
+use smallvec::SmallVec;
+
+use super::causal::{Element, Object, Payload, Version};
+use super::placement::key_hash;
+
+/// Tells digests of this kind from those of other builds, with which they cannot be compared.
+pub const VERSION: u64 = 2;
+
+/// Tells a value that was reclaimed from one that is there.
+const GONE: u8 = 0xff;
+/// The same, where it is known what it had added to a counter.
+const GONE_COUNT: u8 = 0xfe;
+/// What is hashed beside elements, in the place of their kind.
+const RESET: u8 = 0xfd;
+const CONTEXT: u8 = 0xfc;
+
+type Buffer = SmallVec<[u8; 192]>;
+
+/// Of what lives at a place; 0 where nothing does.
+pub fn of_living(place: &[u8], object: &Object) -> u64 {
+    if object.is_tombstone() {
+        0
+    } else {
+        sum(place, object)
+    }
+}
+
+/// Of all that is known of a key, what was overwritten too; 0 where nothing is.
+pub fn of_known(object: &Object) -> u64 {
+    if object.is_unknown() {
+        return 0;
+    }
+    let mut raw = Buffer::from_slice(&[CONTEXT]);
+    for seen in object.context().entries() {
+        put(&mut raw, seen.actor.0);
+        put(&mut raw, seen.intervals.len() as u64);
+        for interval in &seen.intervals {
+            put(&mut raw, interval.after);
+            put(&mut raw, interval.upto);
+        }
+    }
+    key_hash(&raw).wrapping_add(sum(b"", object))
+}
+
+fn sum(place: &[u8], object: &Object) -> u64 {
+    let mut raw = Buffer::from_slice(place);
+    let mut sum = 0u64;
+    for (element, versions) in object.cells() {
+        raw.truncate(place.len());
+        put_cell(&mut raw, element, versions);
+        sum = sum.wrapping_add(key_hash(&raw));
+    }
+    for reset in object.live_resets() {
+        raw.truncate(place.len());
+        raw.push(RESET);
+        put(&mut raw, reset.actor.0);
+        put(&mut raw, reset.seq);
+        sum = sum.wrapping_add(key_hash(&raw));
+    }
+    sum
+}
+
+fn put_cell(raw: &mut Buffer, element: &Element, versions: &[Version]) {
+    raw.push(element.kind as u8);
+    put(raw, element.name.len() as u64);
+    raw.extend_from_slice(&element.name);
+    for version in versions {
+        put(raw, version.dot.actor.0);
+        put(raw, version.dot.seq);
+        match version.value.payload {
+            Payload::Gone(None) => raw.push(GONE),
+            Payload::Gone(Some(_)) => raw.push(GONE_COUNT),
+            Payload::Bytes(_) | Payload::Count(_) | Payload::Deadline(_) => {}
+        }
+    }
+}
+
+fn put(raw: &mut Buffer, number: u64) {
+    raw.extend_from_slice(&number.to_le_bytes());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::logic::causal::{ActorId, Dot, Kind, Timestamp, Value};
+
+    fn element(name: &str) -> Element {
+        Element {
+            kind: Kind::String,
+            name: name.to_owned().into(),
+        }
+    }
+
+    fn written(actor: u64, seq: u64, name: &str) -> Object {
+        let mut delta = Object::delta(ActorId(actor), 0);
+        let value = Value {
+            payload: Payload::Bytes("value".into()),
+            expires_at_ms: None,
+        };
+        delta.put(seq, Timestamp(seq), &element(name), value);
+        delta.finish()
+    }
+
+    #[test]
+    fn a_digest_is_of_the_place_and_of_the_dots_that_live() {
+        let one = of_living(b"key", &written(1, 1, ""));
+        assert!(one > 1, "no number that many have");
+        assert_eq!(of_living(b"key", &written(1, 1, "")), one);
+        assert_ne!(of_living(b"other", &written(1, 1, "")), one);
+        assert_ne!(of_living(b"key", &written(2, 1, "")), one);
+        assert_ne!(of_living(b"key", &written(1, 2, "")), one);
+        let mut both = written(1, 1, "");
+        both.join(written(2, 1, ""));
+        let mut turned = written(2, 1, "");
+        turned.join(written(1, 1, ""));
+        assert_eq!(of_living(b"key", &both), of_living(b"key", &turned));
+        assert_ne!(of_living(b"key", &both), one);
+        let mut deleted = written(1, 1, "");
+        let mut delta = Object::delta(ActorId(1), 1);
+        delta.overwrite_all(&deleted);
+        delta.cover(2);
+        deleted.join(delta.finish());
+        assert_eq!(of_living(b"key", &deleted), 0);
+        let mut reclaimed = written(1, 1, "");
+        reclaimed.reclaim();
+        assert_ne!(of_living(b"key", &reclaimed), one);
+    }
+
+    #[test]
+    fn what_was_merely_seen_is_known_and_does_not_live() {
+        let one = written(1, 1, "");
+        let mut knows_more = written(1, 1, "");
+        knows_more.observe([Dot {
+            actor: ActorId(9),
+            seq: 1,
+        }]);
+        assert_eq!(of_living(b"key", &knows_more), of_living(b"key", &one));
+        assert_ne!(of_known(&knows_more), of_known(&one));
+        assert_eq!(of_known(&Object::default()), 0);
+    }
+
+    #[test]
+    fn elements_add_up_and_their_names_have_lengths() {
+        let (a, b) = (written(1, 1, "a"), written(2, 1, "bc"));
+        let both = a.joined(b.clone());
+        let sum = of_living(b"k", &a).wrapping_add(of_living(b"k", &b));
+        assert_eq!(of_living(b"k", &both), sum);
+        // The same bytes in a row, divided otherwise.
+        assert_ne!(of_living(b"ka", &b), of_living(b"k", &written(2, 1, "abc")));
+        assert_ne!(of_living(b"k", &written(1, 1, "")), of_living(b"k", &a));
+    }
+}

@@ -1,0 +1,76 @@
+//! Data directories that earlier builds have written.
+//!
+//! `fixtures/format-1.tar.gz` was written by the build b98018a, of a node that was killed: 300 strings
+//! (`key:0` to `key:299`, every tenth of them deleted), 50 that end in the year 2100, a counter with an
+//! expiry of its own, two siblings, a key of no bytes, one that looks like a length and a key, and one
+//! in database 3.
+
+use std::path::Path;
+use std::process::Command;
+
+use super::harness::{Connection, Server};
+
+const FLAGS: &[&str] = &["--partitions", "64", "--storage-shards", "2"];
+
+fn unpack(name: &str, dir: &Path) {
+    let archive = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/it/fixtures")
+        .join(name);
+    let done = Command::new("tar")
+        .arg("-xzf")
+        .arg(archive)
+        .arg("-C")
+        .arg(dir)
+        .status()
+        .expect("tar runs");
+    assert!(done.success());
+}
+
+fn check(client: &mut Connection) {
+    assert_eq!(client.call(&["DBSIZE"]), ":324\r\n");
+    for n in 0..300 {
+        let (key, value) = (format!("key:{n}"), format!("value {n}"));
+        let expected = if n % 10 == 0 {
+            "$-1\r\n".to_owned()
+        } else {
+            format!("${}\r\n{value}\r\n", value.len())
+        };
+        assert_eq!(client.call(&["GET", &key]), expected, "{key}");
+    }
+    for n in 0..50 {
+        let time = client.call(&["PEXPIRETIME", &format!("ends:{n}")]);
+        assert_eq!(time, ":4102444800000\r\n");
+    }
+    assert_eq!(client.call(&["GET", "count"]), "$2\r\n42\r\n");
+    assert_eq!(client.call(&["EXPIRETIME", "count"]), ":4102444800\r\n");
+    assert_eq!(client.call(&["GET", ""]), "$13\r\nan empty name\r\n");
+    assert!(client.call(&["GET", "\0\u{3}abc"]).contains("a length"));
+    let siblings = client.call(&["SIBLINGS", "cart"]);
+    assert!(
+        siblings.contains("milk") && siblings.contains("bread"),
+        "{siblings}"
+    );
+    assert!(client.call(&["CONFLICTS", "0"]).contains("cart"));
+    client.call(&["SELECT", "3"]);
+    assert_eq!(client.call(&["GET", "third"]), "$4\r\ndb 3\r\n");
+    client.call(&["SELECT", "0"]);
+}
+
+#[test]
+fn what_the_first_format_holds_is_read_and_written_again() {
+    let dir = tempfile::tempdir().expect("a folder");
+    unpack("format-1.tar.gz", dir.path());
+    let data = dir.path().join("data");
+    let server = Server::ringwood(&data, FLAGS);
+    check(&mut server.connect());
+    drop(server);
+    let store = std::fs::read_to_string(data.join("ringwood.store")).expect("read");
+    assert!(store.starts_with("ringwood store, format 3\n"), "{store}");
+    // As it was written again, and with what is written now.
+    let server = Server::ringwood(&data, FLAGS);
+    let mut client = server.connect();
+    check(&mut client);
+    assert_eq!(client.call(&["INCR", "count"]), ":43\r\n");
+    assert_eq!(client.call(&["SET", "key:0", "again"]), "+OK\r\n");
+    assert_eq!(client.call(&["DBSIZE"]), ":325\r\n");
+}
