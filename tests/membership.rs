@@ -334,3 +334,330 @@ fn a_run_that_the_own_disk_does_not_know_shows_that_it_is_an_older_copy() {
     membership.learn(reply.newer);
     assert!(!membership.take_is_old());
 }
+
+fn parts(all: &[Part]) -> Parts {
+    all.iter().copied().collect()
+}
+
+/// A cluster of three in which every member knows where it stands.
+fn three() -> Membership {
+    let mut membership = Membership::new(
+        Member {
+            joined: 0,
+            ..member(1)
+        },
+        [],
+    );
+    membership.found();
+    membership.admit(member(2));
+    membership.admit(member(3));
+    membership
+}
+
+fn of(membership: &Membership, id: u64) -> Member {
+    membership.member(NodeId(id)).expect("known").clone()
+}
+
+#[test]
+fn joins_changes_and_leaves_are_counted_and_ordered() {
+    let mut all = three();
+    assert_eq!([1, 2, 3].map(|id| of(&all, id).joined), [1, 2, 3]);
+    assert_eq!((all.events(), all.next_event()), (3, 4));
+    let moved = (NodeId(2), "b".to_owned(), 4);
+    assert!(all.replant(std::slice::from_ref(&moved)));
+    assert_eq!((all.events(), all.next_event()), (4, 5));
+    assert_eq!(of(&all, 2).place(), ("b", 4));
+    assert_eq!(of(&all, 1).place(), ("a", 1));
+    // One of two cannot: neither is changed.
+    assert!(!all.replant(&[(NodeId(3), "c".to_owned(), 1), moved]));
+    assert_eq!(of(&all, 3).place(), ("a", 1));
+    assert!(!all.replant(&[(NodeId(9), "c".to_owned(), 1)]));
+    assert!(all.leave(NodeId(3)));
+    assert!(!all.leave(NodeId(3)), "it leaves already");
+    assert!(!all.leave(NodeId(9)));
+    assert_eq!(of(&all, 3).left, Some(5));
+    assert!(!of(&all, 3).is_placed() && of(&all, 3).is_present());
+    assert_eq!((all.events(), all.next_event()), (5, 6));
+    assert!(all.remove(NodeId(3)));
+    assert!(!all.remove(NodeId(3)) && !all.remove(NodeId(9)));
+    assert!(!of(&all, 3).is_present());
+    assert_eq!((all.events(), all.next_event()), (6, 6));
+    assert!(all.remove(NodeId(2)), "also at once");
+    assert_eq!((all.events(), of(&all, 2).left), (8, Some(6)));
+    assert_eq!(all.present().count(), 1);
+    assert!(!all.replant(&[(NodeId(2), "c".to_owned(), 1)]), "it left");
+}
+
+#[test]
+fn a_newcomer_brings_nothing_of_the_cluster_that_it_was_alone_in() {
+    let alone = Member {
+        left: Some(7),
+        gone: true,
+        replaces: Some(NodeId(1)),
+        complete: Some(parts(&[(3, 1)])),
+        proven: parts(&[(3, 2)]),
+        losses: Losses {
+            lost: parts(&[(3, 3)]),
+            lost_at: 4,
+            ..Losses::default()
+        },
+        zone: "z".into(),
+        weight: 2,
+        ..member(4)
+    };
+    let clean = |found: Member, replaces| {
+        assert!(found.is_present() && found.is_placed());
+        assert_eq!(found.replaces, replaces);
+        assert_eq!(found.complete, Some(Parts::default()));
+        assert!(found.proven.is_empty() && found.losses.is_empty());
+        assert_eq!((found.joined, found.place()), (4, ("z", 2)));
+    };
+    let mut all = three();
+    all.admit(alone.clone());
+    clean(of(&all, 4), None);
+    let mut all = three();
+    all.replace(NodeId(2), alone);
+    clean(of(&all, 4), Some(NodeId(2)));
+    assert_eq!(of(&all, 2).left, Some(4));
+    assert_eq!(of(&all, 3).left, None);
+}
+
+#[test]
+fn what_a_member_says_of_itself_is_newer_each_time() {
+    let mut all = three();
+    let before = all.me().version;
+    all.describe(|me| me.name = "other".into());
+    assert_eq!(
+        (all.me().version, all.me().name.as_str()),
+        (before + 1, "other")
+    );
+    assert_eq!(all.next_loss(), 1);
+    // It had nothing: there is nothing to be lost.
+    all.lose_everything();
+    assert!(all.me().losses.is_empty());
+    all.describe(|me| {
+        me.complete = Some(parts(&[(3, 1)]));
+        me.proven = parts(&[(3, 2)]);
+    });
+    all.lose_everything();
+    assert_eq!(all.me().losses.lost, parts(&[(3, 1), (3, 2)]));
+    assert_eq!((all.me().losses.lost_at, all.next_loss()), (1, 2));
+    assert_eq!(all.me().complete, Some(Parts::default()));
+    assert!(all.me().proven.is_empty());
+}
+
+#[test]
+fn a_push_has_all_that_the_other_lacks() {
+    let (mut ours, mut theirs) = (three(), three());
+    theirs = Membership::new(
+        Member {
+            incarnation: 1,
+            ..of(&theirs, 2)
+        },
+        theirs.all().cloned().collect::<Vec<_>>(),
+    );
+    ours.describe(|me| me.name = "new".into());
+    theirs.describe(|me| me.name = "newer".into());
+    ours.leave(NodeId(3));
+    let reply = theirs.answer(&ours.digest());
+    let names = |members: &[Member]| members.iter().map(|m| m.id.0).collect::<Vec<_>>();
+    assert_eq!(
+        names(&reply.newer),
+        [2, 3],
+        "of 3 each knows something else"
+    );
+    assert_eq!(reply.wanted, [NodeId(1), NodeId(3)]);
+    ours.learn(reply.newer.clone());
+    let push = ours.push(&reply);
+    assert_eq!(names(&push), [1, 3]);
+    theirs.learn(push);
+    assert!(theirs.all().eq(ours.all()));
+    assert_eq!(ours.answer(&theirs.digest()).newer, []);
+    assert_eq!(ours.answer(&theirs.digest()).wanted, []);
+}
+
+#[test]
+fn only_a_later_run_of_the_same_node_overtakes_it() {
+    let mut all = three();
+    all.beat();
+    let digest = |incarnation: u64, heartbeat: u64, id: u64| {
+        let mut digest = all.digest();
+        digest.retain(|of| of.id == NodeId(1));
+        digest[0].id = NodeId(id);
+        digest[0].incarnation = incarnation;
+        digest[0].heartbeat = heartbeat;
+        digest
+    };
+    let incarnation = all.me().incarnation;
+    assert!(
+        !all.is_overtaken(&digest(incarnation, 1, 1)),
+        "its own beat"
+    );
+    assert!(all.is_overtaken(&digest(incarnation, 2, 1)));
+    assert!(all.is_overtaken(&digest(incarnation + 1, 0, 1)));
+    assert!(!all.is_overtaken(&digest(incarnation + 1, 0, 2)));
+    let noted = all.digest_as_noted();
+    let of_me = noted.iter().find(|of| of.id == NodeId(1)).expect("there");
+    assert_eq!(of_me.incarnation, incarnation - 1);
+    assert_eq!((of_me.version, of_me.heartbeat), (u64::MAX, 0));
+    let others = |digest: &[ringwood::logic::membership::Digest]| {
+        let others = digest.iter().filter(|of| of.id != NodeId(1));
+        others.copied().collect::<Vec<_>>()
+    };
+    assert_eq!(others(&noted), others(&all.digest()));
+}
+
+#[test]
+fn a_node_hears_of_itself_what_the_cluster_decided_and_overrules_the_rest() {
+    let mut all = three();
+    let mine = all.me().clone();
+    // Facts of the cluster are taken without a word.
+    let left = Member {
+        left: Some(9),
+        ..mine.clone()
+    };
+    assert_eq!(all.learn([left.clone()]), [NodeId(1)]);
+    assert_eq!(
+        (all.me().left, all.me().incarnation),
+        (Some(9), mine.incarnation)
+    );
+    assert_eq!(all.learn([left]), [], "nothing new");
+    // Somebody has another description of the same version, or a later one.
+    for wrong in [
+        Member {
+            name: "wrong".into(),
+            ..mine.clone()
+        },
+        Member {
+            proven: parts(&[(3, 1)]),
+            complete: Some(Parts::default()),
+            ..mine.clone()
+        },
+        Member {
+            version: mine.version + 5,
+            ..mine.clone()
+        },
+    ] {
+        let mut all = three();
+        assert_eq!(all.learn([wrong.clone()]), [NodeId(1)], "{wrong:?}");
+        assert_eq!(all.me().incarnation, mine.incarnation + 1);
+        assert_eq!(
+            (&all.me().name, &all.me().proven),
+            (&mine.name, &mine.proven)
+        );
+    }
+    // What is older, or said by a build that knows less, is no contradiction.
+    let known = parts(&[(3, 1)]);
+    let mut all = three();
+    all.describe(|me| {
+        me.complete = Some(known.clone());
+        me.proven = known.clone();
+        me.proven_as_of = 5;
+    });
+    let mine = all.me().clone();
+    let older = Member {
+        version: mine.version - 1,
+        name: "old".into(),
+        ..mine.clone()
+    };
+    let knows_less = Member {
+        complete: None,
+        proven: Parts::default(),
+        proven_as_of: 0,
+        losses: Losses::default(),
+        ..mine.clone()
+    };
+    assert_eq!(all.learn([older, knows_less]), []);
+    assert_eq!(*all.me(), mine);
+}
+
+#[test]
+fn a_round_is_with_somebody_who_answers_and_now_and_then_with_somebody_silent() {
+    let all = three();
+    let answers = |id: NodeId| id == NodeId(2);
+    // One of two answers: the silent one is asked in every second round.
+    assert_eq!(all.partners(answers, [0, 0, 0]), [NodeId(2), NodeId(3)]);
+    assert_eq!(all.partners(answers, [0, 1, 0]), [NodeId(2)]);
+    assert_eq!(all.partners(|_| false, [0, 0, 1]), [NodeId(3)]);
+    assert_eq!(all.partners(|_| false, [0, 7, 2]), [NodeId(2)]);
+    let both = [0, 1].map(|random| all.partners(|_| true, [random, 0, 0]));
+    assert_eq!(both, [[NodeId(2)], [NodeId(3)]]);
+    let alone = Membership::new(member(1), []);
+    assert_eq!(alone.partners(|_| true, [0, 0, 0]), []);
+}
+
+#[test]
+fn what_a_member_is_follows_from_its_account() {
+    let one = Member {
+        peer_address: "[::1]:16379".into(),
+        ..member(1)
+    };
+    assert_eq!(one.machine(), "[::1]");
+    let bare = Member {
+        peer_address: "host".into(),
+        ..member(1)
+    };
+    assert_eq!(bare.machine(), "host");
+    assert_eq!((one.place(), one.placed().zone.as_str()), (("a", 1), "a"));
+    let facts = one.facts();
+    for other in [
+        Member {
+            joined: 9,
+            ..one.clone()
+        },
+        Member {
+            left: Some(0),
+            ..one.clone()
+        },
+        Member {
+            gone: true,
+            ..one.clone()
+        },
+        Member {
+            replaces: Some(NodeId(2)),
+            ..one.clone()
+        },
+        Member {
+            places: vec![Place {
+                at: 1,
+                zone: "a".into(),
+                weight: 1,
+            }],
+            ..one.clone()
+        },
+    ] {
+        assert_ne!(other.facts(), facts, "{other:?}");
+    }
+    let described = Member {
+        name: "other".into(),
+        version: 9,
+        ..one.clone()
+    };
+    assert_eq!(described.facts(), facts, "that is no fact of the cluster");
+    for (stops, is_drained) in [(false, false), (true, false), (false, true), (true, true)] {
+        let state = State::new(stops, is_drained);
+        assert_eq!((state.stops(), state.is_drained()), (stops, is_drained));
+    }
+    let some = parts(&[(3, 1)]);
+    for losses in [
+        Losses {
+            lost: some.clone(),
+            ..Losses::default()
+        },
+        Losses {
+            accepted: some.clone(),
+            ..Losses::default()
+        },
+        Losses {
+            restored: some,
+            ..Losses::default()
+        },
+    ] {
+        assert!(!losses.is_empty(), "{losses:?}");
+        let lost = Member {
+            losses,
+            ..one.clone()
+        };
+        assert_eq!(decode_member(&encode_member(&lost)), Ok(lost));
+    }
+}

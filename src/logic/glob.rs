@@ -72,7 +72,73 @@ fn match_class(pattern: &[u8], mut p: usize, byte: u8) -> (bool, usize) {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::matches;
+
+    const AFTER: &[&[u8]] = &[b"", b"a", b"*"];
+
+    /// The same by trying everything: an item of a pattern, and what may follow it.
+    fn simply(pattern: &[u8], text: &[u8]) -> bool {
+        match (pattern, text) {
+            ([], _) => text.is_empty(),
+            ([b'*', rest @ ..], _) => (0..=text.len()).any(|at| simply(rest, &text[at..])),
+            (_, []) => false,
+            ([b'?', rest @ ..], [_, text @ ..]) => simply(rest, text),
+            ([b'[', rest @ ..], [byte, text @ ..]) => {
+                let (hit, rest) = class(rest, *byte);
+                hit && simply(rest, text)
+            }
+            ([b'\\', literal, rest @ ..] | [literal, rest @ ..], [byte, text @ ..]) => {
+                literal == byte && simply(rest, text)
+            }
+        }
+    }
+
+    fn class(pattern: &[u8], byte: u8) -> (bool, &[u8]) {
+        if let [b'^', rest @ ..] = pattern {
+            let (hit, rest) = items(rest, byte);
+            return (!hit, rest);
+        }
+        items(pattern, byte)
+    }
+
+    fn items(pattern: &[u8], byte: u8) -> (bool, &[u8]) {
+        let (is_hit, rest) = match pattern {
+            [] => return (false, pattern),
+            [b']', rest @ ..] => return (false, rest),
+            [b'\\', literal, rest @ ..] => (*literal == byte, rest),
+            [low, b'-', high, rest @ ..] => {
+                ((*low.min(high)..=*low.max(high)).contains(&byte), rest)
+            }
+            [literal, rest @ ..] => (*literal == byte, rest),
+        };
+        let (others, rest) = items(rest, byte);
+        (is_hit || others, rest)
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(4_096))]
+        #[test]
+        fn what_matches_is_what_trying_everything_finds(
+            pattern in prop::collection::vec(prop::sample::select(&b"abcd*?[]^-\\"[..]), 0..9),
+            text in prop::collection::vec(prop::sample::select(&b"abcd-]\\"[..]), 0..5),
+        ) {
+            prop_assert_eq!(matches(&pattern, &text), simply(&pattern, &text));
+        }
+
+        #[test]
+        fn classes_match_as_trying_everything_finds(
+            class in prop::collection::vec(prop::sample::select(&b"abcd]^-\\"[..]), 0..7),
+            byte in prop::sample::select(&b"abcd-]^\\"[..]),
+            after in prop::sample::select(AFTER),
+        ) {
+            let pattern = [b"[", &class[..], after].concat();
+            for text in [vec![byte], vec![byte, b'a']] {
+                prop_assert_eq!(matches(&pattern, &text), simply(&pattern, &text));
+            }
+        }
+    }
 
     #[test]
     fn globs_match_as_redis_does() {

@@ -327,3 +327,60 @@ fn read_kind(raw: u8) -> Result<Kind, DecodeError> {
         _ => Err(DecodeError::Malformed),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A context from actors with pairs of a gap and a length.
+    fn context(actors: &[(u64, &[(u64, u64)])]) -> Result<Context, DecodeError> {
+        let mut raw = Vec::new();
+        put_varint(&mut raw, actors.len() as u64);
+        for (actor, intervals) in actors {
+            raw.extend_from_slice(&actor.to_le_bytes());
+            put_varint(&mut raw, intervals.len() as u64);
+            for (gap, length) in *intervals {
+                put_varint(&mut raw, *gap);
+                put_varint(&mut raw, *length);
+            }
+        }
+        let read = read_context(&mut Reader(&raw))?;
+        let mut again = Vec::new();
+        put_context(&mut again, &read);
+        assert_eq!(again, raw, "it is canonical");
+        Ok(read)
+    }
+
+    #[test]
+    fn a_context_reads_in_canonical_form_alone() {
+        assert!(context(&[]).is_ok());
+        assert!(context(&[(1, &[(0, 1)]), (2, &[(3, 1), (1, 2)])]).is_ok());
+        let most = u64::MAX;
+        for wrong in [
+            &[(2, &[(0, 1)][..]), (1, &[(0, 1)])][..],
+            &[(1, &[(0, 1)]), (1, &[(5, 1)])],
+            &[(1, &[])],
+            &[(1, &[(0, 0)])],
+            &[(1, &[(0, 1), (0, 1)])],
+            &[(1, &[(0, 1), (1, 0)])],
+            &[(1, &[(most, 1)])],
+            &[(1, &[(1, most)])],
+        ] {
+            assert!(context(wrong).is_err(), "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn a_row_and_a_message_say_which_version_they_are_of() {
+        let plain = ROW.encode(&Object::default());
+        assert!(!ROW.is_full(&plain) && !WIRE.is_full(&WIRE.encode(&Object::default())));
+        let mut other = plain.clone();
+        other[0] = 3;
+        let body = other.len() - CHECKSUM_LEN;
+        assert_eq!(ROW.decode(&other), Err(DecodeError::Checksum));
+        let sum = crc32fast::hash(&other[..body]).to_le_bytes();
+        other[body..].copy_from_slice(&sum);
+        assert_eq!(ROW.decode(&other), Err(DecodeError::Version(3)));
+        assert_eq!(ROW.decode(&plain[..3]), Err(DecodeError::Truncated));
+    }
+}

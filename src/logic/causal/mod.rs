@@ -9,6 +9,8 @@ mod delta;
 mod dot;
 mod hlc;
 mod object;
+#[cfg(test)]
+mod tests;
 
 pub use context::Context;
 pub use delta::DeltaBuilder;

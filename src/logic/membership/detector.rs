@@ -132,6 +132,31 @@ mod tests {
     }
 
     #[test]
+    fn phi_is_the_tail_of_a_normal_distribution() {
+        // Mean and deviation of one second: standard deviations, and -log10 of what is beyond them.
+        let detector = Detector::new(10_000);
+        for (now_ms, expected) in [
+            (10_000, 0.075),
+            (11_000, 0.301),
+            (12_000, 0.800),
+            (13_000, 1.643),
+            (14_000, 2.870),
+        ] {
+            let phi = detector.phi(now_ms);
+            assert!(
+                (phi - expected).abs() < 0.01 + expected * 0.05,
+                "{now_ms}: {phi}"
+            );
+        }
+        assert!(detector.phi(1_000_000).is_finite());
+        let phi = detector.phi(13_000);
+        assert!(!detector.is_suspected(13_000, phi));
+        assert!(detector.is_suspected(13_001, phi));
+        assert_eq!(detector.silent_ms(13_000), 3_000);
+        assert_eq!(detector.silent_ms(9_000), 0);
+    }
+
+    #[test]
     fn suspicion_grows_with_silence_and_ends_with_a_heartbeat() {
         let mut detector = regular();
         assert!(detector.phi(20_500) < 0.5);

@@ -114,5 +114,13 @@ mod tests {
         assert_eq!(some.below(512), [(3, 300), (5, 1)].into());
         some.remove(&[(5, 1), (3, 300), (9, 9)].into_iter().collect());
         assert_eq!(some, Parts::default());
+        assert!(some.is_empty() && !again.is_empty());
+
+        let mut common = again.clone();
+        common.keep(&[(3, 255), (1, 8), (2, 7)].into_iter().collect());
+        assert_eq!(common.below(256), [(3, 255)].into());
+        let mut of_three = again.clone();
+        of_three.keep_sizes(&[3, 5]);
+        assert_eq!(of_three.below(256), [(3, 0), (3, 255)].into());
     }
 }
