@@ -8,6 +8,7 @@ use ringwood::logic::causal::{
 };
 use ringwood::logic::codec::Reader;
 use ringwood::logic::edit::{Edit, Stamp};
+use ringwood::logic::integer;
 use ringwood::logic::record;
 use ringwood::logic::types::string;
 
@@ -480,7 +481,7 @@ mod counters {
     fn integers(object: &Object) -> BTreeSet<i64> {
         let siblings = string::siblings(object, NOW).into_iter();
         siblings
-            .map(|s| string::parse_i64(&s.bytes).expect("an integer"))
+            .map(|s| integer::parse(&s.bytes).expect("an integer"))
             .collect()
     }
 

@@ -6,18 +6,18 @@ use bytes::Bytes;
 use tokio::time::Instant;
 
 use super::Convergence;
+use super::compare::checked;
 use super::exchange::BATCH_BYTES;
 use crate::base::blocking::off_worker;
 use crate::base::clock;
 use crate::logic::causal::{Dot, Object};
 use crate::logic::merkle::Leaves;
-use crate::logic::place::MAX_KEY_LEN;
 use crate::logic::placement::{NodeId, PartitionSet};
 use crate::logic::record;
 use crate::peer::message::{
     ExchangeRequest, Response, TransferRequest, UNKNOWN_VIEW, WireKey, WireListed,
 };
-use crate::replica::{DATABASES, Join, Key, Listed, ReplicaError};
+use crate::replica::{Join, Listed, ReplicaError};
 
 /// Keys that one request lists or names, and nodes whose sums it asks for, at most.
 const MOST: usize = 4_096;
@@ -292,14 +292,6 @@ impl Convergence {
             Response::Refused("a write was not stored".into())
         }
     }
-}
-
-fn checked(key: &WireKey) -> Option<Key<'_>> {
-    let possible = key.db < DATABASES && key.name.len() <= MAX_KEY_LEN;
-    possible.then_some(Key {
-        db: key.db,
-        name: &key.name,
-    })
 }
 
 fn wire(key: Listed) -> WireListed {

@@ -13,11 +13,11 @@ use super::{Convergence, ExchangeError, WITHIN};
 use crate::base::blocking::off_worker;
 use crate::logic::causal::Dot;
 use crate::logic::merkle::{Leaves, Node, Sums, Walk};
-use crate::logic::place::{self, Position};
+use crate::logic::place::{self, MAX_KEY_LEN, Position};
 use crate::logic::placement::{NodeId, PartitionSet};
 use crate::peer::encode;
 use crate::peer::message::{ExchangeRequest, NEWEST, Request, Response, WireKey, WireListed};
-use crate::replica::{Listed, Page};
+use crate::replica::{DATABASES, Key, Listed, Page};
 
 /// Nodes whose sums are asked for at a time.
 const NODES: usize = 256;
@@ -220,7 +220,7 @@ impl Convergence {
                 keys,
                 next,
                 damaged,
-            } => Ok(Page {
+            } if keys.iter().all(|listed| checked(&listed.key).is_some()) => Ok(Page {
                 keys: keys.into_iter().map(listed).collect(),
                 next: (!next.is_empty()).then(|| next.to_vec()),
                 damaged,
@@ -435,4 +435,13 @@ fn listed(WireListed { key, digest, dots }: WireListed) -> Listed {
         digest,
         dots: dots.into(),
     }
+}
+
+/// A key that another node names, if there can be such a key.
+pub(super) fn checked(key: &WireKey) -> Option<Key<'_>> {
+    let possible = key.db < DATABASES && key.name.len() <= MAX_KEY_LEN;
+    possible.then_some(Key {
+        db: key.db,
+        name: &key.name,
+    })
 }

@@ -12,7 +12,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::time::Instant;
 
-use super::compare::{Difference, Found, Side};
+use super::compare::{Difference, Found, Side, checked};
 use super::{Convergence, ExchangeError};
 use crate::base::clock;
 use crate::logic::causal::{Dot, Object};
@@ -352,10 +352,7 @@ impl Convergence {
             .object_bytes
             .fetch_add(bytes, Ordering::Relaxed);
         let object = record::WIRE.decode(raw).map_err(ReplicaError::from)?;
-        let at = Key {
-            db: key.db,
-            name: &key.name,
-        };
+        let at = checked(key).ok_or(ExchangeError::Unexpected)?;
         match self.replica.join(at, object, Join::default()) {
             Ok(written) => self.replica.store().kick(written.shard),
             // It is reported, and mended by a read.

@@ -19,7 +19,7 @@ pub enum Edit {
     Keep,
     /// These values, none of them for a deletion, over everything seen.
     Replace(Puts),
-    /// Each of some elements; all others stay.
+    /// Each of some elements, which are named once; all others stay.
     Touch(Vec<Touch>),
     /// Adds to this actor's contribution to an element; everything else stays.
     Count(Element, i64),
@@ -103,10 +103,11 @@ impl Edit {
                 put_all(&mut delta, puts, stamp, stamp.at);
             }
             Edit::Touch(touched) => {
+                if object.is_expired(stamp.now_ms) {
+                    delta.overwrite_all(object);
+                }
                 for (seq, Touch { element, value }) in (stamp.first_seq..).zip(touched) {
-                    for version in object.versions(element) {
-                        delta.overwrite(version.dot);
-                    }
+                    delta.overwrite_element(object, element);
                     match value {
                         Some(value) => delta.put(seq, stamp.at, element, value.clone()),
                         None => delta.cover(seq),

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 
-use super::causal::{Dot, Object, Payload, Timestamp, Version};
+use super::causal::{Dot, Object, Timestamp, Version};
 use super::policy::OnConflict;
 
 /// The most that any node may let a key have: nobody's object has more.
@@ -80,10 +80,7 @@ fn beyond(versions: &[Version], limits: Limits, policy: OnConflict) -> Vec<Dot> 
 fn best_of(versions: &[Version], newest_first: &[Dot], policy: OnConflict) -> Option<Dot> {
     let bytes: BTreeMap<Dot, &Bytes> = versions
         .iter()
-        .filter_map(|version| match &version.value.payload {
-            Payload::Bytes(bytes) => Some((version.dot, bytes)),
-            Payload::Count(_) | Payload::Deadline(_) | Payload::Gone(_) => None,
-        })
+        .filter_map(|version| Some((version.dot, version.value.payload.base()?)))
         .collect();
     newest_first.iter().copied().reduce(|best, other| {
         let is_better = match (bytes.get(&other), bytes.get(&best)) {
@@ -95,18 +92,16 @@ fn best_of(versions: &[Version], newest_first: &[Dot], policy: OnConflict) -> Op
 }
 
 fn bases(versions: &[Version]) -> impl Iterator<Item = (Timestamp, Dot, u64)> {
-    versions
-        .iter()
-        .filter_map(|version| match &version.value.payload {
-            Payload::Bytes(bytes) => Some((version.at, version.dot, bytes.len() as u64)),
-            Payload::Count(_) | Payload::Deadline(_) | Payload::Gone(_) => None,
-        })
+    versions.iter().filter_map(|version| {
+        let len = version.value.payload.base()?.len();
+        Some((version.at, version.dot, len as u64))
+    })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::logic::causal::{ActorId, Element, Value};
+    use crate::logic::causal::{ActorId, Element, Payload, Value};
 
     fn sibling(actor: u64, at: u64) -> Object {
         let mut delta = Object::delta(ActorId(actor), 0);

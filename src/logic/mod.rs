@@ -15,6 +15,7 @@ pub mod edit;
 pub mod glob;
 pub mod guard;
 pub mod handoff;
+pub mod integer;
 pub mod membership;
 pub mod merkle;
 pub mod place;

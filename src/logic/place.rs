@@ -92,18 +92,21 @@ fn position(prefix: &[u8]) -> Position {
 pub fn from_old(row_key: &[u8]) -> Option<Vec<u8>> {
     let (prefix, key) = row_key.split_at_checked(LENGTH_AT)?;
     let is_old = key.len() <= MAX_KEY_LEN && key_hash(key) == position(prefix).hash;
-    is_old.then(|| with_length(row_key))
+    is_old.then(|| put_length(prefix, key, key))
 }
 
-/// A place as builds before write it, with the key's length; what ends before the key stays.
+/// A place as builds before write it, with the key's length; what ends before the key stays. A zero at
+/// the end is no part of the key: places are what follows a key.
 pub fn with_length(old: &[u8]) -> Vec<u8> {
     match old.split_at_checked(LENGTH_AT) {
         None => old.to_vec(),
-        Some((prefix, key)) => {
-            let len = u16::try_from(key.len()).unwrap_or(u16::MAX);
-            [prefix, &len.to_be_bytes(), key].concat()
-        }
+        Some((prefix, rest)) => put_length(prefix, rest.strip_suffix(&[0]).unwrap_or(rest), rest),
     }
+}
+
+fn put_length(prefix: &[u8], key: &[u8], rest: &[u8]) -> Vec<u8> {
+    let len = u16::try_from(key.len()).unwrap_or(u16::MAX);
+    [prefix, &len.to_be_bytes(), rest].concat()
 }
 
 /// A place as builds before understand it.
@@ -169,6 +172,8 @@ mod tests {
             let old = without_length(&row);
             assert_eq!(from_old(&old).as_ref(), Some(&row));
             assert_eq!(with_length(&old), row);
+            let next = [&row[..], &[0]].concat();
+            assert_eq!(with_length(&without_length(&next)), next);
             assert_eq!(parse(&old), None);
             assert_eq!(parse(&[&row[..], b"element"].concat()), None);
         }

@@ -142,10 +142,18 @@ fn admit(stream: TcpStream, address: SocketAddr, node: &Arc<Node>, connections: 
     let session = Session::new(client, no_password);
     let node = Arc::clone(node);
     connections.spawn(async move {
-        let id = session.client.id;
-        connection::run(stream, Arc::clone(&node), session).await;
-        node.clients.remove(id);
+        let _counted = Counted(Arc::clone(&node), session.client.id);
+        connection::run(stream, node, session).await;
     });
+}
+
+/// A client, which counts until its connection has ended, however that was.
+struct Counted(Arc<Node>, u64);
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.clients.remove(self.1);
+    }
 }
 
 /// A fresh socket has room for a line: nothing is waited for.

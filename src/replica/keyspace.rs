@@ -318,7 +318,7 @@ impl Replica {
             from = [last.as_slice(), &[0]].concat();
             if budget.is_used_up() {
                 let Some((at, ..)) = place::parse(&last) else {
-                    return Ok(None);
+                    continue;
                 };
                 let rest = self
                     .store

@@ -3,16 +3,18 @@
 //!
 //! A row tells by itself which format it is of, so a start that is interrupted is simply repeated.
 
+use std::sync::atomic::Ordering;
+
 use super::{Replica, ReplicaError};
 use crate::logic::place;
 use crate::storage::pages::Pages;
-use crate::storage::{Op, Table, Write};
+use crate::storage::{Op, Refused, Table, Write};
 
 /// There, with the format of a shard's rows, once all are of it.
 const FORMAT_ROW: &[u8] = b"rows";
 const FORMAT: u8 = 2;
 /// Rows and about how many bytes are written in one batch.
-const PAGE: usize = 1_024;
+const PAGE: usize = 128;
 const PAGE_BYTES: usize = 4 << 20;
 
 /// The tables whose rows have the key of an object in theirs, and what stands before it there.
@@ -30,37 +32,42 @@ impl Replica {
     /// # Errors
     /// When the store cannot be read or written. It can be opened again.
     pub(super) fn rewrite_rows(&self) -> Result<(), ReplicaError> {
+        let mut begun = false;
         for shard in 0..self.store.shards() {
             let format = self.store.load(shard, Table::Meta, FORMAT_ROW)?;
-            if format.as_deref() == Some(&[FORMAT]) {
+            // What was lost may be what had been written again, and the rows before it are there once more.
+            if format.as_deref() == Some(&[FORMAT]) && !self.store.is_damaged() {
                 continue;
             }
             let mut rewritten = 0;
             for (table, before) in TABLES {
-                rewritten += self.rewrite_table(shard, table, before)?;
+                rewritten += self.rewrite_table((shard, table), before, &mut begun)?;
             }
             if rewritten > 0 {
-                tracing::info!(
-                    shard,
-                    rows = rewritten,
-                    "rows of an earlier format were written again"
-                );
+                tracing::info!(shard, rows = rewritten, "all rows were written again");
+                // The old ones take space until the store is compacted.
+                let removed = &self.counters.removed_rows;
+                removed.fetch_add(rewritten, Ordering::Relaxed);
             }
             let done = Op {
                 table: Table::Meta,
                 key: FORMAT_ROW.to_vec(),
                 value: Some(vec![FORMAT]),
             };
-            self.store_now(shard, vec![done])?;
+            match self.store_now(shard, vec![done]) {
+                // It is looked at again at the next start.
+                Err(ReplicaError::Refused(_)) if rewritten == 0 => {}
+                stored => stored?,
+            }
         }
-        Ok(())
+        Ok(self.store.adopt_format()?)
     }
 
     fn rewrite_table(
         &self,
-        shard: usize,
-        table: Table,
+        (shard, table): (usize, Table),
         before: usize,
+        begun: &mut bool,
     ) -> Result<u64, ReplicaError> {
         let (mut from, mut rewritten) = (Vec::new(), 0);
         let mut pages = Pages::of(PAGE_BYTES, PAGE);
@@ -94,13 +101,30 @@ impl Replica {
                 });
             }
             if !ops.is_empty() {
+                self.begin_rewriting(begun)?;
                 self.store_now(shard, ops)?;
             }
         }
     }
 
+    /// Before the first row: from then on no earlier build may open the store.
+    fn begin_rewriting(&self, begun: &mut bool) -> Result<(), ReplicaError> {
+        if std::mem::replace(begun, true) {
+            return Ok(());
+        }
+        if self.store.refuses_growth() {
+            tracing::error!(
+                "rows of an earlier format have to be written again, and the disk has no room for that"
+            );
+            return Err(Refused::DiskFull.into());
+        }
+        tracing::info!(
+            "rows of an earlier format are written again; earlier builds cannot read this store any more"
+        );
+        Ok(self.store.adopt_format()?)
+    }
+
     fn store_now(&self, shard: usize, ops: Vec<Op>) -> Result<(), ReplicaError> {
-        // As many rows go as come.
         let ticket = self.store.submit(shard, Write::freeing(ops))?;
         self.store.progress(shard).block_until_committed(ticket);
         Ok(self.store.progress(shard).fate(ticket)?)

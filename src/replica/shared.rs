@@ -57,7 +57,12 @@ impl Replica {
             // Nobody can have seen what this run has not written yet.
             return Err(ReplicaError::Impossible);
         }
-        if guard::siblings(&object) > guard::MOST_SIBLINGS {
+        // Elements of the kinds that there are have no names.
+        let is_named = object
+            .cells()
+            .iter()
+            .any(|(element, _)| !element.name.is_empty());
+        if is_named || guard::siblings(&object) > guard::MOST_SIBLINGS {
             return Err(ReplicaError::Impossible);
         }
         let located = self.locate(key, Position::of(key.name, self.partitions));

@@ -7,7 +7,7 @@ use smallvec::SmallVec;
 
 use crate::error::Error;
 use crate::logic::codec::DecodeError;
-use crate::logic::types::string::parse_i64;
+use crate::logic::integer;
 use crate::peer::message;
 
 /// A command's words: `args[0]` is its name.
@@ -67,7 +67,9 @@ impl<'a> Args<'a> {
 
     /// One word as Redis's integer.
     pub fn integer(self, nth: usize) -> Result<i64, Error> {
-        self.get(nth).and_then(parse_i64).ok_or(Error::NotInteger)
+        self.get(nth)
+            .and_then(integer::parse)
+            .ok_or(Error::NotInteger)
     }
 
     /// One word as a number of a database.

@@ -8,7 +8,7 @@ use bytes::{Bytes, BytesMut};
 use futures_util::future::{Either, join_all, select};
 use smallvec::SmallVec;
 
-use super::reply::{error_reply, quorum_reply};
+use super::reply::{error_reply, quorum_reply, refusal};
 use super::runner::{Call, Ran, Runner, Site};
 use super::who::Who;
 use super::work::Work;
@@ -35,6 +35,9 @@ pub(super) async fn coordinate(
 ) -> BytesMut {
     let site = node.site();
     let keys = work.keys();
+    if let Some(len) = work.key_too_long() {
+        return refusal(&*node, &who, &Error::KeyTooLong(len));
+    }
     let writes = work.writes();
     let lanes = site.lanes.of(keys.iter().copied());
     let turns = site.lanes.enter(&lanes, writes).await;

@@ -18,9 +18,13 @@ pub fn error_reply(who: &Who, error: &Error) -> BytesMut {
 
 /// That a quorum was missing; counted.
 pub(super) fn quorum_reply(node: &dyn Runner, who: &Who, error: QuorumError) -> BytesMut {
-    let error = Error::from(error);
-    node.count_error(&error);
-    error_reply(who, &error)
+    refusal(node, who, &error.into())
+}
+
+/// That a command was not run; counted.
+pub(super) fn refusal(node: &dyn Runner, who: &Who, error: &Error) -> BytesMut {
+    node.count_error(error);
+    error_reply(who, error)
 }
 
 /// An error that is there already.

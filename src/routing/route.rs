@@ -17,6 +17,7 @@ use super::who::{UnderWay, Who};
 use super::work::Work;
 use crate::coordinator::Coordinator;
 use crate::error::Error;
+use crate::logic::place::MAX_KEY_LEN;
 use crate::logic::placement::{NodeId, key_hash, slot_of};
 
 /// Begins a command of this node's client that travels. `None`: it stays.
@@ -78,6 +79,12 @@ fn to(node: &Arc<dyn Runner>, who: Who, call: Call, owners: SmallVec<[NodeId; 4]
     let Some(coordinator) = node.site().coordinator.clone() else {
         return at_once(who, Error::ClusterDown);
     };
+    if let Some(key) = call.keys().find(|key| key.len() > MAX_KEY_LEN) {
+        // Before a part of the command takes effect.
+        let error = Error::KeyTooLong(key.len());
+        node.count_error(&error);
+        return at_once(who, error);
+    }
     let node = Arc::clone(node);
     let is_one = owners.windows(2).all(|two| two[0] == two[1]);
     match call.shape.travels {

@@ -5,6 +5,7 @@ use smallvec::{SmallVec, smallvec};
 
 use super::runner::Call;
 use super::who::Who;
+use crate::logic::place::MAX_KEY_LEN;
 use crate::peer::message::Wrote;
 
 /// What runs at one coordinator in one go.
@@ -27,6 +28,14 @@ impl Work {
     /// The keys of all commands.
     pub(super) fn keys(&self) -> SmallVec<[&[u8]; 4]> {
         self.steps.iter().flat_map(Call::keys).collect()
+    }
+
+    /// The length of a key that no node can store.
+    pub(super) fn key_too_long(&self) -> Option<usize> {
+        let keys = self.steps.iter().flat_map(Call::keys);
+        let watched = self.transaction.iter().flatten().map(|(key, _)| &key[..]);
+        let mut lengths = keys.chain(watched).map(<[u8]>::len);
+        lengths.find(|len| *len > MAX_KEY_LEN)
     }
 
     /// The key whose coordinator it goes to.

@@ -265,7 +265,7 @@ pub(super) const PERSISTENCE: &[Fact] = &[
     ),
     Fact::text(
         "rdb_last_bgsave_status",
-        "`err` while the disk is full.",
+        "`err` while writes are refused: the disk is full, or does not sync.",
         health,
     ),
     Fact::flag("aof_enabled", "1: every write is stored.", |_| true.into()),
@@ -281,7 +281,7 @@ pub(super) const PERSISTENCE: &[Fact] = &[
     ),
     Fact::text(
         "aof_last_write_status",
-        "`err` while the disk is full.",
+        "`err` while writes are refused: the disk is full, or does not sync.",
         health,
     ),
     Fact::gauge(

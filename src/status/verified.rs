@@ -113,15 +113,27 @@ impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Problem::Lost { partition } => write!(f, "lost {partition}"),
-            Problem::Silent { node, count } => write!(f, "silent {node} {count}"),
+            Problem::Silent { node, count } => write!(f, "silent {} {count}", one_word(node)),
             Problem::Differs {
                 partition,
                 between: [a, b],
                 keys,
-            } => write!(f, "differs {partition} {a} {b} {keys}"),
+            } => {
+                let (a, b) = (one_word(a), one_word(b));
+                write!(f, "differs {partition} {a} {b} {keys}")
+            }
             Problem::Key { partition, db, key } => write!(f, "key {partition} {db} {key}"),
         }
     }
+}
+
+/// A name as one word, which it may not be.
+fn one_word(name: &str) -> String {
+    name.replace('\\', "\\\\").replace(' ', "\\x20")
+}
+
+fn name_of(word: &str) -> String {
+    word.replace("\\x20", " ").replace("\\\\", "\\")
 }
 
 /// Somebody sent something else than a report.
@@ -136,9 +148,19 @@ impl FromStr for VerifyReport {
         let compared = first.strip_prefix("compared ").ok_or(NoReport)?;
         Ok(Self {
             compared: compared.trim().parse().map_err(|_| NoReport)?,
-            problems: rest.lines().map(str::parse).collect::<Result<_, _>>()?,
+            // A later build may say more.
+            problems: rest
+                .lines()
+                .filter(is_known)
+                .map(str::parse)
+                .collect::<Result<_, _>>()?,
         })
     }
+}
+
+fn is_known(line: &&str) -> bool {
+    let word = line.split(' ').next();
+    word.is_some_and(|word| ["lost", "silent", "differs", "key"].contains(&word))
 }
 
 impl FromStr for Problem {
@@ -153,12 +175,12 @@ impl FromStr for Problem {
                 partition: number(partition)?,
             }),
             ("silent", [node, count]) => Ok(Problem::Silent {
-                node: (*node).to_owned(),
+                node: name_of(node),
                 count: count.parse().map_err(|_| NoReport)?,
             }),
             ("differs", [partition, a, b, keys]) => Ok(Problem::Differs {
                 partition: number(partition)?,
-                between: [(*a).to_owned(), (*b).to_owned()],
+                between: [name_of(a), name_of(b)],
                 keys: keys.parse().map_err(|_| NoReport)?,
             }),
             // A key may hold blanks.
@@ -183,7 +205,7 @@ mod tests {
             problems: vec![
                 Problem::Lost { partition: 7 },
                 Problem::Silent {
-                    node: "b".to_owned(),
+                    node: "b of two words".to_owned(),
                     count: 3,
                 },
                 Problem::Differs {
@@ -199,8 +221,10 @@ mod tests {
             ],
         };
         assert_eq!(report.to_string().parse(), Ok(report));
-        for broken in ["", "compared x\n", "compared 1\nelse 2\n"] {
+        for broken in ["", "compared x\n", "compared 1\nlost 2 3\n"] {
             assert_eq!(broken.parse::<VerifyReport>(), Err(NoReport), "{broken:?}");
         }
+        let later = "compared 1\nmore 2\nlost 3\n".parse::<VerifyReport>();
+        assert_eq!(later.map(|report| report.problems.len()), Ok(1));
     }
 }

@@ -118,6 +118,7 @@ struct Shard {
 /// Rows in fjall.
 pub struct DiskStore {
     options: DiskOptions,
+    identity: Identity,
     shards: Vec<Arc<Shard>>,
     committers: Vec<Arc<Committer>>,
     appendfsync: Arc<Mutex<AppendFsync>>,
@@ -156,7 +157,7 @@ impl DiskStore {
             is_damaged |= state == State::Damaged;
             shards.push(Arc::new(shard));
         }
-        identity.be_made(&options.dir)?;
+        let identity = identity.be_made(&options.dir)?;
         let appendfsync = Arc::new(Mutex::new(options.appendfsync));
         let mut committers = Vec::new();
         for (index, shard) in shards.iter().enumerate() {
@@ -172,6 +173,7 @@ impl DiskStore {
         }
         let store = Self {
             options,
+            identity,
             shards,
             committers,
             appendfsync,
@@ -292,6 +294,14 @@ impl Store for DiskStore {
 
     fn is_damaged(&self) -> bool {
         self.is_damaged
+    }
+
+    fn adopt_format(&self) -> Result<(), StoreError> {
+        let identity = Identity {
+            format: FORMAT,
+            ..self.identity.clone()
+        };
+        identity.say(&self.options.dir)
     }
 
     fn forget_damage(&self) {
@@ -1011,8 +1021,10 @@ pub fn is_the_stores_own(op: &Op) -> bool {
 }
 
 /// What the store is, in one small text file.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Identity {
+    /// An earlier one, until its rows are written again.
+    format: &'static str,
     id: String,
     shards: usize,
     is_new: bool,
@@ -1040,6 +1052,7 @@ impl Identity {
                     return Err(damaged(&path, "missing, though the directory holds data"));
                 }
                 let identity = Self {
+                    format: FORMAT,
                     id: random_id(),
                     shards: options.shards,
                     is_new: true,
@@ -1053,9 +1066,15 @@ impl Identity {
     }
 
     /// All shards are there: from now on none may be missing.
-    fn be_made(mut self, dir: &Path) -> Result<(), StoreError> {
-        let path = dir.join("ringwood.store");
+    fn be_made(mut self, dir: &Path) -> Result<Self, StoreError> {
         self.is_made = true;
+        self.say(dir)?;
+        Ok(self)
+    }
+
+    /// Writes it down, unless it is.
+    fn say(&self, dir: &Path) -> Result<(), StoreError> {
+        let path = dir.join("ringwood.store");
         let is_said = fs::read(&path).is_ok_and(|raw| raw == self.text().as_bytes());
         if is_said {
             return Ok(());
@@ -1065,43 +1084,35 @@ impl Identity {
 
     fn parse(text: &str) -> Option<Self> {
         let mut lines = text.lines();
-        let format = lines.next()?;
+        let first = lines.next()?;
         let id = lines.next()?.strip_prefix("id ")?.to_owned();
         let shards = lines.next()?.strip_prefix("shards ")?.parse().ok()?;
-        let is_made = match format {
-            FORMAT_1 => lines.next().is_none(),
-            FORMAT | FORMAT_2 => {
-                let state = lines.next()?.strip_prefix("state ")?;
-                let is_made = state == "made";
-                let identity = Self {
-                    id: id.clone(),
-                    shards,
-                    is_new: false,
-                    is_made,
-                };
-                // The checksum covers every byte before it.
-                (identity.text_as(format) == text).then_some(is_made)?
-            }
-            _ => return None,
-        };
-        let is_id = id.len() == 32 && id.bytes().all(|b| b.is_ascii_hexdigit());
-        (is_id && (1..=256).contains(&shards)).then_some(Self {
-            id,
+        let of_format = |format, is_made| Self {
+            format,
+            id: id.clone(),
             shards,
             is_new: false,
             is_made,
-        })
+        };
+        let identity = if first == FORMAT_1 {
+            let is_all = lines.next().is_none();
+            of_format(FORMAT_2, is_all)
+        } else {
+            let format = [FORMAT, FORMAT_2].into_iter().find(|name| *name == first)?;
+            let state = lines.next()?.strip_prefix("state ")?;
+            let identity = of_format(format, state == "made");
+            // The checksum covers every byte before it.
+            (identity.text() == text).then_some(identity)?
+        };
+        let is_id = id.len() == 32 && id.bytes().all(|b| b.is_ascii_hexdigit());
+        (is_id && (1..=256).contains(&shards)).then_some(identity)
     }
 
     fn text(&self) -> String {
-        self.text_as(FORMAT)
-    }
-
-    fn text_as(&self, format: &str) -> String {
         let state = if self.is_made { "made" } else { "making" };
         let body = format!(
-            "{format}\nid {}\nshards {}\nstate {state}\n",
-            self.id, self.shards
+            "{}\nid {}\nshards {}\nstate {state}\n",
+            self.format, self.id, self.shards
         );
         let sum = crc32fast::hash(body.as_bytes());
         format!("{body}check {sum:08x}\n")

@@ -208,6 +208,11 @@ pub trait Store: Send + Sync + 'static {
         Ok(())
     }
 
+    /// Notes that rows are of this build's format, so that earlier ones do not open the store.
+    fn adopt_format(&self) -> Result<(), StoreError> {
+        Ok(())
+    }
+
     /// Makes everything committed so far durable.
     fn sync(&self) -> Result<(), StoreError>;
 }

@@ -512,6 +512,43 @@ fn nodes_meet_and_clusters_do_not_merge() {
 }
 
 #[test]
+fn a_key_that_no_node_can_store_is_refused_by_name_wherever_it_is_asked_for() {
+    let cluster = Cluster::start(3, &[]);
+    for (nth, len) in [60_001, 65_521, 70_000, 200_000].into_iter().enumerate() {
+        let long = char::from(b'a' + nth as u8).to_string().repeat(len);
+        for member in 0..3 {
+            let mut client = cluster.members[member].connect();
+            let refusal = format!("-ERR key is too long: {len} bytes");
+            for words in [
+                &["GET", &long][..],
+                &["SET", &long, "1"],
+                &["MGET", "a", &long],
+                &["MSET", &long, "1", "b", "2"],
+                &["DEL", &long],
+                &["RINGWOOD", "EXPLAIN", &long],
+                &["RINGWOOD", "LOCAL", &long],
+                &["SIBLINGS", &long],
+            ] {
+                let reply = client.call(words);
+                assert!(reply.starts_with(&refusal), "{} {len}: {reply}", words[0]);
+            }
+            for words in [&["MULTI"][..], &["SET", "a", "1"], &["GET", &long]] {
+                assert!(client.call(words).starts_with('+'), "{}", words[0]);
+            }
+            let reply = client.call(&["EXEC"]);
+            assert!(reply.contains("key is too long"), "{reply}");
+            assert_eq!(client.call(&["PING"]), "+PONG\r\n");
+        }
+    }
+    for member in 0..3 {
+        eventually("clients that have gone count no more", || {
+            let info = call(&cluster, member, &["INFO", "clients"]);
+            info.contains("connected_clients:1\r\n")
+        });
+    }
+}
+
+#[test]
 fn a_node_with_another_secret_is_refused_by_name() {
     let cluster = Cluster::start(3, &[]);
     let stranger = Cluster::stranger_to(&cluster);

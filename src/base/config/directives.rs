@@ -324,7 +324,7 @@ pub static DIRECTIVES: &[Directive] = &[
     fixed(
         "peer-wire-version",
         "0",
-        Kind::Number(0, 5),
+        Kind::Number(0, 6),
         "The newest version of the protocol between nodes that is spoken; 0: the newest that the program knows.",
     ),
     fixed(

@@ -124,6 +124,7 @@ pub(super) fn hints(ctx: &mut Ctx<'_>, _: Args<'_>) -> Outcome {
 /// RINGWOOD EXPLAIN: in a cluster every owner is asked, and every fallback for what it keeps.
 pub(super) fn explain(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
     let (key, db) = (args.at(2), ctx.session.db);
+    ctx.key(db, key)?;
     if let Some(coordinator) = ctx.node.site.coordinator.clone() {
         let (node, key) = (Arc::clone(ctx.node), key.to_vec());
         ctx.reply_later(async move {

@@ -3,7 +3,7 @@
 use super::context::Context;
 use super::dot::{ActorId, Dot};
 use super::hlc::Timestamp;
-use super::object::{Element, Object, Value, Version};
+use super::object::{Element, Object, Reset, Value, Version};
 
 /// Builds the delta of one write step by step.
 #[derive(Debug)]
@@ -38,6 +38,23 @@ impl DeltaBuilder {
         }
         let resets = object.contributions(self.but(object));
         resets.for_each(|reset| self.delta.reset(reset));
+    }
+
+    /// The same for one element.
+    pub fn overwrite_element(&mut self, object: &Object, element: &Element) {
+        let but = self.but(object);
+        for version in object.versions(element) {
+            self.overwrite(version.dot);
+            if let Some(contribution) = version.value.payload.contribution()
+                && Some(version.dot.actor) != but
+            {
+                self.delta.reset(Reset {
+                    actor: version.dot.actor,
+                    seq: version.dot.seq,
+                    total: contribution.total,
+                });
+            }
+        }
     }
 
     /// Whose contributions need not be noted: the actor's own, unless another copy may have a later one.

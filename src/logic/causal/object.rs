@@ -9,6 +9,7 @@ use smallvec::SmallVec;
 use super::context::Context;
 use super::dot::{ActorId, Dot};
 use super::hlc::Timestamp;
+use crate::logic::integer;
 
 /// Which Redis type an element belongs to. The numbers are on disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -187,33 +188,27 @@ impl Object {
     /// Whether some element has several base values that had not seen each other; contributions to a
     /// counter are none.
     pub fn has_siblings(&self) -> bool {
-        self.bases_by_element().any(|bases| bases.count() > 1)
+        let bases = |versions: &Versions| {
+            let payloads = versions.iter().map(|version| &version.value.payload);
+            payloads.filter_map(Payload::base).count()
+        };
+        self.cells.iter().any(|(_, versions)| bases(versions) > 1)
     }
 
-    /// Of the element with the most of them how many different base values there are.
+    /// Of the element with the most of them how many different values a reader meets: base values and,
+    /// where none is an integer that they are added to, the sum of contributions.
     pub fn distinct_siblings(&self) -> usize {
-        let distinct = |bases: &mut dyn Iterator<Item = &Bytes>| {
-            let mut bases: Vec<&Bytes> = bases.collect();
+        let distinct = |versions: &Versions| {
+            let payloads = || versions.iter().map(|version| &version.value.payload);
+            let mut bases: Vec<&Bytes> = payloads().filter_map(Payload::base).collect();
+            let is_counted = payloads().any(|payload| matches!(payload, Payload::Count(_)));
+            let adds = is_counted && bases.iter().all(|base| integer::parse(base).is_none());
             bases.sort_unstable();
             bases.dedup();
-            bases.len()
+            bases.len() + usize::from(adds)
         };
-        let of_each = self.bases_by_element();
-        of_each
-            .map(|mut bases| distinct(&mut bases))
-            .max()
-            .unwrap_or(0)
-    }
-
-    fn bases_by_element(&self) -> impl Iterator<Item = impl Iterator<Item = &Bytes>> {
-        self.cells.iter().map(|(_, versions)| {
-            versions
-                .iter()
-                .filter_map(|version| match &version.value.payload {
-                    Payload::Bytes(bytes) => Some(bytes),
-                    Payload::Count(_) | Payload::Deadline(_) | Payload::Gone(_) => None,
-                })
-        })
+        let of_each = self.cells.iter().map(|(_, versions)| distinct(versions));
+        of_each.max().unwrap_or(0)
     }
 
     /// The versions of one element.
@@ -545,6 +540,14 @@ impl Payload {
     /// Whether it has ended and was reclaimed.
     pub fn is_gone(&self) -> bool {
         matches!(self, Payload::Gone(_))
+    }
+
+    /// The bytes of a base value; a contribution to a counter is none.
+    pub fn base(&self) -> Option<&Bytes> {
+        match self {
+            Payload::Bytes(bytes) => Some(bytes),
+            Payload::Count(_) | Payload::Deadline(_) | Payload::Gone(_) => None,
+        }
     }
 
     /// What it adds, or added, to a counter.

@@ -250,6 +250,20 @@ fn siblings_are_base_values_of_one_element() {
         2
     );
     assert_eq!(Object::default().distinct_siblings(), 0);
+    // A contribution is added to an integer, and stands beside anything else.
+    assert_eq!(
+        of(smallvec![bytes(1, 1), count(2, 1, 1, 1)]).distinct_siblings(),
+        2
+    );
+    let number = || version(dot(3, 1), Payload::Bytes("7".into()));
+    assert_eq!(
+        of(smallvec![count(2, 1, 1, 1), number()]).distinct_siblings(),
+        1
+    );
+    assert_eq!(
+        of(smallvec![bytes(1, 1), count(2, 1, 1, 1), number()]).distinct_siblings(),
+        2
+    );
 }
 
 #[test]
