@@ -139,7 +139,7 @@ impl Node {
             config,
             seal,
             clients: Clients::default(),
-            stats: Stats::new(specs.all().iter().map(Spec::full_name)),
+            stats: Stats::new(specs.all().iter().map(Spec::full_name).collect()),
             slowlog,
             latency,
             timings: Timings::default(),

@@ -152,11 +152,12 @@ fn each_command(
     source: &Source<'_>,
     fields: impl Fn(&CommandStats, u64) -> Vec<(&'static str, Value)>,
 ) -> Value {
-    let run = |stats: &CommandStats| {
+    let run = |(name, stats): (&String, &CommandStats)| {
         let calls = stats.calls.load(Ordering::Relaxed);
-        (calls > 0).then(|| (stats.name.clone(), Value::Fields(fields(stats, calls))))
+        (calls > 0).then(|| (name.clone(), Value::Fields(fields(stats, calls))))
     };
-    Value::Each(source.stats.commands.iter().filter_map(run).collect())
+    let named = source.stats.names.iter().zip(&source.stats.commands);
+    Value::Each(named.filter_map(run).collect())
 }
 
 fn kibibytes(bytes: u64) -> Value {
