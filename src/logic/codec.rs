@@ -113,3 +113,54 @@ pub fn put_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
     put_varint(out, bytes.len() as u64);
     out.extend_from_slice(bytes);
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_written_in_their_shortest_form_and_read_in_no_other() {
+        for (value, len) in [
+            (0, 1),
+            (0x7f, 1),
+            (0x80, 2),
+            (0x3fff, 2),
+            (0x4000, 3),
+            (1 << 62, 9),
+            (1 << 63, 10),
+            (u64::MAX, 10),
+        ] {
+            let mut raw = Vec::new();
+            put_varint(&mut raw, value);
+            assert_eq!(raw.len(), len, "{value}");
+            let mut r = Reader(&raw);
+            assert_eq!((r.varint(), r.0.len()), (Ok(value), 0));
+            assert!(Reader(&raw[..len - 1]).varint().is_err());
+        }
+        for value in [0, 1, -1, 63, -64, 64, i64::MAX, i64::MIN] {
+            let mut raw = Vec::new();
+            put_zigzag(&mut raw, value);
+            assert_eq!(Reader(&raw).zigzag(), Ok(value));
+        }
+        let too_long = [[0xff; 9].as_slice(), &[0x02]].concat();
+        let endless = [0x80; 11];
+        for wrong in [&[0x80, 0x00][..], &too_long, &endless] {
+            assert_eq!(Reader(wrong).varint(), Err(DecodeError::Malformed));
+        }
+    }
+
+    #[test]
+    fn lengths_are_held_against_what_is_there() {
+        let mut raw = Vec::new();
+        put_bytes(&mut raw, b"four");
+        let mut r = Reader(&raw);
+        assert_eq!((r.bytes(), r.0.len()), (Ok(&b"four"[..]), 0));
+        assert_eq!(Reader(&raw[..4]).bytes(), Err(DecodeError::Truncated));
+        for (each, fits) in [(0, true), (1, true), (2, true), (3, false)] {
+            assert_eq!(Reader(&[2, 0, 0, 0, 0]).count(each).is_ok(), fits, "{each}");
+        }
+        assert_eq!(Reader(&[1, 2]).take(3), Err(DecodeError::Truncated));
+        assert_eq!(Reader(&[1, 2]).take(2), Ok(&[1, 2][..]));
+        assert_eq!(Reader(&[1, 0, 0, 0, 0, 0, 0, 1]).u64_le(), Ok(1 | 1 << 56));
+    }
+}

@@ -300,6 +300,49 @@ mod tests {
     }
 
     #[test]
+    fn an_edit_needs_a_dot_for_each_value_and_one_for_none() {
+        assert_eq!(Edit::Keep.dots(), 0);
+        assert_eq!((Edit::delete().dots(), Edit::Retime(None).dots()), (1, 1));
+        assert_eq!(Edit::Count(Element::STRING, 5).dots(), 1);
+        assert_eq!(touch(&[("a", None), ("b", Some("2"))]).dots(), 2);
+        let put = |text| Put {
+            element: Element::STRING,
+            value: value(text),
+        };
+        let puts: Puts = ["1", "2", "3"].map(put).into_iter().collect();
+        assert_eq!(Edit::Replace(puts.clone()).dots(), 3);
+        let over = |puts| Edit::Over {
+            seen: Context::new(),
+            puts,
+            at: None,
+        };
+        assert_eq!((over(puts).dots(), over(Puts::new()).dots()), (3, 1));
+    }
+
+    #[test]
+    fn what_is_touched_beside_a_counter_takes_what_it_saw_of_it_and_nothing_of_what_has_ended() {
+        let two = apply(&Object::default(), 2, &Edit::Count(named("n"), 5));
+        let two = apply(&two, 2, &touch(&[("other", Some("1"))]));
+        let here = apply(&two, 1, &touch(&[("n", None)]));
+        // Beside it the actor goes on to count.
+        let there = apply(&two, 2, &Edit::Count(named("n"), 2));
+        let both = here.joined(there);
+        let [(_, versions), _] = both.cells() else {
+            panic!("{both:?}");
+        };
+        let Payload::Count(contribution) = versions[0].value.payload else {
+            panic!("{versions:?}");
+        };
+        assert_eq!(both.left_of(ActorId(2), contribution), 2);
+        let mut ends = Object::delta(ActorId(3), 0);
+        let mut value = value("old");
+        value.expires_at_ms = Some(999);
+        ends.put(1, Timestamp(1), &named("ended"), value);
+        let after = apply(&ends.finish(), 1, &touch(&[("a", Some("1"))]));
+        assert_eq!(held(&after), [("a".to_owned(), vec!["1".to_owned()])]);
+    }
+
+    #[test]
     fn two_values_of_one_element_are_siblings_and_of_two_elements_are_not() {
         let base = Object::default();
         let here = apply(&base, 1, &touch(&[("a", Some("1"))]));

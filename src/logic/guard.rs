@@ -140,6 +140,36 @@ mod tests {
     }
 
     #[test]
+    fn a_key_at_its_limits_stays_as_it_is_and_one_value_has_none() {
+        let of = |count: u64| {
+            let mut object = Object::default();
+            (1..=count).for_each(|n| object.join(sibling(n, 100 - n)));
+            object
+        };
+        let limits = |siblings, bytes| Limits {
+            warn: 2,
+            siblings,
+            bytes,
+        };
+        for (count, limits, merged) in [
+            (3, limits(3, 30), 0),
+            (3, limits(2, 30), 1),
+            (3, limits(3, 29), 1),
+            (1, limits(0, 5), 0),
+            (2, limits(5, 5), 1),
+        ] {
+            let mut object = of(count);
+            let policy = OnConflict::Newest;
+            assert_eq!(
+                merge_oldest(&mut object, limits, policy),
+                merged,
+                "{limits:?}"
+            );
+            assert_eq!(siblings(&object), count as usize - merged);
+        }
+    }
+
+    #[test]
     fn a_policy_says_which_of_the_oldest_stays() {
         let limits = Limits {
             warn: 2,

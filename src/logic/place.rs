@@ -180,6 +180,20 @@ mod tests {
     }
 
     #[test]
+    fn rows_of_indexes_begin_with_a_time_or_a_node() {
+        let row = expiry_key(0x0102_0304, b"row");
+        assert_eq!(
+            (expiry_time_ms(&row), &row[TIME_LEN..]),
+            (0x0102_0304, &b"row"[..])
+        );
+        assert_eq!(expiry_time_ms(&row[..7]), 0);
+        assert!(expiry_key(255, b"z") < expiry_key(256, b"a"));
+        let row = hint_key(7, b"row");
+        assert_eq!(row, [&7u64.to_be_bytes()[..], b"row"].concat());
+        assert_eq!(&row[NODE_LEN..], b"row");
+    }
+
+    #[test]
     fn places_before_any_key_are_the_same_in_both_formats() {
         for len in 0..LENGTH_AT {
             let place = vec![7; len];

@@ -73,3 +73,49 @@ fn compare(a: &[u8], b: &[u8]) -> std::cmp::Ordering {
         _ => a.cmp(b),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn policies_have_names_and_the_longest_prefix_decides() {
+        use OnConflict::{Error, Max, Min, Newest, Union};
+        for (name, policy) in [
+            ("newest", Newest),
+            ("error", Error),
+            ("max", Max),
+            ("min", Min),
+            ("union", Union),
+        ] {
+            assert_eq!(OnConflict::named(name), Some(policy));
+        }
+        assert_eq!(OnConflict::named("other"), None);
+        let of = |prefix: &[u8], policy| (prefix.to_vec(), policy);
+        let policies = Policies::new(Error, vec![of(b"a", Max), of(b"ab", Min)]);
+        let keys: [&[u8]; 4] = [b"abc", b"ac", b"a", b"b"];
+        assert_eq!(keys.map(|key| policies.of(key)), [Min, Max, Max, Error]);
+        for (policy, is_had) in [(Error, true), (Max, true), (Min, true), (Union, false)] {
+            assert_eq!(policies.has(policy), is_had);
+        }
+    }
+
+    #[test]
+    fn numbers_are_compared_as_numbers_and_everything_else_as_bytes() {
+        let prefers = |policy: OnConflict, older: &str, newer: &str| {
+            policy.prefers(older.as_bytes(), newer.as_bytes())
+        };
+        for (low, high) in [
+            ("9", "10"),
+            ("-1", "0"),
+            ("1.5", "1e3"),
+            ("a", "b"),
+            ("1", "a"),
+        ] {
+            assert!(prefers(OnConflict::Max, high, low) && !prefers(OnConflict::Max, low, high));
+            assert!(prefers(OnConflict::Min, low, high) && !prefers(OnConflict::Min, high, low));
+        }
+        assert!(!prefers(OnConflict::Max, "7", "7") && !prefers(OnConflict::Min, "7", "7"));
+        assert!(!prefers(OnConflict::Newest, "2", "1"));
+    }
+}

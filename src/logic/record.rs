@@ -372,6 +372,14 @@ mod tests {
 
     #[test]
     fn a_row_and_a_message_say_which_version_they_are_of() {
+        let mut delta = Object::delta(ActorId(1), 0);
+        let value = Value {
+            payload: Payload::Deadline(Box::default()),
+            expires_at_ms: None,
+        };
+        delta.put(1, Timestamp(1), &Element::EXPIRY, value);
+        let full = WIRE.encode(&delta.finish());
+        assert!(WIRE.is_full(&full) && !WIRE.is_full(&[]));
         let plain = ROW.encode(&Object::default());
         assert!(!ROW.is_full(&plain) && !WIRE.is_full(&WIRE.encode(&Object::default())));
         let mut other = plain.clone();

@@ -150,6 +150,7 @@ fn the_last_moment_still_counts_and_a_tombstone_never_ends() {
     let mut gone = one.clone();
     gone.reclaim();
     assert!(gone.is_tombstone() && !gone.lives(0));
+    assert!(gone.has_gone() && !one.has_gone());
     assert_eq!(gone.ends_at_ms(), None);
     // Of two concurrent words the latest moment holds, and never is later than any.
     let mut later = bytes(2, 1);
