@@ -46,7 +46,7 @@ impl Target {
     ) -> Result<bool, ClientError> {
         let mut connection = self.connect(PATIENCE)?;
         let partitions = connection.partitions()?;
-        let (mut compared, mut printed, mut lost) = (0, 0, 0);
+        let (mut compared, mut printed, mut lost, mut others) = (0, 0, 0, 0);
         let mut silent = std::collections::BTreeMap::<String, u64>::new();
         let mut differing = std::collections::BTreeSet::new();
         for partition in 0..partitions {
@@ -81,6 +81,10 @@ impl Target {
                         report_to(format!("  database {db} key {key}"));
                     }
                     Problem::Key { .. } => {}
+                    Problem::Other(line) => {
+                        others += 1;
+                        report_to(line);
+                    }
                 }
             }
             bar(partition.parse::<u64>().unwrap_or(0) + 1, partitions);
@@ -90,7 +94,7 @@ impl Target {
                 "{node} does not answer: {count} partitions are not proven"
             ));
         }
-        let is_equal = silent.is_empty() && differing.is_empty() && lost == 0;
+        let is_equal = silent.is_empty() && differing.is_empty() && lost + others == 0;
         report_to(if lost > 0 {
             format!("NOT whole: {lost} partitions were lost")
         } else if is_equal {

@@ -141,9 +141,10 @@ fn admit(stream: TcpStream, address: SocketAddr, node: &Arc<Node>, connections: 
     }
     let session = Session::new(client, no_password);
     let node = Arc::clone(node);
+    let counted = Counted(Arc::clone(&node), session.client.id);
     connections.spawn(async move {
-        let _counted = Counted(Arc::clone(&node), session.client.id);
         connection::run(stream, node, session).await;
+        drop(counted);
     });
 }
 

@@ -32,13 +32,16 @@ impl Replica {
     /// # Errors
     /// When the store cannot be read or written. It can be opened again.
     pub(super) fn rewrite_rows(&self) -> Result<(), ReplicaError> {
-        let mut begun = false;
+        let mut due = Vec::new();
         for shard in 0..self.store.shards() {
             let format = self.store.load(shard, Table::Meta, FORMAT_ROW)?;
             // What was lost may be what had been written again, and the rows before it are there once more.
-            if format.as_deref() == Some(&[FORMAT]) && !self.store.is_damaged() {
-                continue;
+            if format.as_deref() != Some(&[FORMAT]) || self.store.is_damaged() {
+                due.push(shard);
             }
+        }
+        let mut begun = false;
+        for &shard in &due {
             let mut rewritten = 0;
             for (table, before) in TABLES {
                 rewritten += self.rewrite_table((shard, table), before, &mut begun)?;
@@ -49,18 +52,22 @@ impl Replica {
                 let removed = &self.counters.removed_rows;
                 removed.fetch_add(rewritten, Ordering::Relaxed);
             }
+        }
+        // Before a shard says that it has no other rows: no earlier build may bring some.
+        self.store.adopt_format(false)?;
+        for shard in due {
             let done = Op {
                 table: Table::Meta,
                 key: FORMAT_ROW.to_vec(),
                 value: Some(vec![FORMAT]),
             };
             match self.store_now(shard, vec![done]) {
-                // It is looked at again at the next start.
-                Err(ReplicaError::Refused(_)) if rewritten == 0 => {}
+                // The disk is full: it is looked at again at the next start.
+                Err(ReplicaError::Refused(_) | ReplicaError::Failed(_)) => {}
                 stored => stored?,
             }
         }
-        Ok(self.store.adopt_format()?)
+        Ok(())
     }
 
     fn rewrite_table(
@@ -121,7 +128,7 @@ impl Replica {
         tracing::info!(
             "rows of an earlier format are written again; earlier builds cannot read this store any more"
         );
-        Ok(self.store.adopt_format()?)
+        Ok(self.store.adopt_format(true)?)
     }
 
     fn store_now(&self, shard: usize, ops: Vec<Op>) -> Result<(), ReplicaError> {

@@ -35,6 +35,9 @@ pub fn start(
         return Some(at_once(who, Error::ClusterDown));
     }
     let call = call();
+    if let Some(refused) = refuse_long_keys(node, &who, call.keys()) {
+        return Some(refused);
+    }
     if shape.reads_one_key() {
         let key = call.keys().next().unwrap_or_default();
         let hash = key_hash(key);
@@ -69,9 +72,23 @@ pub fn begin(node: &Arc<dyn Runner>, who: Who, call: Call) -> Later {
     let Some(coordinator) = &node.site().coordinator else {
         return at_once(who, Error::ClusterDown);
     };
+    if let Some(refused) = refuse_long_keys(node, &who, call.keys()) {
+        return refused;
+    }
     let owners = call.keys().map(|key| coordinator.coordinator_of(key));
     let owners = owners.collect();
     to(node, who, call, owners)
+}
+
+/// Before anything runs, here or elsewhere: no node can store them.
+fn refuse_long_keys<'k>(
+    node: &Arc<dyn Runner>,
+    who: &Who,
+    mut keys: impl Iterator<Item = &'k [u8]>,
+) -> Option<Later> {
+    let error = Error::KeyTooLong(keys.find(|key| key.len() > MAX_KEY_LEN)?.len());
+    node.count_error(&error);
+    Some(at_once(who.clone(), error))
 }
 
 /// Runs a command whose keys' coordinators are known, in the order of the keys.
@@ -79,12 +96,6 @@ fn to(node: &Arc<dyn Runner>, who: Who, call: Call, owners: SmallVec<[NodeId; 4]
     let Some(coordinator) = node.site().coordinator.clone() else {
         return at_once(who, Error::ClusterDown);
     };
-    if let Some(key) = call.keys().find(|key| key.len() > MAX_KEY_LEN) {
-        // Before a part of the command takes effect.
-        let error = Error::KeyTooLong(key.len());
-        node.count_error(&error);
-        return at_once(who, error);
-    }
     let node = Arc::clone(node);
     let is_one = owners.windows(2).all(|two| two[0] == two[1]);
     match call.shape.travels {
@@ -139,6 +150,11 @@ pub fn as_one(
     watches: Vec<(Bytes, Bytes)>,
 ) -> Option<Later> {
     let coordinator = node.site().coordinator.clone()?;
+    let watched = watches.iter().map(|(key, _)| &key[..]);
+    let keys = steps.iter().flat_map(Call::keys).chain(watched);
+    if let Some(refused) = refuse_long_keys(node, who, keys) {
+        return Some(refused);
+    }
     let work = Work {
         steps,
         transaction: Some(watches),

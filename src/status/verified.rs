@@ -39,6 +39,8 @@ pub enum Problem {
         /// In so many keys; at most 1,000 are counted.
         keys: usize,
     },
+    /// What a later build says.
+    Other(String),
     /// A key of which two owners hold something else.
     Key {
         /// The partition.
@@ -122,6 +124,7 @@ impl fmt::Display for Problem {
                 let (a, b) = (one_word(a), one_word(b));
                 write!(f, "differs {partition} {a} {b} {keys}")
             }
+            Problem::Other(line) => f.write_str(line),
             Problem::Key { partition, db, key } => write!(f, "key {partition} {db} {key}"),
         }
     }
@@ -129,11 +132,13 @@ impl fmt::Display for Problem {
 
 /// A name as one word, which it may not be.
 fn one_word(name: &str) -> String {
-    name.replace('\\', "\\\\").replace(' ', "\\x20")
+    let name = name.replace('\\', "\\x5c").replace(' ', "\\x20");
+    name.replace('\n', "\\x0a").replace('\r', "\\x0d")
 }
 
 fn name_of(word: &str) -> String {
-    word.replace("\\x20", " ").replace("\\\\", "\\")
+    let word = word.replace("\\x0d", "\r").replace("\\x0a", "\n");
+    word.replace("\\x20", " ").replace("\\x5c", "\\")
 }
 
 /// Somebody sent something else than a report.
@@ -148,19 +153,9 @@ impl FromStr for VerifyReport {
         let compared = first.strip_prefix("compared ").ok_or(NoReport)?;
         Ok(Self {
             compared: compared.trim().parse().map_err(|_| NoReport)?,
-            // A later build may say more.
-            problems: rest
-                .lines()
-                .filter(is_known)
-                .map(str::parse)
-                .collect::<Result<_, _>>()?,
+            problems: rest.lines().map(str::parse).collect::<Result<_, _>>()?,
         })
     }
-}
-
-fn is_known(line: &&str) -> bool {
-    let word = line.split(' ').next();
-    word.is_some_and(|word| ["lost", "silent", "differs", "key"].contains(&word))
 }
 
 impl FromStr for Problem {
@@ -168,7 +163,7 @@ impl FromStr for Problem {
 
     fn from_str(line: &str) -> Result<Self, NoReport> {
         let number = |word: &str| word.parse().map_err(|_| NoReport);
-        let (what, rest) = line.split_once(' ').ok_or(NoReport)?;
+        let (what, rest) = line.split_once(' ').unwrap_or((line, ""));
         let words: Vec<&str> = rest.split(' ').collect();
         match (what, words.as_slice()) {
             ("lost", [partition]) => Ok(Problem::Lost {
@@ -189,7 +184,8 @@ impl FromStr for Problem {
                 db: db.parse().map_err(|_| NoReport)?,
                 key: rest.splitn(3, ' ').nth(2).unwrap_or("").to_owned(),
             }),
-            _ => Err(NoReport),
+            ("lost" | "silent" | "differs" | "key", _) => Err(NoReport),
+            _ => Ok(Problem::Other(line.to_owned())),
         }
     }
 }
@@ -205,7 +201,7 @@ mod tests {
             problems: vec![
                 Problem::Lost { partition: 7 },
                 Problem::Silent {
-                    node: "b of two words".to_owned(),
+                    node: "b of \\x20 words".to_owned(),
                     count: 3,
                 },
                 Problem::Differs {
@@ -225,6 +221,8 @@ mod tests {
             assert_eq!(broken.parse::<VerifyReport>(), Err(NoReport), "{broken:?}");
         }
         let later = "compared 1\nmore 2\nlost 3\n".parse::<VerifyReport>();
-        assert_eq!(later.map(|report| report.problems.len()), Ok(1));
+        let later = later.map(|report| report.problems);
+        let other = Problem::Other("more 2".to_owned());
+        assert_eq!(later, Ok(vec![other, Problem::Lost { partition: 3 }]));
     }
 }

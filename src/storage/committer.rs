@@ -111,8 +111,10 @@ pub(super) struct Committer {
 
 impl Committer {
     /// Starts the shard's thread.
-    pub(super) fn start(shard: usize, engine: impl Engine) -> std::io::Result<Arc<Self>> {
+    pub(super) fn start(shard: usize, mut engine: impl Engine) -> std::io::Result<Arc<Self>> {
         let committer = Arc::new(Self::default());
+        // Whoever writes first has to know whether there is room.
+        committer.look(&mut engine);
         let mine = Arc::clone(&committer);
         std::thread::Builder::new()
             .name(format!("committer-{shard}"))
@@ -231,7 +233,6 @@ impl Committer {
     }
 
     fn run(&self, mut engine: impl Engine) {
-        self.look(&mut engine);
         while let Some((ops, upto)) = self.next_batch() {
             if !ops.is_empty() {
                 match engine.commit(ops) {

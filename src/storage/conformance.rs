@@ -291,7 +291,7 @@ fn a_store_of_the_format_before_is_read_and_told_apart_from_a_spoilt_one() {
     assert_eq!(load(&store, "a").as_deref(), Some("1"));
     let said = || std::fs::read_to_string(&path).expect("read");
     assert!(said().contains("format 2"), "its rows are what they were");
-    store.adopt_format().expect("noted");
+    store.adopt_format(true).expect("noted");
     drop(store);
     assert!(said().contains("format 3"));
     // The one between them has a checksum, of its own name too.
@@ -304,7 +304,7 @@ fn a_store_of_the_format_before_is_read_and_told_apart_from_a_spoilt_one() {
     std::fs::write(&path, format!("{body}check {sum:08x}\n")).expect("written");
     let store = open(dir.path()).expect("open");
     assert_eq!(load(&store, "a").as_deref(), Some("1"));
-    store.adopt_format().expect("noted");
+    store.adopt_format(true).expect("noted");
     drop(store);
     assert_eq!(said(), made);
 }

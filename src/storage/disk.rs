@@ -187,6 +187,27 @@ impl DiskStore {
         Ok(store)
     }
 
+    /// Whether a shard's rows have room beside themselves.
+    fn check_room_for_rows(&self) -> Result<(), StoreError> {
+        let size = |shard: &Arc<Shard>| {
+            let handles = shard.handles.read();
+            let handles = handles.as_ref();
+            handles.map_or(0, |handles| handles.db.disk_space().unwrap_or(0))
+        };
+        let largest = self.shards.iter().map(size).max().unwrap_or(0);
+        let space = self.shards.first().and_then(|shard| shard.reserve.space());
+        match space {
+            Some(Space { free, .. }) if free < largest => {
+                let text = format!(
+                    "{free} bytes are free, and rows of an earlier format have to be written again: about {largest} are needed"
+                );
+                let source = std::io::Error::new(std::io::ErrorKind::StorageFull, text);
+                Err(io_error(&self.options.dir, source))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Changes when writes reach the disk, from the next batch on.
     pub fn set_appendfsync(&self, mode: AppendFsync) {
         *self.appendfsync.lock() = mode;
@@ -296,7 +317,10 @@ impl Store for DiskStore {
         self.is_damaged
     }
 
-    fn adopt_format(&self) -> Result<(), StoreError> {
+    fn adopt_format(&self, rows_follow: bool) -> Result<(), StoreError> {
+        if rows_follow && self.identity.format != FORMAT {
+            self.check_room_for_rows()?;
+        }
         let identity = Identity {
             format: FORMAT,
             ..self.identity.clone()

@@ -208,8 +208,9 @@ pub trait Store: Send + Sync + 'static {
         Ok(())
     }
 
-    /// Notes that rows are of this build's format, so that earlier ones do not open the store.
-    fn adopt_format(&self) -> Result<(), StoreError> {
+    /// Notes that rows are of this build's format, so that earlier ones do not open the store. Where all
+    /// rows are about to be written again there must be room for those of a shard.
+    fn adopt_format(&self, _rows_follow: bool) -> Result<(), StoreError> {
         Ok(())
     }
 

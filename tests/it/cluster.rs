@@ -528,6 +528,7 @@ fn a_key_that_no_node_can_store_is_refused_by_name_wherever_it_is_asked_for() {
                 &["RINGWOOD", "EXPLAIN", &long],
                 &["RINGWOOD", "LOCAL", &long],
                 &["SIBLINGS", &long],
+                &["WATCH", "a", &long],
             ] {
                 let reply = client.call(words);
                 assert!(reply.starts_with(&refusal), "{} {len}: {reply}", words[0]);

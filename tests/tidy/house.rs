@@ -188,7 +188,7 @@ const LONG_FILES: &[(&str, usize, &str)] = &[
         "a replica and what its files share: to be taken apart",
     ),
     ("replica::start", 527, "one subject"),
-    ("storage::disk", 1203, "one engine, to be replaced"),
+    ("storage::disk", 1227, "one engine, to be replaced"),
 ];
 
 /// Lines of a function's body that fit on one screen.

@@ -119,8 +119,7 @@ pub(super) fn watch(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
         return Err(Error::text("ERR WATCH inside MULTI is not allowed"));
     }
     if ctx.is_in_cluster() {
-        watch_in_cluster(ctx, args);
-        return Ok(());
+        return watch_in_cluster(ctx, args);
     }
     for key in args.from(1) {
         let db = ctx.session.db;
@@ -141,8 +140,11 @@ pub(super) fn unwatch(ctx: &mut Ctx<'_>, _: Args<'_>) -> Outcome {
 }
 
 /// WATCH in a cluster: asks each key's coordinator.
-fn watch_in_cluster(ctx: &mut Ctx<'_>, args: Args<'_>) {
+fn watch_in_cluster(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
     let (runner, who) = (ctx.runner(), ctx.who());
+    for key in args.from(1) {
+        ctx.key(who.db, key)?;
+    }
     let mut asked = Vec::new();
     for key in args.from(1) {
         let watches = &mut ctx.session.watches;
@@ -164,6 +166,7 @@ fn watch_in_cluster(ctx: &mut Ctx<'_>, args: Args<'_>) {
         }
         BytesMut::from(&b"+OK\r\n"[..])
     }));
+    Ok(())
 }
 
 fn is_there(object: &Object) -> bool {

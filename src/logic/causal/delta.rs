@@ -40,7 +40,8 @@ impl DeltaBuilder {
         resets.for_each(|reset| self.delta.reset(reset));
     }
 
-    /// The same for one element.
+    /// The same for one element. Resets are an actor's, not an element's: of a key no more than one
+    /// element may be a counter.
     pub fn overwrite_element(&mut self, object: &Object, element: &Element) {
         let but = self.but(object);
         for version in object.versions(element) {
