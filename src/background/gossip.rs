@@ -84,8 +84,8 @@ async fn exchange(cluster: &Cluster, partner: NodeId) {
     }
 }
 
-/// A member that has lost its disk may believe to be alone: whoever is at its address, alone and
-/// empty, is asked to join.
+/// A member that has lost its disk may believe to be alone: a node at its address that is alone and
+/// empty is asked to join.
 async fn ask_back(cluster: &Cluster, partner: NodeId) {
     let (me, partner) = cluster.with_membership(|m| (m.me().clone(), m.member(partner).cloned()));
     let Some(partner) = partner.filter(|_| cluster.has_joined()) else {

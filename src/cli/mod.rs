@@ -258,7 +258,7 @@ fn start_log(level: &str, log: Log) -> SetLogLevel {
         .with_filter_reloading();
     let filters = subscriber.reload_handle();
     subscriber.init();
-    // The standard library's hook waits for whoever reads.
+    // The standard library's hook waits for the reader.
     std::panic::set_hook(Box::new(move |panic| {
         tracing::error!("{panic}");
         last.finish(LAST_LINES);

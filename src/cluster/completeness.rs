@@ -93,7 +93,7 @@ impl Cluster {
             if membership.present().count() > 1 {
                 return membership.lose_everything();
             }
-            // Whoever has started it so knows that there is nothing more.
+            // The operator who has started it so knows that there is nothing more.
             membership.describe(|me| me.losses.restored = me.lose_everything());
         });
     }

@@ -1,4 +1,4 @@
-//! MONITOR: every command that this node runs, to whoever wants to see it.
+//! MONITOR: every command that this node runs, to every monitor.
 
 use std::fmt::Write as _;
 use std::sync::Arc;

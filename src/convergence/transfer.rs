@@ -385,7 +385,7 @@ impl Convergence {
         }
         let nobody = BTreeSet::new();
         let mut proven = Vec::new();
-        // As of now: whoever serves a part that did not when this began was not asked.
+        // As of now: a node that serves a part now and did not when this began was not asked.
         let account = self.cluster.account();
         let is_as_of = self.cluster.changes() == as_of;
         for part in proofs.keys().filter(|_| is_as_of) {

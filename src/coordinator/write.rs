@@ -433,8 +433,8 @@ impl Sending {
         true
     }
 
-    /// The membership has changed: the same delta goes to whom it belongs now. Whether whoever
-    /// said so is asked again there.
+    /// The membership has changed: the same delta goes to those that hold the key now; whether the
+    /// node that said so is one of them.
     fn send_anew(&self, node: NodeId, members: Vec<Member>) -> bool {
         let coordinator = &self.coordinator;
         coordinator.cluster.learn_from(node, members);

@@ -81,7 +81,7 @@ impl Listener {
 
 async fn accept(socket: TcpListener, node: Arc<Node>) {
     let mut connections = JoinSet::new();
-    // Given up for a moment when there is no other: whoever comes then is told, not left waiting.
+    // Given up for a moment when there is no other: a client that comes then is told, not left waiting.
     let mut spare = File::open("/dev/null").ok();
     let mut is_said = false;
     loop {

@@ -64,7 +64,7 @@ impl Reserved {
     /// Listens from now on.
     ///
     /// # Errors
-    /// When somebody else does.
+    /// When another process does.
     pub fn listen(self) -> io::Result<PeerListener> {
         let socket = self.socket.listen(BACKLOG)?;
         Ok(PeerListener { socket })

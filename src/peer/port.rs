@@ -87,8 +87,8 @@ pub trait Peers: Send + Sync + 'static {
         Box::pin(async move { answer.await.unwrap_or(Err(CallError::Lost)) })
     }
 
-    /// Asks whoever is at an address, outside that order; returns who answered. A node asks so before
-    /// it is a member, or whom it does not know: it is to the other one without a cluster.
+    /// Asks the node at an address, outside that order; returns which one answered. A node asks so before
+    /// it is a member, or a node that it does not know: to the other one it is without a cluster.
     fn call_address<'a>(
         &'a self,
         address: &'a str,

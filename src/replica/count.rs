@@ -2,7 +2,7 @@
 //! partition at a time, while the node serves.
 //!
 //! Writes since the start have been followed from the first on, so that what they changed and what
-//! was there at the start add up to what is there. Whoever needs the whole count helps to finish it.
+//! was there at the start add up to what is there. A caller that needs the whole count helps to finish it.
 //! Meanwhile a partition that is not counted yet passes for one that may hold anything.
 
 use std::sync::atomic::Ordering;

@@ -1,4 +1,4 @@
-//! What moves from one owner to another: pieces of a part for whoever takes it over, how far that has
+//! What moves from one owner to another: pieces of a part for the member that takes it over, how far that has
 //! come, and dropping the copies that others have proven to hold.
 //!
 //! A piece is read in the order of rows, as of the moment when it is asked for. No snapshot is held from

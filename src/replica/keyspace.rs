@@ -345,7 +345,7 @@ impl Replica {
             } else if let Ok(object) = self.decode(at.partition, db, &raw) {
                 object.lives(now_ms)
             } else {
-                // Whoever asks for it learns what is wrong.
+                // A client that asks for it learns what is wrong.
                 self.note_damaged(Key { db, name: key });
                 true
             };

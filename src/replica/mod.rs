@@ -199,8 +199,8 @@ pub struct Replica {
     policies: Arc<Policies>,
     /// Keys whose row cannot be read, until they are mended from others' copies.
     damaged: Mutex<BTreeSet<(u8, Vec<u8>)>>,
-    /// This run's last dot when a copy of a key in a partition was dropped: whoever gets such a key back
-    /// from somebody else does not know which of this run's dots it had.
+    /// This run's last dot when a copy of a key in a partition was dropped: a copy that comes back
+    /// from another node does not tell which of this run's dots it had.
     dropped_upto: Box<[AtomicU64]>,
     /// Up to which failures of each shard that was done.
     failures_noted: Box<[AtomicU64]>,
@@ -313,7 +313,7 @@ impl Replica {
         }
     }
 
-    /// The last write of a key that is not committed yet: whoever has read the key may have seen it.
+    /// The last write of a key that is not committed yet: a read of the key may have seen it.
     pub fn uncommitted(&self, key: Key<'_>) -> Option<Uncommitted> {
         if !self.waits_for_its_disk() {
             return None;

@@ -62,8 +62,8 @@ impl Lanes {
         self.lanes[usize::from(place)].blocking_read()
     }
 
-    /// Queues in all these lanes at the first poll, and waits for all of them. Whoever queues later
-    /// comes later, in every one of these lanes.
+    /// Queues in all these lanes at the first poll, and waits for all of them. A command that
+    /// queues later comes later, in every one of these lanes.
     pub(super) async fn enter(&self, places: &[u16], alone: bool) -> Turns<'_> {
         if let [_] = places
             && let Some(turns) = self.at_once(places, alone)

@@ -110,7 +110,7 @@ impl Own {
         }
     }
 
-    /// The writes that whoever looks at a key must not miss.
+    /// The writes that a look at a key must not miss.
     pub fn of(&self, db: u8, name: &[u8]) -> OwnWrites {
         let latest = self.0.lock();
         if latest.by_key.is_empty() {

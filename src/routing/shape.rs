@@ -143,7 +143,7 @@ impl KeySpec {
 pub enum Travels {
     /// Not at all: it is this node's own business.
     Stays,
-    /// To the coordinator of its first key, whoever coordinates the others.
+    /// To the coordinator of its first key, whichever nodes coordinate the others.
     ToFirst,
     /// To the coordinator of all its keys; refused where there are several.
     Together,

@@ -1,7 +1,7 @@
 //! What moves from member to member, how far it is, what waits and why.
 //!
 //! Each member says what it takes over and gives up itself (in JSON, so that members of two versions
-//! understand each other); whoever is asked puts all of it together.
+//! understand each other); the one that is asked puts all of it together.
 
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};

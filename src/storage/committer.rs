@@ -113,7 +113,7 @@ impl Committer {
     /// Starts the shard's thread.
     pub(super) fn start(shard: usize, mut engine: impl Engine) -> std::io::Result<Arc<Self>> {
         let committer = Arc::new(Self::default());
-        // Whoever writes first has to know whether there is room.
+        // The first write has to know whether there is room.
         committer.look(&mut engine);
         let mine = Arc::clone(&committer);
         std::thread::Builder::new()
@@ -164,7 +164,7 @@ impl Committer {
         }
     }
 
-    /// Has everything queued committed soon, whoever is gathering: they may wait for the caller.
+    /// Has everything queued committed soon, also what is being gathered: that may wait for the caller.
     pub(super) fn urge(&self) {
         let mut queue = self.queue.lock();
         if !queue.ops.is_empty() {

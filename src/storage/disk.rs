@@ -43,7 +43,7 @@ pub const RESTORING: &str = "restoring";
 const SYNC_EVERY: Duration = Duration::from_secs(1);
 /// A reader waits so long for an engine that is being opened anew.
 const READERS_WAIT: Duration = Duration::from_secs(1);
-/// Whoever opens an engine anew waits so long at a time for others to be done with it.
+/// A thread that opens an engine anew waits so long at a time for others to be done with it.
 const OTHERS_MAY_TAKE: Duration = Duration::from_millis(500);
 /// Write buffers are flushed within this time, or not at all. A stop waits less: the journal has them.
 const FLUSH_WAITS: Duration = Duration::from_mins(1);

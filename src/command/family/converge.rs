@@ -127,7 +127,7 @@ pub(super) fn accept_loss(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
         let cluster = convergence.cluster();
         let wanted = |partition| is_all || partitions.contains(&partition);
         let accepted = cluster.accept_loss(wanted);
-        // Whoever is asked after this must know it.
+        // A member that is asked after this must know it.
         if !cluster.noted().await {
             return Err("it could not be written down".to_owned());
         }

@@ -1,6 +1,6 @@
 //! CLUSTER MEET: a node that is alone and empty becomes a member of another's cluster.
 //!
-//! Two clusters never merge: whoever has other members or keys stays what it is.
+//! Two clusters never merge: a node that has other members, or keys, stays what it is.
 
 use std::sync::Arc;
 use std::time::Duration;

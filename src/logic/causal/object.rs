@@ -40,8 +40,8 @@ pub enum Payload {
     /// A change of the key's expiry to the value's own: the values whose first expiry it replaces,
     /// ascending.
     Deadline(Box<[Dot]>),
-    /// What was here has ended and was reclaimed. Whoever still has it may know that it goes on. Of a
-    /// contribution it is still known what it was: whoever overwrites it must say so.
+    /// What was here has ended and was reclaimed. A copy that still has it may know that it goes on. Of a
+    /// contribution it is still known what it was: a write that overwrites it must say so.
     Gone(Option<Contribution>),
 }
 

@@ -303,8 +303,8 @@ impl Membership {
         }
     }
 
-    /// What another does not know, for the push: all of it, be it wanted or not. Whoever hears something
-    /// of one member hears all that this one knew when it said so.
+    /// What another does not know, for the push: all of it, be it wanted or not. A node that
+    /// hears something of one member hears all that this one knew when it said so.
     pub fn push(&self, reply: &Reply) -> Vec<Member> {
         self.answer(&reply.digest).newer
     }
@@ -414,7 +414,7 @@ impl Membership {
         std::mem::take(&mut self.is_old)
     }
 
-    /// What this node knows, and of itself what its disk did: whoever knows a later run of it says so.
+    /// What this node knows, and of itself what its disk did: a member that knows a later run of it says so.
     pub fn digest_as_noted(&self) -> Vec<Digest> {
         let mut digest = self.digest();
         for of_me in digest.iter_mut().filter(|digest| digest.id == self.me) {

@@ -1,7 +1,7 @@
 //! What is known about one member, and how two accounts of it are joined.
 //!
 //! A node writes its own description, versioned by (incarnation, version). That it joined, where it
-//! stands and that it left are facts of the cluster: whoever ran the command adds them, and they stay.
+//! stands and that it left are facts of the cluster: the node that ran the command adds them, and they stay.
 //!
 //! To have left the ring is not to be gone: a member that leaves owns nothing any more and serves what
 //! it has until the new owners have it.

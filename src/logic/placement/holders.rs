@@ -5,7 +5,7 @@
 //! by those whose copies are complete, the old owners; then by the new ones. So reads switch once, from
 //! all old owners to all new ones, however many changes come at once and in whatever order they are heard.
 //!
-//! Not everybody hears of it at once. Writes go to both sets, before the switch, so that whoever knows of
+//! Not every member hears of it at once. Writes go to both sets, before the switch, so that a member that knows of
 //! it already reads them, and after it, until every old owner has been told. From then on a read that is
 //! meant for the old owners meets one that knows better: requests say for whom they are meant.
 //!
@@ -76,7 +76,7 @@ impl Holders {
         old.extend(with(Copy::ProvenElsewhere));
         sort_by_rank(&mut old, partition);
         let has_it = |id: &NodeId| matches!(copy(*id), Copy::Proven | Copy::Complete);
-        // What nobody has its owners have. Where nobody is left to own it, whoever has it keeps it.
+        // What nobody has its owners have. Where no member is left to own it, the one that has it keeps it.
         let is_lost = old.is_empty() && was_seen_lost;
         let is_settled = old.is_empty() || !owners.is_empty() && owners.iter().all(has_it);
         let (serving, elsewhere) = if is_settled {
@@ -248,7 +248,7 @@ mod tests {
         let done = with_proven(&[1, 5, 2, 3, 4], &[], &[1, 2, 3, 4], &[5]);
         assert_eq!(sorted(&done.serving), [1, 2, 5]);
         assert_eq!(sorted(&done.elsewhere), [1, 2, 3, 4]);
-        // For whoever does not know what is known here, 100 and 101 may count already.
+        // For a member that does not know what is known here, 100 and 101 may count already.
         let switched = holders(&[1, 5, 100, 2, 101, 3], &[], &[1, 2, 3]);
         assert_eq!(sorted(&switched.serving), [1, 2, 3, 100, 101]);
         assert!(!switched.is_settled);

@@ -1,9 +1,9 @@
 //! One write: sent to every node that holds the key, answered when enough have it, followed until
-//! every one has it or somebody keeps a hint for it.
+//! every one has it or another keeps a hint for it.
 //!
 //! While a part moves, W copies are wanted among those that count for reads, and as many among those
-//! that count for whoever knows more of the move, or less: so every read meets the write. The second is
-//! waited for and, but for strict quorums, not insisted upon: who fails in a move has no write refused.
+//! that count for a node that knows more of the move, or less: so every read meets the write. The second is
+//! waited for and, but for strict quorums, not insisted upon: a node that fails in a move has no write refused.
 
 use std::collections::VecDeque;
 
