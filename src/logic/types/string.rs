@@ -293,6 +293,8 @@ mod tests {
         let mut object = Object::default();
         write(&mut object, 1, 1, &put("before"));
         let since = Timestamp::from_ms(2);
+        let first = put("it").as_of(&object, since);
+        assert_eq!(first, Some(put("it")), "what is older is overwritten");
         write(&mut object, 1, 3, &put("it"));
         let repeated = put("it")
             .as_of(&object, since)
