@@ -380,6 +380,20 @@ mod tests {
         delta.put(1, Timestamp(1), &Element::EXPIRY, value);
         let full = WIRE.encode(&delta.finish());
         assert!(WIRE.is_full(&full) && !WIRE.is_full(&[]));
+        for (chain, is_full) in [(5, false), (4, true)] {
+            let mut delta = Object::delta(ActorId(1), 0);
+            let value = Value {
+                payload: Payload::Count(Contribution { total: 1, chain }),
+                expires_at_ms: None,
+            };
+            delta.put(5, Timestamp(1), &Element::STRING, value);
+            let counted = WIRE.encode(&delta.finish());
+            assert_eq!(
+                WIRE.is_full(&counted),
+                is_full,
+                "a chain of one link is old"
+            );
+        }
         let plain = ROW.encode(&Object::default());
         assert!(!ROW.is_full(&plain) && !WIRE.is_full(&WIRE.encode(&Object::default())));
         let mut other = plain.clone();
