@@ -1,8 +1,8 @@
 //! Facts about commands: how many, how long, how they ended.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 
-use super::fact::{Fact, Unit, Value};
+use super::fact::{Fact, Unit, Value, load};
 use super::source::Source;
 use super::stats::CommandStats;
 
@@ -162,8 +162,4 @@ fn each_command(
 
 fn kibibytes(bytes: u64) -> Value {
     Value::Decimal(bytes as f64 / 1_024.0, 2)
-}
-
-fn load(counter: &AtomicU64) -> Value {
-    counter.load(Ordering::Relaxed).into()
 }

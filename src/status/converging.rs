@@ -2,11 +2,11 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::fact::{Fact, Unit, Value};
+use super::fact::{Fact, Unit, Value, load};
 use super::source::Source;
 use crate::base::clock;
 use crate::base::governor::Reason;
-use crate::convergence::{Convergence, Counters, Transfers};
+use crate::convergence::{Convergence, Counters, Standing, Transfers};
 use crate::replica::Tombstones;
 
 /// `# Hints`.
@@ -103,11 +103,11 @@ pub(super) const EXCHANGES: &[Fact] = &[
         "exchange_with",
         "With whom partitions are compared now.",
         |s| {
-            let name = |c: &Convergence| {
-                let with = c.standing().with.map(|id| c.cluster().name_of(id));
+            let name = |(c, standing): (&Convergence, &Standing)| {
+                let with = standing.with.map(|id| c.cluster().name_of(id));
                 with.unwrap_or_default()
             };
-            s.convergence.map(name).into()
+            s.convergence.zip(s.standing()).map(name).into()
         },
     ),
     Fact::counter(
@@ -364,8 +364,4 @@ fn converged(source: &Source<'_>, counter: fn(&Counters) -> &AtomicU64) -> Value
 
 fn transferred(source: &Source<'_>, count: fn(&Transfers) -> u64) -> Value {
     source.convergence.map(|c| count(c.transfers())).into()
-}
-
-fn load(counter: &AtomicU64) -> Value {
-    counter.load(Ordering::Relaxed).into()
 }

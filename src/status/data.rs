@@ -1,8 +1,8 @@
 //! Facts about what this node holds, and how it serves what it holds.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::AtomicU64;
 
-use super::fact::{Fact, Unit, Value};
+use super::fact::{Fact, Unit, Value, load};
 use super::source::Source;
 use crate::coordinator;
 use crate::replica::DATABASES;
@@ -132,8 +132,4 @@ pub(super) const RINGWOOD: &[Fact] = &[
 fn coordinated(source: &Source<'_>, counter: fn(&coordinator::Counters) -> &AtomicU64) -> Value {
     let coordinator = source.coordinator.map(|c| load(counter(c.counters())));
     coordinator.into()
-}
-
-fn load(counter: &AtomicU64) -> Value {
-    counter.load(Ordering::Relaxed).into()
 }

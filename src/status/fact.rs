@@ -4,6 +4,7 @@
 //! is asked for and changes nothing.
 
 use std::borrow::Cow;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use serde_json::Value as Json;
 
@@ -245,6 +246,11 @@ impl From<usize> for Value {
     fn from(number: usize) -> Self {
         Value::Number(number as i128)
     }
+}
+
+/// What a counter says.
+pub(super) fn load(counter: &AtomicU64) -> Value {
+    counter.load(Ordering::Relaxed).into()
 }
 
 impl From<bool> for Value {
