@@ -106,7 +106,8 @@ fn build(from: &Path, dir: &Path) -> Result<About, RestoreError> {
     let about = archive::about(from)?;
     let store = DiskStore::open(DiskOptions {
         dir: dir.to_owned(),
-        shards: about.shards,
+        partitions: about.partitions,
+        cache_bytes: BUFFER_BYTES,
         appendfsync: AppendFsync::No,
         write_buffer_bytes: BUFFER_BYTES,
         block_cache_bytes: BUFFER_BYTES,
@@ -114,13 +115,13 @@ fn build(from: &Path, dir: &Path) -> Result<About, RestoreError> {
         accept_damage: false,
         cached_files: DEFAULT_CACHED_FILES,
     })?;
-    let about = archive::read::<RestoreError>(from, |shard, ops| {
+    let about = archive::read::<RestoreError>(from, |_, ops| {
         // The new store has an identity of its own.
         let ops = ops.into_iter().filter(|op| !is_the_stores_own(op));
         let ops: Vec<Op> = ops.map(as_of_a_restored_node).collect::<Result<_, _>>()?;
-        let ticket = store.submit(shard, crate::storage::Write::of(ops))?;
-        store.progress(shard).block_until_committed(ticket);
-        Ok(store.progress(shard).fate(ticket)?)
+        let ticket = store.submit(0, crate::storage::Write::of(ops))?;
+        store.progress(0).block_until_committed(ticket);
+        Ok(store.progress(0).fate(ticket)?)
     })?;
     store.sync()?;
     store.close();

@@ -78,6 +78,16 @@ pub fn parse(row_key: &[u8]) -> Option<(Position, u8, &[u8])> {
     (key.len() == usize::from(len)).then(|| (position(prefix), prefix[POSITION_LEN], key))
 }
 
+/// Whether something follows the key.
+pub fn is_element(row_key: &[u8]) -> bool {
+    row_key
+        .split_at_checked(PREFIX_LEN)
+        .is_some_and(|(prefix, rest)| {
+            let len = u16::from_be_bytes([prefix[LENGTH_AT], prefix[LENGTH_AT + 1]]);
+            rest.len() > usize::from(len)
+        })
+}
+
 fn position(prefix: &[u8]) -> Position {
     let mut hash = [0; 8];
     hash.copy_from_slice(&prefix[4..POSITION_LEN]);

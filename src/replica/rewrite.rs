@@ -8,10 +8,9 @@ use std::sync::atomic::Ordering;
 use super::{Replica, ReplicaError};
 use crate::logic::place;
 use crate::storage::pages::Pages;
-use crate::storage::{Op, Refused, Table, Write};
+use crate::storage::{FORMAT_ROW, Op, Refused, Table, Write};
 
-/// There, with the format of a shard's rows, once all are of it.
-const FORMAT_ROW: &[u8] = b"rows";
+/// What [`FORMAT_ROW`] says of them.
 const FORMAT: u8 = 2;
 /// Rows and about how many bytes are written in one batch.
 const PAGE: usize = 128;
@@ -53,8 +52,6 @@ impl Replica {
                 removed.fetch_add(rewritten, Ordering::Relaxed);
             }
         }
-        // Before a shard says that it has no other rows: no earlier build may bring some.
-        self.store.adopt_format(false)?;
         for shard in due {
             let done = Op {
                 table: Table::Meta,
@@ -114,7 +111,7 @@ impl Replica {
         }
     }
 
-    /// Before the first row: from then on no earlier build may open the store.
+    /// Before the first row.
     fn begin_rewriting(&self, begun: &mut bool) -> Result<(), ReplicaError> {
         if std::mem::replace(begun, true) {
             return Ok(());
@@ -125,10 +122,8 @@ impl Replica {
             );
             return Err(Refused::DiskFull.into());
         }
-        tracing::info!(
-            "rows of an earlier format are written again; earlier builds cannot read this store any more"
-        );
-        Ok(self.store.adopt_format(true)?)
+        tracing::info!("rows of an earlier format are written again");
+        Ok(())
     }
 
     fn store_now(&self, shard: usize, ops: Vec<Op>) -> Result<(), ReplicaError> {

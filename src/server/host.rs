@@ -12,7 +12,7 @@ const DEFAULT_MEMORY: u64 = 1 << 30;
 const OWN_FILES: u64 = 2_048;
 /// What it cannot do without: sockets of its own, and the files of each shard.
 const LEAST_FILES: u64 = 64;
-const LEAST_FILES_OF_A_SHARD: u64 = 24;
+const LEAST_FILES_OF_TABLES: u64 = 24;
 /// Files that the engine keeps open at least, for each shard.
 const LEAST_CACHED_FILES: u64 = 10;
 
@@ -43,19 +43,18 @@ pub(super) struct Files {
     /// For clients.
     pub(super) clients: u64,
     /// That the engine of one shard keeps open.
-    pub(super) of_a_shard: usize,
+    pub(super) of_tables: usize,
 }
 
 /// Raises the limit as far as it goes. Where that is less than is wanted, fewer clients are taken in: the
 /// node's own files come first.
-pub(super) fn share_files(config: &Config, shards: usize) -> Result<Files, StartError> {
+pub(super) fn share_files(config: &Config) -> Result<Files, StartError> {
     use rustix::process::{Resource, getrlimit};
     let wanted = config.number("maxclients") as u64;
-    let shards = shards as u64;
     allow_files(wanted + OWN_FILES);
     let limit = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
     let own = OWN_FILES.min(limit / 2);
-    let least = LEAST_FILES + LEAST_FILES_OF_A_SHARD * shards;
+    let least = LEAST_FILES + LEAST_FILES_OF_TABLES;
     if own < least {
         return Err(StartError::Files {
             limit,
@@ -78,7 +77,7 @@ pub(super) fn share_files(config: &Config, shards: usize) -> Result<Files, Start
     }
     Ok(Files {
         clients,
-        of_a_shard: (own / 2 / shards).max(LEAST_CACHED_FILES) as usize,
+        of_tables: (own / 2).max(LEAST_CACHED_FILES) as usize,
     })
 }
 

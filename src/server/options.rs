@@ -100,15 +100,10 @@ fn cache_bytes(config: &Config) -> u64 {
 }
 
 pub(super) fn disk(config: &Config) -> DiskOptions {
-    let shards = match config.number("storage-shards") {
-        0 => std::thread::available_parallelism()
-            .map_or(1, usize::from)
-            .min(64),
-        shards => shards as usize,
-    };
     DiskOptions {
         dir: config.text("dir").into(),
-        shards: shards.min(config.number("partitions") as usize),
+        partitions: config.number("partitions") as u16,
+        cache_bytes: cache_bytes(config),
         appendfsync: appendfsync(&config.text("appendfsync")),
         write_buffer_bytes: config.number("write-buffer-size") as u64,
         block_cache_bytes: config.number("block-cache-size") as u64,

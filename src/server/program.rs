@@ -57,7 +57,7 @@ async fn serve(
     background: Handle,
 ) -> Result<(), StartError> {
     let started = clock::monotonic();
-    let files = host::share_files(&config, options::disk(&config).shards)?;
+    let files = host::share_files(&config)?;
     options::partitions(&config)?;
     // The ports first: a second server in the same place must not touch the data.
     let (address, port) = (config.text("bind"), config.number("port") as u16);
@@ -67,7 +67,7 @@ async fn serve(
         source,
     })?;
     let port = listener.port();
-    let store = Arc::new(open_store(&config, files.of_a_shard)?);
+    let store = Arc::new(open_store(&config, files.of_tables)?);
     let secret = match config.text("cluster-secret") {
         empty if empty.is_empty() => host::load_secret(Path::new(&config.text("dir")))?,
         secret => secret.into_bytes(),

@@ -41,8 +41,8 @@ pub(super) struct Found {
 }
 
 impl Marks {
-    /// Opens or creates a shard's marks.
-    pub(super) fn open(dir: &Path, shard: usize) -> io::Result<(Self, Found)> {
+    /// Opens or creates the marks of a shard, or of the node.
+    pub(super) fn open(dir: &Path, whose: &str) -> io::Result<(Self, Found)> {
         let open = |name: String| -> io::Result<(File, PathBuf)> {
             let path = dir.join(name);
             let mut options = OpenOptions::new();
@@ -54,8 +54,8 @@ impl Marks {
                 .open(&path)?;
             Ok((file, path))
         };
-        let (mark, mark_path) = open(format!("shard-{shard}.mark"))?;
-        let (tail, _) = open(format!("shard-{shard}.tail"))?;
+        let (mark, mark_path) = open(format!("{whose}.mark"))?;
+        let (tail, _) = open(format!("{whose}.tail"))?;
         File::open(dir)?.sync_all()?;
         let boot = boot_id();
         let mut found = Found::default();
@@ -148,11 +148,11 @@ mod tests {
     #[test]
     fn marks_are_found_again_and_a_torn_record_counts_as_none() {
         let dir = tempfile::tempdir().expect("a folder");
-        let (marks, found) = Marks::open(dir.path(), 0).expect("marks");
+        let (marks, found) = Marks::open(dir.path(), "shard-0").expect("marks");
         assert_eq!(found, Found::default());
         marks.synced(7, false).expect("fsync");
         marks.written(9);
-        let (marks, found) = Marks::open(dir.path(), 0).expect("marks");
+        let (marks, found) = Marks::open(dir.path(), "shard-0").expect("marks");
         assert_eq!(
             found,
             Found {
@@ -163,7 +163,7 @@ mod tests {
             }
         );
         marks.tail.write_all_at(&[0xff], 3).expect("write");
-        let (_, found) = Marks::open(dir.path(), 0).expect("marks");
+        let (_, found) = Marks::open(dir.path(), "shard-0").expect("marks");
         assert_eq!(
             found,
             Found {

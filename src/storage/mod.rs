@@ -6,15 +6,19 @@
 
 pub mod archive;
 mod check;
-mod committer;
 mod disk;
+mod engine;
 mod error;
+mod fjall_tables;
+mod identity;
 mod layout;
 mod marks;
 mod memory;
 pub(crate) mod pages;
 mod progress;
 mod reserve;
+mod room;
+mod takeover;
 
 #[cfg(test)]
 mod conformance;
@@ -25,6 +29,7 @@ use std::sync::Arc;
 
 pub use disk::{DEFAULT_CACHED_FILES, DiskOptions, DiskStore, RESTORING, is_the_stores_own};
 pub use error::{Refused, StoreError};
+pub use layout::FORMAT_ROW;
 pub use memory::{Copied, MemoryStore};
 pub use progress::{Progress, Ticket, WriteFailed};
 
@@ -43,6 +48,18 @@ pub enum Table {
     Hint,
     /// Deleted keys, by row key, with the time since when.
     Tombstone,
+}
+
+impl Table {
+    /// All of them, by number.
+    pub const ALL: [Self; 6] = [
+        Self::Data,
+        Self::Expiry,
+        Self::Conflict,
+        Self::Meta,
+        Self::Hint,
+        Self::Tombstone,
+    ];
 }
 
 /// One change of one row.
@@ -205,12 +222,6 @@ pub trait Store: Send + Sync + 'static {
 
     /// Gives back what removed rows occupy. Blocks, and costs as much as the rows that are left.
     fn compact(&self) -> Result<(), StoreError> {
-        Ok(())
-    }
-
-    /// Notes that rows are of this build's format, so that earlier ones do not open the store. Where all
-    /// rows are about to be written again there must be room for those of a shard.
-    fn adopt_format(&self, _rows_follow: bool) -> Result<(), StoreError> {
         Ok(())
     }
 

@@ -38,6 +38,8 @@ pub struct Progress {
     committed: AtomicU64,
     synced: AtomicU64,
     failures: AtomicU64,
+    /// The last write of which nobody knows whether it will be committed.
+    doubted: AtomicU64,
     waiting: Mutex<Waiting>,
     moved: Condvar,
 }
@@ -144,17 +146,28 @@ impl Progress {
     /// Blocks the thread until the write's fate is known. Not for async workers.
     pub fn block_until_committed(&self, ticket: Ticket) {
         let mut waiting = self.waiting.lock();
-        while self.committed() < ticket {
+        while !self.reached(ticket, Level::Committed) {
             self.moved.wait(&mut waiting);
         }
     }
 
     /// What became of a write whose fate is known.
     pub fn fate(&self, ticket: Ticket) -> Result<(), WriteFailed> {
+        if self.committed() < ticket && self.doubted.load(Ordering::Acquire) >= ticket {
+            return Err(WriteFailed::Unknown);
+        }
         if self.failures() == 0 {
             return Ok(());
         }
         self.waiting.lock().fate(ticket)
+    }
+
+    /// Those who wait for writes up to one are told that nobody knows. They are committed later, if the
+    /// process lives.
+    pub(super) fn doubt(&self, upto: Ticket) {
+        self.publish(|| {
+            self.doubted.fetch_max(upto, Ordering::AcqRel);
+        });
     }
 
     /// Whether nothing has failed since so many failures.
@@ -168,16 +181,10 @@ impl Progress {
 
     pub(super) fn publish_committed(&self, upto: Ticket, synced: bool) {
         self.publish(|| {
-            self.committed.store(upto, Ordering::Release);
+            self.committed.fetch_max(upto, Ordering::AcqRel);
             if synced {
-                self.synced.store(upto, Ordering::Release);
+                self.synced.fetch_max(upto, Ordering::AcqRel);
             }
-        });
-    }
-
-    pub(super) fn publish_synced(&self, upto: Ticket) {
-        self.publish(|| {
-            self.synced.fetch_max(upto, Ordering::AcqRel);
         });
     }
 
@@ -209,7 +216,9 @@ impl Progress {
         {
             let mut waiting = self.waiting.lock();
             change();
+            let doubted = self.doubted.load(Ordering::Acquire);
             for (level, upto) in [self.committed(), self.synced()].into_iter().enumerate() {
+                let upto = upto.max(doubted);
                 let rest = waiting.wakers[level].split_off(&(upto.saturating_add(1), 0));
                 ready[level] = std::mem::replace(&mut waiting.wakers[level], rest);
             }
@@ -220,11 +229,13 @@ impl Progress {
         }
     }
 
+    /// Whether a write is there, or nobody knows.
     fn reached(&self, ticket: Ticket, level: Level) -> bool {
-        match level {
-            Level::Committed => self.committed() >= ticket,
-            Level::Synced => self.synced() >= ticket,
-        }
+        let upto = match level {
+            Level::Committed => self.committed(),
+            Level::Synced => self.synced(),
+        };
+        upto >= ticket || self.doubted.load(Ordering::Acquire) >= ticket
     }
 
     fn wait(&self, ticket: Ticket, level: Level) -> Wait<'_> {
@@ -274,7 +285,7 @@ mod tests {
             assert_eq!(waiters(), 2);
             let [committed, synced, _] = &mut waits;
             assert_eq!(Pin::new(committed).poll(&mut context), Poll::Ready(Ok(())));
-            progress.publish_synced(4);
+            progress.publish_committed(4, true);
             assert_eq!(Pin::new(synced).poll(&mut context), Poll::Ready(Ok(())));
             assert_eq!(waiters(), 1);
         }

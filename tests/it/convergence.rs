@@ -167,26 +167,13 @@ fn sessions_that_end_leave_nothing_and_cause_no_exchange() {
     assert!(is_equal(&cluster, 0));
 }
 
-/// The newest journal of a member's only shard.
-fn journal_of(dir: &Path) -> std::path::PathBuf {
-    let files = std::fs::read_dir(dir.join("shard-0"))
-        .expect("a folder")
-        .flatten();
-    let journals = files.map(|entry| entry.path());
-    let journals = journals.filter(|path| path.extension().is_some_and(|e| e == "jnl"));
-    journals
-        .max_by_key(|path| path.metadata().expect("a file").modified().ok())
-        .expect("a journal")
-}
-
-/// A member of which the journal of the only shard was spoilt while it was down gets what it lacks.
+/// A member of which the journal was spoilt while it was down gets what it lacks.
 fn is_filled_after(spoil: impl Fn(&mut Vec<u8>)) {
-    let flags = [QUICK, &["--storage-shards", "1"]].concat();
-    let mut cluster = Cluster::start(3, &flags);
+    let mut cluster = Cluster::start(3, QUICK);
     write(&mut cluster.members[0].connect(), "k", 1_000, &[]);
     eventually("all copies are equal", || is_equal(&cluster, 0));
     cluster.members[1].kill();
-    let path = journal_of(&cluster.members[1].dir);
+    let path = cluster.members[1].dir.join("journal/00000001.log");
     let mut journal = std::fs::read(&path).expect("read");
     spoil(&mut journal);
     std::fs::write(&path, journal).expect("written");
@@ -207,7 +194,7 @@ fn a_member_with_a_damaged_store_keeps_what_is_readable_and_gets_the_rest() {
 }
 
 #[test]
-fn a_member_whose_only_shard_cannot_be_read_at_all_starts_and_is_filled() {
+fn a_member_whose_journal_cannot_be_read_at_all_starts_and_is_filled() {
     is_filled_after(|journal| journal.fill(0xff));
 }
 

@@ -3,7 +3,7 @@
 //! `fixtures/format-1.tar.gz` was written by the build b98018a, of a node that was killed: 300 strings
 //! (`key:0` to `key:299`, every tenth of them deleted), 50 that end in the year 2100, a counter with an
 //! expiry of its own, two siblings, a key of no bytes, one that looks like a length and a key, and one
-//! in database 3.
+//! in database 3. `fixtures/format-3.tar.gz` holds the same, written by d52fd1a.
 
 use std::path::Path;
 use std::process::Command;
@@ -58,14 +58,51 @@ fn check(client: &mut Connection) {
 
 #[test]
 fn what_the_first_format_holds_is_read_and_written_again() {
+    is_read_and_written_again("format-1.tar.gz");
+}
+
+#[test]
+fn what_the_last_layout_of_shards_holds_is_read_and_written_again() {
+    is_read_and_written_again("format-3.tar.gz");
+}
+
+#[test]
+fn shards_that_are_damaged_are_not_taken_over() {
+    for (file, at) in [
+        ("shard-0/0.jnl", 4_000),
+        ("shard-1/0.jnl", 4_000),
+        ("shard-1.mark", 3),
+    ] {
+        let dir = tempfile::tempdir().expect("a folder");
+        unpack("format-3.tar.gz", dir.path());
+        let data = dir.path().join("data");
+        let path = data.join(file);
+        let mut raw = std::fs::read(&path).expect("read");
+        raw[at] ^= 4;
+        std::fs::write(&path, raw).expect("spoilt");
+        assert!(!starts(&data), "{file}");
+        assert!(path.exists() && !data.join("journal").exists(), "{file}");
+    }
+}
+
+/// Whether a node starts with a data directory.
+fn starts(data: &Path) -> bool {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_ringwood"));
+    command.args(["server", "--port", "0", "--dir"]).arg(data);
+    let output = command.args(FLAGS).output().expect("it runs");
+    output.status.success() || !String::from_utf8_lossy(&output.stderr).contains("damaged")
+}
+
+fn is_read_and_written_again(fixture: &str) {
     let dir = tempfile::tempdir().expect("a folder");
-    unpack("format-1.tar.gz", dir.path());
+    unpack(fixture, dir.path());
     let data = dir.path().join("data");
     let server = Server::ringwood(&data, FLAGS);
     check(&mut server.connect());
     drop(server);
     let store = std::fs::read_to_string(data.join("ringwood.store")).expect("read");
-    assert!(store.starts_with("ringwood store, format 3\n"), "{store}");
+    assert!(store.starts_with("ringwood store, format 4\n"), "{store}");
+    assert!(!data.join("shard-0").exists() && !data.join("shard-1.mark").exists());
     // As it was written again, and with what is written now.
     let server = Server::ringwood(&data, FLAGS);
     let mut client = server.connect();

@@ -98,7 +98,7 @@ fn a_copy_that_is_not_whole_leaves_nothing_that_a_node_starts_with() {
     }
     client.call(&["RINGWOOD", "SNAPSHOT", &copy.display().to_string()]);
     assert!(server.terminate());
-    let file = copy.join("shard-1.rows");
+    let file = copy.join("shard-0.rows");
     let whole = std::fs::read(&file).expect("read");
     std::fs::write(&file, &whole[..whole.len() - 50]).expect("cut");
     let failed = restore(&copy, &dir);

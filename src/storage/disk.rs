@@ -1,0 +1,581 @@
+//! The store on disk: the engine over sorted tables in fjall, with the marks that tell what must be there.
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use parking_lot::{Condvar, Mutex};
+
+use super::engine::{Engine, EngineOptions, Found, RealFiles, Tables};
+use super::fjall_tables::{FjallOptions, FjallTables, damaged, io_error};
+use super::identity::Identity;
+use super::layout::{BATCH_ROW, IDENTITY_ROW, JOURNAL, LOCK, MARKS, TABLES_DIR};
+use super::marks::{self, Marks};
+use super::progress::{Progress, Ticket};
+use super::reserve::Reserve;
+use super::room::{self, Room};
+use super::takeover::{TakenOver, remove_shards, set_aside, take_over};
+use super::{AppendFsync, Frozen, Op, Refused, Row, Store, StoreError, Table, Usage, Write};
+use crate::base::clock;
+
+/// There while damage was accepted and not yet seen to.
+const DAMAGED_FILE: &str = "damaged";
+/// A folder in which a store is restored, within the data directory.
+pub const RESTORING: &str = "restoring";
+/// Files that the tables keep open where nothing else is said.
+pub const DEFAULT_CACHED_FILES: usize = 512;
+
+const SYNC_EVERY: Duration = Duration::from_secs(1);
+/// How often the disk's room is looked at, and what could not be written is written again.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
+/// Those who wait are told after so long that nobody knows.
+const IN_DOUBT: Duration = Duration::from_secs(2);
+/// What has failed for want of space, or of a disk, is tried again so often.
+const AGAIN_AFTER: Duration = Duration::from_millis(250);
+/// The size of a segment of the journal: at most this, and of a small disk at most a part.
+const SEGMENT_BYTES: u64 = 64 << 20;
+const LEAST_SEGMENT_BYTES: u64 = 1 << 20;
+const SEGMENTS_A_DISK: u64 = 64;
+/// The journal takes as much as so many write buffers, and at least so many segments.
+const BUFFERS_A_JOURNAL: u64 = 2;
+const SEGMENTS_A_JOURNAL: u64 = 3;
+
+/// How a store is opened.
+#[derive(Clone, Debug)]
+pub struct DiskOptions {
+    /// The data directory.
+    pub dir: PathBuf,
+    /// The partitioning of slots: how rows are spread in memory.
+    pub partitions: u16,
+    /// When a write is on the disk.
+    pub appendfsync: AppendFsync,
+    /// Bytes of rows in memory that the tables lack.
+    pub write_buffer_bytes: u64,
+    /// Bytes of other rows in memory.
+    pub cache_bytes: u64,
+    /// Bytes of the tables' block cache.
+    pub block_cache_bytes: u64,
+    /// Writes are refused while the disk has less free.
+    pub min_free_bytes: u64,
+    /// Take what is readable of a damaged store instead of refusing to start.
+    pub accept_damage: bool,
+    /// Files that the tables keep open at most.
+    pub cached_files: usize,
+}
+
+/// Rows on a disk.
+pub struct DiskStore {
+    options: DiskOptions,
+    engine: Arc<Engine>,
+    marks: Arc<Marks>,
+    appendfsync: Arc<Mutex<AppendFsync>>,
+    was_clean: bool,
+    is_damaged: bool,
+    stop: Arc<(Mutex<bool>, Condvar)>,
+    threads: Mutex<Vec<std::thread::JoinHandle<()>>>,
+    closed: AtomicBool,
+    /// Held as long as the directory is ours.
+    _lock: File,
+}
+
+/// How a store was found.
+struct State {
+    marked: marks::Found,
+    was_clean: bool,
+    is_damaged: bool,
+}
+
+impl DiskStore {
+    /// Opens or creates the store.
+    ///
+    /// # Errors
+    /// [`StoreError::Damaged`] when something that was stored is missing or unreadable; the files
+    /// are left as they are, unless `accept_damage` is set.
+    pub fn open(options: DiskOptions) -> Result<Self, StoreError> {
+        let dir = options.dir.clone();
+        fs::create_dir_all(&dir).map_err(|e| io_error(&dir, e))?;
+        let aside = dir.join(RESTORING);
+        if aside.exists() {
+            let reason = "a restore into this directory has not come to its end: do it again";
+            return Err(StoreError::Damaged {
+                path: aside,
+                reason: reason.to_owned(),
+            });
+        }
+        let lock = lock(&dir)?;
+        let identity = Identity::load_or_create(&dir, options.accept_damage)?;
+        let reserve = Reserve::new(&dir, options.min_free_bytes);
+        let fjall = FjallOptions {
+            dir: dir.join(TABLES_DIR),
+            block_cache_bytes: options.block_cache_bytes,
+            cached_files: options.cached_files,
+        };
+        let taken = match identity.shards {
+            Some(shards) => {
+                let accepts = options.accept_damage;
+                Some(take_over(
+                    &dir, &identity, shards, &fjall, &reserve, accepts,
+                )?)
+            }
+            None => None,
+        };
+        let (marks, marked) = Marks::open(&dir, MARKS).map_err(|e| io_error(&dir, e))?;
+        let mut state = State::of(&identity, marked, taken, &dir);
+        state.check_mark(&marks, &identity, &options)?;
+        let tables = state.open_tables(&fjall, &identity, &options)?;
+        let flushed = state.flushed(&*tables, &fjall.dir, &identity, &options)?;
+        let marks = Arc::new(marks);
+        let engine = state.open_engine(&options, tables, &identity, (&marks, flushed), &reserve)?;
+        if state.is_damaged {
+            // Damage is noted before it can no longer be seen, until what follows from it is written down.
+            let marker = dir.join(DAMAGED_FILE);
+            let marked = File::create(&marker).and_then(|file| file.sync_all());
+            marked.map_err(|e| io_error(&marker, e))?;
+            // What is missing is missed once: from here on the tables have everything.
+            engine.flush()?;
+        }
+        let upto = engine.sync()?;
+        let marked = marks.synced(upto, false);
+        marked.map_err(|e| io_error(marks.path(), e))?;
+        identity.be_made(&dir)?;
+        remove_shards(&dir)?;
+        let store = Self {
+            appendfsync: Arc::new(Mutex::new(options.appendfsync)),
+            options,
+            engine: Arc::new(engine),
+            marks,
+            was_clean: state.was_clean,
+            is_damaged: state.is_damaged,
+            stop: Arc::default(),
+            threads: Mutex::default(),
+            closed: AtomicBool::new(false),
+            _lock: lock,
+        };
+        store.set_appendfsync(store.options.appendfsync);
+        store.start(reserve).map_err(|e| io_error(&dir, e))?;
+        Ok(store)
+    }
+
+    /// Changes when writes reach the disk, from the next batch on.
+    pub fn set_appendfsync(&self, mode: AppendFsync) {
+        *self.appendfsync.lock() = mode;
+        self.engine.sync_first(mode == AppendFsync::Always);
+    }
+
+    fn start(&self, reserve: Reserve) -> std::io::Result<()> {
+        let engine = || Arc::clone(&self.engine);
+        let stop = || Arc::clone(&self.stop);
+        let mut threads = self.threads.lock();
+        let mut spawn = |name: &str, does: Box<dyn FnOnce() + Send>| -> std::io::Result<()> {
+            let thread = std::thread::Builder::new().name(name.to_owned());
+            threads.push(thread.spawn(does)?);
+            Ok(())
+        };
+        let committing = engine();
+        spawn(
+            "committer",
+            Box::new(move || while committing.commit_next() {}),
+        )?;
+        let (flushing, stopped) = (engine(), stop());
+        spawn("flusher", Box::new(move || flush(&flushing, &stopped)))?;
+        let (preparing, stopped) = (engine(), stop());
+        spawn("segments", Box::new(move || prepare(&preparing, &stopped)))?;
+        let (syncing, stopped) = (engine(), stop());
+        let (mode, marks) = (Arc::clone(&self.appendfsync), Arc::clone(&self.marks));
+        spawn(
+            "fsync-everysec",
+            Box::new(move || sync(&syncing, &mode, &marks, &stopped)),
+        )?;
+        let (minding, stopped) = (engine(), stop());
+        let mut minder = Minder {
+            engine: minding,
+            reserve,
+            room: Room::Plenty,
+            in_doubt_since: None,
+            dir: self.options.dir.clone(),
+        };
+        // The first write has to know whether there is room.
+        minder.look();
+        spawn(
+            "minder",
+            Box::new(move || {
+                while !has_stopped(&stopped, LOOK_EVERY) {
+                    minder.look();
+                }
+            }),
+        )
+    }
+}
+
+/// Takes a data directory for this process: a living one's files are not to be judged, or written.
+fn lock(dir: &Path) -> Result<File, StoreError> {
+    let path = dir.join(LOCK);
+    let file = File::create(&path).map_err(|e| io_error(&path, e))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(fs::TryLockError::WouldBlock) => Err(StoreError::InUse(dir.to_path_buf())),
+        Err(fs::TryLockError::Error(error)) => Err(io_error(&path, error)),
+    }
+}
+
+/// Waits for the end, so long.
+fn has_stopped((stopped, moved): &(Mutex<bool>, Condvar), within: Duration) -> bool {
+    let mut stopped = stopped.lock();
+    if !*stopped {
+        moved.wait_for(&mut stopped, within);
+    }
+    *stopped
+}
+
+fn flush(engine: &Engine, stop: &(Mutex<bool>, Condvar)) {
+    while let Some(flushed) = engine.flush_next() {
+        if let Err(error) = flushed {
+            tracing::error!(%error, "what is in memory and in the journal cannot be brought into the tables yet");
+            if has_stopped(stop, AGAIN_AFTER) {
+                return;
+            }
+            engine.want_flush();
+        }
+    }
+}
+
+fn prepare(engine: &Engine, stop: &(Mutex<bool>, Condvar)) {
+    loop {
+        match engine.prepare_segment() {
+            Ok(true) => {}
+            Ok(false) => return,
+            Err(error) => {
+                tracing::debug!(%error, "the next segment of the journal cannot be made yet");
+                if has_stopped(stop, AGAIN_AFTER) {
+                    return;
+                }
+            }
+        }
+    }
+}
+
+fn sync(engine: &Engine, mode: &Mutex<AppendFsync>, marks: &Marks, stop: &(Mutex<bool>, Condvar)) {
+    while !has_stopped(stop, SYNC_EVERY) {
+        let mode = *mode.lock();
+        let synced = match mode {
+            // What goes wrong is said in the log; where it has gone wrong, in whatever mode, it is tried
+            // again.
+            AppendFsync::EverySec => engine.sync(),
+            _ if engine.is_unsynced() => engine.sync(),
+            _ => Ok(engine.progress.synced()),
+        };
+        // With every batch synced as it is committed, the mark follows now and then: it costs a sync.
+        if let Ok(upto) = synced
+            && upto > marks.last_synced()
+            && let Err(error) = marks.synced(upto, false)
+        {
+            tracing::warn!(%error, "what is synced could not be marked");
+        }
+    }
+}
+
+/// Looks after what changes by itself.
+struct Minder {
+    engine: Arc<Engine>,
+    reserve: Reserve,
+    room: Room,
+    in_doubt_since: Option<std::time::Instant>,
+    dir: PathBuf,
+}
+
+impl Minder {
+    fn look(&mut self) {
+        let room = room::look(&self.reserve, self.room);
+        if room != self.room {
+            let dir = self.dir.display();
+            match room {
+                Room::Plenty => tracing::info!(%dir, "writes are accepted again"),
+                Room::Tight => {
+                    tracing::error!(%dir, "disk full: nothing is written but what frees space");
+                }
+                Room::None => tracing::error!(%dir, "disk full: writes are refused"),
+            }
+            self.room = room;
+        }
+        self.engine.set_room(room);
+        if self.engine.holds_up() {
+            let since = *self.in_doubt_since.get_or_insert_with(clock::monotonic);
+            if self.engine.is_in_doubt() {
+                self.reserve.give_up();
+                self.engine.commit();
+            }
+            if clock::monotonic().duration_since(since) > IN_DOUBT {
+                self.engine.doubt();
+            }
+        } else {
+            self.in_doubt_since = None;
+        }
+        self.engine.evict();
+    }
+}
+
+impl State {
+    fn of(identity: &Identity, marked: marks::Found, taken: Option<TakenOver>, dir: &Path) -> Self {
+        let was_damaged = dir.join(DAMAGED_FILE).exists();
+        let (was_clean, is_damaged) = match taken {
+            Some(taken) => (taken.was_clean, taken.is_damaged),
+            None => (!identity.is_new && marked.clean, false),
+        };
+        Self {
+            marked,
+            was_clean,
+            is_damaged: is_damaged || was_damaged,
+        }
+    }
+
+    /// Something is missing: whether that was accepted.
+    fn accept(&mut self, error: StoreError, options: &DiskOptions) -> Result<(), StoreError> {
+        match error {
+            StoreError::Damaged { .. } if options.accept_damage => {
+                tracing::error!(%error, "accepted: the store starts with what is readable");
+                self.is_damaged = true;
+                self.was_clean = false;
+                Ok(())
+            }
+            error => Err(error),
+        }
+    }
+
+    fn check_mark(
+        &mut self,
+        marks: &Marks,
+        identity: &Identity,
+        options: &DiskOptions,
+    ) -> Result<(), StoreError> {
+        let is_made = identity.is_made && identity.shards.is_none();
+        if self.marked.is_spoilt || is_made && self.marked == marks::Found::default() {
+            let what = damaged(marks.path(), "its checksum does not match");
+            self.accept(what, options)?;
+        }
+        Ok(())
+    }
+
+    fn open_tables(
+        &mut self,
+        fjall: &FjallOptions,
+        identity: &Identity,
+        options: &DiskOptions,
+    ) -> Result<Arc<FjallTables>, StoreError> {
+        let is_made = identity.is_made && identity.shards.is_none();
+        match FjallTables::open(fjall.clone(), is_made) {
+            Ok(tables) => Ok(Arc::new(tables)),
+            Err(error @ StoreError::Damaged { .. }) => {
+                if is_made {
+                    self.accept(error, options)?;
+                }
+                // Else a first start was interrupted in the middle, and nothing was ever in them.
+                if fjall.dir.exists() {
+                    let aside = set_aside(&fjall.dir)?;
+                    tracing::warn!(aside = %aside.display(), "tables that cannot be read are set aside");
+                }
+                Ok(Arc::new(FjallTables::open(fjall.clone(), false)?))
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Up to which batch the tables have everything; names the store in new ones.
+    fn flushed(
+        &mut self,
+        tables: &dyn Tables,
+        dir: &Path,
+        identity: &Identity,
+        options: &DiskOptions,
+    ) -> Result<u64, StoreError> {
+        let is_made = identity.is_made && identity.shards.is_none();
+        let id = tables.get(Table::Meta, IDENTITY_ROW)?;
+        if id.as_deref() == Some(identity.id.as_bytes()) {
+            let batch = tables.get(Table::Meta, BATCH_ROW)?;
+            let batch = batch.and_then(|raw| raw.try_into().ok());
+            return Ok(batch.map_or(0, u64::from_le_bytes));
+        }
+        if is_made {
+            let error = damaged(dir, "the tables are not this store's, or are empty");
+            self.accept(error, options)?;
+        }
+        tables.ingest(Table::Meta, &mut |sink| {
+            sink.put(BATCH_ROW, Some(&0_u64.to_le_bytes()))?;
+            sink.put(IDENTITY_ROW, Some(identity.id.as_bytes()))
+        })?;
+        Ok(0)
+    }
+
+    fn open_engine(
+        &mut self,
+        options: &DiskOptions,
+        tables: Arc<FjallTables>,
+        identity: &Identity,
+        (marks, flushed): (&Arc<Marks>, u64),
+        reserve: &Reserve,
+    ) -> Result<Engine, StoreError> {
+        let dir = options.dir.join(JOURNAL);
+        let segment_bytes = match reserve.space() {
+            Some(space) => (space.total / SEGMENTS_A_DISK).next_multiple_of(LEAST_SEGMENT_BYTES),
+            None => SEGMENT_BYTES,
+        };
+        let segment_bytes = segment_bytes.clamp(LEAST_SEGMENT_BYTES, SEGMENT_BYTES);
+        let journal_bytes = options.write_buffer_bytes * BUFFERS_A_JOURNAL;
+        let engine_options = EngineOptions {
+            store: identity.number(),
+            partitions: options.partitions,
+            write_buffer_bytes: options.write_buffer_bytes,
+            cache_bytes: options.cache_bytes,
+            segment_bytes,
+            journal_bytes: journal_bytes.max(SEGMENTS_A_JOURNAL * segment_bytes),
+        };
+        let must_be = self.marked.synced.max(self.marked.written);
+        let judge = |found: &Found| {
+            if let Some((path, what)) = &found.damage {
+                self.accept(damaged(path, what), options)?;
+            }
+            if found.last < must_be {
+                let what = format!(
+                    "{} batches of acknowledged writes are missing (found {}, expected at least {must_be})",
+                    must_be - found.last,
+                    found.last
+                );
+                let path = found.ends_in.as_ref().unwrap_or(&dir);
+                self.accept(damaged(path, &what), options)?;
+            }
+            if found.rows > 0 {
+                tracing::info!(rows = found.rows, "the journal was replayed");
+            }
+            Ok(must_be + 1)
+        };
+        Engine::open(
+            &dir,
+            Arc::new(RealFiles),
+            tables,
+            engine_options,
+            (Arc::clone(marks), flushed),
+            judge,
+        )
+    }
+}
+
+impl Store for DiskStore {
+    fn shards(&self) -> usize {
+        1
+    }
+
+    fn enqueue(&self, _: usize, write: Write) -> Result<Ticket, Refused> {
+        self.engine.put(&write)
+    }
+
+    fn kick(&self, _: usize) {
+        self.engine.kick();
+    }
+
+    fn gather(&self, _: usize) {
+        self.engine.gather();
+    }
+
+    fn urge(&self, _: usize) {
+        self.engine.urge();
+    }
+
+    fn gathered(&self, _: usize) {
+        self.engine.gathered();
+    }
+
+    fn progress(&self, _: usize) -> &Progress {
+        &self.engine.progress
+    }
+
+    fn load(&self, _: usize, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
+        self.engine.get(table, key)
+    }
+
+    fn scan(
+        &self,
+        _: usize,
+        table: Table,
+        from: &[u8],
+        to: &[u8],
+        limit: usize,
+    ) -> Result<Vec<Row>, StoreError> {
+        self.engine.scan(table, (from, to), limit)
+    }
+
+    fn freeze(&self, _: usize) -> Result<Arc<dyn Frozen>, StoreError> {
+        Ok(Arc::new(self.engine.view()?))
+    }
+
+    fn was_clean(&self) -> bool {
+        self.was_clean
+    }
+
+    fn is_damaged(&self) -> bool {
+        self.is_damaged
+    }
+
+    fn forget_damage(&self) {
+        let marker = self.options.dir.join(DAMAGED_FILE);
+        if self.is_damaged
+            && let Err(error) = fs::remove_file(&marker)
+        {
+            tracing::warn!(%error, file = %marker.display(), "is left behind");
+        }
+    }
+
+    fn usage(&self) -> Usage {
+        Usage {
+            disk_bytes: self.engine.disk_bytes(),
+            buffer_bytes: self.engine.dirty_bytes(),
+            disk_full: self.engine.refuses(),
+        }
+    }
+
+    fn refuses_growth(&self) -> bool {
+        self.engine.refuses()
+    }
+
+    fn close(&self) {
+        if self.closed.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        let synced = self.engine.close();
+        *self.stop.0.lock() = true;
+        self.stop.1.notify_all();
+        for thread in self.threads.lock().drain(..) {
+            let _ = thread.join();
+        }
+        match synced {
+            Ok(upto) => {
+                if let Err(error) = self.marks.synced(upto, true) {
+                    tracing::warn!(%error, "the clean stop could not be marked");
+                }
+            }
+            Err(error) => tracing::error!(%error, "the last writes may not be on the disk"),
+        }
+    }
+
+    fn compact(&self) -> Result<(), StoreError> {
+        self.engine.flush()?;
+        self.engine.compact()
+    }
+
+    fn sync(&self) -> Result<(), StoreError> {
+        let upto = self.engine.sync()?;
+        let marked = self.marks.synced(upto, false);
+        marked.map_err(|e| io_error(self.marks.path(), e))
+    }
+}
+
+impl Drop for DiskStore {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+/// Whether a row says which store it is in, and how far that has come.
+pub fn is_the_stores_own(op: &Op) -> bool {
+    op.table == Table::Meta && [BATCH_ROW, IDENTITY_ROW].contains(&op.key.as_slice())
+}

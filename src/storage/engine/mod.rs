@@ -1,0 +1,789 @@
+//! The engine: a journal, rows in memory, and sorted tables behind them.
+//!
+//! A write is put into memory and into the batch that is being filled, under the locks of the parts of
+//! memory that it touches; readers see it at once. Whoever wants it kept has the batch written, for
+//! everybody who has added to it. A flush gives the tables what they lack, up to a batch, and then lets go
+//! the segments of the journal that have nothing else.
+//!
+//! Order of locks: the writer, then parts ascending, then other tables in their order, then the batch. None
+//! is held while a file is synced, and only the writer while one is written.
+//!
+//! What a crash leaves: tables may have any mix of rows up to the batch at which the last flush was cut,
+//! and everything up to the one before. Segments go only when the tables have on the disk all that is in
+//! them; a row that was overwritten before the flush saw it is in a segment that is left. To replay whole
+//! batches in order therefore ends with what was there, and with no part of a batch.
+
+mod batch;
+mod files;
+mod flush;
+mod journal;
+mod keys;
+mod loose;
+mod merge;
+mod part;
+mod tables;
+mod view;
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::VecDeque;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering};
+
+use parking_lot::{Condvar, Mutex, MutexGuard, RwLock};
+use smallvec::SmallVec;
+
+use super::marks::Marks;
+use super::progress::{Progress, Ticket};
+use super::room::Room;
+use super::{Need, Op, Refused, Row, StoreError, Table, Write};
+use batch::Row as BatchRow;
+pub(super) use files::{Files, RealFiles};
+pub(super) use journal::Found;
+use journal::{Journal, Segment};
+use keys::{Keys, PARTS};
+use loose::Loose;
+use part::{Growth, Needed, Part};
+#[cfg(test)]
+pub(super) use tables::memory;
+pub(super) use tables::{Fill, Sorted, Tables};
+
+pub(super) use super::layout::BATCH_ROW as FLUSHED_ROW;
+/// A batch of so many bytes is written without being asked for.
+const EAGER_BYTES: usize = 4 << 20;
+/// Room for batches is kept for the next one, up to so many bytes.
+const KEPT_BYTES: usize = 1 << 20;
+/// Tables other than data.
+const LOOSE: usize = Table::ALL.len() - 1;
+/// A part of memory gives up rows for what comes in, and a little more, so that none of it piles up.
+const EVICTED_MORE: u64 = 64;
+
+/// How an engine works.
+pub(super) struct EngineOptions {
+    /// Which store it is.
+    pub(super) store: u64,
+    pub(super) partitions: u16,
+    /// Bytes of rows that the tables lack, at most.
+    pub(super) write_buffer_bytes: u64,
+    /// Bytes of other rows.
+    pub(super) cache_bytes: u64,
+    pub(super) segment_bytes: u64,
+    /// Bytes of the journal, about.
+    pub(super) journal_bytes: u64,
+}
+
+/// Rows in memory, the journal before them and the tables behind.
+pub(super) struct Engine {
+    options: EngineOptions,
+    keys: Keys,
+    parts: Box<[Mutex<Part>]>,
+    loose: [Mutex<Loose>; LOOSE],
+    tables: Arc<dyn Tables>,
+    journal: Journal,
+    marks: Arc<Marks>,
+    filling: Mutex<Filling>,
+    writer: Mutex<Writer>,
+    pub(super) progress: Progress,
+    /// The last batch that was written to the journal.
+    written: AtomicU64,
+    /// The tables have everything up to this batch.
+    flushed: AtomicU64,
+    /// Views of earlier times.
+    views: RwLock<Vec<Needed>>,
+    open_views: AtomicUsize,
+    /// Bytes of rows in memory, and of those that the tables lack and that are not being flushed.
+    all_bytes: AtomicI64,
+    dirty_bytes: AtomicI64,
+    /// Bytes of rows that are being flushed.
+    flushing_bytes: AtomicI64,
+    /// Whether batches are synced before they count as committed.
+    syncs_first: AtomicBool,
+    /// A sync has failed, and the tables do not have yet what may be lost.
+    is_distrusted: AtomicBool,
+    refuses: AtomicBool,
+    /// Wakes the thread that commits for those who wait for the disk.
+    wanted: (Mutex<bool>, Condvar),
+    flush_wanted: (Mutex<FlushWanted>, Condvar),
+    flushing: Mutex<()>,
+    pub(super) counters: Counters,
+}
+
+/// What the engine has done since it was opened.
+#[derive(Debug, Default)]
+pub(super) struct Counters {
+    pub(super) batches: AtomicU64,
+    pub(super) flushes: AtomicU64,
+    pub(super) flushed_bytes: AtomicU64,
+}
+
+#[derive(Debug, Default)]
+struct FlushWanted {
+    is_wanted: bool,
+    is_closing: bool,
+}
+
+/// The batch that is being filled, and why it may not be.
+#[expect(clippy::struct_excessive_bools, reason = "five facts, each by itself")]
+struct Filling {
+    batch: Vec<u8>,
+    number: u64,
+    /// Complete, and not yet taken by who writes.
+    sealed: Vec<Sealed>,
+    /// Room for the next one.
+    spare: Vec<u8>,
+    /// Commands that are adding what belongs into one batch.
+    gathering: usize,
+    /// Somebody wanted it written meanwhile.
+    is_kicked: bool,
+    room: Room,
+    /// A batch could not be written.
+    is_in_doubt: bool,
+    /// What was written cannot be synced.
+    is_unsynced: bool,
+    is_closing: bool,
+}
+
+struct Sealed {
+    number: u64,
+    batch: Vec<u8>,
+}
+
+struct Writer {
+    segment: Segment,
+    unwritten: VecDeque<Sealed>,
+}
+
+/// Locks of everything that a write touches.
+struct Touched<'a> {
+    parts: SmallVec<[(usize, MutexGuard<'a, Part>); 2]>,
+    loose: SmallVec<[(usize, MutexGuard<'a, Loose>); 2]>,
+}
+
+impl Filling {
+    fn new(number: u64) -> Self {
+        let mut batch = Vec::new();
+        batch::begin(&mut batch);
+        Self {
+            batch,
+            number,
+            sealed: Vec::new(),
+            spare: Vec::new(),
+            gathering: 0,
+            is_kicked: false,
+            room: Room::Plenty,
+            is_in_doubt: false,
+            is_unsynced: false,
+            is_closing: false,
+        }
+    }
+
+    /// What is in the batch is complete; later writes go into the next.
+    fn seal(&mut self) {
+        if batch::is_empty(&self.batch) {
+            return;
+        }
+        let mut next = std::mem::take(&mut self.spare);
+        batch::begin(&mut next);
+        let batch = std::mem::replace(&mut self.batch, next);
+        let number = self.number;
+        self.sealed.push(Sealed { number, batch });
+        self.number += 1;
+    }
+
+    fn check(&self, need: Need) -> Result<(), Refused> {
+        let least = match need {
+            Need::Grows => Room::Plenty,
+            Need::Frees => Room::Tight,
+        };
+        match () {
+            () if self.is_closing => Err(Refused::Closing),
+            () if self.is_unsynced => Err(Refused::Unsynced),
+            () if self.is_in_doubt || self.room < least => Err(Refused::DiskFull),
+            () => Ok(()),
+        }
+    }
+}
+
+impl Engine {
+    /// Opens a journal before tables that have everything up to a batch. What is found is judged before
+    /// anything is changed; the next batch is at least the one that is wanted then.
+    pub(super) fn open(
+        dir: &Path,
+        files: Arc<dyn Files>,
+        tables: Arc<dyn Tables>,
+        options: EngineOptions,
+        (marks, flushed): (Arc<Marks>, u64),
+        judge: impl FnOnce(&Found) -> Result<u64, StoreError>,
+    ) -> Result<Self, StoreError> {
+        let keys = Keys::of(options.partitions);
+        let parts: Box<[Mutex<Part>]> = (0..PARTS).map(|_| Mutex::default()).collect();
+        let loose: [Mutex<Loose>; LOOSE] = Default::default();
+        let mut grown = Growth::default();
+        let fail = |source| StoreError::Io {
+            path: dir.to_path_buf(),
+            source,
+        };
+        let (journal, found) = Journal::open(
+            dir,
+            files,
+            options.store,
+            options.segment_bytes,
+            flushed,
+            |number, row| grown.add(apply(&keys, &parts, &loose, &row, number)),
+        )
+        .map_err(fail)?;
+        let next = (found.last + 1).max(judge(&found)?);
+        let segment = journal.resume(next).map_err(fail)?;
+        let progress = Progress::default();
+        progress.publish_committed(next - 1, false);
+        Ok(Self {
+            options,
+            keys,
+            parts,
+            loose,
+            tables,
+            journal,
+            marks,
+            filling: Mutex::new(Filling::new(next)),
+            writer: Mutex::new(Writer {
+                segment,
+                unwritten: VecDeque::new(),
+            }),
+            progress,
+            written: AtomicU64::new(next - 1),
+            flushed: AtomicU64::new(flushed),
+            views: RwLock::default(),
+            open_views: AtomicUsize::new(0),
+            all_bytes: AtomicI64::new(grown.all),
+            dirty_bytes: AtomicI64::new(grown.dirty),
+            flushing_bytes: AtomicI64::new(0),
+            syncs_first: AtomicBool::new(false),
+            is_distrusted: AtomicBool::new(false),
+            refuses: AtomicBool::new(false),
+            wanted: <(Mutex<bool>, Condvar)>::default(),
+            flush_wanted: <(Mutex<FlushWanted>, Condvar)>::default(),
+            flushing: Mutex::default(),
+            counters: Counters::default(),
+        })
+    }
+
+    /// Puts changes into memory, all of them or none, and into the batch that is being filled.
+    pub(super) fn put(&self, write: &Write) -> Result<Ticket, Refused> {
+        let mut touched = self.touch(&write.ops);
+        let (number, is_long) = {
+            let mut filling = self.filling.lock();
+            filling.check(write.need)?;
+            self.progress.check(write.as_of)?;
+            if write.ops.is_empty() {
+                // Nothing comes of it: it is there as soon as what was put before.
+                let is_new = batch::is_empty(&filling.batch);
+                return Ok(filling.number - u64::from(is_new));
+            }
+            for op in &write.ops {
+                batch::put(&mut filling.batch, &row_of(op));
+            }
+            let is_long = filling.batch.len() >= EAGER_BYTES && filling.gathering == 0;
+            (filling.number, is_long)
+        };
+        let views = self.views();
+        let mut grown = Growth::default();
+        for op in &write.ops {
+            grown.add(touched.put(&self.keys, &row_of(op), number, &views));
+        }
+        if grown.all > 0 {
+            self.make_room(&mut touched, grown.all as u64, &views);
+        }
+        drop(touched);
+        self.note(grown);
+        if is_long {
+            // Nobody may ask for it soon.
+            self.kick();
+        }
+        Ok(number)
+    }
+
+    /// Locks what some changes touch.
+    fn touch(&self, ops: &[Op]) -> Touched<'_> {
+        let mut parts: SmallVec<[usize; 2]> = SmallVec::new();
+        let mut loose: SmallVec<[usize; 2]> = SmallVec::new();
+        for op in ops {
+            match op.table {
+                Table::Data => parts.push(self.keys.part(&op.key)),
+                table => loose.push(table as usize - 1),
+            }
+        }
+        for some in [&mut parts, &mut loose] {
+            some.sort_unstable();
+            some.dedup();
+        }
+        Touched {
+            parts: parts
+                .into_iter()
+                .map(|nth| (nth, self.parts[nth].lock()))
+                .collect(),
+            loose: loose
+                .into_iter()
+                .map(|nth| (nth, self.loose[nth].lock()))
+                .collect(),
+        }
+    }
+
+    /// Gives up rows that the tables have, in parts that are locked anyway, where there are too many.
+    fn make_room(&self, touched: &mut Touched<'_>, wanted: u64, views: &[Needed]) {
+        let most = self.options.cache_bytes + self.options.write_buffer_bytes;
+        if self.all_bytes.load(Ordering::Relaxed) <= most as i64 {
+            return;
+        }
+        let flushed = self.flushed.load(Ordering::Acquire);
+        let parts = touched.parts.iter_mut();
+        let freed = parts.map(|(_, part)| part.evict(wanted + EVICTED_MORE, flushed, views));
+        let freed: u64 = freed.sum();
+        self.all_bytes.fetch_sub(freed as i64, Ordering::Relaxed);
+    }
+
+    /// Gives up rows until there are no more than there should be, or all were looked at; whether enough
+    /// were found.
+    pub(super) fn evict(&self) -> bool {
+        let most = (self.options.cache_bytes + self.options.write_buffer_bytes) as i64;
+        for part in &self.parts {
+            let over = self.all_bytes.load(Ordering::Relaxed) - most;
+            if over <= 0 {
+                return true;
+            }
+            let flushed = self.flushed.load(Ordering::Acquire);
+            let mut part = part.lock();
+            let freed = part.evict(over as u64, flushed, &self.views());
+            self.all_bytes.fetch_sub(freed as i64, Ordering::Relaxed);
+        }
+        self.all_bytes.load(Ordering::Relaxed) <= most
+    }
+
+    fn note(&self, grown: Growth) {
+        if grown.all != 0 {
+            self.all_bytes.fetch_add(grown.all, Ordering::Relaxed);
+        }
+        if grown.dirty != 0 {
+            let before = self.dirty_bytes.fetch_add(grown.dirty, Ordering::Relaxed);
+            let half = (self.options.write_buffer_bytes / 2) as i64;
+            if before < half && before + grown.dirty >= half {
+                self.want_flush();
+            }
+        }
+    }
+
+    /// One row.
+    pub(super) fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
+        if table != Table::Data {
+            if let Some(held) = self.loose[table as usize - 1].lock().get(key) {
+                return Ok(held.as_deref().map(<[u8]>::to_vec));
+            }
+            return self.tables.get(table, key);
+        }
+        let hash = self.keys.hash(key);
+        let part = &self.parts[self.keys.part(key)];
+        let evictions = {
+            let mut part = part.lock();
+            if let Some(held) = part.get(hash, key) {
+                return Ok(held.value.map(<[u8]>::to_vec));
+            }
+            part.evictions()
+        };
+        let found = self.tables.get(table, key)?;
+        let mut part = part.lock();
+        // What came meanwhile and went again may be newer than what was found.
+        if part.evictions() == evictions {
+            let grown = part.remember(&self.keys, (hash, key), found.as_deref());
+            let views = self.views();
+            let mut touched = Touched {
+                parts: smallvec::smallvec![(0, part)],
+                loose: SmallVec::new(),
+            };
+            self.make_room(&mut touched, grown.all as u64, &views);
+            drop(touched);
+            self.note(grown);
+        }
+        Ok(found)
+    }
+
+    /// Up to `limit` rows with `from <= key < to`, ascending.
+    pub(super) fn scan(
+        &self,
+        table: Table,
+        range: (&[u8], &[u8]),
+        limit: usize,
+    ) -> Result<Vec<Row>, StoreError> {
+        let to = range.1;
+        let overlay = |from: &[u8], limit: usize| {
+            if table == Table::Data {
+                return self.dirty_range((from, to), limit);
+            }
+            let loose = self.loose[table as usize - 1].lock();
+            loose.range((from, to), limit.saturating_add(1))
+        };
+        merge::scan(table, range, limit, overlay, || self.tables.snapshot())
+    }
+
+    fn dirty_range(&self, (from, to): (&[u8], &[u8]), limit: usize) -> merge::Overlay {
+        let flushed = self.flushed.load(Ordering::Acquire);
+        let mut found = Vec::new();
+        let mut living = 0;
+        for nth in self.keys.part(from)..=self.keys.part(to) {
+            let part = self.parts[nth].lock();
+            if part.is_empty() {
+                continue;
+            }
+            let (rows, bound) = part.range(&self.keys, (from, to), flushed, limit - living);
+            drop(part);
+            living += rows.iter().filter(|(_, value)| value.is_some()).count();
+            found.extend(rows);
+            if bound.is_some() {
+                return (found, bound);
+            }
+            if living >= limit {
+                let bound = found.last().map(|(key, _)| key.clone());
+                return (found, bound);
+            }
+        }
+        (found, None)
+    }
+
+    /// The batch has what belongs together: it is not completed before [`Self::gathered`] was called as
+    /// often.
+    pub(super) fn gather(&self) {
+        self.filling.lock().gathering += 1;
+    }
+
+    /// Whether somebody wanted it written meanwhile, and can have it now.
+    pub(super) fn gathered(&self) {
+        let is_due = {
+            let mut filling = self.filling.lock();
+            filling.gathering -= 1;
+            filling.gathering == 0 && std::mem::take(&mut filling.is_kicked)
+        };
+        if is_due {
+            self.kick();
+        }
+    }
+
+    /// Has what was put written: at once, or, where it must be on the disk, soon.
+    pub(super) fn kick(&self) {
+        if self.syncs_first.load(Ordering::Relaxed) {
+            *self.wanted.0.lock() = true;
+            self.wanted.1.notify_one();
+        } else {
+            self.commit();
+        }
+    }
+
+    /// Has it written even though somebody gathers, who may wait for the caller.
+    pub(super) fn urge(&self) {
+        self.filling.lock().seal();
+        self.kick();
+    }
+
+    /// Writes what was put, for everybody. Where batches are synced first that is somebody else's to do,
+    /// and only then are they committed.
+    pub(super) fn commit(&self) {
+        let mut writer = self.writer.lock();
+        let writer = &mut *writer;
+        {
+            let mut filling = self.filling.lock();
+            if filling.gathering == 0 {
+                filling.seal();
+            } else {
+                filling.is_kicked = true;
+            }
+            writer.unwritten.extend(filling.sealed.drain(..));
+        }
+        if writer.unwritten.is_empty() {
+            return;
+        }
+        let failed = self.write_out(writer).err();
+        let written = self.written.load(Ordering::Relaxed);
+        self.marks.written(written);
+        self.note_doubt(failed);
+        if !self.syncs_first.load(Ordering::Relaxed) {
+            self.progress.publish_committed(written, false);
+        }
+    }
+
+    fn write_out(&self, writer: &mut Writer) -> std::io::Result<()> {
+        while let Some(Sealed { number, batch }) = writer.unwritten.front_mut() {
+            let synced = self.progress.synced();
+            self.journal
+                .add(&mut writer.segment, batch, *number, synced)?;
+            self.written.store(*number, Ordering::Release);
+            self.counters.batches.fetch_add(1, Ordering::Relaxed);
+            if let Some(done) = writer.unwritten.pop_front()
+                && done.batch.capacity() <= KEPT_BYTES
+            {
+                self.filling.lock().spare = done.batch;
+            }
+        }
+        Ok(())
+    }
+
+    fn note_doubt(&self, failed: Option<std::io::Error>) {
+        let is_failed = failed.is_some();
+        let was = self.refuse(|filling| std::mem::replace(&mut filling.is_in_doubt, is_failed));
+        match failed {
+            Some(error) if !was => {
+                tracing::error!(%error, "the journal cannot be written: writes are refused until it can");
+            }
+            None if was => tracing::info!("the journal is written again, with all that was taken"),
+            _ => {}
+        }
+    }
+
+    /// Changes what is refused.
+    fn refuse<R>(&self, change: impl FnOnce(&mut Filling) -> R) -> R {
+        let mut filling = self.filling.lock();
+        let result = change(&mut filling);
+        let refuses = filling.check(Need::Grows).is_err() && !filling.is_closing;
+        self.refuses.store(refuses, Ordering::Release);
+        result
+    }
+
+    /// Whether writes that take space are refused.
+    pub(super) fn refuses(&self) -> bool {
+        self.refuses.load(Ordering::Acquire)
+    }
+
+    /// What the disk has room for.
+    pub(super) fn set_room(&self, room: Room) {
+        self.refuse(|filling| filling.room = room);
+        if room < Room::Plenty {
+            self.journal.shrink();
+        }
+    }
+
+    /// Whether batches are to be on the disk before they count as committed.
+    pub(super) fn sync_first(&self, syncs: bool) {
+        self.syncs_first.store(syncs, Ordering::Relaxed);
+    }
+
+    /// Whether something that was put is not written.
+    pub(super) fn is_in_doubt(&self) -> bool {
+        self.filling.lock().is_in_doubt
+    }
+
+    /// Whether those who wait for what they put wait for a disk that fails.
+    pub(super) fn holds_up(&self) -> bool {
+        let syncs = self.syncs_first.load(Ordering::Relaxed);
+        self.is_in_doubt() || syncs && self.is_unsynced()
+    }
+
+    /// Whether what was written cannot be synced.
+    pub(super) fn is_unsynced(&self) -> bool {
+        self.filling.lock().is_unsynced
+    }
+
+    /// Those who wait are told that nobody knows what will become of what they wait for.
+    pub(super) fn doubt(&self) {
+        let last = {
+            let filling = self.filling.lock();
+            filling.number - u64::from(batch::is_empty(&filling.batch))
+        };
+        self.progress.doubt(last);
+    }
+
+    /// Has everything that is written on the disk; up to which batch. Blocks, and holds up no write.
+    pub(super) fn sync(&self) -> Result<u64, StoreError> {
+        let (upto, file) = {
+            let mut writer = self.writer.lock();
+            if self.is_unsynced() && !self.is_distrusted.load(Ordering::Acquire) {
+                self.leave(&mut writer)?;
+            }
+            let file = Arc::clone(writer.segment.file());
+            (self.written.load(Ordering::Acquire), file)
+        };
+        if upto == self.progress.synced() && !self.is_unsynced() {
+            return Ok(upto);
+        }
+        match self.journal.sync(&file) {
+            Ok(()) => {
+                self.be_synced(upto);
+                Ok(upto)
+            }
+            Err(error) => Err(self.be_unsynced(error)),
+        }
+    }
+
+    fn be_synced(&self, upto: u64) {
+        let was = self.refuse(|filling| std::mem::replace(&mut filling.is_unsynced, false));
+        if was {
+            tracing::info!("writes are synced again, and accepted");
+        }
+        self.progress.publish_committed(upto, true);
+    }
+
+    /// A sync has failed: what was written is not believed to be there, whatever a later sync says. The
+    /// tables are to have it, and nothing is taken until they do.
+    fn be_unsynced(&self, error: std::io::Error) -> StoreError {
+        let mut writer = self.writer.lock();
+        let path = writer.segment.path().to_path_buf();
+        let was = self.refuse(|filling| std::mem::replace(&mut filling.is_unsynced, true));
+        if !was {
+            tracing::error!(%error, file = %path.display(), "writes cannot be synced: no more are accepted until they are");
+        }
+        if !self.is_distrusted.load(Ordering::Acquire)
+            && let Err(error) = self.leave(&mut writer)
+        {
+            tracing::error!(%error, "no other segment can be begun yet");
+        }
+        StoreError::Io {
+            path,
+            source: error,
+        }
+    }
+
+    /// The tables have what a sync had failed for: whether what was written since can be synced.
+    fn trust_again(&self) -> Result<(), StoreError> {
+        let (upto, file) = {
+            let writer = self.writer.lock();
+            let file = Arc::clone(writer.segment.file());
+            (self.last_written(), file)
+        };
+        let synced = self.journal.sync(&file);
+        self.is_distrusted.store(false, Ordering::Release);
+        match synced {
+            Ok(()) => {
+                self.be_synced(upto);
+                Ok(())
+            }
+            Err(error) => Err(self.be_unsynced(error)),
+        }
+    }
+
+    /// Leaves the segments of which a sync has failed to the tables.
+    fn leave(&self, writer: &mut Writer) -> Result<(), StoreError> {
+        let path = writer.segment.path().to_path_buf();
+        let left = self.journal.distrust(&mut writer.segment);
+        left.map_err(|source| StoreError::Io { path, source })?;
+        self.is_distrusted.store(true, Ordering::Release);
+        self.want_flush();
+        Ok(())
+    }
+
+    /// Waits until a batch is to be written and synced, and does that; `false` at the end.
+    pub(super) fn commit_next(&self) -> bool {
+        {
+            let mut wanted = self.wanted.0.lock();
+            while !*wanted {
+                if self.flush_wanted.0.lock().is_closing {
+                    return false;
+                }
+                self.wanted.1.wait(&mut wanted);
+            }
+            *wanted = false;
+        }
+        self.commit();
+        if self.syncs_first.load(Ordering::Relaxed) {
+            // What goes wrong is in the log, and those who wait are told after a while.
+            let _ = self.sync();
+        }
+        true
+    }
+
+    /// Refuses what comes, writes what was taken, syncs it, and ends what waits in the engine's threads.
+    pub(super) fn close(&self) -> Result<u64, StoreError> {
+        self.refuse(|filling| filling.is_closing = true);
+        self.commit();
+        let synced = self.sync();
+        {
+            self.flush_wanted.0.lock().is_closing = true;
+            self.flush_wanted.1.notify_all();
+            *self.wanted.0.lock() = true;
+            self.wanted.1.notify_all();
+        }
+        self.journal.close();
+        synced
+    }
+
+    /// Makes the next segment of the journal when it is needed; `false` at the end.
+    pub(super) fn prepare_segment(&self) -> std::io::Result<bool> {
+        self.journal.prepare()
+    }
+
+    /// [`Self::prepare_segment`], without waiting for the need.
+    #[cfg(test)]
+    fn prepare_next(&self) -> std::io::Result<()> {
+        self.journal.prepare_now()
+    }
+
+    /// Bytes of rows that the tables lack.
+    pub(super) fn dirty_bytes(&self) -> u64 {
+        let dirty = self.dirty_bytes.load(Ordering::Relaxed);
+        (dirty + self.flushing_bytes.load(Ordering::Relaxed)).max(0) as u64
+    }
+
+    /// Bytes of files.
+    pub(super) fn disk_bytes(&self) -> u64 {
+        self.journal.disk_bytes() + self.tables.disk_bytes()
+    }
+
+    /// Gives back what removed rows occupy in the tables.
+    pub(super) fn compact(&self) -> Result<(), StoreError> {
+        self.tables.compact()
+    }
+
+    /// The last batch that was written.
+    pub(super) fn last_written(&self) -> u64 {
+        self.written.load(Ordering::Acquire)
+    }
+
+    fn views(&self) -> SmallVec<[Needed; 2]> {
+        if self.open_views.load(Ordering::Acquire) == 0 {
+            return SmallVec::new();
+        }
+        self.views.read().iter().copied().collect()
+    }
+}
+
+impl Touched<'_> {
+    fn put(&mut self, keys: &Keys, row: &BatchRow<'_>, batch: u64, views: &[Needed]) -> Growth {
+        if row.table == Table::Data {
+            let nth = keys.part(row.key);
+            let part = self.parts.iter_mut().find(|(at, _)| *at == nth);
+            let (_, part) = part.expect("it was locked");
+            return part.put(keys, (keys.hash(row.key), row.key), row.value, batch, views);
+        }
+        let nth = row.table as usize - 1;
+        let loose = self.loose.iter_mut().find(|(at, _)| *at == nth);
+        let (_, loose) = loose.expect("it was locked");
+        of_loose(loose.put(row.key, row.value))
+    }
+}
+
+fn of_loose(grown: i64) -> Growth {
+    Growth {
+        all: grown,
+        dirty: grown,
+    }
+}
+
+fn row_of(op: &Op) -> BatchRow<'_> {
+    BatchRow {
+        table: op.table,
+        key: &op.key,
+        value: op.value.as_deref(),
+    }
+}
+
+/// Puts a row of the journal into memory.
+fn apply(
+    keys: &Keys,
+    parts: &[Mutex<Part>],
+    loose: &[Mutex<Loose>; LOOSE],
+    row: &BatchRow<'_>,
+    number: u64,
+) -> Growth {
+    if row.table == Table::Data {
+        let mut part = parts[keys.part(row.key)].lock();
+        return part.put(keys, (keys.hash(row.key), row.key), row.value, number, &[]);
+    }
+    let mut loose = loose[row.table as usize - 1].lock();
+    of_loose(loose.put(row.key, row.value))
+}

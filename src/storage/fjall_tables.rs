@@ -1,0 +1,330 @@
+//! Sorted tables in fjall: one database, a keyspace a table, rows added by ingestion alone. The only file
+//! that names it.
+//!
+//! What is known about fjall 3.1 and handled here: at least four worker threads (with one it deadlocks,
+//! with two it spins); an ingestion takes no notice of how many tables wait for a compaction (we do); equal
+//! or descending keys panic (rows come sorted, without two of one key); an ingestion that was begun leaves a
+//! file behind, also without rows (none is begun without); threads that fail poison it until it is opened
+//! anew, and end after it is dropped (we wait until they have let go of its files); a damaged list of tables
+//! may take all memory (it is checked before).
+
+use std::fs::{self, File};
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode, Readable};
+use parking_lot::{Condvar, Mutex, RwLock};
+
+use super::check::check_lists_of_tables;
+use super::engine::{Fill, Sorted, Tables};
+use super::layout::TABLES;
+use super::{StoreError, Table};
+use crate::base::clock;
+
+const WORKER_THREADS: usize = 4;
+/// What is ingested never goes through its write buffers.
+const WRITE_BUFFER: u64 = 4 << 20;
+/// A reader waits so long for tables that are being opened anew.
+const READERS_WAIT: Duration = Duration::from_secs(1);
+/// Who opens them anew waits so long at a time for others to be done with them.
+const OTHERS_MAY_TAKE: Duration = Duration::from_millis(500);
+const LOOK_AGAIN: Duration = Duration::from_millis(1);
+/// So many tables in the first level make reads slow: no more are added until some were compacted.
+const MOST_FIRST_LEVEL: usize = 24;
+const COMPACTION_TAKES: Duration = Duration::from_millis(10);
+const NAMES: [&str; TABLES] = ["data", "expiry", "conflict", "meta", "hint", "tombstone"];
+
+/// How the tables are opened.
+#[derive(Clone, Debug)]
+pub(super) struct FjallOptions {
+    pub(super) dir: PathBuf,
+    pub(super) block_cache_bytes: u64,
+    pub(super) cached_files: usize,
+}
+
+struct Handles {
+    db: Database,
+    keyspaces: [Keyspace; TABLES],
+}
+
+/// Tables in fjall.
+pub(super) struct FjallTables {
+    options: FjallOptions,
+    /// Nothing while it is opened anew.
+    handles: RwLock<Option<Arc<Handles>>>,
+    opening: Mutex<()>,
+    opened: Condvar,
+}
+
+impl FjallTables {
+    /// Opens or creates them; whether they were made once, and none may be missing.
+    pub(super) fn open(options: FjallOptions, is_made: bool) -> Result<Self, StoreError> {
+        be_alone(&options.dir)?;
+        // With a wrong list the engine might take all memory before it notices.
+        let checked = check_lists_of_tables(&options.dir, is_made);
+        checked.map_err(|(path, what)| damaged(&path, &what))?;
+        if is_made && !has_journal(&options.dir) {
+            // It would take that for a new database, and remove the rest.
+            return Err(damaged(&options.dir, "the tables have no journal"));
+        }
+        let handles = Handles::open(&options)?;
+        Ok(Self {
+            options,
+            handles: RwLock::new(Some(Arc::new(handles))),
+            opening: Mutex::default(),
+            opened: Condvar::new(),
+        })
+    }
+
+    /// The tables; waits for them while they are opened anew, a moment.
+    fn handles(&self) -> Result<Arc<Handles>, StoreError> {
+        if let Some(handles) = &*self.handles.read() {
+            return Ok(Arc::clone(handles));
+        }
+        let mut opening = self.opening.lock();
+        let begun = clock::monotonic();
+        loop {
+            if let Some(handles) = &*self.handles.read() {
+                return Ok(Arc::clone(handles));
+            }
+            let left = READERS_WAIT.saturating_sub(clock::monotonic().duration_since(begun));
+            if left.is_zero() || self.opened.wait_for(&mut opening, left).timed_out() {
+                return Err(engine_error(&"the tables are being opened anew"));
+            }
+        }
+    }
+
+    /// Drops them when nobody else uses them, and waits until their threads are done with the files. Until
+    /// then others go on reading.
+    fn take_away(&self) -> bool {
+        let begun = clock::monotonic();
+        let is_late = || clock::monotonic().duration_since(begun) > OTHERS_MAY_TAKE;
+        loop {
+            let mut handles = self.handles.write();
+            match &*handles {
+                Some(shared) if Arc::strong_count(shared) > 1 => {}
+                // Dropping them waits for their threads.
+                Some(_) => {
+                    let taken = handles.take();
+                    drop(handles);
+                    drop(taken);
+                    continue;
+                }
+                None if !has_open_files(&self.options.dir) => return true,
+                None => {}
+            }
+            drop(handles);
+            if is_late() {
+                return false;
+            }
+            std::thread::sleep(LOOK_AGAIN);
+        }
+    }
+
+    fn fail(&self, error: &fjall::Error) -> StoreError {
+        tracing::error!(dir = %self.options.dir.display(), ?error, "the tables failed");
+        engine_error(error)
+    }
+}
+
+impl Tables for FjallTables {
+    fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
+        let handles = self.handles()?;
+        let found = handles.keyspaces[table as usize].get(key);
+        let found = found.map_err(|e| self.fail(&e))?;
+        Ok(found.map(|value| value.to_vec()))
+    }
+
+    fn snapshot(&self) -> Result<Arc<dyn Sorted>, StoreError> {
+        let handles = self.handles()?;
+        Ok(Arc::new(Snapshot {
+            snapshot: handles.db.snapshot(),
+            handles: Arc::downgrade(&handles),
+        }))
+    }
+
+    fn ingest(&self, table: Table, fill: &mut Fill<'_>) -> Result<(), StoreError> {
+        self.mend()?;
+        let handles = self.handles()?;
+        let keyspace = &handles.keyspaces[table as usize];
+        let mut ingestion = keyspace.start_ingestion().map_err(|e| self.fail(&e))?;
+        fill(&mut |key: &[u8], value: Option<&[u8]>| {
+            let put = match value {
+                Some(value) => ingestion.write(key, value),
+                None => ingestion.write_tombstone(key),
+            };
+            put.map_err(|e| engine_error(&e))
+        })?;
+        ingestion.finish().map_err(|e| self.fail(&e))
+    }
+
+    fn mend(&self) -> Result<(), StoreError> {
+        if let Some(handles) = &*self.handles.read()
+            && handles.db.persist(PersistMode::Buffer).is_ok()
+        {
+            return Ok(());
+        }
+        if !self.take_away() {
+            return Err(engine_error(
+                &"the tables are in use, and must be opened anew",
+            ));
+        }
+        let opened = Handles::open(&self.options)?;
+        tracing::warn!(dir = %self.options.dir.display(), "the tables were opened anew after a failure");
+        *self.handles.write() = Some(Arc::new(opened));
+        let _opening = self.opening.lock();
+        self.opened.notify_all();
+        Ok(())
+    }
+
+    fn settle(&self, is_over: &dyn Fn() -> bool) {
+        let Ok(handles) = self.handles() else { return };
+        for keyspace in &handles.keyspaces {
+            while keyspace.l0_table_count() >= MOST_FIRST_LEVEL
+                && !is_over()
+                && handles.db.persist(PersistMode::Buffer).is_ok()
+            {
+                std::thread::sleep(COMPACTION_TAKES);
+            }
+        }
+    }
+
+    fn compact(&self) -> Result<(), StoreError> {
+        // They are let go in between: they may have to be opened anew.
+        for nth in 0..TABLES {
+            let compacted = self.handles()?.keyspaces[nth].major_compact();
+            compacted.map_err(|e| self.fail(&e))?;
+        }
+        Ok(())
+    }
+
+    fn disk_bytes(&self) -> u64 {
+        let handles = self.handles.read();
+        let handles = handles.as_ref();
+        handles.map_or(0, |handles| handles.db.disk_space().unwrap_or(0))
+    }
+}
+
+/// Keeps nobody from opening the tables anew; then it cannot be read any more.
+struct Snapshot {
+    snapshot: fjall::Snapshot,
+    handles: Weak<Handles>,
+}
+
+impl Sorted for Snapshot {
+    fn range(
+        &self,
+        table: Table,
+        (from, to): (&[u8], &[u8]),
+        each: &mut dyn FnMut(&[u8], &[u8]) -> ControlFlow<()>,
+    ) -> Result<(), StoreError> {
+        if from >= to {
+            return Ok(());
+        }
+        let handles = self.handles.upgrade();
+        let handles = handles.ok_or_else(|| engine_error(&"the tables were opened anew since"))?;
+        let range = self
+            .snapshot
+            .range(&handles.keyspaces[table as usize], from..to);
+        for guard in range {
+            let (key, value) = guard.into_inner().map_err(|e| engine_error(&e))?;
+            if each(&key, &value).is_break() {
+                break;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Handles {
+    /// Of what it reads fjall believes some: where that makes it panic, the files are damaged.
+    fn open(options: &FjallOptions) -> Result<Self, StoreError> {
+        let open = || Self::try_open(options);
+        std::panic::catch_unwind(std::panic::AssertUnwindSafe(open))
+            .unwrap_or_else(|_| Err(damaged(&options.dir, "reading the tables has panicked")))
+    }
+
+    fn try_open(options: &FjallOptions) -> Result<Self, StoreError> {
+        let dir = &options.dir;
+        let fail = |error: fjall::Error| match error {
+            fjall::Error::Locked => StoreError::InUse(dir.clone()),
+            fjall::Error::Io(e) if e.kind() == std::io::ErrorKind::StorageFull => io_error(dir, e),
+            other => damaged(dir, &format!("{other:?}")),
+        };
+        let db = Database::builder(dir)
+            .cache_size(options.block_cache_bytes.max(1 << 20))
+            .worker_threads(WORKER_THREADS)
+            .max_cached_files(Some(options.cached_files))
+            .open()
+            .map_err(fail)?;
+        let open = |name: &str| {
+            let keyspace = KeyspaceCreateOptions::default;
+            db.keyspace(name, || keyspace().max_memtable_size(WRITE_BUFFER))
+                .map_err(fail)
+        };
+        let [data, expiry, conflict, meta, hint, tombstone] = NAMES.map(open);
+        let keyspaces = [data?, expiry?, conflict?, meta?, hint?, tombstone?];
+        Ok(Self { db, keyspaces })
+    }
+}
+
+/// Whether nobody else has a database open: a living one's files are not to be judged.
+fn be_alone(dir: &Path) -> Result<(), StoreError> {
+    let Ok(lock) = File::open(dir.join("lock")) else {
+        return Ok(());
+    };
+    match lock.try_lock() {
+        Err(fs::TryLockError::WouldBlock) => Err(StoreError::InUse(dir.to_path_buf())),
+        _ => Ok(()),
+    }
+}
+
+fn has_journal(dir: &Path) -> bool {
+    let entries = fs::read_dir(dir).into_iter().flatten().flatten();
+    let mut paths = entries.map(|entry| entry.path());
+    paths.any(|path| path.extension().is_some_and(|extension| extension == "jnl"))
+}
+
+/// Whether this process has a database's lock or its journal open. Threads of it may have for a moment
+/// after it was dropped, and write when they let go.
+fn has_open_files(dir: &Path) -> bool {
+    let Ok(descriptors) = fs::read_dir("/proc/self/fd") else {
+        return false;
+    };
+    let targets = descriptors.filter_map(|entry| fs::read_link(entry.ok()?.path()).ok());
+    let Ok(dir) = dir.canonicalize() else {
+        return false;
+    };
+    let mut ours = targets.filter(|target| target.parent() == Some(&dir));
+    ours.any(|target| {
+        target.file_name().is_some_and(|name| name == "lock")
+            || target
+                .extension()
+                .is_some_and(|extension| extension == "jnl")
+    })
+}
+
+/// What is not as it was written.
+pub(super) fn damaged(path: &Path, what: &str) -> StoreError {
+    StoreError::Damaged {
+        path: path.to_path_buf(),
+        reason: format!(
+            "the store is damaged: {what}. Nothing was changed. Restore the data directory from a \
+             backup, or start once with --accept-damaged-store true to keep what is readable"
+        ),
+    }
+}
+
+/// What the operating system has refused.
+pub(super) fn io_error(path: &Path, source: std::io::Error) -> StoreError {
+    StoreError::Io {
+        path: path.to_path_buf(),
+        source,
+    }
+}
+
+fn engine_error(error: &impl std::fmt::Display) -> StoreError {
+    StoreError::Engine(error.to_string())
+}
