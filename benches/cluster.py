@@ -20,7 +20,7 @@ def start_cluster(root, port):
     for host in HOSTS:
         argv = [RINGWOOD, "server", "--bind", host, "--port", port, "--dir", os.path.join(root, host),
                 "--cluster-enabled", "yes", "--cluster-secret", "bench", "--peer-bind", host,
-                "--peer-port", str(int(port) + 1), "--io-threads", "1", "--storage-shards", "1", "--seeds", seed, "--node-name", host]
+                "--peer-port", str(int(port) + 1), "--io-threads", "1", "--seeds", seed, "--node-name", host]
         nodes.append(start(argv, port, host))
     for host in HOSTS:
         while b"cluster_answering_nodes:3" not in ask(host, port, b"CLUSTER INFO"):

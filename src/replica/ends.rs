@@ -162,7 +162,7 @@ mod tests {
         let partitions = Partitions::new(PARTITIONS).expect("a power of two");
         let options = Options {
             shared: true,
-            ..Options::alone(partitions, 1 << 20)
+            ..Options::alone(partitions)
         };
         let store = Arc::clone(store) as Arc<dyn Store>;
         Replica::start(store, options).expect("starts").0

@@ -156,12 +156,12 @@ impl Replica {
     pub fn drop_copy(&self, key: Key<'_>, as_it_was: &Object) -> Result<bool, ReplicaError> {
         let located = self.locate(key, Position::of(key.name, self.partitions));
         let _order = self.lock(located.at);
-        let goes = *self.load(&located, false)? == *as_it_was
+        let goes = *self.load(&located)? == *as_it_was
             && !self.is_looked_at(located.at)
             && !self.has_hint(&located, None)?;
         if goes {
             self.note_dropped(located.at.partition, as_it_was.context().last(self.actor));
-            self.store_object(&located, as_it_was, Object::default(), None)?;
+            self.store_object(&located, as_it_was, &Object::default(), None)?;
         }
         Ok(goes)
     }

@@ -26,7 +26,7 @@ impl Replica {
     fn keep_hint_within(&self, limit: u64, key: Key<'_>, node: NodeId) -> Result<(), ReplicaError> {
         let located = self.locate(key, Position::of(key.name, self.partitions));
         let _order = self.lock(located.at);
-        let object = self.load(&located, true)?;
+        let object = self.load(&located)?;
         let row = self.hint_row(limit, &located, node, &object)?;
         let ticket = self
             .store
@@ -245,7 +245,7 @@ impl Replica {
         };
         let located = self.locate(Key { db, name }, at);
         let _order = self.lock(at);
-        let object = match self.load(&located, false) {
+        let object = match self.load(&located) {
             Err(ReplicaError::Row(_)) => {
                 self.hints.keep(node);
                 return Ok(());
@@ -266,7 +266,7 @@ impl Replica {
             // Before what it says is here is not here any more.
             self.forget_seen(self.owners_of(name), at.partition)?;
             self.note_dropped(at.partition, object.context().last(self.actor));
-            self.store_object(&located, &object, Object::default(), None)?;
+            self.store_object(&located, &object, &Object::default(), None)?;
         }
         Ok(())
     }

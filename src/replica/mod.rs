@@ -1,11 +1,10 @@
 //! This node's objects: the order of writes per key, and the only writer of the store.
 //!
 //! A write locks its key's stripe, reads, decides, joins its delta, hands the row to the committer
-//! and shows it in the cache; the caller waits for the commit where it must. Reads see a write from
+//! and shows it from then on; the caller waits for the commit where it must. Reads see a write from
 //! the moment it is ordered. Not here: quorums, RESP, what a command means.
 
 mod absence;
-mod cache;
 mod compare;
 mod count;
 mod counting;
@@ -67,7 +66,6 @@ pub use start::{Options, Recovery};
 pub use tree::ENDING_MS;
 
 use absence::Absences;
-use cache::{CacheKey, Cached, KeyRef, ObjectCache};
 use counting::Counting;
 use ending::Ends;
 use key::Located;
@@ -138,10 +136,6 @@ pub struct Counters {
     pub expired_keys: AtomicU64,
     /// Rows below a floor that were reclaimed.
     pub flushed_rows: AtomicU64,
-    /// Objects found in the cache.
-    pub cache_hits: AtomicU64,
-    /// Objects read from the store.
-    pub cache_misses: AtomicU64,
     /// Timestamps of other nodes that were too far ahead.
     pub clamped_clocks: AtomicU64,
     /// Keys that came to have many siblings.
@@ -164,7 +158,6 @@ pub struct Replica {
     actor: ActorId,
     seq: AtomicU64,
     time: AtomicU64,
-    cache: ObjectCache,
     stripes: Box<[Mutex<()>]>,
     /// By stripe, how many are about to look at copies that are kept for others.
     looked_at: Box<[AtomicU32]>,
@@ -275,11 +268,6 @@ impl Replica {
         &self.counters
     }
 
-    /// Bytes that the object cache holds.
-    pub fn cache_bytes(&self) -> u64 {
-        self.cache.weight()
-    }
-
     /// The node's last write event.
     pub fn last_seq(&self) -> u64 {
         self.seq.load(Ordering::Relaxed)
@@ -287,13 +275,7 @@ impl Replica {
 
     /// The object of a key, or an empty one.
     pub fn read(&self, key: Key<'_>) -> Result<Arc<Object>, ReplicaError> {
-        let at = Position::of(key.name, self.partitions);
-        if let Some(object) = self.cached(key, at) {
-            return Ok(object);
-        }
-        let located = self.locate(key, at);
-        let _order = self.lock(at);
-        self.load(&located, true)
+        self.load(&self.locate(key, Position::of(key.name, self.partitions)))
     }
 
     /// What is written to some keys while it is held is committed as one batch of each of their shards.
@@ -324,12 +306,9 @@ impl Replica {
         if self.last_tickets[shard].load(Ordering::Acquire) <= committed {
             return None;
         }
-        let found = self.cache.get(&KeyRef {
-            db: key.db,
-            key: key.name,
-        })?;
-        let ticket = found.ticket;
-        (ticket > committed).then_some(Uncommitted { shard, ticket })
+        let row_key = place::row_key(at, key.db, key.name);
+        let ticket = self.store.pending(shard, Table::Data, &row_key);
+        (ticket > 0).then_some(Uncommitted { shard, ticket })
     }
 
     /// As long as it is held, a copy of a key that is kept for others stays, though they have it by now.
@@ -355,7 +334,7 @@ impl Replica {
     ) -> Result<(R, Option<Written>), ReplicaError> {
         let located = self.locate(key, Position::of(key.name, self.partitions));
         let _order = self.lock(located.at);
-        let current = self.load(&located, false)?;
+        let current = self.load(&located)?;
         let now_ms = clock::now_ms();
         let (edit, result) = decide(&current, now_ms);
         let written = self.apply(&located, &current, &edit, now_ms)?;
@@ -372,7 +351,7 @@ impl Replica {
         let a = self.locate(first, Position::of(first.name, self.partitions));
         let b = self.locate(second, Position::of(second.name, self.partitions));
         let _order = self.lock_two(a.at, b.at);
-        let (first, second) = (self.load(&a, false)?, self.load(&b, false)?);
+        let (first, second) = (self.load(&a)?, self.load(&b)?);
         let now_ms = clock::now_ms();
         let ([edit_a, edit_b], result) = decide(&first, &second, now_ms);
         // The new key before the old one goes: a crash in between leaves two, never none.
@@ -392,7 +371,7 @@ impl Replica {
     ) -> Result<(Arc<Object>, Option<Arc<Absence>>), ReplicaError> {
         let located = self.locate(key, Position::of(key.name, self.partitions));
         let _order = self.lock(located.at);
-        let object = self.load(&located, true)?;
+        let object = self.load(&located)?;
         let absence = (!is_there(&object)).then(|| self.absences.watch(key));
         Ok((object, absence))
     }
@@ -439,43 +418,18 @@ impl Replica {
         (first, (low != high).then(|| self.stripes[high].lock()))
     }
 
-    fn cached(&self, key: Key<'_>, at: Position) -> Option<Arc<Object>> {
-        let cached = self.cache.get(&KeyRef {
-            db: key.db,
-            key: key.name,
-        })?;
-        let fresh = cached.epoch == self.spaces.of(at.partition, key.db).epoch()
-            && cached.failures == self.store.progress(cached.shard).failures();
-        if !fresh {
-            return None;
-        }
-        self.counters.cache_hits.fetch_add(1, Ordering::Relaxed);
-        Some(cached.object.unwrap_or_else(|| Arc::clone(&self.empty)))
-    }
-
-    /// The current object; the caller holds the key's lock. A writer does not have it kept in the
-    /// cache, since the next version is about to be.
-    fn load(&self, located: &Located<'_>, keep: bool) -> Result<Arc<Object>, ReplicaError> {
-        if let Some(object) = self.cached(located.key, located.at) {
-            return Ok(object);
-        }
-        self.counters.cache_misses.fetch_add(1, Ordering::Relaxed);
-        let raw = self
-            .store
-            .load(located.shard, Table::Data, &located.row_key)?;
-        let object = match raw {
-            Some(raw) => {
-                let decoded = self.decode(located.at.partition, located.key.db, &raw);
-                Some(decoded.inspect_err(|_| self.note_damaged(located.key))?)
-            }
-            None => None,
+    /// The current object. Who writes it holds the key's lock.
+    fn load(&self, located: &Located<'_>) -> Result<Arc<Object>, ReplicaError> {
+        let (shard, row_key) = (located.shard, &located.row_key);
+        let Some(raw) = self.store.load(shard, Table::Data, row_key)? else {
+            return Ok(Arc::clone(&self.empty));
         };
-        let object = object.filter(|object| !self.forgets(object)).map(Arc::new);
-        if keep {
-            // An absent key, too, is asked for more than once.
-            self.remember(located, object.clone(), 0);
+        let decoded = self.decode(located.at.partition, located.key.db, &raw);
+        let object = decoded.inspect_err(|_| self.note_damaged(located.key))?;
+        if self.forgets(&object) {
+            return Ok(Arc::clone(&self.empty));
         }
-        Ok(object.unwrap_or_else(|| Arc::clone(&self.empty)))
+        Ok(Arc::new(object))
     }
 
     fn decode(&self, partition: u16, db: u8, raw: &[u8]) -> Result<Object, ReplicaError> {
@@ -510,24 +464,6 @@ impl Replica {
     pub fn next_damaged(&self, from: &(u8, Vec<u8>)) -> Option<(u8, Vec<u8>)> {
         let damaged = self.damaged.lock();
         damaged.range(from.clone()..).next().cloned()
-    }
-
-    fn remember(&self, located: &Located<'_>, object: Option<Arc<Object>>, ticket: Ticket) {
-        let Key { db, name } = located.key;
-        let cached = Cached {
-            object,
-            shard: located.shard,
-            ticket,
-            epoch: located.epoch,
-            failures: located.as_of,
-        };
-        self.cache.insert(
-            CacheKey {
-                db,
-                key: name.into(),
-            },
-            cached,
-        );
     }
 
     /// Applies an edit; the caller holds the key's lock and has just loaded `current`.
@@ -575,7 +511,7 @@ impl Replica {
         let mut object = current.joined(delta);
         self.fold(&located.key, located.at.partition, &mut object);
         self.guard(&located.key, current, &mut object);
-        let mut written = self.store_object(located, current, object, None)?;
+        let mut written = self.store_object(located, current, &object, None)?;
         written.delta = heard;
         Ok(Some(written))
     }
@@ -622,7 +558,7 @@ impl Replica {
         &self,
         located: &Located<'_>,
         old: &Object,
-        new: Object,
+        new: &Object,
         hint: Option<Op>,
     ) -> Result<Written, ReplicaError> {
         self.store_object_as(Need::Grows, located, old, new, hint)
@@ -633,18 +569,18 @@ impl Replica {
         need: Need,
         located: &Located<'_>,
         old: &Object,
-        new: Object,
+        new: &Object,
         hint: Option<Op>,
     ) -> Result<Written, ReplicaError> {
-        let (gone, forgotten) = (new.is_tombstone(), self.forgets(&new));
+        let (gone, forgotten) = (new.is_tombstone(), self.forgets(new));
         let mut ops = Vec::with_capacity(2);
         ops.push(Op {
             table: Table::Data,
             key: located.row_key.clone(),
-            value: (!forgotten).then(|| record::ROW.encode(&new)),
+            value: (!forgotten).then(|| record::ROW.encode(new)),
         });
         ops.extend(hint);
-        index_ops(&mut ops, &located.row_key, old, &new, self.shared);
+        index_ops(&mut ops, &located.row_key, old, new, self.shared);
         // What is deleted, or dropped, gives space back.
         let need = if gone { Need::Frees } else { need };
         let write = Write {
@@ -660,13 +596,12 @@ impl Replica {
                 self.counters.removed_rows.fetch_add(1, Ordering::Relaxed);
             }
             let space = self.spaces.of(located.at.partition, located.key.db);
-            self.count(space, located, old, &new);
+            self.count(space, located, old, new);
             ticket
         };
         if !gone {
             self.absences.end(located.key);
         }
-        self.remember(located, (!forgotten).then(|| Arc::new(new)), ticket);
         Ok(Written {
             shard: located.shard,
             ticket,

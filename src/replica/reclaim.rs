@@ -112,14 +112,14 @@ impl Replica {
         };
         let located = self.locate(Key { db, name }, at);
         let _order = self.lock(at);
-        let object = match self.load(&located, false) {
+        let object = match self.load(&located) {
             Err(ReplicaError::Row(_)) => return Ok(()),
             loaded => loaded?,
         };
         let ends_at_ms = object.ends_at_ms();
         if ends_at_ms.is_some_and(|end| end < now_ms) {
             let remains = self.remains(&object);
-            self.store_object(&located, &object, remains, None)?;
+            self.store_object(&located, &object, &remains, None)?;
             self.counters.expired_keys.fetch_add(1, Ordering::Relaxed);
         }
         let is_current = ends_at_ms.is_some_and(|end| end.to_be_bytes() == index_key[..8]);
@@ -256,11 +256,7 @@ impl Replica {
             return Ok(());
         }
         let _order = self.lock(at);
-        // A write since the flush is above the floor; while it is on its way, the cache has it.
-        let cached = self.cached(Key { db, name }, at);
-        if cached.is_some_and(|object| !object.is_unknown()) {
-            return Ok(());
-        }
+        // A write since the flush is above the floor.
         let Some(raw) = self.store.load(shard, Table::Data, row_key)? else {
             return Ok(());
         };

@@ -154,7 +154,7 @@ mod tests {
                 bytes: 1 << 20,
                 ..HintLimits::default()
             },
-            ..Options::alone(partitions, 1 << 20)
+            ..Options::alone(partitions)
         };
         Replica::start(Arc::clone(store), options)
             .expect("started")

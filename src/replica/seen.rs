@@ -319,7 +319,7 @@ impl Replica {
         }
         let located = self.locate(Key { db, name }, at);
         let _order = self.lock(at);
-        let object = match self.load(&located, false) {
+        let object = match self.load(&located) {
             // It is reported, and stays.
             Err(ReplicaError::Row(_)) => return Ok(()),
             loaded => loaded?,
@@ -345,7 +345,7 @@ impl Replica {
             found.stays(since_ms);
             return Ok(());
         }
-        self.store_object(&located, &object, Object::default(), None)?;
+        self.store_object(&located, &object, &Object::default(), None)?;
         found.dropped += 1;
         Ok(())
     }

@@ -70,7 +70,7 @@ impl Replica {
         let newest = object.all_versions().map(|v| v.at).max();
         self.observe(newest.unwrap_or_default());
         let _order = self.lock(located.at);
-        let (current, is_damaged) = match self.load(&located, false) {
+        let (current, is_damaged) = match self.load(&located) {
             Err(ReplicaError::Row(_)) if how.mends => (Arc::clone(&self.empty), true),
             loaded => (loaded?, false),
         };
@@ -126,7 +126,7 @@ impl Replica {
             } else {
                 Need::Grows
             };
-            self.store_object_as(need, &located, &current, joined, op)?
+            self.store_object_as(need, &located, &current, &joined, op)?
         };
         if is_damaged {
             // What the row counted for is not known.

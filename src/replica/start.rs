@@ -7,7 +7,6 @@ use std::sync::atomic::{AtomicI64, AtomicU32, AtomicU64, Ordering};
 use parking_lot::{Mutex, RwLock};
 
 use super::absence::Absences;
-use super::cache::object_cache;
 use super::counting::Counting;
 use super::ending::Ends;
 use super::hint::{HintLimits, Hints};
@@ -34,8 +33,6 @@ pub struct Options {
     pub actor: ActorId,
     /// The partitioning of slots.
     pub partitions: Partitions,
-    /// Bytes of decoded objects in memory.
-    pub cache_bytes: u64,
     /// Whether other nodes hold the keys too.
     pub shared: bool,
     /// How long expired keys are kept where other nodes hold them too, in milliseconds.
@@ -56,11 +53,10 @@ pub struct Options {
 
 impl Options {
     /// A lone node's.
-    pub fn alone(partitions: Partitions, cache_bytes: u64) -> Self {
+    pub fn alone(partitions: Partitions) -> Self {
         Self {
             actor: ActorId(random_u64()),
             partitions,
-            cache_bytes,
             shared: false,
             grace_ms: 0,
             tombstone_grace_ms: 0,
@@ -114,15 +110,10 @@ impl Replica {
         store: Arc<dyn Store>,
         options: Options,
     ) -> Result<(Self, Recovery), ReplicaError> {
-        let Options {
-            partitions,
-            cache_bytes,
-            ..
-        } = options;
+        let Options { partitions, .. } = options;
         let shards = store.shards();
         let sizes = options.rules.sizes();
         let replica = Self {
-            cache: object_cache(cache_bytes, Arc::clone(&store)),
             partitions,
             actor: options.actor,
             seq: AtomicU64::new(0),

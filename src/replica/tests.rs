@@ -18,7 +18,7 @@ use crate::storage::{
 fn start(store: &Arc<MemoryStore>) -> Replica {
     let partitions = Partitions::new(64).expect("a power of two");
     let store = Arc::clone(store) as Arc<dyn Store>;
-    Replica::start(store, Options::alone(partitions, 4 << 20))
+    Replica::start(store, Options::alone(partitions))
         .expect("starts")
         .0
 }
@@ -38,7 +38,7 @@ fn on_disk(dir: &std::path::Path, accept_damage: bool) -> (Replica, Recovery) {
     });
     let partitions = Partitions::new(64).expect("a power of two");
     let store = Arc::new(store.expect("opens")) as Arc<dyn Store>;
-    Replica::start(store, Options::alone(partitions, 4 << 20)).expect("starts")
+    Replica::start(store, Options::alone(partitions)).expect("starts")
 }
 
 fn replica() -> Replica {
@@ -119,7 +119,7 @@ fn a_floor_that_comes_late_or_twice_leaves_what_was_written_above_it() {
     let partitions = Partitions::new(64).expect("a power of two");
     let options = Options {
         shared: true,
-        ..Options::alone(partitions, 4 << 20)
+        ..Options::alone(partitions)
     };
     let store = Arc::new(MemoryStore::new(3)) as Arc<dyn Store>;
     let (replica, _) = Replica::start(store, options).expect("starts");
@@ -143,7 +143,7 @@ fn what_a_blind_write_has_not_seen_is_not_stored_beside_it_increments_neither() 
         let options = Options {
             actor: ActorId(actor),
             shared: true,
-            ..Options::alone(partitions, 4 << 20)
+            ..Options::alone(partitions)
         };
         let store = Arc::new(MemoryStore::new(1)) as Arc<dyn Store>;
         Replica::start(store, options).expect("starts").0
@@ -334,7 +334,7 @@ fn a_store_with_other_partitions_is_refused() {
     let store = Arc::new(MemoryStore::new(2));
     start(&store);
     let partitions = Partitions::new(32).expect("a power of two");
-    assert!(Replica::start(store, Options::alone(partitions, 4 << 20)).is_err());
+    assert!(Replica::start(store, Options::alone(partitions)).is_err());
 }
 
 /// A replica whose keys others hold too, with three owners each.
@@ -350,7 +350,7 @@ fn shared(store: &Arc<MemoryStore>, actor: u64) -> Replica {
         actor: ActorId(actor),
         shared: true,
         rules: Arc::new(Rules::new(rule, Vec::new())),
-        ..Options::alone(partitions, 4 << 20)
+        ..Options::alone(partitions)
     };
     let store = Arc::clone(store) as Arc<dyn Store>;
     Replica::start(store, options).expect("starts").0
@@ -583,7 +583,7 @@ fn shared_on(store: &Arc<MemoryStore>, actor: u64) -> Replica {
     let options = Options {
         actor: ActorId(actor),
         shared: true,
-        ..Options::alone(partitions, 4 << 20)
+        ..Options::alone(partitions)
     };
     let store = Arc::clone(store) as Arc<dyn Store>;
     let replica = Replica::start(store, options).expect("starts").0;
@@ -724,7 +724,7 @@ fn a_hint_whose_removal_was_not_stored_is_handed_over_again() {
             bytes: 1 << 20,
             age_ms: u64::MAX,
         },
-        ..Options::alone(Partitions::new(64).expect("a power of two"), 4 << 20)
+        ..Options::alone(Partitions::new(64).expect("a power of two"))
     };
     let dyn_store = Arc::clone(&store) as Arc<dyn Store>;
     let replica = Replica::start(dyn_store, options).expect("starts").0;
@@ -808,21 +808,6 @@ fn a_damaged_row_gives_way_to_a_quorum_and_to_nothing_else() {
     replica.join(key("a"), theirs, how).expect("mended");
     assert_eq!(get(&replica, key("a")).as_deref(), Some("theirs"));
     assert_eq!(replica.next_damaged(&(0, Vec::new())), None);
-}
-
-#[test]
-fn the_cache_holds_as_many_bytes_as_it_may() {
-    const MOST: u64 = 1 << 20;
-    let store: Arc<dyn Store> = Arc::new(MemoryStore::new(1));
-    let options = Options::alone(Partitions::new(16).expect("a power of two"), MOST);
-    let (replica, _) = Replica::start(store, options).expect("starts");
-    let value = "x".repeat(1_000);
-    for nth in 0..10_000 {
-        set(&replica, key(&nth.to_string()), &value, None);
-        replica.settle();
-        assert!(replica.cache_bytes() <= MOST, "after {nth}");
-    }
-    assert!(replica.cache_bytes() > MOST / 2);
 }
 
 #[test]

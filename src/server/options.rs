@@ -20,6 +20,10 @@ use crate::peer::message::NEWEST;
 use crate::replica::{HintLimits, Options as ReplicaOptions};
 use crate::storage::{DEFAULT_CACHED_FILES, DiskOptions};
 
+/// Bounds of the write buffer where its size follows from the memory, in bytes.
+const MOST_WRITE_BUFFER: u64 = 256 << 20;
+const LEAST_WRITE_BUFFER: u64 = 1 << 20;
+
 /// The partitions of the key space.
 pub(super) fn partitions(config: &Config) -> Result<Partitions, StartError> {
     let count = config.number("partitions");
@@ -80,7 +84,6 @@ pub(super) fn replica(
         },
         actor,
         partitions,
-        cache_bytes: cache_bytes(config),
         shared: config.is_on("cluster-enabled"),
         grace_ms: expired_grace_ms(config),
         tombstone_grace_ms: (config.number("tombstone-grace") as u64).saturating_mul(1_000),
@@ -99,13 +102,20 @@ fn cache_bytes(config: &Config) -> u64 {
     }
 }
 
+fn write_buffer_bytes(config: &Config) -> u64 {
+    match config.number("write-buffer-size") {
+        0 => (host::memory_bytes() / 8).min(MOST_WRITE_BUFFER),
+        bytes => (bytes as u64).max(LEAST_WRITE_BUFFER),
+    }
+}
+
 pub(super) fn disk(config: &Config) -> DiskOptions {
     DiskOptions {
         dir: config.text("dir").into(),
         partitions: config.number("partitions") as u16,
         cache_bytes: cache_bytes(config),
         appendfsync: appendfsync(&config.text("appendfsync")),
-        write_buffer_bytes: config.number("write-buffer-size") as u64,
+        write_buffer_bytes: write_buffer_bytes(config),
         block_cache_bytes: config.number("block-cache-size") as u64,
         min_free_bytes: config.number("min-free-disk") as u64,
         accept_damage: config.is_on("accept-damaged-store"),

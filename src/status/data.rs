@@ -51,12 +51,6 @@ pub(super) const RINGWOOD: &[Fact] = &[
         "Equal shares of the slots.",
         |s| s.replica.partitions().count().into(),
     ),
-    Fact::gauge(
-        "storage_shards",
-        Unit::None,
-        "Databases of the engine.",
-        |s| s.replica.store().shards().into(),
-    ),
     Fact::counter(
         "write_events",
         Unit::None,
@@ -69,16 +63,16 @@ pub(super) const RINGWOOD: &[Fact] = &[
         |s| (!s.replica.is_counted()).into(),
     ),
     Fact::counter(
-        "object_cache_hits",
+        "row_cache_hits",
         Unit::None,
-        "Objects found in the cache.",
-        |s| load(&s.replica.counters().cache_hits),
+        "Rows that were found in memory.",
+        |s| s.usage().hits.into(),
     ),
     Fact::counter(
-        "object_cache_misses",
+        "row_cache_misses",
         Unit::None,
-        "Objects read from the store.",
-        |s| load(&s.replica.counters().cache_misses),
+        "Rows that were looked for in files.",
+        |s| s.usage().misses.into(),
     ),
     Fact::counter(
         "flushed_rows_reclaimed",

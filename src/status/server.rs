@@ -209,10 +209,10 @@ pub(super) const MEMORY: &[Fact] = &[
     }),
     Fact::text("mem_allocator", "The allocator.", |_| "mimalloc".into()),
     Fact::gauge(
-        "object_cache_bytes",
+        "row_cache_bytes",
         Unit::Bytes,
-        "What the cache of objects holds.",
-        |s| s.replica.cache_bytes().into(),
+        "All rows in memory: those that files have, and those to be flushed.",
+        |s| s.usage().cached_bytes.into(),
     ),
     Fact::gauge(
         "write_buffer_bytes",

@@ -489,6 +489,10 @@ impl Store for DiskStore {
         &self.engine.progress
     }
 
+    fn pending(&self, _: usize, table: Table, key: &[u8]) -> Ticket {
+        self.engine.pending(table, key)
+    }
+
     fn load(&self, _: usize, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
         self.engine.get(table, key)
     }
@@ -529,6 +533,9 @@ impl Store for DiskStore {
         Usage {
             disk_bytes: self.engine.disk_bytes(),
             buffer_bytes: self.engine.dirty_bytes(),
+            cached_bytes: self.engine.held_bytes(),
+            hits: self.engine.counters.hits.load(Ordering::Relaxed),
+            misses: self.engine.counters.misses.load(Ordering::Relaxed),
             disk_full: self.engine.refuses(),
         }
     }

@@ -1,5 +1,5 @@
 //! The store in memory: for tests and simulation. Every write is committed as it is submitted, or, in
-//! a lazy store, when its owner says so; what was not committed can be lost.
+//! a lazy store, when its owner says so; what was not committed is read, and can be lost.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -27,6 +27,8 @@ struct State {
     last: Ticket,
     queued: Vec<Op>,
     rows: Rows,
+    /// What rows were before what is not committed.
+    undo: Vec<((Table, Vec<u8>), Option<Vec<u8>>)>,
     /// Whether nothing that grows is taken.
     is_full: bool,
     /// A batch that failed, and up to which ticket: whether it is there is not known yet.
@@ -37,17 +39,41 @@ struct State {
 
 impl State {
     fn commit(&mut self) {
-        let queued = std::mem::take(&mut self.queued);
-        self.apply(queued);
+        self.queued.clear();
+        self.undo.clear();
     }
 
-    fn apply(&mut self, ops: Vec<Op>) {
+    fn apply(&mut self, ops: &[Op]) {
         for Op { table, key, value } in ops {
-            match value {
-                Some(value) => self.rows.insert((table, key), value),
-                None => self.rows.remove(&(table, key)),
+            let at = (*table, key.clone());
+            let before = match value {
+                Some(value) => self.rows.insert(at.clone(), value.clone()),
+                None => self.rows.remove(&at),
+            };
+            self.undo.push((at, before));
+        }
+    }
+
+    /// What was not committed is not there any more.
+    fn undo(&mut self) {
+        self.queued.clear();
+        for (at, before) in self.undo.drain(..).rev() {
+            match before {
+                Some(before) => self.rows.insert(at, before),
+                None => self.rows.remove(&at),
             };
         }
+    }
+
+    fn committed(&self) -> Rows {
+        let mut rows = self.rows.clone();
+        for (at, before) in self.undo.iter().rev() {
+            match before {
+                Some(before) => rows.insert(at.clone(), before.clone()),
+                None => rows.remove(at),
+            };
+        }
+        rows
     }
 }
 
@@ -123,7 +149,7 @@ impl MemoryStore {
             let mut state = shard.state.lock();
             if state.in_doubt.is_some() && !state.is_told {
                 state.is_told = true;
-                state.queued.clear();
+                state.undo();
                 shard.progress.publish_failed(state.last, false);
             }
         }
@@ -136,15 +162,17 @@ impl MemoryStore {
             let Some((ops, upto)) = state.in_doubt.take() else {
                 continue;
             };
-            if landed {
-                state.apply(ops);
-            }
             if landed && !state.is_told {
+                state.commit();
                 shard.progress.publish_committed(upto, false);
-            } else {
-                state.queued.clear();
-                shard.progress.publish_failed(state.last, !state.is_told);
+                continue;
             }
+            state.undo();
+            if landed {
+                state.apply(&ops);
+                state.commit();
+            }
+            shard.progress.publish_failed(state.last, !state.is_told);
         }
     }
 
@@ -154,7 +182,7 @@ impl MemoryStore {
             let mut state = shard.state.lock();
             if state.in_doubt.is_some() {
                 state.is_told = true;
-                state.queued.clear();
+                state.undo();
                 shard.progress.publish_failed(state.last, true);
             }
         }
@@ -165,7 +193,8 @@ impl MemoryStore {
         for shard in &self.shards {
             let mut state = shard.state.lock();
             if let Some((ops, _)) = state.in_doubt.take() {
-                state.apply(ops);
+                state.apply(&ops);
+                state.commit();
             }
         }
     }
@@ -186,7 +215,7 @@ impl MemoryStore {
     /// Everything that is committed: a copy of the disk.
     pub fn copy(&self) -> Copied {
         let rows = self.shards.iter();
-        let rows = rows.map(|shard| shard.state.lock().rows.clone());
+        let rows = rows.map(|shard| shard.state.lock().committed());
         Copied(rows.collect())
     }
 
@@ -195,7 +224,9 @@ impl MemoryStore {
         let rows = with.map_or_else(Vec::new, |copied| copied.0);
         let rows = rows.into_iter().chain(std::iter::repeat(Rows::new()));
         for (shard, rows) in self.shards.iter().zip(rows) {
-            shard.state.lock().rows = rows;
+            let mut state = shard.state.lock();
+            state.commit();
+            state.rows = rows;
         }
     }
 
@@ -211,7 +242,7 @@ impl MemoryStore {
     pub fn lose_uncommitted(&self) {
         for shard in &self.shards {
             let mut state = shard.state.lock();
-            state.queued.clear();
+            state.undo();
             state.in_doubt = None;
             shard.progress.publish_failed(state.last, true);
         }
@@ -256,6 +287,7 @@ impl Store for MemoryStore {
         }
         shard.progress.check(write.as_of)?;
         state.last += 1;
+        state.apply(&write.ops);
         state.queued.extend(write.ops);
         if !self.is_lazy() {
             state.commit();
@@ -268,6 +300,15 @@ impl Store for MemoryStore {
 
     fn progress(&self, shard: usize) -> &Progress {
         &self.shards[shard].progress
+    }
+
+    fn pending(&self, shard: usize, table: Table, key: &[u8]) -> Ticket {
+        let state = self.shards[shard].state.lock();
+        let is_pending = state
+            .undo
+            .iter()
+            .any(|((of, at), _)| (*of, at.as_slice()) == (table, key));
+        if is_pending { state.last } else { 0 }
     }
 
     fn load(&self, shard: usize, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {

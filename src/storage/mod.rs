@@ -182,7 +182,10 @@ pub trait Store: Send + Sync + 'static {
     /// How far the shard's writes have come.
     fn progress(&self, shard: usize) -> &Progress;
 
-    /// One row, with every committed write.
+    /// The last write of a row, where it is not committed yet; else 0.
+    fn pending(&self, shard: usize, table: Table, key: &[u8]) -> Ticket;
+
+    /// One row, with every write that was taken.
     fn load(&self, shard: usize, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError>;
 
     /// Up to `limit` rows of a consistent snapshot with `from <= key < to`, ascending.
@@ -209,7 +212,7 @@ pub trait Store: Send + Sync + 'static {
     /// What follows from the damage was written down: the next start need not know of it.
     fn forget_damage(&self) {}
 
-    /// Bytes on disk, memory in write buffers, and whether writes are refused.
+    /// Bytes on disk and in memory, and whether writes are refused.
     fn usage(&self) -> Usage;
 
     /// Whether writes that take space are refused now.
@@ -236,6 +239,12 @@ pub struct Usage {
     pub disk_bytes: u64,
     /// Bytes in write buffers.
     pub buffer_bytes: u64,
+    /// Bytes of all rows in memory.
+    pub cached_bytes: u64,
+    /// Rows that were found in memory.
+    pub hits: u64,
+    /// Rows that were looked for in files.
+    pub misses: u64,
     /// Whether writes are refused for want of space.
     pub disk_full: bool,
 }

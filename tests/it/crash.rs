@@ -225,25 +225,13 @@ fn check_copy(dir: &Path, copy: &Path, writers: &[Writer], between: &[(usize, us
 
 #[test]
 fn what_may_be_is_after_kill_9_with_everysec() {
-    crash(rounds(12), &["--storage-shards", "1"], None);
+    crash(rounds(12), &[], None);
 }
 
 #[test]
 fn what_may_be_is_after_kill_9_with_always_and_a_slow_disk() {
     let disk = Syncs::slow(Duration::from_millis(15));
-    crash(
-        rounds(8),
-        &["--storage-shards", "1", "--appendfsync", "always"],
-        Some(&disk),
-    );
-}
-
-/// Each shard has a journal of its own: what a command writes into two of them is two batches, and a
-/// crash may come between.
-#[test]
-#[ignore = "a command over several shards is no atomic part of one journal yet"]
-fn what_may_be_is_after_kill_9_with_several_shards() {
-    crash(rounds(30), &["--storage-shards", "8"], None);
+    crash(rounds(8), &["--appendfsync", "always"], Some(&disk));
 }
 
 #[test]
@@ -257,14 +245,13 @@ fn a_clean_stop_is_found_again() {
     assert_eq!(server.connect().call(&["DBSIZE"]), ":1\r\n");
 }
 
-/// A transaction of many commands on one shard, and a kill in the middle of it.
+/// A transaction of many commands, and a kill in the middle of it.
 #[test]
 fn a_long_transaction_is_there_as_a_whole_or_not_at_all() {
     const COMMANDS: usize = 6_000;
     let dir = tempfile::tempdir().expect("a folder");
-    let flags = ["--storage-shards", "1"];
     for nth in 0..6_u64 {
-        let server = Server::ringwood(dir.path(), &flags);
+        let server = Server::ringwood(dir.path(), &[]);
         let mut connection = server.connect();
         assert_eq!(connection.call(&["FLUSHALL"]), "+OK\r\n");
         let mut words = b"*1\r\n$5\r\nMULTI\r\n".to_vec();
@@ -279,7 +266,7 @@ fn a_long_transaction_is_there_as_a_whole_or_not_at_all() {
         connection.send(b"*1\r\n$4\r\nEXEC\r\n").expect("sent");
         std::thread::sleep(Duration::from_millis(2 + 3 * nth));
         server.kill();
-        let server = Server::ringwood(dir.path(), &flags);
+        let server = Server::ringwood(dir.path(), &[]);
         let mut connection = server.connect();
         let count = connection.call(&["DBSIZE"]);
         let whole = format!(":{COMMANDS}\r\n");

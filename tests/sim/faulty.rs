@@ -80,6 +80,10 @@ impl Store for Faulty {
         self.inner.progress(shard)
     }
 
+    fn pending(&self, shard: usize, table: Table, key: &[u8]) -> Ticket {
+        self.inner.pending(shard, table, key)
+    }
+
     fn load(&self, shard: usize, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
         self.inner.load(shard, table, key)
     }

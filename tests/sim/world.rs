@@ -361,7 +361,6 @@ impl World {
             r#"
             cluster-enabled = true
             partitions = 16
-            storage-shards = 2
             cache-size = 1048576
             node-name = "{name}"
             zone = "{zone}"

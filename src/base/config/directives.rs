@@ -109,7 +109,7 @@ pub static DIRECTIVES: &[Directive] = &[
         "storage-shards",
         "0",
         Kind::Number(0, 64),
-        "Databases of the storage engine, fixed when the data directory is made; 0 for one per core.",
+        "Nothing any more: there is one database. Taken so that files of earlier versions can be read.",
     ),
     fixed(
         "io-threads",
@@ -127,19 +127,19 @@ pub static DIRECTIVES: &[Directive] = &[
         "cache-size",
         "0",
         Kind::Bytes(0, MAX),
-        "Bytes of decoded objects kept in memory; 0 for a quarter of the machine's (or control group's) memory.",
+        "Bytes of other rows kept in memory; 0 for a quarter of the machine's (or control group's) memory.",
     ),
     fixed(
         "block-cache-size",
         "64mb",
         Kind::Bytes(1 << 20, MAX),
-        "Bytes of the storage engine's block cache.",
+        "Bytes of the tables' block cache.",
     ),
     fixed(
         "write-buffer-size",
-        "64mb",
-        Kind::Bytes(1 << 20, 1 << 40),
-        "Bytes of one shard's write buffer; the journal may take four times as much.",
+        "0",
+        Kind::Bytes(0, 1 << 40),
+        "Bytes of rows in memory that are not in the tables yet, of which the journal may have twice as much; 0 for an eighth of the memory, at most 256mb.",
     ),
     fixed(
         "min-free-disk",

@@ -144,7 +144,7 @@ impl Journal {
                 Ok(Some(head)) => segments.push((head, path, file)),
                 // It has never been used, or everything in it is in the tables.
                 Ok(None) if file.metadata()?.len() == segment_bytes => {
-                    known.spares.push((path, file))
+                    known.spares.push((path, file));
                 }
                 Ok(None) => known.odd.push(path),
                 Err(what) => {

@@ -86,6 +86,8 @@ pub(super) struct Engine {
     filling: Mutex<Filling>,
     writer: Mutex<Writer>,
     pub(super) progress: Progress,
+    /// The last batch to which something was added.
+    last: AtomicU64,
     /// The last batch that was written to the journal.
     written: AtomicU64,
     /// The tables have everything up to this batch.
@@ -116,6 +118,9 @@ pub(super) struct Counters {
     pub(super) batches: AtomicU64,
     pub(super) flushes: AtomicU64,
     pub(super) flushed_bytes: AtomicU64,
+    /// Rows that were found in memory, and those that were looked for in the tables.
+    pub(super) hits: AtomicU64,
+    pub(super) misses: AtomicU64,
 }
 
 #[derive(Debug, Default)]
@@ -252,6 +257,7 @@ impl Engine {
                 unwritten: VecDeque::new(),
             }),
             progress,
+            last: AtomicU64::new(next - 1),
             written: AtomicU64::new(next - 1),
             flushed: AtomicU64::new(flushed),
             views: RwLock::default(),
@@ -284,6 +290,7 @@ impl Engine {
             for op in &write.ops {
                 batch::put(&mut filling.batch, &row_of(op));
             }
+            self.last.store(filling.number, Ordering::Release);
             let is_long = filling.batch.len() >= EAGER_BYTES && filling.gathering == 0;
             (filling.number, is_long)
         };
@@ -386,10 +393,12 @@ impl Engine {
         let evictions = {
             let mut part = part.lock();
             if let Some(held) = part.get(hash, key) {
+                self.counters.hits.fetch_add(1, Ordering::Relaxed);
                 return Ok(held.value.map(<[u8]>::to_vec));
             }
             part.evictions()
         };
+        self.counters.misses.fetch_add(1, Ordering::Relaxed);
         let found = self.tables.get(table, key)?;
         let mut part = part.lock();
         // What came meanwhile and went again may be newer than what was found.
@@ -405,6 +414,21 @@ impl Engine {
             self.note(grown);
         }
         Ok(found)
+    }
+
+    /// The batch of a row's last write, where it is not committed yet; else 0.
+    pub(super) fn pending(&self, table: Table, key: &[u8]) -> Ticket {
+        let committed = self.progress.committed();
+        if committed >= self.last.load(Ordering::Acquire) {
+            return 0;
+        }
+        if table != Table::Data {
+            return self.last.load(Ordering::Acquire);
+        }
+        let mut part = self.parts[self.keys.part(key)].lock();
+        let held = part.get(self.keys.hash(key), key);
+        let batch = held.map_or(0, |held| held.batch);
+        if batch > committed { batch } else { 0 }
     }
 
     /// Up to `limit` rows with `from <= key < to`, ascending.
@@ -717,6 +741,11 @@ impl Engine {
     pub(super) fn dirty_bytes(&self) -> u64 {
         let dirty = self.dirty_bytes.load(Ordering::Relaxed);
         (dirty + self.flushing_bytes.load(Ordering::Relaxed)).max(0) as u64
+    }
+
+    /// Bytes of all rows in memory.
+    pub(super) fn held_bytes(&self) -> u64 {
+        self.all_bytes.load(Ordering::Relaxed).max(0) as u64
     }
 
     /// Bytes of files.

@@ -456,7 +456,7 @@ fn a_power_cut_takes_what_was_not_synced_and_nothing_else() {
 fn a_segment_that_is_missing_cut_or_zeroed_is_noticed() {
     let spoils: [(&str, fn(&Path)); 4] = [
         ("missing", |path| {
-            std::fs::remove_file(path).expect("removed")
+            std::fs::remove_file(path).expect("removed");
         }),
         ("cut", |path| {
             let file = File::options().write(true).open(path).expect("open");
@@ -528,6 +528,28 @@ fn a_failed_ingestion_leaves_everything_to_the_next() {
     place.tables.fails.store(false, Ordering::Relaxed);
     engine.flush().expect("flushed");
     assert_eq!((engine.dirty_bytes(), all(&engine).len()), (0, 101));
+}
+
+#[test]
+fn memory_holds_as_many_bytes_as_it_may() {
+    const MOST: u64 = 256 << 10;
+    let place = Place::new();
+    let engine = place.try_open(MOST - (64 << 10)).expect("open");
+    for n in 0..5_000 {
+        put(&engine, n, &[b'x'; 500]);
+        engine.kick();
+        if n % 50 == 0 {
+            engine.flush().expect("flushed");
+            engine.evict();
+            engine.evict();
+            assert!(engine.held_bytes() <= MOST, "after {n}");
+        }
+    }
+    assert!(engine.held_bytes() > MOST / 2);
+    for n in 0..5_000 {
+        assert!(get(&engine, n).is_some());
+        assert!(engine.held_bytes() < MOST + (64 << 10), "after reading {n}");
+    }
 }
 
 #[test]
