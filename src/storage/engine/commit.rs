@@ -1,0 +1,230 @@
+//! Batches are completed, written and synced, and what is refused while that fails.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use super::{Engine, Filling, KEPT_BYTES, Sealed, Writer, batch};
+use crate::storage::room::Room;
+use crate::storage::{Need, StoreError};
+
+impl Engine {
+    /// Has what was put written: at once, or, where it must be on the disk, soon.
+    pub(in crate::storage) fn kick(&self) {
+        if self.syncs_first.load(Ordering::Relaxed) {
+            *self.wanted.0.lock() = true;
+            self.wanted.1.notify_one();
+        } else {
+            self.commit();
+        }
+    }
+
+    /// Has it written even though somebody gathers, who may wait for the caller.
+    pub(in crate::storage) fn urge(&self) {
+        self.filling.lock().seal();
+        self.kick();
+    }
+
+    /// Writes what was put, for everybody. Where batches are synced first that is somebody else's to do,
+    /// and only then are they committed.
+    pub(in crate::storage) fn commit(&self) {
+        let mut writer = self.writer.lock();
+        let writer = &mut *writer;
+        {
+            let mut filling = self.filling.lock();
+            if filling.gathering == 0 {
+                filling.seal();
+            } else {
+                filling.is_kicked = true;
+            }
+            writer.unwritten.extend(filling.sealed.drain(..));
+        }
+        if writer.unwritten.is_empty() {
+            return;
+        }
+        let failed = self.write_out(writer).err();
+        let written = self.written.load(Ordering::Relaxed);
+        self.marks.written(written);
+        self.note_doubt(failed);
+        if !self.syncs_first.load(Ordering::Relaxed) {
+            self.progress.publish_committed(written, false);
+        }
+    }
+
+    pub(super) fn write_out(&self, writer: &mut Writer) -> std::io::Result<()> {
+        while let Some(Sealed { number, batch }) = writer.unwritten.front_mut() {
+            let synced = self.progress.synced();
+            self.journal
+                .add(&mut writer.segment, batch, *number, synced)?;
+            self.written.store(*number, Ordering::Release);
+            self.counters.batches.fetch_add(1, Ordering::Relaxed);
+            if let Some(done) = writer.unwritten.pop_front()
+                && done.batch.capacity() <= KEPT_BYTES
+            {
+                self.filling.lock().spare = done.batch;
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn note_doubt(&self, failed: Option<std::io::Error>) {
+        let is_failed = failed.is_some();
+        let was = self.refuse(|filling| std::mem::replace(&mut filling.is_in_doubt, is_failed));
+        match failed {
+            Some(error) if !was => {
+                tracing::error!(%error, "the journal cannot be written: writes are refused until it can");
+            }
+            None if was => tracing::info!("the journal is written again, with all that was taken"),
+            _ => {}
+        }
+    }
+
+    /// Changes what is refused.
+    pub(super) fn refuse<R>(&self, change: impl FnOnce(&mut Filling) -> R) -> R {
+        let mut filling = self.filling.lock();
+        let result = change(&mut filling);
+        let refuses = filling.check(Need::Grows).is_err() && !filling.is_closing;
+        self.refuses.store(refuses, Ordering::Release);
+        result
+    }
+
+    /// Whether writes that take space are refused.
+    pub(in crate::storage) fn refuses(&self) -> bool {
+        self.refuses.load(Ordering::Acquire)
+    }
+
+    /// What the disk has room for.
+    pub(in crate::storage) fn set_room(&self, room: Room) {
+        self.refuse(|filling| filling.room = room);
+        if room < Room::Plenty {
+            self.journal.shrink();
+        }
+    }
+
+    /// Whether batches are to be on the disk before they count as committed.
+    pub(in crate::storage) fn sync_first(&self, syncs: bool) {
+        self.syncs_first.store(syncs, Ordering::Relaxed);
+    }
+
+    /// Whether something that was put is not written.
+    pub(in crate::storage) fn is_in_doubt(&self) -> bool {
+        self.filling.lock().is_in_doubt
+    }
+
+    /// Whether those who wait for what they put wait for a disk that fails.
+    pub(in crate::storage) fn holds_up(&self) -> bool {
+        let syncs = self.syncs_first.load(Ordering::Relaxed);
+        self.is_in_doubt() || syncs && self.is_unsynced()
+    }
+
+    /// Whether what was written cannot be synced.
+    pub(in crate::storage) fn is_unsynced(&self) -> bool {
+        self.filling.lock().is_unsynced
+    }
+
+    /// Those who wait are told that nobody knows what will become of what they wait for.
+    pub(in crate::storage) fn doubt(&self) {
+        let last = {
+            let filling = self.filling.lock();
+            filling.number - u64::from(batch::is_empty(&filling.batch))
+        };
+        self.progress.doubt(last);
+    }
+
+    /// Has everything that is written on the disk; up to which batch. Blocks, and holds up no write.
+    pub(in crate::storage) fn sync(&self) -> Result<u64, StoreError> {
+        let (upto, file) = {
+            let mut writer = self.writer.lock();
+            if self.is_unsynced() && !self.is_distrusted.load(Ordering::Acquire) {
+                self.leave(&mut writer)?;
+            }
+            let file = Arc::clone(writer.segment.file());
+            (self.written.load(Ordering::Acquire), file)
+        };
+        if upto == self.progress.synced() && !self.is_unsynced() {
+            return Ok(upto);
+        }
+        match self.journal.sync(&file) {
+            Ok(()) => {
+                self.be_synced(upto);
+                Ok(upto)
+            }
+            Err(error) => Err(self.be_unsynced(error)),
+        }
+    }
+
+    pub(super) fn be_synced(&self, upto: u64) {
+        let was = self.refuse(|filling| std::mem::replace(&mut filling.is_unsynced, false));
+        if was {
+            tracing::info!("writes are synced again, and accepted");
+        }
+        self.progress.publish_committed(upto, true);
+    }
+
+    /// A sync has failed: what was written is not believed to be there, whatever a later sync says. The
+    /// tables are to have it, and nothing is taken until they do.
+    pub(super) fn be_unsynced(&self, error: std::io::Error) -> StoreError {
+        let mut writer = self.writer.lock();
+        let path = writer.segment.path().to_path_buf();
+        let was = self.refuse(|filling| std::mem::replace(&mut filling.is_unsynced, true));
+        if !was {
+            tracing::error!(%error, file = %path.display(), "writes cannot be synced: no more are accepted until they are");
+        }
+        if !self.is_distrusted.load(Ordering::Acquire)
+            && let Err(error) = self.leave(&mut writer)
+        {
+            tracing::error!(%error, "no other segment can be begun yet");
+        }
+        StoreError::Io {
+            path,
+            source: error,
+        }
+    }
+
+    /// The tables have what a sync had failed for: whether what was written since can be synced.
+    pub(super) fn trust_again(&self) -> Result<(), StoreError> {
+        let (upto, file) = {
+            let writer = self.writer.lock();
+            let file = Arc::clone(writer.segment.file());
+            (self.last_written(), file)
+        };
+        let synced = self.journal.sync(&file);
+        self.is_distrusted.store(false, Ordering::Release);
+        match synced {
+            Ok(()) => {
+                self.be_synced(upto);
+                Ok(())
+            }
+            Err(error) => Err(self.be_unsynced(error)),
+        }
+    }
+
+    /// Leaves the segments of which a sync has failed to the tables.
+    pub(super) fn leave(&self, writer: &mut Writer) -> Result<(), StoreError> {
+        let path = writer.segment.path().to_path_buf();
+        let left = self.journal.distrust(&mut writer.segment);
+        left.map_err(|source| StoreError::Io { path, source })?;
+        self.is_distrusted.store(true, Ordering::Release);
+        self.want_flush();
+        Ok(())
+    }
+
+    /// Waits until a batch is to be written and synced, and does that; `false` at the end.
+    pub(in crate::storage) fn commit_next(&self) -> bool {
+        {
+            let mut wanted = self.wanted.0.lock();
+            while !*wanted {
+                if self.flush_wanted.0.lock().is_closing {
+                    return false;
+                }
+                self.wanted.1.wait(&mut wanted);
+            }
+            *wanted = false;
+        }
+        self.commit();
+        if self.syncs_first.load(Ordering::Relaxed) {
+            // What goes wrong is in the log, and those who wait are told after a while.
+            let _ = self.sync();
+        }
+        true
+    }
+}
