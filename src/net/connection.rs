@@ -588,14 +588,17 @@ async fn await_sync(node: &Node, writes: &[u64], timeout: Option<Duration>) -> b
         for (shard, &ticket) in writes.iter().enumerate() {
             store.kick(shard);
             // Of what was not stored its writer was told; what came before it is on the disk.
-            let _ = store.progress(shard).wait_synced(ticket).await;
+            let synced = store.progress(shard).wait_synced(ticket).await;
+            if synced == Err(crate::replica::WriteFailed::Unknown) {
+                return false;
+            }
         }
+        true
     };
     if let Some(timeout) = timeout {
-        return tokio::time::timeout(timeout, all).await.is_ok();
+        return tokio::time::timeout(timeout, all).await.unwrap_or(false);
     }
-    all.await;
-    true
+    all.await
 }
 
 /// Waits until the client has closed its side; who sends more is there.

@@ -41,7 +41,6 @@ impl Replica {
         let _alone = self.counting.alone();
         // A partition says what it has seen only while that is sure.
         self.forget_all_seen()?;
-        self.settle_alone();
         self.find_floors()?;
         self.find_hints()?;
         self.begin_counting()
@@ -49,10 +48,7 @@ impl Replica {
 
     /// Begins to count anew. Blocks.
     pub(super) fn count_again(&self) -> Result<(), ReplicaError> {
-        // What is waited for alone is little then.
-        self.settle();
         let _alone = self.counting.alone();
-        self.settle_alone();
         self.begin_counting()
     }
 

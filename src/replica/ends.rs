@@ -7,7 +7,6 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
 
 use super::ending::{Found, next_stretch};
 use super::space::Spaces;
@@ -16,13 +15,10 @@ use super::{Replica, ReplicaError};
 use crate::base::clock;
 use crate::logic::digest;
 use crate::logic::place;
-use crate::storage::{Frozen, Table};
+use crate::storage::{Frozen, StoreError, Table};
 
 /// Rows of the index read at a time.
 const PAGE: usize = 512;
-/// Writers wait no longer for what is on its way to the disk.
-const SETTLED_WITHIN: Duration = Duration::from_millis(50);
-const LOOK_EVERY: Duration = Duration::from_millis(1);
 
 impl Replica {
     /// From where on trees that are made anew follow ends.
@@ -49,13 +45,17 @@ impl Replica {
         let to = next_stretch(as_of_ms);
         let (from, shards, epochs, count) = {
             let _alone = self.counting.alone();
-            if !self.is_counted() || !self.is_settled_soon() {
+            if !self.is_counted() {
                 return Ok(false);
             }
             let shards = 0..self.store.shards();
             let frozen: Result<Vec<Arc<dyn Frozen>>, _> =
                 shards.map(|shard| self.store.freeze(shard)).collect();
-            let frozen = frozen?;
+            let frozen = match frozen {
+                // Somebody is writing what belongs together, and waits for this.
+                Err(StoreError::Busy) => return Ok(false),
+                frozen => frozen?,
+            };
             let from = self.ends.followed_ms.swap(to, Ordering::AcqRel);
             (from, frozen, self.spaces.epochs(), self.counting.nth())
         };
@@ -74,22 +74,6 @@ impl Replica {
         }
         self.ends.known_ms.store(to, Ordering::Release);
         Ok(self.is_counted())
-    }
-
-    /// Whether all that was queued by now is stored, in a moment.
-    fn is_settled_soon(&self) -> bool {
-        let begun = clock::monotonic();
-        let tickets = self.last_tickets.iter();
-        let tickets: Vec<u64> = tickets.map(|last| last.load(Ordering::Acquire)).collect();
-        (0..self.store.shards()).for_each(|shard| self.store.urge(shard));
-        let is_stored = |shard| self.store.progress(shard).committed() >= tickets[shard];
-        while !(0..tickets.len()).all(is_stored) {
-            if clock::monotonic().duration_since(begun) > SETTLED_WITHIN {
-                return false;
-            }
-            std::thread::sleep(LOOK_EVERY);
-        }
-        !self.has_failed_since_counted()
     }
 
     fn ends_between(

@@ -143,8 +143,7 @@ impl Replica {
             key: progress_key(owners, partition),
             value: progress.map(encode_progress),
         };
-        let ticket = self.store.submit(shard, Write::freeing(vec![op]))?;
-        self.last_tickets[shard].fetch_max(ticket, std::sync::atomic::Ordering::AcqRel);
+        self.store.submit(shard, Write::freeing(vec![op]))?;
         Ok(())
     }
 

@@ -28,10 +28,8 @@ impl Replica {
         let _order = self.lock(located.at);
         let object = self.load(&located)?;
         let row = self.hint_row(limit, &located, node, &object)?;
-        let ticket = self
-            .store
+        self.store
             .submit(located.shard, Write::of(vec![row.op.clone()]))?;
-        self.last_tickets[located.shard].fetch_max(ticket, Ordering::AcqRel);
         self.hints.add(node, &row);
         Ok(())
     }
@@ -225,8 +223,7 @@ impl Replica {
             key: place::hint_key(node.0, &hint.row_key),
             value: None,
         };
-        let ticket = self.store.enqueue(hint.shard, Write::freeing(vec![op]))?;
-        self.last_tickets[hint.shard].fetch_max(ticket, Ordering::AcqRel);
+        self.store.enqueue(hint.shard, Write::freeing(vec![op]))?;
         self.hints.remove(node, hint.bytes);
         Ok(())
     }

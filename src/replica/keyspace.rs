@@ -3,15 +3,13 @@
 //! A cursor is a place in the order of rows, `slot << 38 | hash >> 26`, so it needs no state on the
 //! server, stays below 2^53, and a key that is there throughout is never skipped.
 
-use std::sync::atomic::Ordering;
-
 use super::{DATABASES, Key, Replica, ReplicaError};
 use crate::base::clock;
 use crate::base::random::random_u64;
 use crate::logic::place::{self, Position};
 use crate::logic::placement::{SLOTS, Slot};
 use crate::storage::pages::Pages;
-use crate::storage::{Row, Table, WriteFailed};
+use crate::storage::{Row, Table, Ticket, WriteFailed};
 
 const HASH_BITS: u32 = 38;
 const HASH_SHIFT: u32 = 64 - HASH_BITS;
@@ -88,34 +86,23 @@ impl Replica {
         self.spaces.expiring(db) as u64
     }
 
-    /// Waits until every write ordered so far is in the store, where scans read. Blocks.
+    /// Waits until every write ordered so far is in the store. Blocks.
     pub fn settle(&self) {
-        for shard in 0..self.last_tickets.len() {
+        for (shard, ticket) in self.last_tickets() {
             self.store.kick(shard);
-        }
-        for (shard, last) in self.last_tickets.iter().enumerate() {
-            let ticket = last.load(Ordering::Acquire);
             self.store.progress(shard).block_until_committed(ticket);
         }
     }
 
-    /// The same for a caller that keeps writers waiting: it must not wait for them.
-    pub(super) fn settle_alone(&self) {
-        for (shard, last) in self.last_tickets.iter().enumerate() {
-            // Up to it everything is queued when it is urged.
-            let ticket = last.load(Ordering::Acquire);
-            self.store.urge(shard);
-            self.store.progress(shard).block_until_committed(ticket);
-        }
+    /// Whether every write ordered so far is in the store.
+    pub fn is_settled(&self) -> bool {
+        let mut last = self.last_tickets();
+        last.all(|(shard, ticket)| self.store.progress(shard).committed() >= ticket)
     }
 
-    /// Whether there is something that [`Self::settle`] would wait for.
-    pub fn waits_for_its_disk(&self) -> bool {
-        let shards = self.last_tickets.iter().enumerate();
-        let mut behind = shards.map(|(shard, last)| {
-            self.store.progress(shard).committed() < last.load(Ordering::Acquire)
-        });
-        behind.any(|behind| behind)
+    /// Each shard's last write.
+    fn last_tickets(&self) -> impl Iterator<Item = (usize, Ticket)> + '_ {
+        (0..self.store.shards()).map(|shard| (shard, self.store.last(shard)))
     }
 
     /// Waits, without blocking, until every write ordered so far is in the store.
@@ -130,9 +117,8 @@ impl Replica {
     /// When the last one was not stored. (Whether an earlier one was not, [`Self::failed_batches`] tells.)
     pub async fn committed(&self) -> Result<(), WriteFailed> {
         let mut all = Ok(());
-        for (shard, last) in self.last_tickets.iter().enumerate() {
+        for (shard, ticket) in self.last_tickets() {
             self.store.kick(shard);
-            let ticket = last.load(Ordering::Acquire);
             let one = self.store.progress(shard).wait_committed(ticket).await;
             all = all.and(one);
         }
@@ -145,8 +131,7 @@ impl Replica {
     /// When one of them was not stored.
     pub async fn synced(&self) -> Result<(), WriteFailed> {
         self.committed().await?;
-        for (shard, last) in self.last_tickets.iter().enumerate() {
-            let ticket = last.load(Ordering::Acquire);
+        for (shard, ticket) in self.last_tickets() {
             self.store.progress(shard).wait_synced(ticket).await?;
         }
         Ok(())

@@ -165,7 +165,6 @@ pub struct Replica {
     /// All actors that ever wrote here, with their last dots as far as they are gone.
     actors: Mutex<Context>,
     databases: RwLock<[u8; DATABASES as usize]>,
-    last_tickets: Vec<AtomicU64>,
     absences: Absences,
     to_reclaim: Mutex<BTreeSet<(u16, u8)>>,
     /// Held while floors of whole databases are raised.
@@ -297,15 +296,11 @@ impl Replica {
 
     /// The last write of a key that is not committed yet: a read of the key may have seen it.
     pub fn uncommitted(&self, key: Key<'_>) -> Option<Uncommitted> {
-        if !self.waits_for_its_disk() {
+        if self.is_settled() {
             return None;
         }
         let at = Position::of(key.name, self.partitions);
         let shard = self.shard_of(at.partition);
-        let committed = self.store.progress(shard).committed();
-        if self.last_tickets[shard].load(Ordering::Acquire) <= committed {
-            return None;
-        }
         let row_key = place::row_key(at, key.db, key.name);
         let ticket = self.store.pending(shard, Table::Data, &row_key);
         (ticket > 0).then_some(Uncommitted { shard, ticket })
@@ -591,7 +586,6 @@ impl Replica {
         let ticket = {
             let _followed = self.counting.follow();
             let ticket = self.store.enqueue(located.shard, write)?;
-            self.last_tickets[located.shard].fetch_max(ticket, Ordering::AcqRel);
             if forgotten {
                 self.counters.removed_rows.fetch_add(1, Ordering::Relaxed);
             }

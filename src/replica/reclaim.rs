@@ -129,8 +129,7 @@ impl Replica {
                 key: index_key,
                 value: None,
             };
-            let ticket = self.store.submit(shard, Write::freeing(vec![op]))?;
-            self.last_tickets[shard].fetch_max(ticket, Ordering::AcqRel);
+            self.store.submit(shard, Write::freeing(vec![op]))?;
         }
         Ok(())
     }
@@ -276,8 +275,7 @@ impl Replica {
             value: None,
         }];
         super::index_ops(&mut ops, row_key, &stored, &Object::default(), self.shared);
-        let ticket = self.store.submit(shard, Write::freeing(ops))?;
-        self.last_tickets[shard].fetch_max(ticket, Ordering::AcqRel);
+        self.store.submit(shard, Write::freeing(ops))?;
         self.counters.flushed_rows.fetch_add(1, Ordering::Relaxed);
         self.counters.removed_rows.fetch_add(1, Ordering::Relaxed);
         Ok(())

@@ -96,8 +96,7 @@ impl Replica {
             value,
         };
         let shard = self.shard_of(partition);
-        let ticket = self.store.submit(shard, Write::freeing(vec![op]))?;
-        self.last_tickets[shard].fetch_max(ticket, Ordering::AcqRel);
+        self.store.submit(shard, Write::freeing(vec![op]))?;
         Ok(())
     }
 
@@ -124,8 +123,7 @@ impl Replica {
             if gone.is_empty() {
                 continue;
             }
-            let ticket = self.store.submit(shard, Write::freeing(gone))?;
-            self.last_tickets[shard].fetch_max(ticket, Ordering::AcqRel);
+            self.store.submit(shard, Write::freeing(gone))?;
         }
         self.seen.clear();
         Ok(())
@@ -138,8 +136,7 @@ impl Replica {
             key: UNDER_ROW.to_vec(),
             value: Some(self.under(cluster)),
         };
-        let ticket = self.store.submit(0, Write::freeing(vec![op]))?;
-        self.last_tickets[0].fetch_max(ticket, Ordering::AcqRel);
+        self.store.submit(0, Write::freeing(vec![op]))?;
         Ok(())
     }
 
@@ -331,8 +328,7 @@ impl Replica {
                 key: row_key.to_vec(),
                 value: None,
             };
-            let ticket = self.store.submit(shard, Write::freeing(vec![op]))?;
-            self.last_tickets[shard].fetch_max(ticket, Ordering::AcqRel);
+            self.store.submit(shard, Write::freeing(vec![op]))?;
             return Ok(());
         }
         if !self.is_seen_by_all(&located, &object) {

@@ -110,7 +110,7 @@ impl Replica {
                 }
                 None => 0,
             };
-            let last = self.last_tickets[located.shard].fetch_max(ticket, Ordering::AcqRel);
+            let last = self.store.last(located.shard);
             if self.store.progress(located.shard).failures() != located.as_of {
                 // What was here may not be stored.
                 return Err(Refused::Changed.into());
@@ -178,7 +178,7 @@ impl Replica {
         if databases.is_empty() {
             return Ok(Written {
                 shard: 0,
-                ticket: self.last_tickets[0].load(Ordering::Acquire),
+                ticket: self.store.last(0),
                 delta: None,
             });
         }
@@ -191,7 +191,6 @@ impl Replica {
         let ticket = {
             let _followed = self.counting.follow();
             let ticket = self.store.submit(0, Write::freeing(ops))?;
-            self.last_tickets[0].fetch_max(ticket, Ordering::AcqRel);
             if stored {
                 // A write behind it must not outlive it, were it not stored.
                 self.store.progress(0).block_until_committed(ticket);

@@ -124,7 +124,6 @@ impl Replica {
             spaces: Spaces::new(partitions.count(), sizes.len()),
             actors: Mutex::new(Context::new()),
             databases: RwLock::new(std::array::from_fn(|nth| nth as u8)),
-            last_tickets: (0..shards).map(|_| AtomicU64::new(0)).collect(),
             to_reclaim: Mutex::new(BTreeSet::new()),
             raising: Mutex::default(),
             flushed_place: Mutex::default(),
@@ -207,7 +206,6 @@ impl Replica {
                 return self.store.close();
             }
         }
-        self.settle_alone();
         if is_counted && !self.has_failed_since_counted() {
             let mut counted = self.counted();
             counted.extend_from_slice(&ends.unwrap_or_default().to_le_bytes());
@@ -272,7 +270,7 @@ impl Replica {
         match self.store.submit(0, Write::freeing(vec![op])) {
             Ok(ticket) => {
                 self.store.progress(0).block_until_committed(ticket);
-                true
+                self.store.progress(0).fate(ticket).is_ok()
             }
             Err(error) => {
                 tracing::warn!(%error, "a note of the node was not written");

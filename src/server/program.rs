@@ -171,7 +171,10 @@ async fn write_down_the_run(node: &Node) -> Result<(), StartError> {
         }
         noting.settle();
         noting.store().sync()?;
-        noting.store().forget_damage();
+        // What follows from the damage may still be in doubt: then it is noted for the next start, too.
+        if noting.is_settled() {
+            noting.store().forget_damage();
+        }
         Ok::<(), ReplicaError>(())
     };
     let noted = tokio::task::spawn_blocking(note).await;

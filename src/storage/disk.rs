@@ -129,10 +129,7 @@ impl DiskStore {
         let marks = Arc::new(marks);
         let engine = state.open_engine(&options, tables, &identity, (&marks, flushed), &reserve)?;
         if state.is_damaged {
-            // Damage is noted before it can no longer be seen, until what follows from it is written down.
-            let marker = dir.join(DAMAGED_FILE);
-            let marked = File::create(&marker).and_then(|file| file.sync_all());
-            marked.map_err(|e| io_error(&marker, e))?;
+            note_damage(&dir)?;
             // What is missing is missed once: from here on the tables have everything.
             engine.flush()?;
         }
@@ -218,6 +215,13 @@ fn lock(dir: &Path) -> Result<File, StoreError> {
         Err(fs::TryLockError::WouldBlock) => Err(StoreError::InUse(dir.to_path_buf())),
         Err(fs::TryLockError::Error(error)) => Err(io_error(&path, error)),
     }
+}
+
+fn note_damage(dir: &Path) -> Result<(), StoreError> {
+    let marker = dir.join(DAMAGED_FILE);
+    let noted = File::create(&marker).and_then(|file| file.sync_all());
+    let noted = noted.and_then(|()| File::open(dir)?.sync_all());
+    noted.map_err(|e| io_error(&marker, e))
 }
 
 /// Waits for the end, so long.
@@ -335,6 +339,8 @@ impl State {
         match error {
             StoreError::Damaged { .. } if options.accept_damage => {
                 tracing::error!(%error, "accepted: the store starts with what is readable");
+                // It is noted before it can no longer be seen, until what follows from it is written down.
+                note_damage(&options.dir)?;
                 self.is_damaged = true;
                 self.was_clean = false;
                 Ok(())
@@ -369,16 +375,26 @@ impl State {
             Err(error @ StoreError::Damaged { .. }) => {
                 if is_made {
                     self.accept(error, options)?;
+                    return Self::anew(fjall);
                 }
-                // Else a first start was interrupted in the middle, and nothing was ever in them.
-                if fjall.dir.exists() {
-                    let aside = set_aside(&fjall.dir)?;
-                    tracing::warn!(aside = %aside.display(), "tables that cannot be read are set aside");
+                if identity.shards.is_some() {
+                    // They were made a moment ago, and have everything.
+                    return Err(error);
                 }
-                Ok(Arc::new(FjallTables::open(fjall.clone(), false)?))
+                // A first start was interrupted in the middle, and nothing was ever in them.
+                Self::anew(fjall)
             }
             Err(error) => Err(error),
         }
+    }
+
+    /// Empty tables in the place of those that cannot be read.
+    fn anew(fjall: &FjallOptions) -> Result<Arc<FjallTables>, StoreError> {
+        if fjall.dir.exists() {
+            let aside = set_aside(&fjall.dir)?;
+            tracing::warn!(aside = %aside.display(), "tables that cannot be read are set aside");
+        }
+        Ok(Arc::new(FjallTables::open(fjall.clone(), false)?))
     }
 
     /// Up to which batch the tables have everything; names the store in new ones.
@@ -477,16 +493,16 @@ impl Store for DiskStore {
         self.engine.gather();
     }
 
-    fn urge(&self, _: usize) {
-        self.engine.urge();
-    }
-
     fn gathered(&self, _: usize) {
         self.engine.gathered();
     }
 
     fn progress(&self, _: usize) -> &Progress {
         &self.engine.progress
+    }
+
+    fn last(&self, _: usize) -> Ticket {
+        self.engine.last_put()
     }
 
     fn pending(&self, _: usize, table: Table, key: &[u8]) -> Ticket {

@@ -26,6 +26,9 @@ pub enum StoreError {
         /// Its answer.
         source: std::io::Error,
     },
+    /// It cannot be told now, and may be in a moment.
+    #[error("the store is busy")]
+    Busy,
     /// The engine failed while reading.
     #[error("the storage engine failed: {0}")]
     Engine(String),
@@ -43,6 +46,9 @@ pub enum Refused {
     /// What it rests on has turned out not to be stored.
     #[error("a write that this one had seen was not stored")]
     Changed,
+    /// It has a row that is longer than any can be.
+    #[error("a row is too long")]
+    TooLong,
     /// The store is closing.
     #[error("the store is closing")]
     Closing,

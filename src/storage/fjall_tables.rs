@@ -11,6 +11,7 @@
 use std::fs::{self, File};
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -30,9 +31,14 @@ const WRITE_BUFFER: u64 = 4 << 20;
 const READERS_WAIT: Duration = Duration::from_secs(1);
 /// Who opens them anew waits so long at a time for others to be done with them.
 const OTHERS_MAY_TAKE: Duration = Duration::from_millis(500);
+/// So long threads of closed tables may take to let go of the files.
+const CLOSING_TAKES: Duration = Duration::from_secs(5);
 const LOOK_AGAIN: Duration = Duration::from_millis(1);
 /// So many tables in the first level make reads slow: no more are added until some were compacted.
 const MOST_FIRST_LEVEL: usize = 24;
+/// Longer than this they are not waited for: a compaction may have been forgotten, until the next
+/// ingestion asks for one.
+const SETTLING_TAKES: Duration = Duration::from_secs(5);
 const COMPACTION_TAKES: Duration = Duration::from_millis(10);
 const NAMES: [&str; TABLES] = ["data", "expiry", "conflict", "meta", "hint", "tombstone"];
 
@@ -56,6 +62,8 @@ pub(super) struct FjallTables {
     handles: RwLock<Option<Arc<Handles>>>,
     opening: Mutex<()>,
     opened: Condvar,
+    /// An ingestion has failed: what it has left goes when they are opened anew.
+    is_suspect: AtomicBool,
 }
 
 impl FjallTables {
@@ -75,6 +83,7 @@ impl FjallTables {
             handles: RwLock::new(Some(Arc::new(handles))),
             opening: Mutex::default(),
             opened: Condvar::new(),
+            is_suspect: AtomicBool::new(false),
         })
     }
 
@@ -123,6 +132,16 @@ impl FjallTables {
         }
     }
 
+    /// Closes them, and waits until their threads have let go of the files.
+    pub(super) fn close(self) {
+        let begun = clock::monotonic();
+        let dir = self.options.dir.clone();
+        drop(self);
+        while has_open_files(&dir) && clock::monotonic().duration_since(begun) < CLOSING_TAKES {
+            std::thread::sleep(LOOK_AGAIN);
+        }
+    }
+
     fn fail(&self, error: &fjall::Error) -> StoreError {
         tracing::error!(dir = %self.options.dir.display(), ?error, "the tables failed");
         engine_error(error)
@@ -149,6 +168,7 @@ impl Tables for FjallTables {
         self.mend()?;
         let handles = self.handles()?;
         let keyspace = &handles.keyspaces[table as usize];
+        self.is_suspect.store(true, Ordering::Release);
         let mut ingestion = keyspace.start_ingestion().map_err(|e| self.fail(&e))?;
         fill(&mut |key: &[u8], value: Option<&[u8]>| {
             let put = match value {
@@ -157,11 +177,14 @@ impl Tables for FjallTables {
             };
             put.map_err(|e| engine_error(&e))
         })?;
-        ingestion.finish().map_err(|e| self.fail(&e))
+        ingestion.finish().map_err(|e| self.fail(&e))?;
+        self.is_suspect.store(false, Ordering::Release);
+        Ok(())
     }
 
     fn mend(&self) -> Result<(), StoreError> {
-        if let Some(handles) = &*self.handles.read()
+        if !self.is_suspect.load(Ordering::Acquire)
+            && let Some(handles) = &*self.handles.read()
             && handles.db.persist(PersistMode::Buffer).is_ok()
         {
             return Ok(());
@@ -174,6 +197,7 @@ impl Tables for FjallTables {
         let opened = Handles::open(&self.options)?;
         tracing::warn!(dir = %self.options.dir.display(), "the tables were opened anew after a failure");
         *self.handles.write() = Some(Arc::new(opened));
+        self.is_suspect.store(false, Ordering::Release);
         let _opening = self.opening.lock();
         self.opened.notify_all();
         Ok(())
@@ -181,8 +205,10 @@ impl Tables for FjallTables {
 
     fn settle(&self, is_over: &dyn Fn() -> bool) {
         let Ok(handles) = self.handles() else { return };
+        let begun = clock::monotonic();
         for keyspace in &handles.keyspaces {
-            while keyspace.l0_table_count() >= MOST_FIRST_LEVEL
+            while clock::monotonic().duration_since(begun) < SETTLING_TAKES
+                && keyspace.l0_table_count() >= MOST_FIRST_LEVEL
                 && !is_over()
                 && handles.db.persist(PersistMode::Buffer).is_ok()
             {
@@ -250,7 +276,10 @@ impl Handles {
         let dir = &options.dir;
         let fail = |error: fjall::Error| match error {
             fjall::Error::Locked => StoreError::InUse(dir.clone()),
-            fjall::Error::Io(e) if e.kind() == std::io::ErrorKind::StorageFull => io_error(dir, e),
+            fjall::Error::Io(e) if is_of_the_machine(&e) => io_error(dir, e),
+            fjall::Error::Storage(fjall::LsmError::Io(e)) if is_of_the_machine(&e) => {
+                io_error(dir, e)
+            }
             other => damaged(dir, &format!("{other:?}")),
         };
         let db = Database::builder(dir)
@@ -268,6 +297,24 @@ impl Handles {
         let keyspaces = [data?, expiry?, conflict?, meta?, hint?, tombstone?];
         Ok(Self { db, keyspaces })
     }
+}
+
+/// Whether what the operating system says is about the machine, and not about what is in a file.
+fn is_of_the_machine(error: &std::io::Error) -> bool {
+    use rustix::io::Errno;
+    use std::io::ErrorKind::{
+        OutOfMemory, PermissionDenied, QuotaExceeded, ReadOnlyFilesystem, StorageFull,
+    };
+    let kinds = [
+        OutOfMemory,
+        PermissionDenied,
+        QuotaExceeded,
+        ReadOnlyFilesystem,
+        StorageFull,
+    ];
+    let errors = [Errno::IO, Errno::MFILE, Errno::NFILE];
+    kinds.contains(&error.kind())
+        || Errno::from_io_error(error).is_some_and(|errno| errors.contains(&errno))
 }
 
 /// Whether nobody else has a database open: a living one's files are not to be judged.

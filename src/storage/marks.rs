@@ -30,6 +30,8 @@ pub(super) struct Marks {
 /// What the marks said at the start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Found {
+    /// Whether there was a mark.
+    pub(super) is_there: bool,
     /// Batches that were on the disk.
     pub(super) synced: u64,
     /// Batches that the running operating system had taken.
@@ -60,12 +62,15 @@ impl Marks {
         let boot = boot_id();
         let mut found = Found::default();
         match read_record(&mark) {
-            Some([synced, clean, _]) => (found.synced, found.clean) = (synced, clean == 1),
+            Some([synced, clean, _]) => {
+                (found.is_there, found.synced, found.clean) = (true, synced, clean == 1);
+            }
             None if mark.metadata()?.len() > 0 => found.is_spoilt = true,
             None => {}
         }
         if let Some([written, written_under, _]) = read_record(&tail)
             && written_under == boot
+            && boot != 0
         {
             found.written = written;
         }
@@ -156,6 +161,7 @@ mod tests {
         assert_eq!(
             found,
             Found {
+                is_there: true,
                 synced: 7,
                 written: 9,
                 clean: false,
@@ -167,6 +173,7 @@ mod tests {
         assert_eq!(
             found,
             Found {
+                is_there: true,
                 synced: 7,
                 written: 0,
                 clean: false,

@@ -302,6 +302,10 @@ impl Store for MemoryStore {
         &self.shards[shard].progress
     }
 
+    fn last(&self, shard: usize) -> Ticket {
+        self.shards[shard].state.lock().last
+    }
+
     fn pending(&self, shard: usize, table: Table, key: &[u8]) -> Ticket {
         let state = self.shards[shard].state.lock();
         let is_pending = state

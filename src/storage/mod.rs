@@ -164,11 +164,6 @@ pub trait Store: Send + Sync + 'static {
     /// meanwhile is one batch. Nobody may wait for a commit in between.
     fn gather(&self, _: usize) {}
 
-    /// Has everything queued committed soon, even what somebody gathers who may wait for the caller.
-    fn urge(&self, shard: usize) {
-        self.kick(shard);
-    }
-
     /// What was queued since [`Self::gather`] is complete.
     fn gathered(&self, _: usize) {}
 
@@ -181,6 +176,9 @@ pub trait Store: Send + Sync + 'static {
 
     /// How far the shard's writes have come.
     fn progress(&self, shard: usize) -> &Progress;
+
+    /// The last write that was taken.
+    fn last(&self, shard: usize) -> Ticket;
 
     /// The last write of a row, where it is not committed yet; else 0.
     fn pending(&self, shard: usize, table: Table, key: &[u8]) -> Ticket;

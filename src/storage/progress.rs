@@ -98,7 +98,7 @@ impl Future for Wait<'_> {
                 return Poll::Pending;
             }
         }
-        Poll::Ready(progress.fate(ticket))
+        Poll::Ready(progress.fate_at(ticket, level))
     }
 }
 
@@ -153,7 +153,15 @@ impl Progress {
 
     /// What became of a write whose fate is known.
     pub fn fate(&self, ticket: Ticket) -> Result<(), WriteFailed> {
-        if self.committed() < ticket && self.doubted.load(Ordering::Acquire) >= ticket {
+        self.fate_at(ticket, Level::Committed)
+    }
+
+    fn fate_at(&self, ticket: Ticket, level: Level) -> Result<(), WriteFailed> {
+        let upto = match level {
+            Level::Committed => self.committed(),
+            Level::Synced => self.synced(),
+        };
+        if upto < ticket {
             return Err(WriteFailed::Unknown);
         }
         if self.failures() == 0 {
@@ -290,5 +298,29 @@ mod tests {
             assert_eq!(waiters(), 1);
         }
         assert_eq!(waiters(), 0);
+    }
+
+    #[test]
+    fn who_waits_for_what_is_in_doubt_is_told_so_until_it_is_there() {
+        let progress = Progress::default();
+        let mut context = Context::from_waker(Waker::noop());
+        progress.publish_committed(2, false);
+        let mut waits = [(3, Level::Committed), (2, Level::Synced)]
+            .map(|(ticket, level)| progress.wait(ticket, level));
+        for wait in &mut waits {
+            assert_eq!(Pin::new(wait).poll(&mut context), Poll::Pending);
+        }
+        progress.doubt(3);
+        let unknown = Poll::Ready(Err(WriteFailed::Unknown));
+        for wait in &mut waits {
+            assert_eq!(Pin::new(wait).poll(&mut context), unknown);
+        }
+        assert_eq!(progress.fate(3), Err(WriteFailed::Unknown));
+        progress.publish_committed(3, false);
+        assert_eq!(progress.fate(3), Ok(()));
+        let [_, synced] = &mut waits;
+        assert_eq!(Pin::new(&mut *synced).poll(&mut context), unknown);
+        progress.publish_committed(3, true);
+        assert_eq!(Pin::new(synced).poll(&mut context), Poll::Ready(Ok(())));
     }
 }

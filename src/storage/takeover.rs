@@ -20,6 +20,9 @@ use super::{Row, StoreError, Table};
 /// Rows read from a shard at a time.
 const PAGE: usize = 256;
 
+/// A database has at least so many files open.
+const LEAST_FILES: usize = 32;
+
 /// How the shards were found.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct TakenOver {
@@ -51,7 +54,7 @@ pub(super) fn take_over(
     };
     let mut below = Vec::new();
     for shard in 0..shards {
-        let (tables, found) = open_shard(dir, shard, identity, options, accepts_damage)?;
+        let (tables, found) = open_shard(dir, (shard, shards), identity, options, accepts_damage)?;
         taken.was_clean &= found.was_clean;
         taken.is_damaged |= found.is_damaged;
         below.extend(tables);
@@ -77,6 +80,9 @@ pub(super) fn take_over(
     for table in Table::ALL {
         rows += copy(table, &snapshots, &tables)?;
     }
+    drop(snapshots);
+    tables.close();
+    below.into_iter().for_each(FjallTables::close);
     tracing::info!(
         rows,
         "all rows were taken over; earlier builds cannot read this store any more"
@@ -112,7 +118,7 @@ fn remove(path: &Path) -> Result<(), StoreError> {
 /// was accepted.
 fn open_shard(
     dir: &Path,
-    shard: usize,
+    (shard, shards): (usize, usize),
     identity: &Identity,
     options: &FjallOptions,
     accepts_damage: bool,
@@ -135,6 +141,8 @@ fn open_shard(
     }
     let options = FjallOptions {
         dir: folder.clone(),
+        // All shards are open at once, and the tables they go to.
+        cached_files: (options.cached_files / (shards + 1)).max(LEAST_FILES),
         ..options.clone()
     };
     let is_nothing = found == Found::default() && !identity.is_made;
@@ -251,7 +259,9 @@ fn copy(table: Table, shards: &[Arc<dyn Sorted>], to: &dyn Tables) -> Result<u64
 
 /// Where shards are, for messages.
 pub(super) fn set_aside(path: &Path) -> Result<PathBuf, StoreError> {
-    let aside = path.with_extension(format!("damaged-{}", std::process::id()));
+    let aside = |nth: u32| path.with_extension(format!("damaged-{nth}"));
+    let aside = (1..=u32::MAX).map(aside).find(|aside| !aside.exists());
+    let aside = aside.unwrap_or_else(|| path.with_extension("damaged"));
     fs::rename(path, &aside).map_err(|e| io_error(path, e))?;
     Ok(aside)
 }

@@ -80,6 +80,10 @@ impl Store for Faulty {
         self.inner.progress(shard)
     }
 
+    fn last(&self, shard: usize) -> Ticket {
+        self.inner.last(shard)
+    }
+
     fn pending(&self, shard: usize, table: Table, key: &[u8]) -> Ticket {
         self.inner.pending(shard, table, key)
     }

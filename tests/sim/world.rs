@@ -511,7 +511,7 @@ impl World {
                     loop {
                         sleep(Duration::from_millis(100)).await;
                         // It waits for the disk, which must be quick then: it has this thread.
-                        if !recovering.waits_for_its_disk() {
+                        if recovering.is_settled() {
                             let is_lazy = its_disk.is_lazy();
                             its_disk.be_lazy(false);
                             let _ = recovering.recover_from_failures();

@@ -176,22 +176,22 @@ const LONG_FILES: &[(&str, usize, &str)] = &[
     ("coordinator::read", 502, "one subject"),
     ("logic::causal::object", 561, "one subject"),
     ("logic::placement::table", 635, "one subject"),
-    ("net::connection", 621, "one subject"),
+    ("net::connection", 624, "one subject"),
     (
         "replica",
-        703,
+        697,
         "a replica and what its files share: to be taken apart",
     ),
-    ("replica::start", 518, "one subject"),
-    ("storage::disk", 588, "a store is opened, and its threads"),
+    ("replica::start", 516, "one subject"),
+    ("storage::disk", 604, "a store is opened, and its threads"),
     (
         "storage::engine",
-        599,
+        629,
         "one thing, the order of whose locks is told in one place",
     ),
     (
         "storage::engine::journal",
-        546,
+        595,
         "one kind of file, written and read",
     ),
 ];

@@ -372,7 +372,7 @@ pub static DIRECTIVES: &[Directive] = &[
     live(
         "proto-max-bulk-len",
         "512mb",
-        Kind::Bytes(1 << 20, 1 << 32),
+        Kind::Bytes(1 << 20, (1 << 32) - (1 << 20)),
         "Bytes of the longest argument.",
     ),
     live(

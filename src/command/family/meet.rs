@@ -91,7 +91,7 @@ pub(super) fn may_join(node: &Node, cluster: &Cluster) -> Result<(), String> {
     if others > 0 {
         return Err(format!("the node's cluster has {others} other members"));
     }
-    if node.replica.waits_for_its_disk() {
+    if !node.replica.is_settled() {
         return Err("the node is still writing".to_owned());
     }
     match at_length(|| node.replica.has_keys()) {

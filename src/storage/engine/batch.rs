@@ -1,6 +1,6 @@
 //! A batch of the journal: a head, then rows. Written with one write, valid as a whole or not at all.
 //!
-//! `check u32 | 0 u32 | length of the rows u64 | number u64 | synced u64`, then each row `table u8 | length
+//! `check u32 | check of what follows of the head u32 | length of the rows u64 | number u64 | synced u64`, then each row `table u8 | length
 //! of the key u16 | length of the value u32 (all ones: removed) | key | value`; little endian. The check
 //! begins with the segment's id, so that what an earlier use of the file has left is never taken for new.
 //! `synced` is the last batch that was on the disk when this one was written: a batch that is missing in
@@ -11,6 +11,9 @@ use crate::storage::Table;
 /// Bytes before the rows.
 pub(super) const HEAD: usize = 32;
 const REMOVED: u32 = u32::MAX;
+/// The longest key and value of a row.
+pub(super) const MOST_KEY_BYTES: usize = u16::MAX as usize;
+pub(super) const MOST_VALUE_BYTES: usize = REMOVED as usize - 1;
 
 /// What a batch says of itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,30 +64,34 @@ pub(super) fn put(batch: &mut Vec<u8>, row: &Row<'_>) {
 /// Completes a batch for a segment.
 pub(super) fn seal(batch: &mut [u8], segment: u64, number: u64, synced: u64) {
     let rows = (batch.len() - HEAD) as u64;
-    batch[4..8].fill(0);
     batch[8..16].copy_from_slice(&rows.to_le_bytes());
     batch[16..24].copy_from_slice(&number.to_le_bytes());
     batch[24..32].copy_from_slice(&synced.to_le_bytes());
+    let head = head_check(segment, batch);
+    batch[4..8].copy_from_slice(&head.to_le_bytes());
     let check = check(segment, batch);
     batch[..4].copy_from_slice(&check.to_le_bytes());
 }
 
 /// The head of a batch that begins here and is whole.
 pub(super) fn open(raw: &[u8], segment: u64) -> Option<Head> {
-    let head = head(raw)?;
+    let head = head(raw, segment)?;
     let batch = &raw[..head.len];
     let stored = u32::from_le_bytes(batch[..4].try_into().ok()?);
     (check(segment, batch) == stored).then_some(head)
 }
 
-/// What is a head, if it is one: nothing was checked.
-fn head(raw: &[u8]) -> Option<Head> {
+/// A head, whatever is behind it.
+fn head(raw: &[u8], segment: u64) -> Option<Head> {
     let field = |at: usize| -> Option<u64> {
         Some(u64::from_le_bytes(raw.get(at..at + 8)?.try_into().ok()?))
     };
     let rows = usize::try_from(field(8)?).ok()?;
     let len = rows.checked_add(HEAD)?;
-    let is_here = raw.len() >= len && rows > 0 && raw[4..8] == [0; 4];
+    // The cheap things first: anything may stand here.
+    let is_here = raw.len() >= len
+        && rows > 0
+        && u32::from_le_bytes(raw[4..8].try_into().ok()?) == head_check(segment, raw);
     is_here.then_some(Head {
         number: field(16)?,
         synced: field(24)?,
@@ -94,7 +101,7 @@ fn head(raw: &[u8]) -> Option<Head> {
 
 /// A whole batch somewhere behind what cannot be read: later than the last one that was read, and left
 /// by a power cut that took what is in between, or by damage.
-pub(super) fn beyond(raw: &[u8], segment: u64, last: u64) -> Option<Head> {
+pub(super) fn beyond(raw: &[u8], segment: u64, last: u64) -> Option<(usize, Head)> {
     let mut at = 0;
     while at + HEAD < raw.len() {
         // Nothing that begins in so many zeros is a head.
@@ -102,13 +109,23 @@ pub(super) fn beyond(raw: &[u8], segment: u64, last: u64) -> Option<Head> {
             at += HEAD + 1;
             continue;
         }
-        let head = head(&raw[at..]).filter(|head| head.number > last && head.synced < head.number);
-        if head.is_some() && open(&raw[at..], segment).is_some() {
-            return head;
+        let head = head(&raw[at..], segment)
+            .filter(|head| head.number > last && head.synced < head.number);
+        if let Some(head) = head
+            && open(&raw[at..], segment).is_some()
+        {
+            return Some((at, head));
         }
         at += 1;
     }
     None
+}
+
+fn head_check(segment: u64, batch: &[u8]) -> u32 {
+    let mut hasher = crc32fast::Hasher::new();
+    hasher.update(&segment.to_le_bytes());
+    hasher.update(&batch[8..HEAD]);
+    hasher.finalize()
 }
 
 fn check(segment: u64, batch: &[u8]) -> u32 {
@@ -222,8 +239,8 @@ mod tests {
     fn what_follows_what_cannot_be_read_is_found() {
         for torn in [vec![0xaa; 50], vec![0; 500]] {
             let behind = |number, synced| [&torn[..], &batch(number, synced)].concat();
-            let found = beyond(&behind(7, 5), 7, 4).expect("it is there");
-            assert_eq!((found.number, found.synced), (7, 5));
+            let (at, found) = beyond(&behind(7, 5), 7, 4).expect("it is there");
+            assert_eq!((at, found.number, found.synced), (torn.len(), 7, 5));
             assert_eq!(beyond(&behind(4, 3), 7, 4), None, "an earlier one");
             assert_eq!(beyond(&behind(7, 5), 8, 4), None, "another segment");
             assert_eq!(beyond(&torn, 7, 4), None);

@@ -2,31 +2,47 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use super::{Engine, Filling, KEPT_BYTES, Sealed, Writer, batch};
 use crate::storage::room::Room;
 use crate::storage::{Need, StoreError};
 
+/// From this part of the write buffer on writers are slowed down.
+const SLOWER_FROM: f64 = 0.75;
+/// By how much, each time they have something written, when it is full; and at most.
+const SLOWED_BY: Duration = Duration::from_millis(2);
+const LONGEST_REST: Duration = Duration::from_millis(20);
+
 impl Engine {
     /// Has what was put written: at once, or, where it must be on the disk, soon.
     pub(in crate::storage) fn kick(&self) {
-        if self.syncs_first.load(Ordering::Relaxed) {
-            *self.wanted.0.lock() = true;
-            self.wanted.1.notify_one();
+        if self.syncs_first.load(Ordering::Acquire) {
+            self.want_sync();
         } else {
+            self.slow_down();
             self.commit();
         }
     }
 
-    /// Has it written even though somebody gathers, who may wait for the caller.
-    pub(in crate::storage) fn urge(&self) {
-        self.filling.lock().seal();
-        self.kick();
+    /// Those who write more than the tables take are slowed down, the more the fuller the write buffer is.
+    fn slow_down(&self) {
+        let most = self.options.write_buffer_bytes as f64;
+        let over = self.dirty_bytes() as f64 / most - SLOWER_FROM;
+        if over > 0.0 {
+            let share = over / (1.0 - SLOWER_FROM);
+            std::thread::sleep(LONGEST_REST.min(SLOWED_BY.mul_f64(share * share)));
+        }
     }
 
     /// Writes what was put, for everybody. Where batches are synced first that is somebody else's to do,
     /// and only then are they committed.
     pub(in crate::storage) fn commit(&self) {
+        self.commit_as(false);
+    }
+
+    /// The same; whether the caller syncs it in a moment.
+    fn commit_as(&self, syncs: bool) {
         let mut writer = self.writer.lock();
         let writer = &mut *writer;
         {
@@ -38,16 +54,29 @@ impl Engine {
             }
             writer.unwritten.extend(filling.sealed.drain(..));
         }
-        if writer.unwritten.is_empty() {
-            return;
+        if !writer.unwritten.is_empty() {
+            let failed = self.write_out(writer).err();
+            self.marks.written(self.last_written());
+            self.note_doubt(failed);
         }
-        let failed = self.write_out(writer).err();
-        let written = self.written.load(Ordering::Relaxed);
-        self.marks.written(written);
-        self.note_doubt(failed);
-        if !self.syncs_first.load(Ordering::Relaxed) {
+        if !syncs {
+            self.publish_written();
+        }
+    }
+
+    /// What is written is committed; or is to be synced before it is, by whoever does that.
+    fn publish_written(&self) {
+        let written = self.last_written();
+        if !self.syncs_first.load(Ordering::Acquire) {
             self.progress.publish_committed(written, false);
+        } else if written > self.progress.synced() {
+            self.want_sync();
         }
+    }
+
+    fn want_sync(&self) {
+        *self.wanted.0.lock() = true;
+        self.wanted.1.notify_one();
     }
 
     pub(super) fn write_out(&self, writer: &mut Writer) -> std::io::Result<()> {
@@ -102,7 +131,9 @@ impl Engine {
 
     /// Whether batches are to be on the disk before they count as committed.
     pub(in crate::storage) fn sync_first(&self, syncs: bool) {
-        self.syncs_first.store(syncs, Ordering::Relaxed);
+        let _writer = self.writer.lock();
+        self.syncs_first.store(syncs, Ordering::Release);
+        self.publish_written();
     }
 
     /// Whether something that was put is not written.
@@ -132,6 +163,8 @@ impl Engine {
 
     /// Has everything that is written on the disk; up to which batch. Blocks, and holds up no write.
     pub(in crate::storage) fn sync(&self) -> Result<u64, StoreError> {
+        // The system tells of what it could not write once, whoever asks.
+        let _one_at_a_time = self.syncing.lock();
         let (upto, file) = {
             let mut writer = self.writer.lock();
             if self.is_unsynced() && !self.is_distrusted.load(Ordering::Acquire) {
@@ -182,6 +215,7 @@ impl Engine {
 
     /// The tables have what a sync had failed for: whether what was written since can be synced.
     pub(super) fn trust_again(&self) -> Result<(), StoreError> {
+        let _one_at_a_time = self.syncing.lock();
         let (upto, file) = {
             let writer = self.writer.lock();
             let file = Arc::clone(writer.segment.file());
@@ -220,8 +254,9 @@ impl Engine {
             }
             *wanted = false;
         }
-        self.commit();
-        if self.syncs_first.load(Ordering::Relaxed) {
+        let syncs = self.syncs_first.load(Ordering::Acquire);
+        self.commit_as(syncs);
+        if syncs {
             // What goes wrong is in the log, and those who wait are told after a while.
             let _ = self.sync();
         }

@@ -31,6 +31,10 @@ impl Files for RealFiles {
 
     fn allocate(&self, file: &File, bytes: u64) -> io::Result<()> {
         let flags = rustix::fs::FallocateFlags::empty();
-        Ok(rustix::fs::fallocate(file, flags, 0, bytes)?)
+        match rustix::fs::fallocate(file, flags, 0, bytes) {
+            // Not every file system can.
+            Err(rustix::io::Errno::OPNOTSUPP) => file.set_len(bytes),
+            allocated => Ok(allocated?),
+        }
     }
 }

@@ -55,6 +55,7 @@ impl Engine {
         let dirty = self.dirty_bytes.load(Ordering::Relaxed);
         dirty >= (self.options.write_buffer_bytes / 2) as i64
             || self.journal.bytes() > self.options.journal_bytes
+                && self.last_written() > self.flushed.load(Ordering::Acquire)
             || self.is_distrusted.load(Ordering::Acquire)
     }
 
@@ -70,7 +71,10 @@ impl Engine {
             // The tables must not have a part of a batch that a power cut takes from the journal.
             self.sync()?;
         }
-        let given = self.give(&cut);
+        // Where what is below panics, the rows are still to be given.
+        let give = std::panic::AssertUnwindSafe(|| self.give(&cut));
+        let given = std::panic::catch_unwind(give)
+            .unwrap_or_else(|_| Err(StoreError::Engine("adding rows has panicked".to_owned())));
         if let Err(error) = given {
             self.take_back();
             self.tables.mend()?;

@@ -21,6 +21,8 @@ use super::files::Files;
 /// Bytes before the first batch of a segment.
 const HEAD: u64 = 64;
 const MAGIC: &[u8; 8] = b"RINGWJ01";
+/// So many zeros behind what a file has are read, too.
+const ZEROS_BEHIND: u64 = 4 << 20;
 /// Segments that are kept to be used again.
 const MOST_SPARES: usize = 2;
 
@@ -46,6 +48,8 @@ struct Known {
     odd: Vec<PathBuf>,
     /// The next segment, ready.
     ready: Option<(PathBuf, File)>,
+    /// Segments behind the end, which a power cut has left.
+    beyond: Vec<(PathBuf, File)>,
     /// Files of which not even the head can be read.
     unreadable: Vec<PathBuf>,
     /// Where the last of the older ones can go on.
@@ -93,6 +97,8 @@ pub(in crate::storage) struct Found {
 struct Head {
     id: u64,
     first: u64,
+    /// The last batch that was on the disk when the segment was begun.
+    synced: u64,
 }
 
 impl Head {
@@ -102,6 +108,7 @@ impl Head {
         out[8..16].copy_from_slice(&self.id.to_le_bytes());
         out[16..24].copy_from_slice(&self.first.to_le_bytes());
         out[24..32].copy_from_slice(&store.to_le_bytes());
+        out[32..40].copy_from_slice(&self.synced.to_le_bytes());
         let check = crc32fast::hash(&out[..60]);
         out[60..].copy_from_slice(&check.to_le_bytes());
         out
@@ -112,6 +119,7 @@ impl Head {
         let head = Self {
             id: field(8)?,
             first: field(16)?,
+            synced: field(32)?,
         };
         (head.encode(store) == raw.get(..HEAD as usize)?).then_some(head)
     }
@@ -156,6 +164,11 @@ impl Journal {
         segments.sort_by_key(|(head, ..)| head.first);
         let (mut bytes, mut goes_on) = (0, None);
         for (head, path, file) in segments {
+            if head.first > found.last + 1 && is_beyond_the_end(&head, &file, found.last)? {
+                // A power cut has taken what was between, and nothing of it had been on the disk.
+                known.beyond.push((path, file));
+                continue;
+            }
             let replayed = replay_segment(&head, path, file, flushed, &mut found, &mut replay)?;
             bytes += replayed.older.bytes;
             known.older.push(replayed.older);
@@ -182,6 +195,12 @@ impl Journal {
             for path in std::mem::take(&mut known.unreadable) {
                 fs::rename(&path, path.with_extension("damaged"))?;
             }
+            // Before batches are numbered as theirs were.
+            for (path, file) in std::mem::take(&mut known.beyond) {
+                self.files.write(&file, &[0; HEAD as usize], 0)?;
+                self.files.sync(&file)?;
+                known.odd.push(path);
+            }
             let at = known.goes_on_at.take();
             let at = at.filter(|at| *at < self.segment_bytes);
             if let Some(at) = at
@@ -196,11 +215,11 @@ impl Journal {
                 });
             }
         }
-        self.begin(next)
+        self.begin(next, 0)
     }
 
     /// Begins a segment with a batch that is to come.
-    pub(super) fn begin(&self, first: u64) -> io::Result<Segment> {
+    pub(super) fn begin(&self, first: u64, synced: u64) -> io::Result<Segment> {
         let (ready, odd) = {
             let mut known = self.known.lock();
             (known.ready.take(), std::mem::take(&mut known.odd))
@@ -214,7 +233,7 @@ impl Journal {
             None => self.make()?,
         };
         let id = crate::base::random::random_u64();
-        let head = Head { id, first }.encode(self.store);
+        let head = Head { id, first, synced }.encode(self.store);
         if let Err(error) = self.files.write(&file, &head, 0) {
             let _ = fs::remove_file(&path);
             return Err(error);
@@ -298,7 +317,7 @@ impl Journal {
         synced: u64,
     ) -> io::Result<()> {
         if segment.end + raw.len() as u64 > self.segment_bytes && segment.end > HEAD {
-            self.turn(segment, number)?;
+            self.turn(segment, number, synced)?;
         }
         batch::seal(raw, segment.id, number, synced);
         self.files.write(&segment.file, raw, segment.end)?;
@@ -309,10 +328,10 @@ impl Journal {
     }
 
     /// Goes on in another segment. One that is not ready is not waited for: this one grows, while it can.
-    fn turn(&self, segment: &mut Segment, first: u64) -> io::Result<()> {
+    fn turn(&self, segment: &mut Segment, first: u64, synced: u64) -> io::Result<()> {
         let is_ready = self.known.lock().ready.is_some();
         if is_ready {
-            let next = self.begin(first)?;
+            let next = self.begin(first, synced)?;
             self.leave(std::mem::replace(segment, next), false);
         }
         Ok(())
@@ -323,7 +342,7 @@ impl Journal {
         for older in &mut self.known.lock().older {
             older.is_distrusted |= !older.is_synced;
         }
-        let next = self.begin(segment.last + 1)?;
+        let next = self.begin(segment.last + 1, 0)?;
         self.leave(std::mem::replace(segment, next), true);
         Ok(())
     }
@@ -488,7 +507,18 @@ fn replay_segment(
         ));
     }
     let (mut at, mut next) = (HEAD as usize, head.first);
-    while let Some(batch) = raw.get(at..).and_then(|raw| batch::open(raw, head.id)) {
+    loop {
+        let rest = raw.get(at..).unwrap_or_default();
+        let Some(batch) = batch::open(rest, head.id) else {
+            // What the tables have anyway may be unreadable.
+            match batch::beyond(rest, head.id, next - 1) {
+                Some((skipped, later)) if later.number <= flushed + 1 => {
+                    (at, next) = (at + skipped, later.number);
+                    continue;
+                }
+                _ => break,
+            }
+        };
         if batch.number != next {
             wrong(format!("batch {} stands where {next} should", batch.number));
             break;
@@ -509,7 +539,7 @@ fn replay_segment(
     }
     let rest = raw.get(at..).unwrap_or_default();
     let beyond = batch::beyond(rest, head.id, next - 1);
-    if let Some(later) = beyond.filter(|later| later.synced >= next) {
+    if let Some((_, later)) = beyond.filter(|(_, later)| later.synced >= next.max(flushed + 1)) {
         wrong(format!(
             "batch {next} cannot be read, and had been on the disk when batch {} was written",
             later.number
@@ -531,16 +561,35 @@ fn replay_segment(
     })
 }
 
-/// A file up to the end of what was ever written to it.
+/// Whether nothing in a segment says that what is missing before it had been on the disk.
+fn is_beyond_the_end(head: &Head, file: &File, last: u64) -> io::Result<bool> {
+    let raw = read_data(file)?;
+    let (mut at, mut synced) = (HEAD as usize, head.synced);
+    while let Some((skipped, batch)) = raw
+        .get(at..)
+        .and_then(|rest| batch::beyond(rest, head.id, head.first - 1))
+    {
+        synced = synced.max(batch.synced);
+        at += skipped + batch.len;
+    }
+    Ok(synced <= last)
+}
+
+/// A file up to the end of what was ever written to it; what follows are zeros.
 fn read_data(file: &File) -> io::Result<Vec<u8>> {
     use rustix::fs::{SeekFrom, seek};
     use std::os::unix::fs::FileExt;
     let len = file.metadata()?.len();
     let mut end = 0;
-    while let Ok(data) = seek(file, SeekFrom::Data(end)) {
-        end = seek(file, SeekFrom::Hole(data))?;
+    loop {
+        match seek(file, SeekFrom::Data(end)) {
+            Ok(data) => end = seek(file, SeekFrom::Hole(data))?,
+            Err(rustix::io::Errno::NXIO) => break,
+            Err(error) => return Err(error.into()),
+        }
     }
-    let mut raw = vec![0; end.min(len) as usize];
+    // A batch may end in zeros, which some file systems do not store.
+    let mut raw = vec![0; (end + ZEROS_BEHIND).min(len) as usize];
     file.read_exact_at(&mut raw, 0)?;
     Ok(raw)
 }

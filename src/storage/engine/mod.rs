@@ -54,6 +54,8 @@ pub(super) use tables::{Fill, Sorted, Tables};
 pub(super) use super::layout::BATCH_ROW as FLUSHED_ROW;
 /// A batch of so many bytes is written without being asked for.
 const EAGER_BYTES: usize = 4 << 20;
+/// When the tables lack so many write buffers nothing that grows is taken.
+const BUFFERS_AT_MOST: u64 = 4;
 /// Room for batches is kept for the next one, up to so many bytes.
 const KEPT_BYTES: usize = 1 << 20;
 /// Tables other than data.
@@ -110,6 +112,7 @@ pub(super) struct Engine {
     wanted: (Mutex<bool>, Condvar),
     flush_wanted: (Mutex<FlushWanted>, Condvar),
     flushing: Mutex<()>,
+    syncing: Mutex<()>,
     pub(super) counters: Counters,
 }
 
@@ -272,6 +275,7 @@ impl Engine {
             wanted: <(Mutex<bool>, Condvar)>::default(),
             flush_wanted: <(Mutex<FlushWanted>, Condvar)>::default(),
             flushing: Mutex::default(),
+            syncing: Mutex::default(),
             counters: Counters::default(),
         })
     }
@@ -283,6 +287,7 @@ impl Engine {
             let mut filling = self.filling.lock();
             filling.check(write.need)?;
             self.progress.check(write.as_of)?;
+            self.check_bounds(write)?;
             if write.ops.is_empty() {
                 // Nothing comes of it: it is there as soon as what was put before.
                 let is_new = batch::is_empty(&filling.batch);
@@ -310,6 +315,23 @@ impl Engine {
             self.kick();
         }
         Ok(number)
+    }
+
+    /// Whether rows are short enough for the journal, and memory has room for them: tables that take
+    /// nothing any more are no reason to take all of it.
+    fn check_bounds(&self, write: &Write) -> Result<(), Refused> {
+        let fits = |op: &Op| {
+            let len = op.value.as_ref().map_or(0, Vec::len);
+            op.key.len() <= batch::MOST_KEY_BYTES && len <= batch::MOST_VALUE_BYTES
+        };
+        let is_full = self.dirty_bytes() > self.options.write_buffer_bytes * BUFFERS_AT_MOST;
+        if !write.ops.iter().all(fits) {
+            return Err(Refused::TooLong);
+        }
+        if is_full && write.need == Need::Grows {
+            return Err(Refused::DiskFull);
+        }
+        Ok(())
     }
 
     /// Locks what some changes touch.
@@ -417,6 +439,11 @@ impl Engine {
         Ok(found)
     }
 
+    /// The last batch to which something was added.
+    pub(super) fn last_put(&self) -> Ticket {
+        self.last.load(Ordering::Acquire)
+    }
+
     /// The batch of a row's last write, where it is not committed yet; else 0.
     pub(super) fn pending(&self, table: Table, key: &[u8]) -> Ticket {
         let committed = self.progress.committed();
@@ -494,7 +521,10 @@ impl Engine {
 
     /// Refuses what comes, writes what was taken, syncs it, and ends what waits in the engine's threads.
     pub(super) fn close(&self) -> Result<u64, StoreError> {
-        self.refuse(|filling| filling.is_closing = true);
+        self.refuse(|filling| {
+            filling.is_closing = true;
+            filling.seal();
+        });
         self.commit();
         let synced = self.sync();
         {

@@ -229,7 +229,8 @@ impl Part {
                     continue;
                 }
                 if slot.batch > upto {
-                    is_left = true;
+                    // Rows of other hashes are met, too.
+                    is_left |= keys.hash(slot.key()) == hash;
                     continue;
                 }
                 slot.is_listed = false;
@@ -347,9 +348,11 @@ impl Part {
         found.into_iter().map(copy).collect()
     }
 
-    /// No view needs anything.
-    pub(super) fn forget_saved(&mut self) {
-        self.saved = Vec::new();
+    /// A view is gone: what no other needs is forgotten.
+    pub(super) fn forget_saved(&mut self, views: &[Needed]) {
+        self.saved
+            .retain(|(batch, ..)| views.iter().any(|view| view.has(*batch)));
+        self.saved.shrink_to_fit();
     }
 }
 
@@ -533,7 +536,7 @@ mod tests {
             sample.part.evict(u64::MAX, 3, &[first]);
         }
         assert_eq!(sample.part.of_view(first).len(), 2, "kept for the view");
-        sample.part.forget_saved();
+        sample.part.forget_saved(&[]);
         for _ in 0..9 {
             sample.part.evict(u64::MAX, 3, &[]);
         }

@@ -453,6 +453,44 @@ fn a_power_cut_takes_what_was_not_synced_and_nothing_else() {
 }
 
 #[test]
+fn a_power_cut_that_takes_the_end_of_one_segment_and_leaves_the_next_is_no_damage() {
+    let place = Place::new();
+    let engine = place.open();
+    let fill = |engine: &Engine, range: std::ops::Range<u32>| {
+        for n in range {
+            engine.prepare_next().expect("made");
+            put(engine, n, &[b'v'; 40]);
+            engine.kick();
+        }
+    };
+    fill(&engine, 0..20);
+    engine.sync().expect("synced");
+    fill(&engine, 20..120);
+    drop(engine);
+    let segments = place.segments();
+    let first = File::options()
+        .write(true)
+        .open(&segments[0])
+        .expect("open");
+    first
+        .write_all_at(&[0; 2_000], SEGMENT - 4_000)
+        .expect("taken");
+    std::fs::remove_file(place.dir.path().join("store.tail")).expect("it is there");
+    let kept = |engine: &Engine| (0..500).take_while(|n| get(engine, *n).is_some()).count();
+    let engine = place.open();
+    let left = kept(&engine);
+    assert!((20..100).contains(&left), "{left}");
+    assert!((left as u32..500).all(|n| get(&engine, n).is_none()));
+    // What comes is numbered as what was left behind the end.
+    engine.prepare_next().expect("made");
+    fill(&engine, left as u32..left as u32 + 30);
+    drop(engine);
+    let engine = place.open();
+    assert_eq!(kept(&engine), left + 30);
+    assert_eq!(all(&engine).len(), left + 30);
+}
+
+#[test]
 fn a_segment_that_is_missing_cut_or_zeroed_is_noticed() {
     let spoils: [(&str, fn(&Path)); 4] = [
         ("missing", |path| {

@@ -11,10 +11,14 @@ use super::loose::{Layer, range_of};
 use super::part::{Copied, Needed};
 use super::tables::Sorted;
 use super::{Engine, merge};
+use crate::base::clock;
 use crate::storage::{Frozen, Row, StoreError, Table};
 
 /// Those who gather what belongs together are waited for, so long at a time.
 const GATHERERS_TAKE: Duration = Duration::from_micros(50);
+
+/// After so long they are not waited for.
+const BUSY_FOR: Duration = Duration::from_millis(200);
 
 /// A view of an engine.
 pub(in crate::storage) struct View {
@@ -29,12 +33,17 @@ pub(in crate::storage) struct View {
 impl Engine {
     /// Everything as it is now.
     pub(in crate::storage) fn view(self: &Arc<Self>) -> Result<View, StoreError> {
+        let begun = clock::monotonic();
         loop {
             let parts: Vec<_> = self.parts.iter().map(|part| part.lock()).collect();
             let mut loose: Vec<_> = self.loose.iter().map(|loose| loose.lock()).collect();
             let mut filling = self.filling.lock();
             if filling.gathering > 0 {
                 drop((filling, loose, parts));
+                if clock::monotonic().duration_since(begun) > BUSY_FOR {
+                    // They may wait for the caller.
+                    return Err(StoreError::Busy);
+                }
                 std::thread::sleep(GATHERERS_TAKE);
                 continue;
             }
@@ -114,17 +123,12 @@ impl Drop for View {
         if let Some(nth) = views.iter().position(|view| *view == self.needed) {
             views.swap_remove(nth);
         }
-        let is_last = views.is_empty();
         drop(views);
         engine.open_views.fetch_sub(1, Ordering::AcqRel);
-        if is_last {
-            for part in &engine.parts {
-                // Another may have come since.
-                let mut part = part.lock();
-                if engine.views.read().is_empty() {
-                    part.forget_saved();
-                }
-            }
+        for part in &engine.parts {
+            // Another may have come since.
+            let mut part = part.lock();
+            part.forget_saved(&engine.views());
         }
     }
 }
