@@ -234,9 +234,18 @@ fn has_stopped((stopped, moved): &(Mutex<bool>, Condvar), within: Duration) -> b
 }
 
 fn flush(engine: &Engine, stop: &(Mutex<bool>, Condvar)) {
+    let mut said = None;
     while let Some(flushed) = engine.flush_next() {
-        if let Err(error) = flushed {
-            tracing::error!(%error, "what is in memory and in the journal cannot be brought into the tables yet");
+        let failed = flushed.err().map(|error| error.to_string());
+        if failed != said {
+            if let Some(error) = &failed {
+                tracing::error!(%error, "what is in memory and in the journal cannot be brought into the tables yet");
+            } else {
+                tracing::info!("what is in memory is brought into the tables again");
+            }
+            said.clone_from(&failed);
+        }
+        if failed.is_some() {
             if has_stopped(stop, AGAIN_AFTER) {
                 return;
             }

@@ -36,6 +36,8 @@ const CLOSING_TAKES: Duration = Duration::from_secs(5);
 const LOOK_AGAIN: Duration = Duration::from_millis(1);
 /// So many tables in the first level make reads slow: no more are added until some were compacted.
 const MOST_FIRST_LEVEL: usize = 24;
+/// Bytes that a disk must take before tables are opened anew on it.
+const PROBE: usize = 256 << 10;
 /// Longer than this they are not waited for: a compaction may have been forgotten, until the next
 /// ingestion asks for one.
 const SETTLING_TAKES: Duration = Duration::from_secs(5);
@@ -142,6 +144,14 @@ impl FjallTables {
         }
     }
 
+    /// Whether the disk takes something.
+    fn probe(&self) -> std::io::Result<()> {
+        let path = self.options.dir.with_extension("probe");
+        let taken = fs::write(&path, vec![0; PROBE]).and_then(|()| File::open(&path)?.sync_all());
+        fs::remove_file(&path)?;
+        taken
+    }
+
     fn fail(&self, error: &fjall::Error) -> StoreError {
         tracing::error!(dir = %self.options.dir.display(), ?error, "the tables failed");
         engine_error(error)
@@ -189,6 +199,8 @@ impl Tables for FjallTables {
         {
             return Ok(());
         }
+        // Until the disk works again what is open is read on.
+        self.probe().map_err(|e| io_error(&self.options.dir, e))?;
         if !self.take_away() {
             return Err(engine_error(
                 &"the tables are in use, and must be opened anew",

@@ -183,7 +183,7 @@ const LONG_FILES: &[(&str, usize, &str)] = &[
         "a replica and what its files share: to be taken apart",
     ),
     ("replica::start", 516, "one subject"),
-    ("storage::disk", 604, "a store is opened, and its threads"),
+    ("storage::disk", 613, "a store is opened, and its threads"),
     (
         "storage::engine",
         629,
