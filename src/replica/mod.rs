@@ -1,7 +1,7 @@
 //! This node's objects: the order of writes per key, and the only writer of the store.
 //!
-//! A write locks its key's stripe, reads, decides, joins its delta, hands the row to the committer
-//! and shows it from then on; the caller waits for the commit where it must. Reads see a write from
+//! A write locks its key's stripe, reads, decides, joins its delta, and puts the row into the store,
+//! which shows it from then on; the caller waits for the commit where it must. Reads see a write from
 //! the moment it is ordered. Not here: quorums, RESP, what a command means.
 
 mod absence;

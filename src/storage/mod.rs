@@ -1,6 +1,6 @@
-//! The port to the disk: ordered rows in a few shards, written through one queue a shard.
+//! The port to the disk: ordered rows, which are read from the moment a write was taken.
 //!
-//! Not here: what a row means (`replica`), and the engine (`disk`, the only file that names it).
+//! Not here: what a row means (`replica`). `engine` keeps rows, `fjall_tables` is the only file that names fjall.
 //! Invariants: writes of one shard take effect in the order of their tickets; a batch is atomic;
 //! a write that was reported committed survives the end of the process.
 
@@ -186,7 +186,8 @@ pub trait Store: Send + Sync + 'static {
     /// One row, with every write that was taken.
     fn load(&self, shard: usize, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError>;
 
-    /// Up to `limit` rows of a consistent snapshot with `from <= key < to`, ascending.
+    /// Up to `limit` rows with `from <= key < to`, ascending: each as it was at some time of the call.
+    /// [`Self::freeze`] has all as of one time.
     fn scan(
         &self,
         shard: usize,

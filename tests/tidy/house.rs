@@ -191,7 +191,7 @@ const LONG_FILES: &[(&str, usize, &str)] = &[
     ),
     (
         "storage::engine::journal",
-        595,
+        597,
         "one kind of file, written and read",
     ),
 ];

@@ -85,7 +85,6 @@ impl Engine {
             self.journal
                 .add(&mut writer.segment, batch, *number, synced)?;
             self.written.store(*number, Ordering::Release);
-            self.counters.batches.fetch_add(1, Ordering::Relaxed);
             if let Some(done) = writer.unwritten.pop_front()
                 && done.batch.capacity() <= KEPT_BYTES
             {
@@ -254,6 +253,7 @@ impl Engine {
             }
             *wanted = false;
         }
+        self.slow_down();
         let syncs = self.syncs_first.load(Ordering::Acquire);
         self.commit_as(syncs);
         if syncs {

@@ -7,13 +7,11 @@ use std::time::Duration;
 
 use super::loose::{Layer, merged};
 use super::part::Growth;
-use super::{Engine, FLUSHED_ROW, LOOSE};
+use super::{Engine, FLUSHED_ROW, GATHERERS_TAKE, LOOSE};
 use crate::storage::{StoreError, Table};
 
 /// A flush looks so often whether there is something to do.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
-/// Those who gather what belongs together are waited for, so long at a time.
-const GATHERERS_TAKE: Duration = Duration::from_micros(50);
 
 /// What a flush gives to the tables.
 struct Cut {
@@ -81,17 +79,12 @@ impl Engine {
             return Err(error);
         }
         self.flushed.store(cut.upto, Ordering::Release);
-        let flushed = self.flushing_bytes.swap(0, Ordering::Relaxed);
-        let counters = &self.counters;
-        counters.flushes.fetch_add(1, Ordering::Relaxed);
+        self.flushing_bytes.store(0, Ordering::Relaxed);
         for (loose, layers) in self.loose.iter().zip(&cut.layers) {
             let bytes = loose.lock().forget(layers) as i64;
             self.dirty_bytes.fetch_sub(bytes, Ordering::Relaxed);
             self.all_bytes.fetch_sub(bytes, Ordering::Relaxed);
         }
-        counters
-            .flushed_bytes
-            .fetch_add(flushed.max(0) as u64, Ordering::Relaxed);
         for part in &self.parts {
             let left = part.lock().be_flushed();
             drop(left);

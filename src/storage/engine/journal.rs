@@ -225,7 +225,9 @@ impl Journal {
             (known.ready.take(), std::mem::take(&mut known.odd))
         };
         for path in odd {
-            fs::remove_file(path)?;
+            if let Err(error) = fs::remove_file(&path) {
+                tracing::warn!(%error, file = %path.display(), "a file of the journal is left behind");
+            }
         }
         self.taken.notify_all();
         let (path, file) = match ready {

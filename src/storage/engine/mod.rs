@@ -32,6 +32,7 @@ use std::collections::VecDeque;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex, MutexGuard, RwLock};
 use smallvec::SmallVec;
@@ -58,6 +59,8 @@ const EAGER_BYTES: usize = 4 << 20;
 const BUFFERS_AT_MOST: u64 = 4;
 /// Room for batches is kept for the next one, up to so many bytes.
 const KEPT_BYTES: usize = 1 << 20;
+/// Those who gather what belongs together are waited for, so long at a time.
+const GATHERERS_TAKE: Duration = Duration::from_micros(50);
 /// Tables other than data.
 const LOOSE: usize = Table::ALL.len() - 1;
 /// A part of memory gives up rows for what comes in, and a little more, so that none of it piles up.
@@ -119,9 +122,6 @@ pub(super) struct Engine {
 /// What the engine has done since it was opened.
 #[derive(Debug, Default)]
 pub(super) struct Counters {
-    pub(super) batches: AtomicU64,
-    pub(super) flushes: AtomicU64,
-    pub(super) flushed_bytes: AtomicU64,
     /// Rows that were found in memory, and those that were looked for in the tables.
     pub(super) hits: AtomicU64,
     pub(super) misses: AtomicU64,

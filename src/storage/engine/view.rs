@@ -10,12 +10,9 @@ use super::keys::PARTS;
 use super::loose::{Layer, range_of};
 use super::part::{Copied, Needed};
 use super::tables::Sorted;
-use super::{Engine, merge};
+use super::{Engine, GATHERERS_TAKE, merge};
 use crate::base::clock;
 use crate::storage::{Frozen, Row, StoreError, Table};
-
-/// Those who gather what belongs together are waited for, so long at a time.
-const GATHERERS_TAKE: Duration = Duration::from_micros(50);
 
 /// After so long they are not waited for.
 const BUSY_FOR: Duration = Duration::from_millis(200);
