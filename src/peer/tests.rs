@@ -15,8 +15,10 @@ use super::message::{
 };
 use super::{Answer, CallError, Handler, Identity, Links, PeerListener, Peers, encode};
 use crate::logic::causal::{ActorId, Dot, Timestamp};
+use crate::logic::codec::DecodeError;
 use crate::logic::membership::{
-    Digest, Losses, Member, Reply, State, decode_member, encode_member_as_before,
+    Digest, Losses, Member, Reply, State, decode_member, encode_member, encode_member_as_before,
+    encode_member_without_losses,
 };
 use crate::logic::merkle::{FANOUT, Node};
 use crate::logic::place::{Position, row_key};
@@ -376,6 +378,31 @@ fn digest(facts: Option<u32>) -> Digest {
 /// What an older node hears of a member.
 fn as_before(member: &Member) -> Member {
     decode_member(&encode_member_as_before(member)).expect("it was encoded")
+}
+
+#[test]
+fn a_member_written_in_a_way_that_came_later_is_refused_on_an_older_wire() {
+    // By wire: "push" (2) or "join" (3) of a member that left and is not gone, which version 1 cannot say.
+    let member = member();
+    let push = |raw: &[u8]| [&[2, 1, raw.len() as u8][..], raw].concat();
+    let join = |raw: &[u8]| [&[3, raw.len() as u8][..], raw].concat();
+    let before = encode_member_as_before(&member);
+    for raw in [
+        encode_member(&member),
+        encode_member_without_losses(&member),
+    ] {
+        assert_eq!(
+            Request::decode(&push(&raw), OLDEST),
+            Err(DecodeError::Version(raw[0]))
+        );
+        assert_eq!(
+            Request::decode(&join(&raw), OLDEST),
+            Err(DecodeError::Version(raw[0]))
+        );
+        assert!(Request::decode(&push(&raw), NEWEST).is_ok());
+    }
+    assert!(Request::decode(&push(&before), OLDEST).is_ok());
+    assert!(Request::decode(&join(&before), OLDEST).is_ok());
 }
 
 #[test]

@@ -13,9 +13,11 @@ use crate::logic::placement::{NodeId, Place, Placed, key_hash};
 
 /// The layout that this program writes. The first one ended with `left`, which meant gone; the second
 /// did not say in which membership copies were proven, the third nothing of losses.
-const VERSION: u8 = 4;
-const WITHOUT_LOSSES: u8 = 3;
-const FIRST_VERSION: u8 = 1;
+pub const MEMBER_VERSION: u8 = 4;
+/// What [`encode_member_without_losses`] writes.
+pub const MEMBER_WITHOUT_LOSSES: u8 = 3;
+/// What [`encode_member_as_before`] writes.
+pub const MEMBER_AS_BEFORE: u8 = 1;
 /// Changes of one member's place that are taken from another node.
 const MAX_PLACES: usize = 65_536;
 /// The longest name, zone or address that is taken from another node.
@@ -272,14 +274,14 @@ pub fn encode_member(member: &Member) -> Vec<u8> {
         // So that a program that knows nothing of losses can be gone back to.
         return encode_member_without_losses(member);
     }
-    let mut out = encode_as(VERSION, member);
+    let mut out = encode_as(MEMBER_VERSION, member);
     member.losses.encode(&mut out);
     out
 }
 
 /// Writes a member down for a node that knows nothing of losses.
 pub fn encode_member_without_losses(member: &Member) -> Vec<u8> {
-    encode_as(WITHOUT_LOSSES, member)
+    encode_as(MEMBER_WITHOUT_LOSSES, member)
 }
 
 fn encode_as(version: u8, member: &Member) -> Vec<u8> {
@@ -297,7 +299,7 @@ fn encode_as(version: u8, member: &Member) -> Vec<u8> {
 
 /// Writes a member down for a node that speaks the wire version before: to it, who leaves has left.
 pub fn encode_member_as_before(member: &Member) -> Vec<u8> {
-    let mut out = head(FIRST_VERSION, member);
+    let mut out = head(MEMBER_AS_BEFORE, member);
     put_varint(&mut out, member.joined);
     put_varint(&mut out, member.left.map_or(0, |at| at + 1));
     out
@@ -325,7 +327,7 @@ fn head(version: u8, member: &Member) -> Vec<u8> {
 pub fn decode_member(raw: &[u8]) -> Result<Member, MemberError> {
     let mut r = Reader(raw);
     let version = r.u8()?;
-    if !(FIRST_VERSION..=VERSION).contains(&version) {
+    if !(MEMBER_AS_BEFORE..=MEMBER_VERSION).contains(&version) {
         return Err(DecodeError::Version(version));
     }
     let (id, actor) = (NodeId(r.u64_le()?), ActorId(r.u64_le()?));
@@ -355,7 +357,7 @@ pub fn decode_member(raw: &[u8]) -> Result<Member, MemberError> {
         losses: Losses::default(),
         state: State::Runs,
     };
-    if version > FIRST_VERSION {
+    if version > MEMBER_AS_BEFORE {
         read_more(&mut r, version, &mut member)?;
     }
     if !r.0.is_empty() {
@@ -388,11 +390,11 @@ fn read_more(r: &mut Reader<'_>, version: u8, member: &mut Member) -> Result<(),
     if r.u8()? != 0 {
         member.complete = Some(Parts::decode(r)?);
         member.proven = Parts::decode(r)?;
-        if version >= WITHOUT_LOSSES {
+        if version >= MEMBER_WITHOUT_LOSSES {
             member.proven_as_of = r.u64_le()?;
         }
     }
-    if version == VERSION {
+    if version == MEMBER_VERSION {
         member.losses = Losses::decode(r)?;
     }
     Ok(())

@@ -12,7 +12,7 @@ mod parts;
 pub use detector::Detector;
 pub use gossip::{Digest, Membership, Reply};
 pub use member::{
-    Losses, Member, MemberError, State, decode_member, encode_member, encode_member_as_before,
-    encode_member_without_losses,
+    Losses, MEMBER_AS_BEFORE, MEMBER_VERSION, MEMBER_WITHOUT_LOSSES, Member, MemberError, State,
+    decode_member, encode_member, encode_member_as_before, encode_member_without_losses,
 };
 pub use parts::{Part, Parts};

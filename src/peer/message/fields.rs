@@ -7,8 +7,8 @@ use super::wire::{WireKey, Wrote};
 use crate::logic::causal::{ActorId, Dot, Timestamp};
 use crate::logic::codec::{DecodeError, Reader, put_bytes, put_varint};
 use crate::logic::membership::{
-    Digest, Member, decode_member, encode_member, encode_member_as_before,
-    encode_member_without_losses,
+    Digest, MEMBER_AS_BEFORE, MEMBER_VERSION, MEMBER_WITHOUT_LOSSES, Member, decode_member,
+    encode_member, encode_member_as_before, encode_member_without_losses,
 };
 use crate::logic::place;
 use crate::logic::placement::NodeId;
@@ -204,12 +204,29 @@ pub(super) fn put_members(out: &mut Vec<u8>, members: &[Member], wire: u16) {
     }
 }
 
-pub(super) fn read_members(r: &mut Reader<'_>) -> Result<Vec<Member>, DecodeError> {
+/// Reads one member. What this wire's nodes never heard of does not travel on it: what is written in a way
+/// that came later is refused, for it could not be passed on as it is.
+pub(super) fn read_member(r: &mut Reader<'_>, wire: u16) -> Result<Member, DecodeError> {
+    let raw = r.bytes()?;
+    let newest = if wire >= LOSSES {
+        MEMBER_VERSION
+    } else if wire >= VIEWS {
+        MEMBER_WITHOUT_LOSSES
+    } else {
+        MEMBER_AS_BEFORE
+    };
+    match raw.first() {
+        Some(&version) if version > newest => Err(DecodeError::Version(version)),
+        _ => decode_member(raw),
+    }
+}
+
+pub(super) fn read_members(r: &mut Reader<'_>, wire: u16) -> Result<Vec<Member>, DecodeError> {
     let count = r.count(26)?;
     if count > MAX_MEMBERS {
         return Err(DecodeError::Malformed);
     }
-    (0..count).map(|_| decode_member(r.bytes()?)).collect()
+    (0..count).map(|_| read_member(r, wire)).collect()
 }
 
 pub(super) fn read_view(r: &mut Reader<'_>, wire: u16) -> Result<u64, DecodeError> {

@@ -1,8 +1,8 @@
 //! Requests about who is a member, and what each says of itself.
 
-use super::fields::{put_digest, put_member, put_members, read_digest, read_members};
+use super::fields::{put_digest, put_member, put_members, read_digest, read_member, read_members};
 use crate::logic::codec::{DecodeError, Reader, put_bytes};
-use crate::logic::membership::{Digest, Member, decode_member};
+use crate::logic::membership::{Digest, Member};
 
 /// Of membership, and of members to each other.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -59,8 +59,8 @@ impl MembershipRequest {
     ) -> Result<Option<Self>, DecodeError> {
         Ok(Some(match kind {
             1 => MembershipRequest::Gossip(read_digest(r, wire)?),
-            2 => MembershipRequest::Push(read_members(r)?),
-            3 => MembershipRequest::Join(Box::new(decode_member(r.bytes()?)?)),
+            2 => MembershipRequest::Push(read_members(r, wire)?),
+            3 => MembershipRequest::Join(Box::new(read_member(r, wire)?)),
             12 => MembershipRequest::Invite {
                 address: String::from_utf8_lossy(r.bytes()?).into_owned(),
             },

@@ -4,14 +4,14 @@ use bytes::Bytes;
 
 use super::fields::{
     finish, put_digest, put_dots, put_key, put_member, put_members, put_objects, put_place,
-    put_wrote, read_bytes, read_digest, read_dots, read_key, read_members, read_nodes,
+    put_wrote, read_bytes, read_digest, read_dots, read_key, read_member, read_members, read_nodes,
     read_objects, read_place, read_wrote,
 };
 use super::version::DOUBTS;
 use super::wire::{WireKey, WireListed, Wrote};
 use crate::logic::causal::ActorId;
 use crate::logic::codec::{DecodeError, Reader, put_bytes, put_varint};
-use crate::logic::membership::{Member, Reply, decode_member};
+use crate::logic::membership::{Member, Reply};
 use crate::logic::merkle::{FANOUT, Sums};
 
 /// Why a request was not followed. Nothing was done.
@@ -310,12 +310,12 @@ impl Response {
         let response = match r.u8()? {
             1 => Response::Done,
             2 => Response::Gossip(Reply {
-                newer: read_members(&mut r)?,
+                newer: read_members(&mut r, wire)?,
                 wanted: read_nodes(&mut r)?,
                 digest: read_digest(&mut r, wire)?,
             }),
             3 => {
-                let (cluster, members) = (r.u64_le()?, read_members(&mut r)?);
+                let (cluster, members) = (r.u64_le()?, read_members(&mut r, wire)?);
                 // Whether the cluster holds something, as an older node sees it.
                 r.u8()?;
                 Response::Welcome { cluster, members }
@@ -391,7 +391,7 @@ impl Response {
             }
             16 => Response::Objects(read_objects(&mut r)?),
             18 => Response::Empty(read_bytes(&mut r)?),
-            19 => Response::Outdated(read_members(&mut r)?),
+            19 => Response::Outdated(read_members(&mut r, wire)?),
             20 => Response::Chunk {
                 objects: read_objects(&mut r)?,
                 next: read_place(&mut r, wire)?,
@@ -403,7 +403,7 @@ impl Response {
                 Response::Sizes(sizes?)
             }
             22 => Response::Described {
-                member: Box::new(decode_member(r.bytes()?)?),
+                member: Box::new(read_member(&mut r, wire)?),
                 reason: String::from_utf8_lossy(r.bytes()?).into_owned(),
             },
             23 => Response::Transfers(read_bytes(&mut r)?),
