@@ -101,12 +101,18 @@ impl Losses {
 
     fn decode(r: &mut Reader<'_>) -> Result<Self, DecodeError> {
         let [lost, accepted, restored] = [Parts::decode(r)?, Parts::decode(r)?, Parts::decode(r)?];
-        Ok(Self {
+        let read = Self {
             lost,
             accepted,
             restored,
             lost_at: r.varint()?,
             accepted_at: r.varint()?,
+        };
+        // Numbers of nothing say nothing, and are not passed on.
+        Ok(if read.is_empty() {
+            Self::default()
+        } else {
+            read
         })
     }
 }
