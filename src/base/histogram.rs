@@ -7,6 +7,8 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use super::counter::{self, PLACES};
+
 /// Steps within a power of two, as a power of two.
 const STEP_BITS: u32 = 3;
 const POWERS: u32 = 40;
@@ -15,13 +17,14 @@ const BUCKETS: usize = ((POWERS - STEP_BITS + 1) << STEP_BITS) as usize;
 /// How often which duration was seen. It takes memory from the first one on.
 #[derive(Debug, Default)]
 pub struct Histogram {
-    buckets: OnceLock<Box<[AtomicU64]>>,
+    /// By the place of the thread that records.
+    places: [OnceLock<Box<[AtomicU64]>>; PLACES],
 }
 
 impl Histogram {
     fn buckets(&self) -> &[AtomicU64] {
         let made = || (0..BUCKETS).map(|_| AtomicU64::new(0)).collect();
-        self.buckets.get_or_init(made)
+        self.places[counter::place()].get_or_init(made)
     }
 
     /// Counts one duration.
@@ -32,7 +35,7 @@ impl Histogram {
 
     /// Forgets everything.
     pub fn reset(&self) {
-        for bucket in self.buckets.get().into_iter().flatten() {
+        for bucket in self.places.iter().filter_map(OnceLock::get).flatten() {
             bucket.store(0, Ordering::Relaxed);
         }
     }
@@ -84,11 +87,13 @@ impl Histogram {
     }
 
     fn counts(&self) -> impl Iterator<Item = u64> {
-        self.buckets
-            .get()
-            .into_iter()
-            .flatten()
-            .map(|b| b.load(Ordering::Relaxed))
+        let mut counts = [0; BUCKETS];
+        for place in self.places.iter().filter_map(OnceLock::get) {
+            for (sum, bucket) in counts.iter_mut().zip(place) {
+                *sum += bucket.load(Ordering::Relaxed);
+            }
+        }
+        counts.into_iter()
     }
 }
 

@@ -4,6 +4,7 @@
 pub mod blocking;
 pub mod clock;
 pub mod config;
+pub mod counter;
 pub mod governor;
 pub mod histogram;
 pub mod log;

@@ -8,7 +8,6 @@ use std::cell::RefCell;
 use std::fmt::Display;
 use std::future::Future;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -26,6 +25,7 @@ use crate::error::Error;
 use crate::logic::causal::Object;
 use crate::logic::edit::Edit;
 use crate::logic::place::MAX_KEY_LEN;
+use crate::logic::plain::Plain;
 use crate::logic::types::conflict;
 use crate::logic::types::string::{self, Shown};
 use crate::replica::{Key, Replica, ReplicaError, Uncommitted, Written};
@@ -250,8 +250,43 @@ impl Ctx<'_> {
         }
     }
 
+    /// What `see` makes of a key that holds one value, or nothing. `None`: a closer look is needed.
+    pub fn look<R>(
+        &mut self,
+        name: &[u8],
+        see: impl FnOnce(Option<&Plain<'_>>, &mut Reply) -> Option<R>,
+    ) -> Result<Option<R>, Error> {
+        let key = self.key(self.session.db, name)?;
+        let reply = &mut *self.reply;
+        let Some((seen, uncommitted)) = self.node.replica.look(key, |row| see(row, reply)) else {
+            return Ok(None);
+        };
+        self.seen.get_mut().extend(uncommitted);
+        Ok(Some(seen))
+    }
+
+    /// Adds to a counter that nothing else was added to; what it is then. `None`: nothing was done.
+    pub fn count(&mut self, name: &[u8], amount: i64) -> Result<Option<i64>, Error> {
+        let key = self.key(self.session.db, name)?;
+        if self.session.since.is_some() {
+            return Ok(None);
+        }
+        let counted = self.node.replica.count_plain(key, amount)?;
+        Ok(counted.map(|(sum, written)| {
+            self.written.push(written);
+            sum
+        }))
+    }
+
     /// Writes one value over everything seen.
     pub fn put(&mut self, name: &[u8], bytes: &[u8], expires_at_ms: Option<u64>) -> Outcome {
+        let key = self.key(self.session.db, name)?;
+        if self.session.since.is_none()
+            && let Some(written) = self.node.replica.put_plain(key, bytes, expires_at_ms)?
+        {
+            self.written.push(written);
+            return Ok(());
+        }
         let bytes = Bytes::copy_from_slice(bytes);
         self.update(name, |_, _| (string::put(bytes, expires_at_ms), ()))
     }
@@ -282,7 +317,7 @@ impl Ctx<'_> {
         } else {
             &stats.keyspace_misses
         };
-        counter.fetch_add(1, Ordering::Relaxed);
+        counter.add(1);
     }
 
     /// When it arrived, and when it began.

@@ -36,15 +36,20 @@ pub fn context<'a>(
     Ctx::new(node, session, reply, written, (arrived, run))
 }
 
-/// Runs one command as a client sent it: looks it up, checks it, queues or runs it.
-pub fn execute(ctx: &mut Ctx<'_>, args: Args<'_>) {
-    if args.is(0, "POST") || args.is(0, "Host:") {
-        // Not even what came before is answered.
-        ctx.node.warn_of_attack(&ctx.session.client);
-        ctx.after = After::Cut;
-        return;
-    }
-    let Some(spec) = table::specs().find(args) else {
+/// The row of what a client sent.
+pub fn find(args: Args<'_>) -> Option<&'static Spec> {
+    table::specs().find(args)
+}
+
+/// Runs one command as a client sent it, with its row: checks it, queues or runs it.
+pub fn execute(ctx: &mut Ctx<'_>, found: Option<&'static Spec>, args: Args<'_>) {
+    let Some(spec) = found else {
+        if args.is(0, "POST") || args.is(0, "Host:") {
+            // Not even what came before is answered.
+            ctx.node.warn_of_attack(&ctx.session.client);
+            ctx.after = After::Cut;
+            return;
+        }
         ctx.session.fail_transaction();
         let error = unknown(args);
         return reject(ctx, &error);
@@ -99,8 +104,12 @@ pub fn step(ctx: &mut Ctx<'_>, spec: &'static Spec, args: Args<'_>) {
 }
 
 /// Whether a command has to wait for the replies of those before it, and those after it for it.
-pub fn is_barrier(node: &Node, session: &Session, args: Args<'_>) -> bool {
-    let found = table::specs().find(args);
+pub fn is_barrier(
+    node: &Node,
+    session: &Session,
+    found: Option<&'static Spec>,
+    args: Args<'_>,
+) -> bool {
     found.is_none_or(|spec| routing::is_barrier(&node.site, &session.under_way, &spec.shape, args))
 }
 
@@ -290,8 +299,7 @@ fn unknown(args: Args<'_>) -> Error {
 
 /// Whether a command may change keys, for CLIENT PAUSE WRITE.
 pub fn may_write(session: &Session, args: Args<'_>) -> bool {
-    let found = table::specs().find(args);
-    found.is_some_and(|spec| {
+    find(args).is_some_and(|spec| {
         spec.has(Flags::WRITE) || spec.has(Flags::RUNS_QUEUE) && session.transaction.is_some()
     })
 }

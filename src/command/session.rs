@@ -159,10 +159,14 @@ impl Client {
         }
     }
 
-    /// Notes a command.
-    pub fn touch(&self, spec: &'static Spec) {
+    /// It has sent something.
+    pub fn note_active(&self) {
         self.last_active_ms
             .store(clock::now_ms(), Ordering::Relaxed);
+    }
+
+    /// Notes a command.
+    pub fn touch(&self, spec: &'static Spec) {
         self.last_command.store(spec.id() + 1, Ordering::Relaxed);
     }
 
@@ -197,7 +201,7 @@ impl Client {
         }
     }
 
-    /// Seconds since the last command.
+    /// Seconds since it has sent something.
     pub fn idle_secs(&self) -> u64 {
         let last_ms = self
             .last_active_ms

@@ -2,6 +2,7 @@
 //! and the tests read it. Nothing asks for a command's name.
 
 use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, Hasher};
 
 use crate::routing::Call;
 use crate::routing::args::Args;
@@ -246,14 +247,44 @@ pub fn access_flags(access: Access) -> &'static [&'static str] {
 pub struct Specs {
     all: Vec<Spec>,
     /// By the name of a command or a container.
-    index: HashMap<&'static [u8], Entry>,
+    index: Names<Entry>,
+}
+
+/// What is found by a name.
+type Names<T> = HashMap<&'static [u8], T, BuildHasherDefault<NameHasher>>;
+
+/// Names are short and our own: whoever asks cannot add to them.
+#[derive(Default)]
+struct NameHasher(u64);
+
+impl Hasher for NameHasher {
+    fn write(&mut self, bytes: &[u8]) {
+        for eight in bytes.chunks(8) {
+            let mut padded = [0; 8];
+            padded[..eight.len()].copy_from_slice(eight);
+            self.write_u64(u64::from_le_bytes(padded));
+        }
+    }
+
+    fn write_usize(&mut self, len: usize) {
+        self.write_u64(len as u64);
+    }
+
+    fn write_u64(&mut self, number: u64) {
+        let mixed = u128::from(self.0 ^ number) * 0x9e37_79b9_7f4a_7c15;
+        self.0 = (mixed >> 64) as u64 ^ mixed as u64;
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
 }
 
 struct Entry {
     spec: usize,
     /// Whether the container is a command without a subcommand too.
     alone: bool,
-    subcommands: HashMap<&'static [u8], usize>,
+    subcommands: Names<usize>,
 }
 
 /// No name is longer.
@@ -273,7 +304,7 @@ impl Specs {
             .zip(0..)
             .map(|(spec, id)| Spec { id, ..spec })
             .collect();
-        let mut index = HashMap::new();
+        let mut index = Names::default();
         for spec in all.iter().filter(|spec| spec.parent.is_empty()) {
             let subcommands = all.iter().filter(|sub| sub.parent == spec.name);
             let subcommands = subcommands.map(|sub| (sub.name.as_bytes(), sub.id));

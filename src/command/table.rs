@@ -4,7 +4,7 @@
 use std::sync::LazyLock;
 
 use super::family::{
-    causal, cluster, connection, converge, docs, expiry, info, keys, keyspace, latency, meet,
+    causal, cluster, connection, converge, docs, expiry, info, keys, keyspace, latency, lcs, meet,
     operator, plan, server, snapshot, strings, transactions, transfers,
 };
 use super::row::{Handler, Row};
@@ -12,6 +12,7 @@ use super::spec::{Spec, Specs};
 
 const FAMILIES: &[&[Row]] = &[
     strings::ROWS,
+    lcs::ROWS,
     keys::ROWS,
     expiry::ROWS,
     keyspace::ROWS,

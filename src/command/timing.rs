@@ -25,7 +25,7 @@ pub struct Timed {
     /// Whether its reply is an error.
     pub failed: bool,
     /// Its first words, for the slow log.
-    words: SmallVec<[u8; 64]>,
+    words: SmallVec<[u8; 128]>,
     /// Where each of them ends.
     ends: SmallVec<[usize; 4]>,
     /// How many there are.

@@ -363,7 +363,7 @@ impl Comparison<'_> {
         let mut last = from.to_vec();
         for key in &page.keys {
             let at = Position::of(&key.name, replica.partitions());
-            let row_key = place::row_key(at, key.db, &key.name);
+            let row_key = place::row_key(at, key.db, &key.name).into_vec();
             let leaf = replica.shape().leaf(at.slot.0, at.hash) as u32;
             if at.partition != self.place.partition || !leaves.contains(&leaf) || row_key < last {
                 return Err(ExchangeError::Unexpected);
@@ -422,7 +422,7 @@ impl Comparison<'_> {
 impl Convergence {
     fn placed(&self, key: Listed) -> (Vec<u8>, Held) {
         let at = Position::of(&key.name, self.replica.partitions());
-        let row_key = place::row_key(at, key.db, &key.name);
+        let row_key = place::row_key(at, key.db, &key.name).into_vec();
         let Listed { digest, dots, .. } = key;
         (row_key, Held { digest, dots })
     }

@@ -6,7 +6,8 @@
 //! Reading order: [`causal`] (what a key is), [`edit`] (what a write changes of it), [`types`] (how a Redis type
 //! looks at it),
 //! [`placement`] (where a key lives), [`place`] (the order of keys), [`membership`] (who is there), [`digest`] and [`merkle`] (what differs),
-//! [`handoff`] (how it moves), [`record`] (how it is written down).
+//! [`handoff`] (how it moves), [`record`] (how it is written down), [`plain`] (the
+//! common row, changed as it is written down).
 
 pub mod causal;
 pub mod codec;
@@ -20,6 +21,7 @@ pub mod membership;
 pub mod merkle;
 pub mod place;
 pub mod placement;
+pub mod plain;
 pub mod policy;
 pub mod quorum;
 pub mod record;

@@ -6,6 +6,8 @@
 //!
 //! Rows of the format before had no length. A row tells by its hash which it is of.
 
+use smallvec::SmallVec;
+
 use super::placement::{Partitions, Slot, key_hash, slot_of};
 
 /// The length of everything before the key.
@@ -42,9 +44,12 @@ impl Position {
     }
 }
 
+/// The key of a row: those of usual keys are not allocated.
+pub type RowKey = SmallVec<[u8; 64]>;
+
 /// The row key of an object.
-pub fn row_key(position: Position, db: u8, key: &[u8]) -> Vec<u8> {
-    let mut out = Vec::with_capacity(PREFIX_LEN + key.len());
+pub fn row_key(position: Position, db: u8, key: &[u8]) -> RowKey {
+    let mut out = RowKey::with_capacity(PREFIX_LEN + key.len());
     out.extend_from_slice(&range_start(
         position.partition,
         position.slot,
@@ -180,8 +185,8 @@ mod tests {
             assert!(row.as_slice() < &partition_end(at.partition)[..]);
             assert_eq!(from_old(&row), None, "it is of this format");
             let old = without_length(&row);
-            assert_eq!(from_old(&old).as_ref(), Some(&row));
-            assert_eq!(with_length(&old), row);
+            assert_eq!(from_old(&old).as_ref(), Some(&row.to_vec()));
+            assert_eq!(with_length(&old), row.to_vec());
             let next = [&row[..], &[0]].concat();
             assert_eq!(with_length(&without_length(&next)), next);
             assert_eq!(parse(&old), None);

@@ -25,18 +25,18 @@ use super::causal::{
 };
 use super::codec::{DecodeError, Reader, put_bytes, put_varint, put_zigzag};
 
-const CHECKSUM_LEN: usize = 4;
-const HAS_EXPIRY: u8 = 1;
-const IS_COUNT: u8 = 2;
-const HAS_CHAIN: u8 = 4;
+pub(super) const CHECKSUM_LEN: usize = 4;
+pub(super) const HAS_EXPIRY: u8 = 1;
+pub(super) const IS_COUNT: u8 = 2;
+pub(super) const HAS_CHAIN: u8 = 4;
 const IS_DEADLINE: u8 = 8;
 const IS_GONE: u8 = 16;
 
 /// The versions of a record: for an object that the first builds could have written, and for all others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Format {
-    plain: u8,
-    full: u8,
+    pub(super) plain: u8,
+    pub(super) full: u8,
 }
 
 /// A row of the store.

@@ -4,7 +4,6 @@
 //! nothing more is read from it. Invariant: no reply leaves before its writes are committed.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
@@ -14,8 +13,11 @@ use smallvec::SmallVec;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
+use super::waiting::{await_sync, gone, next_line, sleep_or_never};
 use crate::base::clock;
-use crate::command::{self, After, Ctx, Exec, Feed, Node, ReplyMode, Session, Timed, Transaction};
+use crate::command::{
+    self, After, Ctx, Exec, Feed, Node, ReplyMode, Session, Spec, Timed, Transaction,
+};
 use crate::error::Error;
 use crate::replica::{Uncommitted, Written};
 use crate::resp::{Limits, Parser, Reply};
@@ -121,6 +123,7 @@ impl Connection {
 
     /// Runs the commands that are in the input; `true` when some may be left.
     async fn run_commands(&mut self) -> bool {
+        let node = Arc::clone(&self.node);
         for _ in 0..FLUSH_COMMANDS {
             let limits = self.limits();
             match self.parser.advance(&self.input, limits) {
@@ -146,14 +149,12 @@ impl Connection {
                     break;
                 }
             }
-            let barrier = {
-                let args = Args::new(self.parser.source(&self.input), self.parser.args());
-                command::is_barrier(&self.node, &self.session, args)
-            };
+            let found = command::find(self.args());
+            let barrier = command::is_barrier(&node, &self.session, found, self.args());
             if barrier || self.later.len() >= MAX_LATER {
                 self.finish_later().await;
             }
-            let after = self.run_command().await;
+            let after = self.run_command(&node, found).await;
             self.follow_up(after).await;
             if barrier {
                 self.finish_later().await;
@@ -182,7 +183,7 @@ impl Connection {
     }
 
     fn is_held_by_pause(&self) -> bool {
-        let args = Args::new(self.parser.source(&self.input), self.parser.args());
+        let args = self.args();
         let may_write = || command::may_write(&self.session, args);
         self.node.pause.holds(may_write) && !args.is(0, "client")
     }
@@ -194,23 +195,27 @@ impl Connection {
         }
     }
 
-    async fn run_command(&mut self) -> After {
+    /// The words of the command that was read.
+    fn args(&self) -> Args<'_> {
+        Args::new(self.parser.source(&self.input), self.parser.args())
+    }
+
+    async fn run_command(&mut self, node: &Arc<Node>, found: Option<&'static Spec>) -> After {
         let mut start = self.reply.len();
         if self.session.reply_mode == ReplyMode::SkipNext {
             self.session.reply_mode = ReplyMode::Skip;
         }
-        let node = Arc::clone(&self.node);
-        let mut after = self.run_with(&node, |ctx, args| command::execute(ctx, args));
+        let mut after = self.run_with(node, |ctx, args| command::execute(ctx, found, args));
         if let After::Held(spec, wanted) = after {
             // What has begun must not keep others waiting meanwhile.
             self.settle().await;
             self.finish_later().await;
             start = self.reply.len();
-            let turns = command::turns(&node, &wanted).await;
+            let turns = command::turns(node, &wanted).await;
             if self.session.client.is_killed() {
                 return After::Close;
             }
-            after = self.run_with(&node, |ctx, args| command::resume(ctx, spec, args, turns));
+            after = self.run_with(node, |ctx, args| command::resume(ctx, spec, args, turns));
         }
         self.silent = self.session.reply_mode != ReplyMode::On;
         match self.session.reply_mode {
@@ -460,6 +465,11 @@ impl Connection {
                 store.kick(write.shard);
             }
         }
+        let is_there =
+            |Pending { write, .. }: &Pending| store.progress(write.shard).is_settled(write.ticket);
+        if self.pending.iter().all(is_there) {
+            return self.pending.clear();
+        }
         let mut failed: Vec<(std::ops::Range<usize>, Error)> = Vec::new();
         // Of each reply the client's own writes come first.
         let mut has_own = None;
@@ -509,10 +519,7 @@ impl Connection {
             () = self.session.client.killed() => return Err(std::io::ErrorKind::ConnectionAborted.into()),
             () = sleep_or_never(patience) => return Err(self.too_much_output(len)),
         }
-        self.node
-            .stats
-            .output_bytes
-            .fetch_add(len, Ordering::Relaxed);
+        self.node.stats.output_bytes.add(len);
         if self.reply.buffer().capacity() > 4 * FLUSH_BYTES {
             *self.reply.buffer() = BytesMut::new();
         }
@@ -565,7 +572,8 @@ impl Connection {
             biased;
             read = self.stream.read_buf(&mut self.input) => {
                 let read = read?;
-                self.node.stats.input_bytes.fetch_add(read as u64, Ordering::Relaxed);
+                self.node.stats.input_bytes.add(read as u64);
+                self.session.client.note_active();
                 Ok(read > 0)
             }
             () = self.session.client.over() => Ok(false),
@@ -578,47 +586,5 @@ impl Connection {
             }
             () = sleep_or_never(idle) => Ok(false),
         }
-    }
-}
-
-/// Waits until writes are on the disk; whether they are.
-async fn await_sync(node: &Node, writes: &[u64], timeout: Option<Duration>) -> bool {
-    let store = node.replica.store();
-    let all = async {
-        for (shard, &ticket) in writes.iter().enumerate() {
-            store.kick(shard);
-            // Of what was not stored its writer was told; what came before it is on the disk.
-            let synced = store.progress(shard).wait_synced(ticket).await;
-            if synced == Err(crate::replica::WriteFailed::Unknown) {
-                return false;
-            }
-        }
-        true
-    };
-    if let Some(timeout) = timeout {
-        return tokio::time::timeout(timeout, all).await.unwrap_or(false);
-    }
-    all.await
-}
-
-/// Waits until the client has closed its side; who sends more is there.
-async fn gone(stream: &TcpStream) {
-    match stream.peek(&mut [0]).await {
-        Ok(0) | Err(_) => {}
-        Ok(_) => std::future::pending().await,
-    }
-}
-
-async fn next_line(monitor: &mut Option<Feed>) -> Option<Arc<str>> {
-    match monitor {
-        Some(monitor) => monitor.next().await,
-        None => std::future::pending().await,
-    }
-}
-
-async fn sleep_or_never(duration: Option<Duration>) {
-    match duration {
-        Some(duration) => tokio::time::sleep(duration).await,
-        None => std::future::pending().await,
     }
 }

@@ -3,7 +3,6 @@
 use std::fs::File;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
@@ -119,7 +118,7 @@ async fn accept(socket: TcpListener, node: Arc<Node>) {
 }
 
 fn admit(stream: TcpStream, address: SocketAddr, node: &Arc<Node>, connections: &mut JoinSet<()>) {
-    node.stats.connections.fetch_add(1, Ordering::Relaxed);
+    node.stats.connections.add(1);
     let no_password = node.config.text("requirepass").is_empty();
     let refusal = if node.clients.len() as i64 >= node.config.number("maxclients") {
         Some(FULL)
@@ -159,7 +158,7 @@ impl Drop for Counted {
 
 /// A fresh socket has room for a line: nothing is waited for.
 fn refuse(stream: &TcpStream, why: &[u8], node: &Node) {
-    node.stats.rejected.fetch_add(1, Ordering::Relaxed);
+    node.stats.rejected.add(1);
     if let Err(error) = SockRef::from(stream).send(why) {
         tracing::debug!(%error, "a client was not told why it is refused");
     }

@@ -2,5 +2,6 @@
 
 mod connection;
 mod listener;
+mod waiting;
 
 pub use listener::{Listener, bind};

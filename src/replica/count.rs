@@ -245,7 +245,7 @@ impl Replica {
             as_of: 0,
             at,
             shard: self.shard_of(at.partition),
-            row_key: row_key.to_vec(),
+            row_key: row_key.into(),
         };
         let Ok(object) = self.decode(at.partition, db, raw) else {
             self.note_damaged(Key { db, name });

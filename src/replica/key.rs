@@ -1,6 +1,6 @@
 //! A key, and where it is.
 
-use crate::logic::place::Position;
+use crate::logic::place::{Position, RowKey};
 
 /// One key of one database.
 #[derive(Clone, Copy, Debug)]
@@ -19,5 +19,5 @@ pub(super) struct Located<'a> {
     pub(super) as_of: u64,
     pub(super) at: Position,
     pub(super) shard: usize,
-    pub(super) row_key: Vec<u8>,
+    pub(super) row_key: RowKey,
 }

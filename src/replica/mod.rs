@@ -13,6 +13,7 @@ mod ends;
 mod handoff;
 mod hint;
 mod hints;
+mod inplace;
 mod key;
 mod keyspace;
 mod places;
@@ -415,8 +416,10 @@ impl Replica {
 
     /// The current object. Who writes it holds the key's lock.
     fn load(&self, located: &Located<'_>) -> Result<Arc<Object>, ReplicaError> {
-        let (shard, row_key) = (located.shard, &located.row_key);
-        let Some(raw) = self.store.load(shard, Table::Data, row_key)? else {
+        let raw = self
+            .store
+            .load(located.shard, Table::Data, &located.row_key)?;
+        let Some(raw) = raw else {
             return Ok(Arc::clone(&self.empty));
         };
         let decoded = self.decode(located.at.partition, located.key.db, &raw);
@@ -571,11 +574,11 @@ impl Replica {
         let mut ops = Vec::with_capacity(2);
         ops.push(Op {
             table: Table::Data,
-            key: located.row_key.clone(),
+            key: located.row_key.to_vec(),
             value: (!forgotten).then(|| record::ROW.encode(new)),
         });
         ops.extend(hint);
-        index_ops(&mut ops, &located.row_key, old, new, self.shared);
+        rows::index_ops(&mut ops, &located.row_key, old, new, self.shared);
         // What is deleted, or dropped, gives space back.
         let need = if gone { Need::Frees } else { need };
         let write = Write {
@@ -648,47 +651,6 @@ impl Replica {
             .time
             .fetch_update(Ordering::AcqRel, Ordering::Acquire, next);
         Timestamp(last.unwrap_or_default()).tick(now_ms)
-    }
-}
-
-/// The rows of the indexes that a change of an object brings: of ends, of conflicts and, where other
-/// nodes hold the keys too, of tombstones.
-fn index_ops(ops: &mut Vec<Op>, row_key: &[u8], old: &Object, new: &Object, shared: bool) {
-    let (old_end, new_end) = (old.ends_at_ms(), new.ends_at_ms());
-    if old_end != new_end {
-        if let Some(at) = old_end {
-            ops.push(Op {
-                table: Table::Expiry,
-                key: place::expiry_key(at, row_key),
-                value: None,
-            });
-        }
-        if let Some(at) = new_end {
-            let key = place::expiry_key(at, row_key);
-            ops.push(Op {
-                table: Table::Expiry,
-                key,
-                value: Some(Vec::new()),
-            });
-        }
-    }
-    let (was, is) = (old.has_siblings(), new.has_siblings());
-    if was != is {
-        let value = is.then(Vec::new);
-        ops.push(Op {
-            table: Table::Conflict,
-            key: row_key.to_vec(),
-            value,
-        });
-    }
-    let is_dead = |object: &Object| object.is_tombstone() && !object.is_unknown();
-    let (was, is) = (is_dead(old), is_dead(new));
-    if shared && was != is {
-        ops.push(Op {
-            table: Table::Tombstone,
-            key: row_key.to_vec(),
-            value: is.then(|| rows::tombstone_row(clock::now_ms(), new)),
-        });
     }
 }
 

@@ -274,7 +274,7 @@ impl Replica {
             key: row_key.to_vec(),
             value: None,
         }];
-        super::index_ops(&mut ops, row_key, &stored, &Object::default(), self.shared);
+        super::rows::index_ops(&mut ops, row_key, &stored, &Object::default(), self.shared);
         self.store.submit(shard, Write::freeing(ops))?;
         self.counters.flushed_rows.fetch_add(1, Ordering::Relaxed);
         self.counters.removed_rows.fetch_add(1, Ordering::Relaxed);

@@ -1,7 +1,9 @@
-//! Rows of the node's own, beside those of objects.
+//! Rows beside those of objects: the node's own, and of the indexes.
 
 use super::space::encode_floor;
+use crate::base::clock;
 use crate::logic::causal::{Context, Object};
+use crate::logic::place;
 use crate::storage::{Op, Table};
 
 /// The tombstone of a key that had ended.
@@ -31,4 +33,50 @@ pub(super) fn tombstone_row(now_ms: u64, object: &Object) -> Vec<u8> {
 /// The row of a note.
 pub fn note_key(key: &[u8]) -> Vec<u8> {
     [b"note/", key].concat()
+}
+
+/// The rows of the indexes that a change of an object brings: of ends, of conflicts and, where other
+/// nodes hold the keys too, of tombstones.
+pub(super) fn index_ops(
+    ops: &mut Vec<Op>,
+    row_key: &[u8],
+    old: &Object,
+    new: &Object,
+    shared: bool,
+) {
+    ops.extend(end_ops(row_key, old.ends_at_ms(), new.ends_at_ms()));
+    let (was, is) = (old.has_siblings(), new.has_siblings());
+    if was != is {
+        let value = is.then(Vec::new);
+        ops.push(Op {
+            table: Table::Conflict,
+            key: row_key.to_vec(),
+            value,
+        });
+    }
+    let is_dead = |object: &Object| object.is_tombstone() && !object.is_unknown();
+    let (was, is) = (is_dead(old), is_dead(new));
+    if shared && was != is {
+        ops.push(Op {
+            table: Table::Tombstone,
+            key: row_key.to_vec(),
+            value: is.then(|| tombstone_row(clock::now_ms(), new)),
+        });
+    }
+}
+
+/// The rows of the index of ends that follow when a key ends at another time.
+pub(super) fn end_ops(
+    row_key: &[u8],
+    old: Option<u64>,
+    new: Option<u64>,
+) -> impl Iterator<Item = Op> {
+    let rows = [(old, None), (new, Some(Vec::new()))].into_iter();
+    rows.filter(move |_| old != new).filter_map(|(at, value)| {
+        Some(Op {
+            table: Table::Expiry,
+            key: place::expiry_key(at?, row_key),
+            value,
+        })
+    })
 }

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
 use parking_lot::RwLock;
 
-use crate::logic::causal::{Context, Object};
+use crate::logic::causal::{Context, Dot, Object};
 use crate::logic::codec::{DecodeError, Reader, put_zigzag};
 use crate::logic::merkle::{Leaves, Shape};
 use crate::logic::record;
@@ -40,6 +40,16 @@ pub(super) struct Step<'a> {
     pub(super) spot: Option<(Shape, Spot<'a>)>,
 }
 
+/// The step of a key that holds one value, or nothing before, to holding one: whose it is, and whether
+/// it ends.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct PlainStep {
+    pub(super) old: Option<(Dot, bool)>,
+    pub(super) new: (Dot, bool),
+    /// The space's flushes when the step began.
+    pub(super) epoch: u64,
+}
+
 impl Space {
     pub(super) fn live(&self) -> i64 {
         self.live.load(Ordering::Relaxed)
@@ -65,6 +75,34 @@ impl Space {
             }
             _ => self.add(step),
         }
+    }
+
+    /// The same for a plain step of the only owner.
+    pub(super) fn count_plain(&self, step: &PlainStep) {
+        let floor = self.floor.read();
+        let floor = floor.as_ref().filter(|_| step.epoch != self.epoch());
+        let counts = |(dot, _): &(Dot, bool)| floor.is_none_or(|floor| !floor.contains(*dot));
+        let (old, new) = (step.old.filter(counts), Some(step.new).filter(counts));
+        let live = i64::from(new.is_some()) - i64::from(old.is_some());
+        if live != 0 {
+            self.live.fetch_add(live, Ordering::Relaxed);
+        }
+        let ends = |one: Option<(Dot, bool)>| i64::from(one.is_some_and(|(_, ends)| ends));
+        let expiring = ends(new) - ends(old);
+        if expiring != 0 {
+            self.expiring.fetch_add(expiring, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether the floor covers a write.
+    pub(super) fn covers(&self, dot: Dot) -> bool {
+        // Nothing was flushed since the start, nor before.
+        self.epoch() > 0
+            && self
+                .floor
+                .read()
+                .as_ref()
+                .is_some_and(|floor| floor.contains(dot))
     }
 
     fn add(&self, Step { old, new, spot, .. }: Step<'_>) {

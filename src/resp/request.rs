@@ -234,6 +234,11 @@ impl Parser {
 /// As Redis reads it: no zeros before the first digit, no sign but `-`.
 fn number(raw: &[u8]) -> Option<i64> {
     match raw.strip_prefix(b"-").unwrap_or(raw) {
+        // Nearly all are as short as this.
+        [digit @ b'1'..=b'9'] if raw.len() == 1 => Some(i64::from(digit - b'0')),
+        [tens @ b'1'..=b'9', ones @ b'0'..=b'9'] if raw.len() == 2 => {
+            Some(i64::from(tens - b'0') * 10 + i64::from(ones - b'0'))
+        }
         [b'0'] if raw.len() == 1 => Some(0),
         [b'1'..=b'9', rest @ ..] if rest.len() < 19 && rest.iter().all(u8::is_ascii_digit) => {
             std::str::from_utf8(raw).ok()?.parse().ok()

@@ -1,7 +1,5 @@
 //! Facts about commands: how many, how long, how they ended.
 
-use std::sync::atomic::Ordering;
-
 use super::fact::{Fact, Unit, Value, load};
 use super::source::Source;
 use super::stats::CommandStats;
@@ -12,7 +10,7 @@ pub(super) const STATS: &[Fact] = &[
         "total_connections_received",
         Unit::None,
         "Connections accepted.",
-        |s| load(&s.stats.connections),
+        |s| s.stats.connections.get().into(),
     ),
     Fact::counter(
         "total_commands_processed",
@@ -30,13 +28,13 @@ pub(super) const STATS: &[Fact] = &[
         "total_net_input_bytes",
         Unit::Bytes,
         "Received from clients.",
-        |s| load(&s.stats.input_bytes),
+        |s| s.stats.input_bytes.get().into(),
     ),
     Fact::counter(
         "total_net_output_bytes",
         Unit::Bytes,
         "Sent to clients.",
-        |s| load(&s.stats.output_bytes),
+        |s| s.stats.output_bytes.get().into(),
     ),
     Fact::gauge(
         "instantaneous_input_kbps",
@@ -54,7 +52,7 @@ pub(super) const STATS: &[Fact] = &[
         "rejected_connections",
         Unit::None,
         "Refused for maxclients or protected-mode.",
-        |s| load(&s.stats.rejected),
+        |s| s.stats.rejected.get().into(),
     ),
     Fact::counter(
         "expired_keys",
@@ -69,10 +67,10 @@ pub(super) const STATS: &[Fact] = &[
         "keyspace_hits",
         Unit::None,
         "Reads that found their key.",
-        |s| load(&s.stats.keyspace_hits),
+        |s| s.stats.keyspace_hits.get().into(),
     ),
     Fact::counter("keyspace_misses", Unit::None, "Reads that did not.", |s| {
-        load(&s.stats.keyspace_misses)
+        s.stats.keyspace_misses.get().into()
     }),
     Fact::gauge(
         "pubsub_channels",
@@ -104,13 +102,13 @@ pub(super) const COMMANDSTATS: &[Fact] = &[Fact::counter(
     "Of each command that was run: how often, how long (usec), how often it ended in an error.",
     |s| {
         each_command(s, |stats, calls| {
-            let usec = stats.nanos.load(Ordering::Relaxed) as f64 / 1_000.0;
+            let usec = stats.nanos.get() as f64 / 1_000.0;
             vec![
                 ("calls", calls.into()),
                 ("usec", Value::Decimal(usec, 0)),
                 ("usec_per_call", Value::Decimal(usec / calls as f64, 2)),
                 ("rejected_calls", 0.into()),
-                ("failed_calls", load(&stats.failed)),
+                ("failed_calls", stats.failed.get().into()),
             ]
         })
     },
@@ -153,7 +151,7 @@ fn each_command(
     fields: impl Fn(&CommandStats, u64) -> Vec<(&'static str, Value)>,
 ) -> Value {
     let run = |(name, stats): (&String, &CommandStats)| {
-        let calls = stats.calls.load(Ordering::Relaxed);
+        let calls = stats.calls();
         (calls > 0).then(|| (name.clone(), Value::Fields(fields(stats, calls))))
     };
     let named = source.stats.names.iter().zip(&source.stats.commands);

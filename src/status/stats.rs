@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 
+use crate::base::counter::Counter;
 use crate::base::histogram::Histogram;
 use crate::base::resident_bytes;
 use crate::error::Error;
@@ -17,17 +18,17 @@ const MAX_ERROR_KINDS: usize = 128;
 #[derive(Debug)]
 pub struct Stats {
     /// Reads that found their key.
-    pub keyspace_hits: AtomicU64,
+    pub keyspace_hits: Counter,
     /// Reads that did not.
-    pub keyspace_misses: AtomicU64,
+    pub keyspace_misses: Counter,
     /// Connections accepted.
-    pub connections: AtomicU64,
+    pub connections: Counter,
     /// Connections refused for `maxclients` or protected mode.
-    pub rejected: AtomicU64,
+    pub rejected: Counter,
     /// Bytes received.
-    pub input_bytes: AtomicU64,
+    pub input_bytes: Counter,
     /// Bytes sent.
-    pub output_bytes: AtomicU64,
+    pub output_bytes: Counter,
     /// By the command's number.
     pub commands: Vec<CommandStats>,
     /// The commands' names, their containers' before them, by the same number.
@@ -72,12 +73,10 @@ impl Rates {
 /// One command's counters.
 #[derive(Debug, Default)]
 pub struct CommandStats {
-    /// Runs.
-    pub calls: AtomicU64,
     /// Runs that ended in an error.
-    pub failed: AtomicU64,
+    pub failed: Counter,
     /// Time in all.
-    pub nanos: AtomicU64,
+    pub nanos: Counter,
     /// How long runs took.
     pub latency: Histogram,
 }
@@ -85,13 +84,16 @@ pub struct CommandStats {
 impl CommandStats {
     /// Counts one run.
     pub fn record(&self, took: Duration, failed: bool) {
-        self.calls.fetch_add(1, Ordering::Relaxed);
-        self.nanos
-            .fetch_add(took.as_nanos() as u64, Ordering::Relaxed);
+        self.nanos.add(took.as_nanos() as u64);
         self.latency.record(took);
         if failed {
-            self.failed.fetch_add(1, Ordering::Relaxed);
+            self.failed.add(1);
         }
+    }
+
+    /// Runs.
+    pub fn calls(&self) -> u64 {
+        self.latency.count()
     }
 }
 
@@ -99,12 +101,12 @@ impl Stats {
     /// Nothing was counted yet; commands by their number.
     pub fn new(names: Vec<String>) -> Self {
         Self {
-            keyspace_hits: AtomicU64::new(0),
-            keyspace_misses: AtomicU64::new(0),
-            connections: AtomicU64::new(0),
-            rejected: AtomicU64::new(0),
-            input_bytes: AtomicU64::new(0),
-            output_bytes: AtomicU64::new(0),
+            keyspace_hits: Counter::default(),
+            keyspace_misses: Counter::default(),
+            connections: Counter::default(),
+            rejected: Counter::default(),
+            input_bytes: Counter::default(),
+            output_bytes: Counter::default(),
             commands: names.iter().map(|_| CommandStats::default()).collect(),
             names,
             rates: Rates::default(),
@@ -114,11 +116,10 @@ impl Stats {
 
     /// Takes stock, once a second.
     pub fn sample(&self) {
-        let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         let totals = [
             self.total_commands(),
-            load(&self.input_bytes),
-            load(&self.output_bytes),
+            self.input_bytes.get(),
+            self.output_bytes.get(),
         ];
         let before = std::mem::replace(&mut *self.rates.totals.lock(), totals);
         let rates = [
@@ -151,10 +152,7 @@ impl Stats {
 
     /// Commands run.
     pub fn total_commands(&self) -> u64 {
-        self.commands
-            .iter()
-            .map(|c| c.calls.load(Ordering::Relaxed))
-            .sum()
+        self.commands.iter().map(CommandStats::calls).sum()
     }
 
     /// Sets everything to zero.
@@ -167,12 +165,11 @@ impl Stats {
             &self.input_bytes,
             &self.output_bytes,
         ] {
-            counter.store(0, Ordering::Relaxed);
+            counter.reset();
         }
         for command in &self.commands {
-            command.calls.store(0, Ordering::Relaxed);
-            command.failed.store(0, Ordering::Relaxed);
-            command.nanos.store(0, Ordering::Relaxed);
+            command.failed.reset();
+            command.nanos.reset();
             command.latency.reset();
         }
         self.errors.lock().clear();

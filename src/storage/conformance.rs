@@ -59,6 +59,63 @@ fn submit(store: &dyn Store, ops: Vec<Op>) {
 }
 
 #[test]
+fn a_row_is_looked_at_and_changed_where_it_lies() {
+    every_adapter(|store| {
+        let look = |key: &str| {
+            let mut seen = None;
+            let pending = store.look(0, key.as_bytes(), &mut |row| {
+                seen = Some(row.map(|raw| String::from_utf8(raw.to_vec()).expect("text")));
+            });
+            (pending, seen)
+        };
+        let change = |key: &str, to: Option<&str>, more: Vec<Op>| {
+            let mut was = None;
+            let ticket = store.change(0, key.as_bytes(), &mut |row, changing| {
+                was = Some(row.map(<[u8]>::to_vec));
+                changing
+                    .row
+                    .extend_from_slice(to.unwrap_or("not this").as_bytes());
+                changing.more.extend(more.clone());
+                to.is_some()
+            });
+            let ticket = ticket.expect("taken");
+            if let Some(ticket) = ticket {
+                store.kick(0);
+                store.progress(0).block_until_committed(ticket);
+            }
+            (ticket.is_some(), was)
+        };
+        // What neither memory nor a table has is at hand where the table is known.
+        if let (Some(pending), seen) = look("a") {
+            assert_eq!((pending, seen), (0, Some(None)));
+        }
+        submit(store, vec![put(Table::Data, "a", "1")]);
+        assert_eq!(look("a"), (Some(0), Some(Some("1".into()))));
+        let longer = "longer".repeat(100);
+        for (before, after) in [("1", "2"), ("2", longer.as_str()), (&longer, "")] {
+            let expiry = vec![
+                put(Table::Expiry, after, "x"),
+                remove(Table::Expiry, before),
+            ];
+            let (changed, was) = change("a", Some(after), expiry);
+            assert_eq!((changed, was), (true, Some(Some(before.into()))));
+            assert_eq!(load(store, "a").as_deref(), Some(after));
+            assert_eq!(look("a"), (Some(0), Some(Some(after.into()))));
+            for (key, there) in [(before, false), (after, true)] {
+                let found = store.load(0, Table::Expiry, key.as_bytes()).expect("load");
+                assert_eq!(found.is_some(), there);
+            }
+        }
+        assert_eq!(change("a", None, vec![]), (false, Some(Some(vec![]))));
+        assert_eq!(load(store, "a").as_deref(), Some(""));
+        submit(store, vec![remove(Table::Data, "a")]);
+        assert_eq!(look("a"), (Some(0), Some(None)));
+        assert_eq!(change("a", Some("back"), vec![]), (true, Some(None)));
+        assert_eq!(load(store, "a").as_deref(), Some("back"));
+    });
+}
+
+#[test]
 fn a_committed_row_is_read_until_it_is_removed() {
     every_adapter(|store| {
         submit(

@@ -4,7 +4,6 @@ use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex};
 
@@ -15,10 +14,11 @@ use super::layout::{BATCH_ROW, IDENTITY_ROW, JOURNAL, LOCK, MARKS, TABLES_DIR};
 use super::marks::{self, Marks};
 use super::progress::{Progress, Ticket};
 use super::reserve::Reserve;
-use super::room::{self, Room};
 use super::takeover::{TakenOver, remove_shards, set_aside, take_over};
-use super::{AppendFsync, Frozen, Op, Refused, Row, Store, StoreError, Table, Usage, Write};
-use crate::base::clock;
+use super::threads::{Minder, Tended};
+use super::{
+    AppendFsync, Changing, Frozen, Op, Refused, Row, Store, StoreError, Table, Usage, Write,
+};
 
 /// There while damage was accepted and not yet seen to.
 const DAMAGED_FILE: &str = "damaged";
@@ -27,13 +27,6 @@ pub const RESTORING: &str = "restoring";
 /// Files that the tables keep open where nothing else is said.
 pub const DEFAULT_CACHED_FILES: usize = 512;
 
-const SYNC_EVERY: Duration = Duration::from_secs(1);
-/// How often the disk's room is looked at, and what could not be written is written again.
-const LOOK_EVERY: Duration = Duration::from_millis(100);
-/// Those who wait are told after so long that nobody knows.
-const IN_DOUBT: Duration = Duration::from_secs(2);
-/// What has failed for want of space, or of a disk, is tried again so often.
-const AGAIN_AFTER: Duration = Duration::from_millis(250);
 /// The size of a segment of the journal: at most this, and of a small disk at most a part.
 const SEGMENT_BYTES: u64 = 64 << 20;
 const LEAST_SEGMENT_BYTES: u64 = 1 << 20;
@@ -162,47 +155,16 @@ impl DiskStore {
     }
 
     fn start(&self, reserve: Reserve) -> std::io::Result<()> {
-        let engine = || Arc::clone(&self.engine);
-        let stop = || Arc::clone(&self.stop);
-        let mut threads = self.threads.lock();
-        let mut spawn = |name: &str, does: Box<dyn FnOnce() + Send>| -> std::io::Result<()> {
-            let thread = std::thread::Builder::new().name(name.to_owned());
-            threads.push(thread.spawn(does)?);
-            Ok(())
+        let minder = Minder::new(&self.engine, reserve, self.options.dir.clone());
+        let tended = Tended {
+            engine: Arc::clone(&self.engine),
+            marks: Arc::clone(&self.marks),
+            mode: Arc::clone(&self.appendfsync),
         };
-        let committing = engine();
-        spawn(
-            "committer",
-            Box::new(move || while committing.commit_next() {}),
-        )?;
-        let (flushing, stopped) = (engine(), stop());
-        spawn("flusher", Box::new(move || flush(&flushing, &stopped)))?;
-        let (preparing, stopped) = (engine(), stop());
-        spawn("segments", Box::new(move || prepare(&preparing, &stopped)))?;
-        let (syncing, stopped) = (engine(), stop());
-        let (mode, marks) = (Arc::clone(&self.appendfsync), Arc::clone(&self.marks));
-        spawn(
-            "fsync-everysec",
-            Box::new(move || sync(&syncing, &mode, &marks, &stopped)),
-        )?;
-        let (minding, stopped) = (engine(), stop());
-        let mut minder = Minder {
-            engine: minding,
-            reserve,
-            room: Room::Plenty,
-            in_doubt_since: None,
-            dir: self.options.dir.clone(),
-        };
-        // The first write has to know whether there is room.
-        minder.look();
-        spawn(
-            "minder",
-            Box::new(move || {
-                while !has_stopped(&stopped, LOOK_EVERY) {
-                    minder.look();
-                }
-            }),
-        )
+        self.threads
+            .lock()
+            .extend(tended.start(&self.stop, minder)?);
+        Ok(())
     }
 }
 
@@ -222,111 +184,6 @@ fn note_damage(dir: &Path) -> Result<(), StoreError> {
     let noted = File::create(&marker).and_then(|file| file.sync_all());
     let noted = noted.and_then(|()| File::open(dir)?.sync_all());
     noted.map_err(|e| io_error(&marker, e))
-}
-
-/// Waits for the end, so long.
-fn has_stopped((stopped, moved): &(Mutex<bool>, Condvar), within: Duration) -> bool {
-    let mut stopped = stopped.lock();
-    if !*stopped {
-        moved.wait_for(&mut stopped, within);
-    }
-    *stopped
-}
-
-fn flush(engine: &Engine, stop: &(Mutex<bool>, Condvar)) {
-    let mut said = None;
-    while let Some(flushed) = engine.flush_next() {
-        let failed = flushed.err().map(|error| error.to_string());
-        if failed != said {
-            if let Some(error) = &failed {
-                tracing::error!(%error, "what is in memory and in the journal cannot be brought into the tables yet");
-            } else {
-                tracing::info!("what is in memory is brought into the tables again");
-            }
-            said.clone_from(&failed);
-        }
-        if failed.is_some() {
-            if has_stopped(stop, AGAIN_AFTER) {
-                return;
-            }
-            engine.want_flush();
-        }
-    }
-}
-
-fn prepare(engine: &Engine, stop: &(Mutex<bool>, Condvar)) {
-    loop {
-        match engine.prepare_segment() {
-            Ok(true) => {}
-            Ok(false) => return,
-            Err(error) => {
-                tracing::debug!(%error, "the next segment of the journal cannot be made yet");
-                if has_stopped(stop, AGAIN_AFTER) {
-                    return;
-                }
-            }
-        }
-    }
-}
-
-fn sync(engine: &Engine, mode: &Mutex<AppendFsync>, marks: &Marks, stop: &(Mutex<bool>, Condvar)) {
-    while !has_stopped(stop, SYNC_EVERY) {
-        let mode = *mode.lock();
-        let synced = match mode {
-            // What goes wrong is said in the log; where it has gone wrong, in whatever mode, it is tried
-            // again.
-            AppendFsync::EverySec => engine.sync(),
-            _ if engine.is_unsynced() => engine.sync(),
-            _ => Ok(engine.progress.synced()),
-        };
-        // With every batch synced as it is committed, the mark follows now and then: it costs a sync.
-        if let Ok(upto) = synced
-            && upto > marks.last_synced()
-            && let Err(error) = marks.synced(upto, false)
-        {
-            tracing::warn!(%error, "what is synced could not be marked");
-        }
-    }
-}
-
-/// Looks after what changes by itself.
-struct Minder {
-    engine: Arc<Engine>,
-    reserve: Reserve,
-    room: Room,
-    in_doubt_since: Option<std::time::Instant>,
-    dir: PathBuf,
-}
-
-impl Minder {
-    fn look(&mut self) {
-        let room = room::look(&self.reserve, self.room);
-        if room != self.room {
-            let dir = self.dir.display();
-            match room {
-                Room::Plenty => tracing::info!(%dir, "writes are accepted again"),
-                Room::Tight => {
-                    tracing::error!(%dir, "disk full: nothing is written but what frees space");
-                }
-                Room::None => tracing::error!(%dir, "disk full: writes are refused"),
-            }
-            self.room = room;
-        }
-        self.engine.set_room(room);
-        if self.engine.holds_up() {
-            let since = *self.in_doubt_since.get_or_insert_with(clock::monotonic);
-            if self.engine.is_in_doubt() {
-                self.reserve.give_up();
-                self.engine.commit();
-            }
-            if clock::monotonic().duration_since(since) > IN_DOUBT {
-                self.engine.doubt();
-            }
-        } else {
-            self.in_doubt_since = None;
-        }
-        self.engine.evict();
-    }
 }
 
 impl State {
@@ -522,6 +379,19 @@ impl Store for DiskStore {
         self.engine.get(table, key)
     }
 
+    fn look(&self, _: usize, key: &[u8], see: &mut dyn FnMut(Option<&[u8]>)) -> Option<Ticket> {
+        self.engine.look(key, see)
+    }
+
+    fn change(
+        &self,
+        _: usize,
+        key: &[u8],
+        change: &mut dyn FnMut(Option<&[u8]>, &mut Changing) -> bool,
+    ) -> Result<Option<Ticket>, Refused> {
+        self.engine.change(key, change)
+    }
+
     fn scan(
         &self,
         _: usize,
@@ -559,7 +429,7 @@ impl Store for DiskStore {
             disk_bytes: self.engine.disk_bytes(),
             buffer_bytes: self.engine.dirty_bytes(),
             cached_bytes: self.engine.held_bytes(),
-            hits: self.engine.counters.hits.load(Ordering::Relaxed),
+            hits: self.engine.hits(),
             misses: self.engine.counters.misses.load(Ordering::Relaxed),
             disk_full: self.engine.refuses(),
         }

@@ -238,6 +238,15 @@ impl Tables for FjallTables {
         Ok(())
     }
 
+    fn rows(&self) -> u64 {
+        let handles = self.handles.read();
+        let data =
+            |handles: &Arc<Handles>| handles.keyspaces[Table::Data as usize].approximate_len();
+        handles
+            .as_ref()
+            .map_or(u64::MAX, |handles| data(handles) as u64)
+    }
+
     fn disk_bytes(&self) -> u64 {
         let handles = self.handles.read();
         let handles = handles.as_ref();

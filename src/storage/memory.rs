@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use parking_lot::Mutex;
 
 use super::progress::{Progress, Ticket};
-use super::{Frozen, Need, Op, Refused, Row, Store, StoreError, Table, Usage, Write};
+use super::{Changing, Frozen, Need, Op, Refused, Row, Store, StoreError, Table, Usage, Write};
 
 #[derive(Debug, Default)]
 struct Shard {
@@ -63,6 +63,13 @@ impl State {
                 None => self.rows.remove(&at),
             };
         }
+    }
+
+    /// The last write, where one of a row is not committed.
+    fn pending(&self, table: Table, key: &[u8]) -> Ticket {
+        let mut uncommitted = self.undo.iter();
+        let is_pending = uncommitted.any(|((of, at), _)| (*of, at.as_slice()) == (table, key));
+        if is_pending { self.last } else { 0 }
     }
 
     fn committed(&self) -> Rows {
@@ -212,6 +219,22 @@ impl MemoryStore {
         }
     }
 
+    fn take(&self, shard: usize, state: &mut State, write: Write) -> Result<Ticket, Refused> {
+        let progress = &self.shards[shard].progress;
+        if state.in_doubt.is_some() || state.is_full && write.need == Need::Grows {
+            return Err(Refused::DiskFull);
+        }
+        progress.check(write.as_of)?;
+        state.last += 1;
+        state.apply(&write.ops);
+        state.queued.extend(write.ops);
+        if !self.is_lazy() {
+            state.commit();
+            progress.publish_committed(state.last, true);
+        }
+        Ok(state.last)
+    }
+
     /// Everything that is committed: a copy of the disk.
     pub fn copy(&self) -> Copied {
         let rows = self.shards.iter();
@@ -280,20 +303,38 @@ impl Store for MemoryStore {
     }
 
     fn enqueue(&self, shard: usize, write: Write) -> Result<Ticket, Refused> {
-        let shard = &self.shards[shard];
-        let mut state = shard.state.lock();
-        if state.in_doubt.is_some() || state.is_full && write.need == Need::Grows {
-            return Err(Refused::DiskFull);
+        let mut state = self.shards[shard].state.lock();
+        self.take(shard, &mut state, write)
+    }
+
+    fn look(&self, shard: usize, key: &[u8], see: &mut dyn FnMut(Option<&[u8]>)) -> Option<Ticket> {
+        let state = self.shards[shard].state.lock();
+        see(state
+            .rows
+            .get(&(Table::Data, key.to_vec()))
+            .map(Vec::as_slice));
+        Some(state.pending(Table::Data, key))
+    }
+
+    fn change(
+        &self,
+        shard: usize,
+        key: &[u8],
+        change: &mut dyn FnMut(Option<&[u8]>, &mut Changing) -> bool,
+    ) -> Result<Option<Ticket>, Refused> {
+        let mut state = self.shards[shard].state.lock();
+        let row = state.rows.get(&(Table::Data, key.to_vec()));
+        let mut changing = Changing::default();
+        if !change(row.map(Vec::as_slice), &mut changing) {
+            return Ok(None);
         }
-        shard.progress.check(write.as_of)?;
-        state.last += 1;
-        state.apply(&write.ops);
-        state.queued.extend(write.ops);
-        if !self.is_lazy() {
-            state.commit();
-            shard.progress.publish_committed(state.last, true);
-        }
-        Ok(state.last)
+        let row = Op {
+            table: Table::Data,
+            key: key.to_vec(),
+            value: Some(changing.row),
+        };
+        let ops = std::iter::once(row).chain(changing.more).collect();
+        self.take(shard, &mut state, Write::of(ops)).map(Some)
     }
 
     fn kick(&self, _: usize) {}
@@ -307,12 +348,7 @@ impl Store for MemoryStore {
     }
 
     fn pending(&self, shard: usize, table: Table, key: &[u8]) -> Ticket {
-        let state = self.shards[shard].state.lock();
-        let is_pending = state
-            .undo
-            .iter()
-            .any(|((of, at), _)| (*of, at.as_slice()) == (table, key));
-        if is_pending { state.last } else { 0 }
+        self.shards[shard].state.lock().pending(table, key)
     }
 
     fn load(&self, shard: usize, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {

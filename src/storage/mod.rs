@@ -19,6 +19,7 @@ mod progress;
 mod reserve;
 mod room;
 mod takeover;
+mod threads;
 
 #[cfg(test)]
 mod conformance;
@@ -26,6 +27,8 @@ mod conformance;
 mod flips;
 
 use std::sync::Arc;
+
+use smallvec::SmallVec;
 
 pub use disk::{DEFAULT_CACHED_FILES, DiskOptions, DiskStore, RESTORING, is_the_stores_own};
 pub use error::{Refused, StoreError};
@@ -83,6 +86,15 @@ pub struct Write {
     /// The shard's failures ([`Progress::failures`]) before what they rest on was read: after another
     /// one they are refused. `None` where they rest on nothing.
     pub as_of: Option<u64>,
+}
+
+/// What becomes of a row that is changed where it lies.
+#[derive(Debug, Default)]
+pub struct Changing {
+    /// The row.
+    pub row: Vec<u8>,
+    /// What changes with it in other tables than data.
+    pub more: SmallVec<[Op; 2]>,
 }
 
 /// What a write needs of a disk that is nearly full.
@@ -185,6 +197,19 @@ pub trait Store: Send + Sync + 'static {
 
     /// One row, with every write that was taken.
     fn load(&self, shard: usize, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError>;
+
+    /// Shows a row of data where it lies, if it is at hand: then with the last write of it, where that is
+    /// not committed yet, else 0. `None`: only [`Self::load`] tells. What is shown holds up others.
+    fn look(&self, shard: usize, key: &[u8], see: &mut dyn FnMut(Option<&[u8]>)) -> Option<Ticket>;
+
+    /// Changes a row of data where it lies, if it is at hand and `change` makes another of it; `None`: nothing
+    /// was done. What takes space is asked for; otherwise as [`Self::enqueue`].
+    fn change(
+        &self,
+        shard: usize,
+        key: &[u8],
+        change: &mut dyn FnMut(Option<&[u8]>, &mut Changing) -> bool,
+    ) -> Result<Option<Ticket>, Refused>;
 
     /// Up to `limit` rows with `from <= key < to`, ascending: each as it was at some time of the call.
     /// [`Self::freeze`] has all as of one time.

@@ -127,6 +127,11 @@ impl Progress {
         self.failures.load(Ordering::Acquire)
     }
 
+    /// Whether the write is committed, and so is everything before it.
+    pub fn is_settled(&self, ticket: Ticket) -> bool {
+        self.committed() >= ticket && self.failures() == 0
+    }
+
     /// Waits until the write's fate is known.
     pub fn wait_committed(
         &self,

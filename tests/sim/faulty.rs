@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use ringwood::storage::{
-    Frozen, Progress, Refused, Row, Store, StoreError, Table, Ticket, Usage, Write,
+    Changing, Frozen, Progress, Refused, Row, Store, StoreError, Table, Ticket, Usage, Write,
 };
 
 /// What is planted.
@@ -90,6 +90,20 @@ impl Store for Faulty {
 
     fn load(&self, shard: usize, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
         self.inner.load(shard, table, key)
+    }
+
+    fn look(&self, shard: usize, key: &[u8], see: &mut dyn FnMut(Option<&[u8]>)) -> Option<Ticket> {
+        self.inner.look(shard, key, see)
+    }
+
+    /// What is planted is planted in writes: all of them are those of [`Self::enqueue`].
+    fn change(
+        &self,
+        _: usize,
+        _: &[u8],
+        _: &mut dyn FnMut(Option<&[u8]>, &mut Changing) -> bool,
+    ) -> Result<Option<Ticket>, Refused> {
+        Ok(None)
     }
 
     fn scan(

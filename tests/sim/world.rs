@@ -9,7 +9,7 @@ use bytes::BytesMut;
 use ringwood::answer::PeerHandler;
 use ringwood::base::config::Config;
 use ringwood::cluster::{Cluster, Notes};
-use ringwood::command::{After, Client, Node, Session, context, execute};
+use ringwood::command::{After, Client, Node, Session, context, execute, find};
 use ringwood::convergence::Convergence;
 use ringwood::logic::causal::{ActorId, Object};
 use ringwood::logic::membership::{Losses, Member, Parts, State};
@@ -1373,7 +1373,8 @@ async fn ask(node: Arc<Node>, own: Arc<Own>, words: OwnedArgs) -> BytesMut {
             &mut written,
             ringwood::base::clock::monotonic(),
         );
-        execute(&mut ctx, words.as_args());
+        let words = words.as_args();
+        execute(&mut ctx, find(words), words);
         ctx.after
     };
     match after {

@@ -167,7 +167,7 @@ pub(super) fn histogram(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
         .all()
         .iter()
         .zip(&ctx.node.stats.commands)
-        .filter(|(spec, stats)| wanted(spec) && stats.calls.load(Ordering::Relaxed) > 0)
+        .filter(|(spec, stats)| wanted(spec) && stats.calls() > 0)
         .collect();
     ctx.reply.map(called.len());
     for (spec, stats) in called {

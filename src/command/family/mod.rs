@@ -12,6 +12,7 @@ pub mod info;
 pub mod keys;
 pub mod keyspace;
 pub mod latency;
+pub mod lcs;
 pub mod meet;
 pub mod operator;
 pub mod plan;

@@ -4,13 +4,14 @@ use bytes::Bytes;
 
 use super::expiry::{self, Unit};
 use super::float;
-use crate::base::blocking::at_length;
 use crate::base::clock;
 use crate::command::context::{Ctx, Outcome};
 use crate::command::row::{R, RF, Row, WF, WM, WMF, cmd};
 use crate::command::spec::keys;
 use crate::error::Error;
 use crate::logic::edit::Edit;
+use crate::logic::integer;
+use crate::logic::plain::Holds;
 use crate::logic::types::string::{self, Shown};
 use crate::routing::args::Args;
 use crate::routing::shape::Merge;
@@ -128,16 +129,6 @@ pub const ROWS: &[Row] = &[
     )
     .shows_values(),
     cmd(
-        "lcs",
-        -3,
-        R,
-        keys::READ_TWO,
-        "string",
-        lcs,
-        "The longest common subsequence of two strings.",
-    )
-    .shows_values(),
-    cmd(
         "mget",
         -2,
         RF,
@@ -232,12 +223,23 @@ pub const ROWS: &[Row] = &[
     .shows_values(),
 ];
 
-/// The table of LCS may not take more than this many cells.
-const MAX_LCS_CELLS: usize = 128 << 20;
-
 pub(super) fn get(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
-    let object = ctx.object(args.at(1))?;
-    let now_ms = clock::now_ms();
+    let is_there = ctx.look(args.at(1), |row, reply| {
+        // Most never end: nobody asks for the time.
+        let lives = |at| at >= clock::now_ms();
+        let row = row.filter(|row| row.expires_at_ms.is_none_or(lives));
+        match row.map(|row| row.holds) {
+            Some(Holds::Bytes(bytes)) => reply.bulk(bytes),
+            Some(Holds::Count(counted)) => reply.bulk(&integer::to_bytes(counted.total)),
+            None => reply.null(),
+        }
+        Some(row.is_some())
+    })?;
+    if let Some(is_there) = is_there {
+        ctx.count_lookup(is_there);
+        return Ok(());
+    }
+    let (object, now_ms) = (ctx.object(args.at(1))?, clock::now_ms());
     if let Some(bytes) = string::plain(&object, now_ms) {
         ctx.count_lookup(true);
         ctx.reply.bulk(bytes);
@@ -561,6 +563,10 @@ pub(super) fn decrby(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
 }
 
 fn count(ctx: &mut Ctx<'_>, args: Args<'_>, amount: i64) -> Outcome {
+    if let Some(sum) = ctx.count(args.at(1), amount)? {
+        ctx.reply.integer(sum);
+        return Ok(());
+    }
     let value = ctx.update(args.at(1), |object, now_ms| {
         let old = string::shown(object, now_ms);
         let Some(value) = old.as_ref().map_or(Some(0), Shown::integer) else {
@@ -594,125 +600,6 @@ pub(super) fn incrbyfloat(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
     })??;
     ctx.reply.bulk(&bytes);
     Ok(())
-}
-
-#[derive(Default)]
-struct LcsOptions {
-    len: bool,
-    index: bool,
-    with_lengths: bool,
-    min_len: usize,
-}
-
-pub(super) fn lcs(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
-    let mut options = LcsOptions::default();
-    let mut nth = 3;
-    while nth < args.len() {
-        if args.is(nth, "IDX") {
-            options.index = true;
-        } else if args.is(nth, "LEN") {
-            options.len = true;
-        } else if args.is(nth, "WITHMATCHLEN") {
-            options.with_lengths = true;
-        } else if args.is(nth, "MINMATCHLEN") && nth + 1 < args.len() {
-            options.min_len = args.integer(nth + 1)?.max(0) as usize;
-            nth += 1;
-        } else {
-            return Err(Error::Syntax);
-        }
-        nth += 1;
-    }
-    if options.index && options.len {
-        return Err(Error::text(
-            "ERR If you want both the length and indexes, please just use IDX.",
-        ));
-    }
-    let bytes = |shown: Option<Shown>| shown.map_or_else(Bytes::new, |s| s.bytes);
-    let (a, b) = (bytes(ctx.shown(args.at(1))?), bytes(ctx.shown(args.at(2))?));
-    if (a.len() + 1).saturating_mul(b.len() + 1) > MAX_LCS_CELLS {
-        return Err(Error::text(
-            "ERR Insufficient memory, transient memory for LCS exceeds proto-max-bulk-len",
-        ));
-    }
-    if !ctx.session.executing {
-        // It has read what it wanted.
-        ctx.turns.clear();
-    }
-    let lcs = at_length(|| Lcs::of(&a, &b));
-    if options.index {
-        reply_matches(ctx, &lcs, &options);
-    } else if options.len {
-        ctx.reply.integer(lcs.common.len() as i64);
-    } else {
-        ctx.reply.bulk(&lcs.common);
-    }
-    Ok(())
-}
-
-fn reply_matches(ctx: &mut Ctx<'_>, lcs: &Lcs, options: &LcsOptions) {
-    let long: Vec<_> = lcs
-        .runs
-        .iter()
-        .filter(|run| run.2 >= options.min_len)
-        .collect();
-    ctx.reply.map(2);
-    ctx.reply.bulk(b"matches");
-    ctx.reply.array(long.len());
-    for &&(a, b, len) in &long {
-        ctx.reply.array(2 + usize::from(options.with_lengths));
-        for start in [a, b] {
-            ctx.reply.array(2);
-            ctx.reply.integer(start as i64);
-            ctx.reply.integer((start + len - 1) as i64);
-        }
-        if options.with_lengths {
-            ctx.reply.integer(len as i64);
-        }
-    }
-    ctx.reply.bulk(b"len");
-    ctx.reply.integer(lcs.common.len() as i64);
-}
-
-/// The longest common subsequence and its runs `(start in a, start in b, length)`, last first.
-struct Lcs {
-    common: Vec<u8>,
-    runs: Vec<(usize, usize, usize)>,
-}
-
-impl Lcs {
-    fn of(a: &[u8], b: &[u8]) -> Self {
-        let width = b.len() + 1;
-        let mut table = vec![0u32; (a.len() + 1) * width];
-        for i in 1..=a.len() {
-            for j in 1..=b.len() {
-                table[i * width + j] = if a[i - 1] == b[j - 1] {
-                    table[(i - 1) * width + j - 1] + 1
-                } else {
-                    table[(i - 1) * width + j].max(table[i * width + j - 1])
-                };
-            }
-        }
-        let (mut common, mut runs) = (Vec::new(), Vec::new());
-        let (mut i, mut j) = (a.len(), b.len());
-        while i > 0 && j > 0 {
-            if a[i - 1] == b[j - 1] {
-                common.push(a[i - 1]);
-                match runs.last_mut() {
-                    Some((x, y, len)) if *x == i && *y == j => {
-                        (*x, *y, *len) = (i - 1, j - 1, *len + 1);
-                    }
-                    _ => runs.push((i - 1, j - 1, 1)),
-                }
-                (i, j) = (i - 1, j - 1);
-            } else if table[(i - 1) * width + j] > table[i * width + j - 1] {
-                i -= 1;
-            } else {
-                j -= 1;
-            }
-        }
-        common.reverse();
-        Self { common, runs }
-    }
 }
 
 fn parts(shown: Option<&Shown>) -> (&[u8], Option<u64>) {

@@ -116,20 +116,23 @@ impl Engine {
 
     fn give(&self, cut: &Cut) -> Result<(), StoreError> {
         let is_clean = |part: &parking_lot::Mutex<super::Part>| part.lock().is_clean();
+        let mut known = 0;
         if !self.parts.iter().all(is_clean) {
             self.tables.ingest(Table::Data, &mut |sink| {
                 for part in &self.parts {
                     let (rows, grown) = part.lock().take_listed(&self.keys, cut.upto);
                     self.dirty_bytes.fetch_add(grown.dirty, Ordering::Relaxed);
+                    known += grown.all;
                     self.flushing_bytes
                         .fetch_sub(grown.dirty, Ordering::Relaxed);
-                    for (key, value) in rows {
-                        sink.put(&key, value.as_deref())?;
+                    for row in rows {
+                        sink.put(row.key(), row.value())?;
                     }
                 }
                 Ok(())
             })?;
         }
+        self.note_known(known);
         debug_assert_eq!(cut.layers.len(), LOOSE);
         // The notes go last: with them the tables say up to where they have everything.
         let by_table = Table::ALL.into_iter().skip(1).zip(&cut.layers);

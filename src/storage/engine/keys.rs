@@ -44,9 +44,21 @@ impl Keys {
         (first + within) as usize * PARTS / usize::from(SLOTS)
     }
 
-    /// A key's hash.
+    /// The least key of a part; of the one behind the last, what is greater than any key of data.
+    pub(super) fn start_of(&self, part: usize) -> Vec<u8> {
+        if part >= PARTS {
+            return vec![0xff; 8];
+        }
+        let slot = (part * usize::from(SLOTS) / PARTS) as u32;
+        let partition = slot / self.slots_per_partition;
+        [partition as u16, slot as u16]
+            .map(u16::to_be_bytes)
+            .concat()
+    }
+
+    /// A key's hash: 32 bits, spread.
     pub(super) fn hash(&self, key: &[u8]) -> u64 {
-        xxh3_64_with_seed(key, self.seed)
+        spread(xxh3_64_with_seed(key, self.seed) as u32)
     }
 
     /// Whether it is the key of an element: then order matters within what has one hash.
@@ -54,6 +66,16 @@ impl Keys {
     pub(super) fn is_element(&self, key: &[u8]) -> bool {
         place::is_element(key)
     }
+}
+
+/// All that a hash has, to be kept.
+pub(super) fn bits(hash: u64) -> u32 {
+    hash as u32
+}
+
+/// The hash of which that is all: a table of rows looks at both ends of it.
+pub(super) fn spread(bits: u32) -> u64 {
+    u64::from(bits.wrapping_mul(0x9e37_79b9)) << 32 | u64::from(bits)
 }
 
 #[cfg(test)]
@@ -70,13 +92,16 @@ mod tests {
             let mut rows: Vec<Vec<u8>> = (0..20_000)
                 .map(|n: u32| {
                     let name = n.to_le_bytes();
-                    row_key(Position::of(&name, partitions), 0, &name)
+                    row_key(Position::of(&name, partitions), 0, &name).into_vec()
                 })
                 .collect();
             rows.extend([vec![], vec![0xff], vec![0, 1], b"any".to_vec()]);
             rows.sort_unstable();
             let parts: Vec<usize> = rows.iter().map(|row| keys.part(row)).collect();
             assert!(parts.is_sorted());
+            for (row, part) in rows.iter().zip(&parts).filter(|(row, _)| row.len() > 12) {
+                assert!(keys.start_of(*part) <= *row && *row < keys.start_of(part + 1));
+            }
             let mut used = parts;
             used.dedup();
             assert!(used.len() > PARTS * 9 / 10, "{count}: {}", used.len());

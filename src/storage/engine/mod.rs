@@ -19,9 +19,13 @@ mod files;
 mod flush;
 mod journal;
 mod keys;
+mod known;
+mod learn;
 mod loose;
 mod merge;
 mod part;
+mod point;
+mod slot;
 mod tables;
 mod view;
 
@@ -106,6 +110,9 @@ pub(super) struct Engine {
     dirty_bytes: AtomicI64,
     /// Bytes of rows that are being flushed.
     flushing_bytes: AtomicI64,
+    /// What the tables have is known, or being learnt; and how many bytes of memory that takes.
+    knows: AtomicBool,
+    known_bytes: AtomicI64,
     /// Whether batches are synced before they count as committed.
     syncs_first: AtomicBool,
     /// A sync has failed, and the tables do not have yet what may be lost.
@@ -122,8 +129,7 @@ pub(super) struct Engine {
 /// What the engine has done since it was opened.
 #[derive(Debug, Default)]
 pub(super) struct Counters {
-    /// Rows that were found in memory, and those that were looked for in the tables.
-    pub(super) hits: AtomicU64,
+    /// Rows that were looked for in the tables.
     pub(super) misses: AtomicU64,
 }
 
@@ -167,8 +173,10 @@ struct Writer {
 /// Locks of everything that a write touches.
 struct Touched<'a> {
     parts: SmallVec<[(usize, MutexGuard<'a, Part>); 2]>,
-    loose: SmallVec<[(usize, MutexGuard<'a, Loose>); 2]>,
+    loose: TouchedLoose<'a>,
 }
+
+type TouchedLoose<'a> = SmallVec<[(usize, MutexGuard<'a, Loose>); 2]>;
 
 impl Filling {
     fn new(number: u64) -> Self {
@@ -199,6 +207,11 @@ impl Filling {
         let number = self.number;
         self.sealed.push(Sealed { number, batch });
         self.number += 1;
+    }
+
+    /// Whether it is to be written though nobody may ask for it soon.
+    fn is_long(&self) -> bool {
+        self.batch.len() >= EAGER_BYTES && self.gathering == 0
     }
 
     fn check(&self, need: Need) -> Result<(), Refused> {
@@ -269,6 +282,8 @@ impl Engine {
             all_bytes: AtomicI64::new(grown.all),
             dirty_bytes: AtomicI64::new(grown.dirty),
             flushing_bytes: AtomicI64::new(0),
+            knows: AtomicBool::new(false),
+            known_bytes: AtomicI64::new(0),
             syncs_first: AtomicBool::new(false),
             is_distrusted: AtomicBool::new(false),
             refuses: AtomicBool::new(false),
@@ -287,7 +302,7 @@ impl Engine {
             let mut filling = self.filling.lock();
             filling.check(write.need)?;
             self.progress.check(write.as_of)?;
-            self.check_bounds(write)?;
+            self.check_bounds(write.ops.iter().map(row_of), write.need)?;
             if write.ops.is_empty() {
                 // Nothing comes of it: it is there as soon as what was put before.
                 let is_new = batch::is_empty(&filling.batch);
@@ -297,8 +312,7 @@ impl Engine {
                 batch::put(&mut filling.batch, &row_of(op));
             }
             self.last.store(filling.number, Ordering::Release);
-            let is_long = filling.batch.len() >= EAGER_BYTES && filling.gathering == 0;
-            (filling.number, is_long)
+            (filling.number, filling.is_long())
         };
         let views = self.views();
         let mut grown = Growth::default();
@@ -319,16 +333,20 @@ impl Engine {
 
     /// Whether rows are short enough for the journal, and memory has room for them: tables that take
     /// nothing any more are no reason to take all of it.
-    fn check_bounds(&self, write: &Write) -> Result<(), Refused> {
-        let fits = |op: &Op| {
-            let len = op.value.as_ref().map_or(0, Vec::len);
-            op.key.len() <= batch::MOST_KEY_BYTES && len <= batch::MOST_VALUE_BYTES
+    fn check_bounds<'r>(
+        &self,
+        mut rows: impl Iterator<Item = BatchRow<'r>>,
+        need: Need,
+    ) -> Result<(), Refused> {
+        let fits = |row: BatchRow<'_>| {
+            let len = row.value.map_or(0, <[u8]>::len);
+            row.key.len() <= batch::MOST_KEY_BYTES && len <= batch::MOST_VALUE_BYTES
         };
         let is_full = self.dirty_bytes() > self.options.write_buffer_bytes * BUFFERS_AT_MOST;
-        if !write.ops.iter().all(fits) {
+        if !rows.all(fits) {
             return Err(Refused::TooLong);
         }
-        if is_full && write.need == Need::Grows {
+        if is_full && need == Need::Grows {
             return Err(Refused::DiskFull);
         }
         Ok(())
@@ -336,41 +354,43 @@ impl Engine {
 
     /// Locks what some changes touch.
     fn touch(&self, ops: &[Op]) -> Touched<'_> {
-        let mut parts: SmallVec<[usize; 2]> = SmallVec::new();
-        let mut loose: SmallVec<[usize; 2]> = SmallVec::new();
-        for op in ops {
-            match op.table {
-                Table::Data => parts.push(self.keys.part(&op.key)),
-                table => loose.push(table as usize - 1),
-            }
-        }
-        for some in [&mut parts, &mut loose] {
-            some.sort_unstable();
-            some.dedup();
-        }
+        let of_data = ops.iter().filter(|op| op.table == Table::Data);
+        let mut parts: SmallVec<[usize; 2]> = of_data.map(|op| self.keys.part(&op.key)).collect();
+        parts.sort_unstable();
+        parts.dedup();
         Touched {
             parts: parts
                 .into_iter()
                 .map(|nth| (nth, self.parts[nth].lock()))
                 .collect(),
-            loose: loose
-                .into_iter()
-                .map(|nth| (nth, self.loose[nth].lock()))
-                .collect(),
+            loose: self.touch_loose(ops),
         }
+    }
+
+    /// Locks the tables other than data that some changes touch.
+    fn touch_loose(&self, ops: &[Op]) -> TouchedLoose<'_> {
+        let others = ops.iter().filter(|op| op.table != Table::Data);
+        let mut loose: SmallVec<[usize; 2]> = others.map(|op| op.table as usize - 1).collect();
+        loose.sort_unstable();
+        loose.dedup();
+        let loose = loose.into_iter();
+        loose.map(|nth| (nth, self.loose[nth].lock())).collect()
     }
 
     /// Gives up rows that the tables have, in parts that are locked anyway, where there are too many.
     fn make_room(&self, touched: &mut Touched<'_>, wanted: u64, views: &[Needed]) {
-        let most = self.options.cache_bytes + self.options.write_buffer_bytes;
-        if self.all_bytes.load(Ordering::Relaxed) <= most as i64 {
-            return;
+        for (_, part) in &mut touched.parts {
+            self.make_room_in(part, wanted, views);
         }
-        let flushed = self.flushed.load(Ordering::Acquire);
-        let parts = touched.parts.iter_mut();
-        let freed = parts.map(|(_, part)| part.evict(wanted + EVICTED_MORE, flushed, views));
-        let freed: u64 = freed.sum();
-        self.all_bytes.fetch_sub(freed as i64, Ordering::Relaxed);
+    }
+
+    fn make_room_in(&self, part: &mut Part, wanted: u64, views: &[Needed]) {
+        let most = self.options.cache_bytes + self.options.write_buffer_bytes;
+        if self.all_bytes.load(Ordering::Relaxed) > most as i64 {
+            let flushed = self.flushed.load(Ordering::Acquire);
+            let freed = part.evict(wanted + EVICTED_MORE, flushed, views);
+            self.all_bytes.fetch_sub(freed as i64, Ordering::Relaxed);
+        }
     }
 
     /// Gives up rows until there are no more than there should be, or all were looked at; whether enough
@@ -403,60 +423,9 @@ impl Engine {
         }
     }
 
-    /// One row.
-    pub(super) fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
-        if table != Table::Data {
-            if let Some(held) = self.loose[table as usize - 1].lock().get(key) {
-                return Ok(held.as_deref().map(<[u8]>::to_vec));
-            }
-            return self.tables.get(table, key);
-        }
-        let hash = self.keys.hash(key);
-        let part = &self.parts[self.keys.part(key)];
-        let evictions = {
-            let mut part = part.lock();
-            if let Some(held) = part.get(hash, key) {
-                self.counters.hits.fetch_add(1, Ordering::Relaxed);
-                return Ok(held.value.map(<[u8]>::to_vec));
-            }
-            part.evictions()
-        };
-        self.counters.misses.fetch_add(1, Ordering::Relaxed);
-        let found = self.tables.get(table, key)?;
-        let mut part = part.lock();
-        // What came meanwhile and went again may be newer than what was found.
-        if part.evictions() == evictions {
-            let grown = part.remember(&self.keys, (hash, key), found.as_deref());
-            let views = self.views();
-            let mut touched = Touched {
-                parts: smallvec::smallvec![(0, part)],
-                loose: SmallVec::new(),
-            };
-            self.make_room(&mut touched, grown.all as u64, &views);
-            drop(touched);
-            self.note(grown);
-        }
-        Ok(found)
-    }
-
     /// The last batch to which something was added.
     pub(super) fn last_put(&self) -> Ticket {
         self.last.load(Ordering::Acquire)
-    }
-
-    /// The batch of a row's last write, where it is not committed yet; else 0.
-    pub(super) fn pending(&self, table: Table, key: &[u8]) -> Ticket {
-        let committed = self.progress.committed();
-        if committed >= self.last.load(Ordering::Acquire) {
-            return 0;
-        }
-        if table != Table::Data {
-            return self.last.load(Ordering::Acquire);
-        }
-        let mut part = self.parts[self.keys.part(key)].lock();
-        let held = part.get(self.keys.hash(key), key);
-        let batch = held.map_or(0, |held| held.batch);
-        if batch > committed { batch } else { 0 }
     }
 
     /// Up to `limit` rows with `from <= key < to`, ascending.
@@ -559,6 +528,11 @@ impl Engine {
         self.all_bytes.load(Ordering::Relaxed).max(0) as u64
     }
 
+    /// Rows that were found in memory.
+    pub(super) fn hits(&self) -> u64 {
+        self.parts.iter().map(|part| part.lock().hits()).sum()
+    }
+
     /// Bytes of files.
     pub(super) fn disk_bytes(&self) -> u64 {
         self.journal.disk_bytes() + self.tables.disk_bytes()
@@ -590,11 +564,15 @@ impl Touched<'_> {
             let (_, part) = part.expect("it was locked");
             return part.put(keys, (keys.hash(row.key), row.key), row.value, batch, views);
         }
-        let nth = row.table as usize - 1;
-        let loose = self.loose.iter_mut().find(|(at, _)| *at == nth);
-        let (_, loose) = loose.expect("it was locked");
-        of_loose(loose.put(row.key, row.value))
+        put_loose(&mut self.loose, row)
     }
+}
+
+fn put_loose(touched: &mut TouchedLoose<'_>, row: &BatchRow<'_>) -> Growth {
+    let nth = row.table as usize - 1;
+    let loose = touched.iter_mut().find(|(at, _)| *at == nth);
+    let (_, loose) = loose.expect("it was locked");
+    of_loose(loose.put(row.key, row.value))
 }
 
 fn of_loose(grown: i64) -> Growth {

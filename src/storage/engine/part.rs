@@ -12,39 +12,12 @@ use std::ops::Bound;
 use hashbrown::HashTable;
 use hashbrown::hash_table::Entry;
 
-use super::keys::Keys;
+use super::keys::{Keys, spread};
+use super::known::Known;
+use super::slot::{Slot, Taken};
 
-/// What a slot takes beside its row: itself, its share of empty ones, and of the allocator's rounding.
-pub(super) const SLOT_BYTES: usize = 56;
 /// How many slots a search for one to be dropped looks at.
 const STEPS: usize = 32;
-
-/// A row, or the knowledge that there is none.
-struct Slot {
-    row: Box<[u8]>,
-    batch: u64,
-    key_len: u16,
-    /// There is no row: it was removed, or never was.
-    is_dead: bool,
-    /// It was asked for since it was last looked at.
-    is_hot: bool,
-    /// It is among those to be flushed.
-    is_listed: bool,
-}
-
-impl Slot {
-    fn key(&self) -> &[u8] {
-        &self.row[..usize::from(self.key_len)]
-    }
-
-    fn value(&self) -> Option<&[u8]> {
-        (!self.is_dead).then(|| &self.row[usize::from(self.key_len)..])
-    }
-
-    fn bytes(&self) -> usize {
-        self.row.len() + SLOT_BYTES
-    }
-}
 
 /// What is in memory of a row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -89,12 +62,20 @@ impl Needed {
     }
 }
 
-/// Some of the rows.
+/// Some of the rows. What most commands touch is together.
 #[derive(Default)]
 pub(super) struct Part {
     slots: HashTable<Slot>,
+    evictions: u64,
+    hits: u64,
+    rest: Box<Rest>,
+}
+
+/// What is touched now and then.
+#[derive(Default)]
+struct Rest {
     /// Hashes of rows to be flushed.
-    listed: Vec<u64>,
+    listed: Vec<u32>,
     /// Keys of elements among them.
     elements: BTreeSet<Box<[u8]>>,
     /// Keys of elements that are being flushed.
@@ -102,13 +83,51 @@ pub(super) struct Part {
     /// What views of earlier times still need, of rows that were written since: with their batches.
     saved: Vec<(u64, Box<[u8]>, Option<Box<[u8]>>)>,
     hand: usize,
-    evictions: u64,
+    /// What the tables may have; nothing where that would take too much memory.
+    known: Option<Known>,
 }
 
 impl Part {
     /// How many rows were dropped.
     pub(super) fn evictions(&self) -> u64 {
         self.evictions
+    }
+
+    /// How many rows were asked for and found.
+    pub(super) fn hits(&self) -> u64 {
+        self.hits
+    }
+
+    /// Whether the tables may have a row.
+    pub(super) fn may_be_below(&self, hash: u64) -> bool {
+        self.rest
+            .known
+            .as_ref()
+            .is_none_or(|known| known.may_have(hash))
+    }
+
+    /// From now on what the tables get is known.
+    pub(super) fn begin_to_know(&mut self) {
+        self.rest.known = Some(Known::default());
+    }
+
+    /// Hashes of rows that the tables had when that began, all of them.
+    pub(super) fn know(&mut self, hashes: &[u64]) -> Growth {
+        let Some(known) = &mut self.rest.known else {
+            return Growth::default();
+        };
+        let all = hashes.iter().map(|hash| known.add(*hash)).sum();
+        known.be_complete();
+        Growth { all, dirty: 0 }
+    }
+
+    /// It is not worth the memory.
+    pub(super) fn give_up_knowing(&mut self) -> Growth {
+        let known = self.rest.known.take();
+        Growth {
+            all: -known.map_or(0, |mut known| known.give_up()),
+            dirty: 0,
+        }
     }
 
     /// Whether it has no rows at all.
@@ -118,7 +137,8 @@ impl Part {
 
     /// What is in memory of a row.
     pub(super) fn get(&mut self, hash: u64, key: &[u8]) -> Option<Held<'_>> {
-        let slot = self.slots.find_mut(hash, |slot| slot.key() == key)?;
+        let slot = self.slots.find_mut(hash, |slot| slot.is(hash, key))?;
+        self.hits += 1;
         if !slot.is_hot {
             slot.is_hot = true;
         }
@@ -137,51 +157,43 @@ impl Part {
         batch: u64,
         views: &[Needed],
     ) -> Growth {
-        let mut growth = Growth::default();
-        let rehash = |slot: &Slot| keys.hash(slot.key());
-        let slot = match self.slots.entry(hash, |slot| slot.key() == key, rehash) {
-            Entry::Occupied(entry) => entry.into_mut(),
+        match self
+            .slots
+            .entry(hash, |slot| slot.is(hash, key), Slot::hash)
+        {
+            Entry::Occupied(entry) => {
+                let slot = entry.into_mut();
+                let rest = &mut self.rest;
+                Place { slot, rest }.put(keys, value, batch, views)
+            }
             Entry::Vacant(entry) => {
-                let slot = Slot::new(key, value, batch);
-                growth.all += slot.bytes() as i64;
-                entry.insert(slot).into_mut()
-            }
-        };
-        let before = slot.bytes() as i64;
-        if growth.all == 0 {
-            if views.iter().any(|view| view.has(slot.batch)) {
-                let old = slot.value().map(Into::into);
-                self.saved.push((slot.batch, key.into(), old));
-            }
-            slot.set(value);
-            slot.batch = batch;
-            slot.is_hot = true;
-            growth.all = slot.bytes() as i64 - before;
-        }
-        if slot.is_listed {
-            growth.dirty = slot.bytes() as i64 - before;
-        } else {
-            slot.is_listed = true;
-            growth.dirty = slot.bytes() as i64;
-            self.listed.push(hash);
-            if keys.is_element(key) {
-                self.elements.insert(key.into());
+                let entry = entry.insert(Slot::new((hash, key), value, batch));
+                let slot = entry.into_mut();
+                self.rest.list(keys, slot);
+                Growth {
+                    all: slot.bytes() as i64,
+                    dirty: slot.bytes() as i64,
+                }
             }
         }
-        growth
+    }
+
+    /// Where a row is in memory.
+    pub(super) fn find(&mut self, hash: u64, key: &[u8]) -> Option<Place<'_>> {
+        let slot = self.slots.find_mut(hash, |slot| slot.is(hash, key))?;
+        self.hits += 1;
+        let rest = &mut self.rest;
+        Some(Place { slot, rest })
     }
 
     /// Remembers what the tables have of a row, unless something else is known by now.
-    pub(super) fn remember(
-        &mut self,
-        keys: &Keys,
-        (hash, key): (u64, &[u8]),
-        value: Option<&[u8]>,
-    ) -> Growth {
-        let rehash = |slot: &Slot| keys.hash(slot.key());
+    pub(super) fn remember(&mut self, (hash, key): (u64, &[u8]), value: Option<&[u8]>) -> Growth {
         let mut growth = Growth::default();
-        if let Entry::Vacant(entry) = self.slots.entry(hash, |slot| slot.key() == key, rehash) {
-            let slot = Slot::new(key, value, 0);
+        if let Entry::Vacant(entry) = self
+            .slots
+            .entry(hash, |slot| slot.is(hash, key), Slot::hash)
+        {
+            let slot = Slot::new((hash, key), value, 0);
             growth.all = slot.bytes() as i64;
             entry.insert(slot);
         }
@@ -196,8 +208,8 @@ impl Part {
             if freed >= wanted {
                 break;
             }
-            self.hand = (self.hand + 1) % buckets;
-            let Some(slot) = self.slots.get_bucket_mut(self.hand) else {
+            self.rest.hand = (self.rest.hand + 1) % buckets;
+            let Some(slot) = self.slots.get_bucket_mut(self.rest.hand) else {
                 continue;
             };
             let is_needed = views.iter().any(|view| view.has(slot.batch));
@@ -208,7 +220,7 @@ impl Part {
                 continue;
             }
             freed += slot.bytes() as u64;
-            if let Ok(entry) = self.slots.get_bucket_entry(self.hand) {
+            if let Ok(entry) = self.slots.get_bucket_entry(self.rest.hand) {
                 entry.remove();
                 self.evictions += 1;
             }
@@ -217,47 +229,52 @@ impl Part {
     }
 
     /// Rows that the tables lack up to a batch, sorted: they are not listed any more.
-    pub(super) fn take_listed(&mut self, keys: &Keys, upto: u64) -> (Vec<Copied>, Growth) {
-        let mut taken = Vec::new();
+    pub(super) fn take_listed(&mut self, keys: &Keys, upto: u64) -> (Vec<Taken>, Growth) {
+        let rest = &mut *self.rest;
+        let mut taken = Vec::with_capacity(rest.listed.len());
         let mut growth = Growth::default();
-        let hashes = std::mem::take(&mut self.listed);
-        for hash in hashes {
+        for hash in std::mem::take(&mut rest.listed) {
             let mut is_left = false;
             // Rows of one hash are met once for each, and taken once.
-            for slot in self.slots.iter_hash_mut(hash) {
-                if !slot.is_listed {
+            for slot in self.slots.iter_hash_mut(spread(hash)) {
+                if !slot.is_listed || slot.bits != hash {
                     continue;
                 }
                 if slot.batch > upto {
-                    // Rows of other hashes are met, too.
-                    is_left |= keys.hash(slot.key()) == hash;
+                    is_left = true;
                     continue;
                 }
                 slot.is_listed = false;
                 growth.dirty -= slot.bytes() as i64;
-                taken.push((slot.key().to_vec(), slot.value().map(<[u8]>::to_vec)));
+                if !slot.is_dead
+                    && let Some(known) = &mut rest.known
+                {
+                    growth.all += known.add(slot.hash());
+                }
+                taken.push(slot.taken());
             }
             if is_left {
-                self.listed.push(hash);
+                rest.listed.push(hash);
             }
         }
-        self.leaving = std::mem::take(&mut self.elements);
-        if !self.leaving.is_empty() {
-            for &hash in &self.listed {
-                for slot in self.slots.iter_hash(hash).filter(|slot| slot.is_listed) {
+        rest.leaving = std::mem::take(&mut rest.elements);
+        if !rest.leaving.is_empty() {
+            for &hash in &rest.listed {
+                let slots = self.slots.iter_hash(spread(hash));
+                for slot in slots.filter(|slot| slot.is_listed && slot.bits == hash) {
                     if keys.is_element(slot.key()) {
-                        self.elements.insert(slot.key().into());
+                        rest.elements.insert(slot.key().into());
                     }
                 }
             }
         }
-        taken.sort_unstable();
+        taken.sort_unstable_by(|a, b| a.key().cmp(b.key()));
         (taken, growth)
     }
 
     /// The tables have what was taken: what it was is to be dropped outside of any lock.
     pub(super) fn be_flushed(&mut self) -> impl Sized + use<> {
-        std::mem::take(&mut self.leaving)
+        std::mem::take(&mut self.rest.leaving)
     }
 
     /// Lists again what the tables did not get.
@@ -267,10 +284,7 @@ impl Part {
             if slot.batch > flushed && !slot.is_listed {
                 slot.is_listed = true;
                 growth.dirty += slot.bytes() as i64;
-                self.listed.push(keys.hash(slot.key()));
-                if keys.is_element(slot.key()) {
-                    self.elements.insert(slot.key().into());
-                }
+                self.rest.list(keys, slot);
             }
         }
         growth
@@ -278,7 +292,7 @@ impl Part {
 
     /// Whether there is nothing that the tables may lack.
     pub(super) fn is_clean(&self) -> bool {
-        self.listed.is_empty()
+        self.rest.listed.is_empty()
     }
 
     /// Rows that the tables may lack with `from <= key < to`: all but elements, and of those at least so
@@ -296,8 +310,8 @@ impl Part {
         let mut bound = None;
         let mut living = 0;
         let range = (Bound::Included(from), Bound::Excluded(to));
-        let mut elements = self.elements.range::<[u8], _>(range).peekable();
-        let mut leaving = self.leaving.range::<[u8], _>(range).peekable();
+        let mut elements = self.rest.elements.range::<[u8], _>(range).peekable();
+        let mut leaving = self.rest.leaving.range::<[u8], _>(range).peekable();
         loop {
             let key = match (elements.peek(), leaving.peek()) {
                 (None, None) => break,
@@ -310,7 +324,8 @@ impl Part {
                 (Some(_), _) => elements.next(),
             };
             let Some(key) = key else { break };
-            let slot = self.slots.find(keys.hash(key), |slot| slot.key() == &**key);
+            let hash = keys.hash(key);
+            let slot = self.slots.find(hash, |slot| slot.is(hash, key));
             let Some(slot) = slot else { continue };
             living += usize::from(!slot.is_dead);
             found.push((key.to_vec(), slot.value().map(<[u8]>::to_vec)));
@@ -336,7 +351,11 @@ impl Part {
     pub(super) fn of_view(&self, view: Needed) -> Vec<Copied> {
         let slots = self.slots.iter().filter(|slot| view.has(slot.batch));
         let slots = slots.map(|slot| (slot.key(), slot.batch, slot.value()));
-        let saved = self.saved.iter().filter(|(batch, ..)| view.has(*batch));
+        let saved = self
+            .rest
+            .saved
+            .iter()
+            .filter(|(batch, ..)| view.has(*batch));
         let saved = saved.map(|(batch, key, value)| (&**key, *batch, value.as_deref()));
         let mut found: Vec<(&[u8], u64, Option<&[u8]>)> = slots.chain(saved).collect();
         found.sort_unstable_by(|a, b| a.0.cmp(b.0).then(b.1.cmp(&a.1)));
@@ -350,42 +369,68 @@ impl Part {
 
     /// A view is gone: what no other needs is forgotten.
     pub(super) fn forget_saved(&mut self, views: &[Needed]) {
-        self.saved
+        self.rest
+            .saved
             .retain(|(batch, ..)| views.iter().any(|view| view.has(*batch)));
-        self.saved.shrink_to_fit();
+        self.rest.saved.shrink_to_fit();
     }
 }
 
-impl Slot {
-    fn new(key: &[u8], value: Option<&[u8]>, batch: u64) -> Self {
-        Self {
-            row: row_of(key, value),
-            batch,
-            key_len: u16::try_from(key.len()).expect("keys of rows are bounded"),
-            is_dead: value.is_none(),
-            is_hot: false,
-            is_listed: false,
+/// Where a row is.
+pub(super) struct Place<'a> {
+    slot: &'a mut Slot,
+    rest: &'a mut Rest,
+}
+
+impl Place<'_> {
+    /// What is there.
+    pub(super) fn held(&self) -> Held<'_> {
+        Held {
+            value: self.slot.value(),
+            batch: self.slot.batch,
         }
     }
 
-    fn set(&mut self, value: Option<&[u8]>) {
-        let key_len = usize::from(self.key_len);
-        let new = value.unwrap_or_default();
-        if self.row.len() == key_len + new.len() {
-            self.row[key_len..].copy_from_slice(new);
+    /// Puts another row there, as a batch does.
+    pub(super) fn put(
+        self,
+        keys: &Keys,
+        value: Option<&[u8]>,
+        batch: u64,
+        views: &[Needed],
+    ) -> Growth {
+        let Self { slot, rest } = self;
+        let before = slot.bytes() as i64;
+        if views.iter().any(|view| view.has(slot.batch)) {
+            let old = slot.value().map(Into::into);
+            rest.saved.push((slot.batch, slot.key().into(), old));
+        }
+        slot.set(value);
+        slot.batch = batch;
+        slot.is_hot = true;
+        let after = slot.bytes() as i64;
+        let dirty = if slot.is_listed {
+            after - before
         } else {
-            self.row = row_of(&self.row[..key_len], value);
+            rest.list(keys, slot);
+            after
+        };
+        Growth {
+            all: after - before,
+            dirty,
         }
-        self.is_dead = value.is_none();
     }
 }
 
-fn row_of(key: &[u8], value: Option<&[u8]>) -> Box<[u8]> {
-    let value = value.unwrap_or_default();
-    let mut row = Vec::with_capacity(key.len() + value.len());
-    row.extend_from_slice(key);
-    row.extend_from_slice(value);
-    row.into_boxed_slice()
+impl Rest {
+    /// A row is to be flushed.
+    fn list(&mut self, keys: &Keys, slot: &mut Slot) {
+        slot.is_listed = true;
+        self.listed.push(slot.bits);
+        if keys.is_element(slot.key()) {
+            self.elements.insert(slot.key().into());
+        }
+    }
 }
 
 #[cfg(test)]
@@ -426,7 +471,7 @@ mod tests {
         fn take(&mut self, upto: u64) -> Vec<Vec<u8>> {
             let (rows, grown) = self.part.take_listed(&self.keys, upto);
             self.grown.add(grown);
-            rows.into_iter().map(|(key, _)| key).collect()
+            rows.iter().map(|row| row.key().to_vec()).collect()
         }
 
         fn range(&self, limit: usize, flushed: u64) -> (usize, Option<Vec<u8>>) {

@@ -29,6 +29,11 @@ pub trait Tables: Send + Sync + 'static {
         Ok(())
     }
 
+    /// About how many rows of data they have.
+    fn rows(&self) -> u64 {
+        0
+    }
+
     /// Bytes of files.
     fn disk_bytes(&self) -> u64 {
         0

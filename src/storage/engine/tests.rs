@@ -263,6 +263,9 @@ fn an_engine_does_what_an_ordered_map_does_through_flushes_faults_and_starts() {
                 4 => {
                     engine.evict();
                 }
+                5 if random(4) == 0 => {
+                    engine.learn(|| false).expect("learnt");
+                }
                 _ => {
                     let ops: Vec<Op> = (0..=random(4)).map(|_| any_op(&mut random)).collect();
                     engine.put(&Write::of(ops.clone())).expect("taken");
