@@ -16,9 +16,6 @@ const LEAST_FILES_OF_TABLES: u64 = 24;
 /// Files that the engine keeps open at least, for each shard.
 const LEAST_CACHED_FILES: u64 = 10;
 
-/// How far background work stands back (see nice(1)).
-const BACKGROUND_NICE: i32 = 10;
-
 /// Raises the limit of open files, as far as the system lets us.
 fn allow_files(wanted: u64) {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -127,11 +124,4 @@ pub(super) fn load_secret(dir: &Path) -> Result<Vec<u8>, StartError> {
         .and_then(|()| file.sync_all())
         .map_err(fail)?;
     Ok(secret)
-}
-
-/// What nobody waits for leaves the processors to what somebody does.
-pub(super) fn give_way() {
-    if let Err(error) = rustix::process::setpriority_process(None, BACKGROUND_NICE) {
-        tracing::debug!(%error, "background work has the same priority");
-    }
 }

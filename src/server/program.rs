@@ -14,6 +14,7 @@ use super::error::StartError;
 use super::workers::workers;
 use super::{chores, host, options, stop};
 use crate::answer::PeerHandler;
+use crate::base;
 use crate::base::clock;
 use crate::base::config::Config;
 use crate::cluster::{CLUSTER_NOTE, Cluster, Notes};
@@ -42,7 +43,7 @@ pub fn run(config: Config, set_log_level: SetLogLevel) -> Result<(), StartError>
     let background = background
         .worker_threads(1)
         .thread_name("background")
-        .on_thread_start(host::give_way)
+        .on_thread_start(base::give_way)
         .enable_all()
         .build()
         .map_err(StartError::Runtime)?;

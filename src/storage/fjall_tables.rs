@@ -22,7 +22,7 @@ use super::check::check_lists_of_tables;
 use super::engine::{Fill, Sorted, Tables};
 use super::layout::TABLES;
 use super::{StoreError, Table};
-use crate::base::clock;
+use crate::base::{clock, give_way};
 
 const WORKER_THREADS: usize = 4;
 /// What is ingested never goes through its write buffers.
@@ -288,8 +288,12 @@ impl Sorted for Snapshot {
 impl Handles {
     /// Of what it reads fjall believes some: where that makes it panic, the files are damaged.
     fn open(options: &FjallOptions) -> Result<Self, StoreError> {
-        let open = || Self::try_open(options);
-        std::panic::catch_unwind(std::panic::AssertUnwindSafe(open))
+        // Its threads have the priority of the one that opens it.
+        let open = || {
+            give_way();
+            Self::try_open(options)
+        };
+        std::thread::scope(|scope| scope.spawn(open).join())
             .unwrap_or_else(|_| Err(damaged(&options.dir, "reading the tables has panicked")))
     }
 

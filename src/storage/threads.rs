@@ -13,7 +13,7 @@ use super::engine::Engine;
 use super::marks::Marks;
 use super::reserve::Reserve;
 use super::room::{self, Room};
-use crate::base::clock;
+use crate::base::{clock, give_way};
 
 const SYNC_EVERY: Duration = Duration::from_secs(1);
 /// How often the disk's room is looked at, and what could not be written is written again.
@@ -50,7 +50,7 @@ impl Tended {
             mode,
         } = self;
         let mut threads = Vec::new();
-        let mut spawn = |name: &str, does: Box<dyn FnOnce(&Engine, &Stop) + Send>| {
+        let mut spawn = |name: &str, does: Does| {
             let thread = std::thread::Builder::new().name(name.to_owned());
             let (engine, stop) = (Arc::clone(&engine), Arc::clone(stop));
             threads.push(thread.spawn(move || does(&engine, &stop))?);
@@ -60,9 +60,10 @@ impl Tended {
             "committer",
             Box::new(|engine, _| while engine.commit_next() {}),
         )?;
-        spawn("flusher", Box::new(flush))?;
+        let (flush, learn) = (giving_way(flush), giving_way(learn));
+        spawn("flusher", flush)?;
         spawn("segments", Box::new(prepare))?;
-        spawn("learner", Box::new(learn))?;
+        spawn("learner", learn)?;
         spawn(
             "fsync-everysec",
             Box::new(move |engine, stop| sync(engine, &mode, &marks, stop)),
@@ -77,6 +78,17 @@ impl Tended {
         )?;
         Ok(threads)
     }
+}
+
+/// What a thread does.
+type Does = Box<dyn FnOnce(&Engine, &Stop) + Send>;
+
+/// What nobody waits for.
+fn giving_way(does: fn(&Engine, &Stop)) -> Does {
+    Box::new(move |engine, stop| {
+        give_way();
+        does(engine, stop);
+    })
 }
 
 /// Waits for the end, so long.
