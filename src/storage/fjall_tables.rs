@@ -148,8 +148,8 @@ impl FjallTables {
     fn probe(&self) -> std::io::Result<()> {
         let path = self.options.dir.with_extension("probe");
         let taken = fs::write(&path, vec![0; PROBE]).and_then(|()| File::open(&path)?.sync_all());
-        fs::remove_file(&path)?;
-        taken
+        let removed = fs::remove_file(&path);
+        taken.and(removed)
     }
 
     fn fail(&self, error: &fjall::Error) -> StoreError {

@@ -198,7 +198,7 @@ pub trait Store: Send + Sync + 'static {
     /// One row, with every write that was taken.
     fn load(&self, shard: usize, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError>;
 
-    /// Shows a row of data where it lies, if it is at hand: then with the last write of it, where that is
+    /// Shows a row of data where it lies, if it is at hand and not long: then with the last write of it, where that is
     /// not committed yet, else 0. `None`: only [`Self::load`] tells. What is shown holds up others.
     fn look(&self, shard: usize, key: &[u8], see: &mut dyn FnMut(Option<&[u8]>)) -> Option<Ticket>;
 

@@ -18,8 +18,8 @@ use crate::base::{clock, give_way};
 const SYNC_EVERY: Duration = Duration::from_secs(1);
 /// How often the disk's room is looked at, and what could not be written is written again.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
-/// Who reads all of the tables after a start rests so long, each 256 rows.
-const LEARNER_RESTS: Duration = Duration::from_micros(500);
+/// Who reads all of the tables after a start rests so long, each 1,024 rows.
+const LEARNER_RESTS: Duration = Duration::from_millis(2);
 /// How often is looked whether that is worth it again.
 const LEARN_AGAIN: Duration = Duration::from_mins(1);
 /// Those who wait are told after so long that nobody knows.

@@ -116,13 +116,12 @@ impl Engine {
 
     fn give(&self, cut: &Cut) -> Result<(), StoreError> {
         let is_clean = |part: &parking_lot::Mutex<super::Part>| part.lock().is_clean();
-        let mut known = 0;
         if !self.parts.iter().all(is_clean) {
             self.tables.ingest(Table::Data, &mut |sink| {
                 for part in &self.parts {
                     let (rows, grown) = part.lock().take_listed(&self.keys, cut.upto);
                     self.dirty_bytes.fetch_add(grown.dirty, Ordering::Relaxed);
-                    known += grown.all;
+                    self.note_known(grown.all);
                     self.flushing_bytes
                         .fetch_sub(grown.dirty, Ordering::Relaxed);
                     for row in rows {
@@ -132,7 +131,7 @@ impl Engine {
                 Ok(())
             })?;
         }
-        self.note_known(known);
+        self.know_no_more_than_may_be();
         debug_assert_eq!(cut.layers.len(), LOOSE);
         // The notes go last: with them the tables say up to where they have everything.
         let by_table = Table::ALL.into_iter().skip(1).zip(&cut.layers);

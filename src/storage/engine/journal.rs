@@ -163,13 +163,17 @@ impl Journal {
         }
         segments.sort_by_key(|(head, ..)| head.first);
         let (mut bytes, mut goes_on) = (0, None);
-        for (head, path, file) in segments {
+        let mut segments = segments.into_iter().peekable();
+        while let Some((head, path, file)) = segments.next() {
             if head.first > found.last + 1 && is_beyond_the_end(&head, &file, found.last)? {
                 // A power cut has taken what was between, and nothing of it had been on the disk.
                 known.beyond.push((path, file));
                 continue;
             }
-            let replayed = replay_segment(&head, path, file, flushed, &mut found, &mut replay)?;
+            // What one has of batches that the next begins with, a power cut had left behind the end.
+            let until = segments.peek().map_or(u64::MAX, |(next, ..)| next.first);
+            let span = (flushed, until);
+            let replayed = replay_segment(&head, path, file, span, &mut found, &mut replay)?;
             bytes += replayed.older.bytes;
             known.older.push(replayed.older);
             goes_on = replayed.goes_on_at;
@@ -494,7 +498,7 @@ fn replay_segment(
     head: &Head,
     path: PathBuf,
     file: File,
-    flushed: u64,
+    (flushed, until): (u64, u64),
     found: &mut Found,
     replay: &mut impl FnMut(u64, Row<'_>),
 ) -> io::Result<Replayed> {
@@ -509,12 +513,12 @@ fn replay_segment(
         ));
     }
     let (mut at, mut next) = (HEAD as usize, head.first);
-    loop {
+    while next < until {
         let rest = raw.get(at..).unwrap_or_default();
         let Some(batch) = batch::open(rest, head.id) else {
             // What the tables have anyway may be unreadable.
             match batch::beyond(rest, head.id, next - 1) {
-                Some((skipped, later)) if later.number <= flushed + 1 => {
+                Some((skipped, later)) if later.number <= flushed + 1 && later.number < until => {
                     (at, next) = (at + skipped, later.number);
                     continue;
                 }
@@ -541,7 +545,8 @@ fn replay_segment(
     }
     let rest = raw.get(at..).unwrap_or_default();
     let beyond = batch::beyond(rest, head.id, next - 1);
-    if let Some((_, later)) = beyond.filter(|(_, later)| later.synced >= next.max(flushed + 1)) {
+    let later = beyond.filter(|(_, later)| later.number < until);
+    if let Some((_, later)) = later.filter(|(_, later)| later.synced >= next.max(flushed + 1)) {
         wrong(format!(
             "batch {next} cannot be read, and had been on the disk when batch {} was written",
             later.number

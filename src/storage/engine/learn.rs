@@ -10,13 +10,13 @@ use crate::storage::{StoreError, Table};
 /// What is known takes at most this part of the cache.
 const SHARE: u64 = 8;
 /// Rows that are read between two rests.
-const ROWS_A_REST: usize = 256;
+const ROWS_A_REST: usize = 1_024;
 
 impl Engine {
     /// Whether what the tables have is to be learnt: nothing is known, and it is little enough.
     pub(in crate::storage) fn is_to_learn(&self) -> bool {
         let knows = self.knows.load(Ordering::Acquire);
-        !knows && self.tables.rows() * ROW_BYTES < self.most_known() / 2
+        !knows && self.tables.rows().saturating_mul(ROW_BYTES) < self.most_known() / 2
     }
 
     /// Learns what of data the tables have, so that what they do not have is not looked for there. Reads
@@ -36,30 +36,41 @@ impl Engine {
             // What a flush has taken already is in the tables before this begins.
             let _no_flush = self.flushing.lock();
             for part in &self.parts {
-                part.lock().begin_to_know();
+                let grown = part.lock().begin_to_know();
+                self.note_known(grown.all);
             }
             self.tables.snapshot()?
         };
-        let (mut hashes, mut from) = (Vec::new(), Vec::new());
+        let (mut hashes, mut read) = (Vec::new(), 0);
         for (nth, part) in self.parts.iter().enumerate() {
-            hashes.clear();
-            let end = self.keys.start_of(nth + 1);
-            let mut is_over = false;
-            below.range(Table::Data, (&from, &end), &mut |key, _| {
-                hashes.push(self.keys.hash(key));
-                is_over = hashes.len().is_multiple_of(ROWS_A_REST) && rest();
-                if is_over {
-                    return ControlFlow::Break(());
+            let (mut from, end) = (self.keys.start_of(nth), self.keys.start_of(nth + 1));
+            loop {
+                hashes.clear();
+                let range = (from.clone(), &end);
+                below.range(Table::Data, (&range.0, range.1), &mut |key, _| {
+                    hashes.push(self.keys.hash(key));
+                    if hashes.len() < ROWS_A_REST {
+                        return ControlFlow::Continue(());
+                    }
+                    from.clear();
+                    from.extend_from_slice(key);
+                    from.push(0);
+                    ControlFlow::Break(())
+                })?;
+                let is_all = hashes.len() < ROWS_A_REST;
+                let grown = part.lock().know(&hashes, is_all);
+                self.note_known(grown.all);
+                read += hashes.len();
+                if read >= ROWS_A_REST {
+                    read = 0;
+                    if rest() || self.knows_too_much() {
+                        return Ok(false);
+                    }
                 }
-                ControlFlow::Continue(())
-            })?;
-            from = end;
-            if is_over || self.knows_too_much() {
-                return Ok(false);
+                if is_all {
+                    break;
+                }
             }
-            let grown = part.lock().know(&hashes);
-            self.known_bytes.fetch_add(grown.all, Ordering::Relaxed);
-            self.note(grown);
         }
         Ok(true)
     }
@@ -72,10 +83,14 @@ impl Engine {
         self.known_bytes.load(Ordering::Relaxed) > self.most_known() as i64
     }
 
-    /// The tables got some rows: what is known of them has grown.
+    /// What is known of the tables has grown.
     pub(super) fn note_known(&self, grown: i64) {
         self.all_bytes.fetch_add(grown, Ordering::Relaxed);
         self.known_bytes.fetch_add(grown, Ordering::Relaxed);
+    }
+
+    /// Where it has grown too much it is given up.
+    pub(super) fn know_no_more_than_may_be(&self) {
         if self.knows_too_much() {
             self.stop_knowing();
         }
@@ -85,8 +100,7 @@ impl Engine {
     fn stop_knowing(&self) {
         for part in &self.parts {
             let grown = part.lock().give_up_knowing();
-            self.known_bytes.fetch_add(grown.all, Ordering::Relaxed);
-            self.note(grown);
+            self.note_known(grown.all);
         }
         self.knows.store(false, Ordering::Release);
     }

@@ -107,17 +107,21 @@ impl Part {
     }
 
     /// From now on what the tables get is known.
-    pub(super) fn begin_to_know(&mut self) {
+    pub(super) fn begin_to_know(&mut self) -> Growth {
+        let grown = self.give_up_knowing();
         self.rest.known = Some(Known::default());
+        grown
     }
 
-    /// Hashes of rows that the tables had when that began, all of them.
-    pub(super) fn know(&mut self, hashes: &[u64]) -> Growth {
+    /// Hashes of rows that the tables had when that began, and whether that is all of them.
+    pub(super) fn know(&mut self, hashes: &[u64], is_all: bool) -> Growth {
         let Some(known) = &mut self.rest.known else {
             return Growth::default();
         };
         let all = hashes.iter().map(|hash| known.add(*hash)).sum();
-        known.be_complete();
+        if is_all {
+            known.be_complete();
+        }
         Growth { all, dirty: 0 }
     }
 

@@ -8,6 +8,8 @@ use super::batch::{self, Row as BatchRow};
 use super::{Engine, TouchedLoose, put_loose, row_of};
 use crate::storage::{Changing, Need, Refused, StoreError, Table, Ticket};
 
+/// Longer rows are not shown where they lie: that would hold up others for too long.
+const MOST_SHOWN_BYTES: usize = 64 << 10;
 /// Room for a changed row is kept for the next one, up to so many bytes.
 const KEPT_BYTES: usize = 64 << 10;
 
@@ -87,6 +89,9 @@ impl Engine {
         let hash = self.keys.hash(key);
         let mut part = self.parts[self.keys.part(key)].lock();
         if let Some(held) = part.get(hash, key) {
+            if held.value.is_some_and(|row| row.len() > MOST_SHOWN_BYTES) {
+                return None;
+            }
             see(held.value);
             let is_committed = held.batch <= self.progress.committed();
             return Some(if is_committed { 0 } else { held.batch });

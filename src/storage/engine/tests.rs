@@ -494,6 +494,40 @@ fn a_power_cut_that_takes_the_end_of_one_segment_and_leaves_the_next_is_no_damag
 }
 
 #[test]
+fn what_a_power_cut_left_behind_a_hole_is_not_replayed_over_what_came_since() {
+    let place = Place::new();
+    let engine = place.open();
+    let fill = |engine: &Engine, range: std::ops::Range<u32>, value: &[u8]| {
+        for n in range {
+            put(engine, n, value);
+            engine.kick();
+        }
+    };
+    fill(&engine, 0..20, b"old");
+    engine.sync().expect("synced");
+    fill(&engine, 20..80, b"old");
+    drop(engine);
+    let [first] = &place.segments()[..] else {
+        panic!("one segment is enough");
+    };
+    let file = File::options().write(true).open(first).expect("open");
+    file.write_all_at(&[0; 200], 2_600).expect("a hole");
+    let torn = std::fs::read(first).expect("read");
+    std::fs::remove_file(place.dir.path().join("store.tail")).expect("it is there");
+    let engine = place.open();
+    let left = (0..80).take_while(|n| get(&engine, *n).is_some()).count() as u32;
+    assert!((25..60).contains(&left), "{left}");
+    // Other batches of the numbers that the torn ones had, and they are in the tables.
+    fill(&engine, 60..70, b"new");
+    engine.flush().expect("flushed");
+    let before = all(&engine);
+    drop(engine);
+    // As if the process had died before the torn segment was let go.
+    std::fs::write(first, torn).expect("written");
+    assert_eq!(all(&place.open()), before);
+}
+
+#[test]
 fn a_segment_that_is_missing_cut_or_zeroed_is_noticed() {
     let spoils: [(&str, fn(&Path)); 4] = [
         ("missing", |path| {
