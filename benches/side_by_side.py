@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""Ringwood beside redis-server on this machine, in turn, interleaved; a table of ratios.
+"""Ringwood beside redis-server on this machine, in turn, interleaved; a table of ratios, of the processor's time
+that an operation costs the server, and of the longest that anybody waited.
 
 Load is bounded: every run has a fixed number of requests, and every server started here is stopped.
 Usage: side_by_side.py [ROUNDS] [REQUESTS]
@@ -46,7 +47,14 @@ def measure(port, test, pipeline, size, requests, host="127.0.0.1", more=()):
          "-r", "1000000", "-n", str(requests), "--csv"], capture_output=True, text=True, timeout=600)
     row = out.stdout.strip().splitlines()[-1].replace('"', "").split(",")
     # test, rps, avg, min, p50, p95, p99, max; MSET's name holds a comma-free blank
-    return float(row[-7]), float(row[-4]), float(row[-2])
+    return tuple(float(row[at]) for at in (-7, -4, -2, -1))
+
+
+def cpu_seconds(process):
+    """Of all its threads, since it began."""
+    with open(f"/proc/{process.pid}/stat") as stat:
+        fields = stat.read().rsplit(")", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def main():
@@ -57,20 +65,24 @@ def main():
                 port, folder = free_port(), os.path.join(root, name.replace(" ", "-"))
                 os.mkdir(folder)
                 servers[name] = (start(argv(port, folder), port), port)
-            print(f"{'load':22}{'server':20}{'req/s':>10}{'p50 ms':>9}{'p99 ms':>9}  ratio to redis")
+            print(f"{'load':22}{'server':20}{'req/s':>10}{'cpu us':>8}{'p50 ms':>9}{'p99 ms':>9}"
+                  f"{'max ms':>9}  ratio to redis")
             for test, pipeline, size in LOADS:
                 runs = {name: [] for name in PEERS}
                 for _ in range(ROUNDS):
-                    for name, (_, port) in servers.items():
+                    for name, (process, port) in servers.items():
                         slow = "always" in name and pipeline == 1
                         count = REQUESTS // 10 if slow or test == "MSET" else REQUESTS
-                        runs[name].append(measure(port, test, pipeline, size, count))
+                        before = cpu_seconds(process)
+                        measured = measure(port, test, pipeline, size, count)
+                        took = (cpu_seconds(process) - before) / count * 1e6
+                        runs[name].append((*measured, took))
                 median = {n: [statistics.median(c) for c in zip(*r)] for n, r in runs.items()}
-                for name, (rate, p50, p99) in median.items():
+                for name, (rate, p50, p99, longest, took) in median.items():
                     peer = median[name.replace("ringwood", "redis")]
                     ratio = f"{rate / peer[0]:.2f}" if name.startswith("ringwood") else ""
-                    print(f"{test + f' -P {pipeline} {size}B':22}{name:20}{rate:10.0f}{p50:9.3f}"
-                          f"{p99:9.3f}  {ratio}", flush=True)
+                    print(f"{test + f' -P {pipeline} {size}B':22}{name:20}{rate:10.0f}{took:8.2f}"
+                          f"{p50:9.3f}{p99:9.3f}{longest:9.1f}  {ratio}", flush=True)
         finally:
             for process, _ in servers.values():
                 process.send_signal(signal.SIGTERM)

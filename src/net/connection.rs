@@ -512,10 +512,10 @@ impl Connection {
         }
         let len = self.reply.len() as u64;
         let patience = self.patience(len)?;
-        let mut output = self.reply.buffer().split();
+        let output = self.reply.buffer().split();
         tokio::select! {
             biased;
-            sent = self.stream.write_all_buf(&mut output) => sent?,
+            sent = self.stream.write_all(&output) => sent?,
             () = self.session.client.killed() => return Err(std::io::ErrorKind::ConnectionAborted.into()),
             () = sleep_or_never(patience) => return Err(self.too_much_output(len)),
         }

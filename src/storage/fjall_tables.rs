@@ -15,7 +15,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode, Readable};
+use fjall::config::CompressionPolicy;
+use fjall::{CompressionType, Database, Keyspace, KeyspaceCreateOptions, PersistMode, Readable};
 use parking_lot::{Condvar, Mutex, RwLock};
 
 use super::check::check_lists_of_tables;
@@ -315,13 +316,21 @@ impl Handles {
             .map_err(fail)?;
         let open = |name: &str| {
             let keyspace = KeyspaceCreateOptions::default;
-            db.keyspace(name, || keyspace().max_memtable_size(WRITE_BUFFER))
-                .map_err(fail)
+            let options = || {
+                let small = keyspace().max_memtable_size(WRITE_BUFFER);
+                small.data_block_compression_policy(compression())
+            };
+            db.keyspace(name, options).map_err(fail)
         };
         let [data, expiry, conflict, meta, hint, tombstone] = NAMES.map(open);
         let keyspaces = [data?, expiry?, conflict?, meta?, hint?, tombstone?];
         Ok(Self { db, keyspaces })
     }
+}
+
+/// What is flushed is written as it is; what is compacted, and stays, is compressed.
+fn compression() -> CompressionPolicy {
+    CompressionPolicy::new([CompressionType::None, CompressionType::Lz4])
 }
 
 /// Whether what the operating system says is about the machine, and not about what is in a file.

@@ -24,7 +24,7 @@ const MAGIC: &[u8; 8] = b"RINGWJ01";
 /// So many zeros behind what a file has are read, too.
 const ZEROS_BEHIND: u64 = 4 << 20;
 /// Segments that are kept to be used again.
-const MOST_SPARES: usize = 2;
+const MOST_SPARES: usize = 1;
 
 /// The files of a journal.
 pub(super) struct Journal {
