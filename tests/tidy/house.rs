@@ -190,7 +190,7 @@ const LONG_FILES: &[(&str, usize, &str)] = &[
     ),
     (
         "storage::engine::journal",
-        597,
+        602,
         "one kind of file, written and read",
     ),
 ];
