@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::{Condvar, Mutex};
 
-use super::engine::{Engine, EngineOptions, Found, RealFiles, Tables};
+use super::engine::{Before, Engine, EngineOptions, Found, RealFiles, Tables};
 use super::fjall_tables::{FjallOptions, FjallTables, damaged, io_error};
 use super::identity::Identity;
 use super::layout::{BATCH_ROW, IDENTITY_ROW, JOURNAL, LOCK, MARKS, TABLES_DIR};
@@ -312,6 +312,10 @@ impl State {
             segment_bytes,
             journal_bytes: journal_bytes.max(SEGMENTS_A_JOURNAL * segment_bytes),
         };
+        let before = Before {
+            flushed,
+            synced: self.marked.synced,
+        };
         let must_be = self.marked.synced.max(self.marked.written);
         let judge = |found: &Found| {
             if let Some((path, what)) = &found.damage {
@@ -336,7 +340,7 @@ impl State {
             Arc::new(RealFiles),
             tables,
             engine_options,
-            (Arc::clone(marks), flushed),
+            (Arc::clone(marks), before),
             judge,
         )
     }

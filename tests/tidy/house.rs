@@ -190,7 +190,7 @@ const LONG_FILES: &[(&str, usize, &str)] = &[
     ),
     (
         "storage::engine::journal",
-        602,
+        638,
         "one kind of file, written and read",
     ),
 ];

@@ -52,6 +52,8 @@ struct Known {
     beyond: Vec<(PathBuf, File)>,
     /// Files of which not even the head can be read.
     unreadable: Vec<PathBuf>,
+    /// What is read of files and may not be on the disk, though nothing says so.
+    unsure: Vec<Unsure>,
     /// Where the last of the older ones can go on.
     goes_on_at: Option<u64>,
     /// Files are numbered from 1.
@@ -79,6 +81,23 @@ struct Older {
     is_synced: bool,
     /// A sync of it has failed.
     is_distrusted: bool,
+}
+
+/// Bytes of a file that may not be on the disk: a sync of them may have failed, and the system then takes them for
+/// written. It tells of that once.
+struct Unsure {
+    file: Arc<File>,
+    at: u64,
+    bytes: Vec<u8>,
+}
+
+/// What is known of a store before its journal is read.
+#[derive(Clone, Copy, Debug, Default)]
+pub(in crate::storage) struct Before {
+    /// The tables have everything up to this batch.
+    pub(in crate::storage) flushed: u64,
+    /// Everything up to this batch was on the disk.
+    pub(in crate::storage) synced: u64,
 }
 
 /// What a journal had.
@@ -126,20 +145,20 @@ impl Head {
 }
 
 impl Journal {
-    /// Opens what there is, gives every row of batches behind `flushed` to `replay`, in order, and begins
+    /// Opens what there is, gives every row of batches that the tables may lack to `replay`, in order, and begins
     /// a segment. Damage is told, not mended: what can be read was given.
     pub(super) fn open(
         dir: &Path,
         files: Arc<dyn Files>,
         store: u64,
         segment_bytes: u64,
-        flushed: u64,
+        before: Before,
         mut replay: impl FnMut(u64, Row<'_>),
     ) -> io::Result<(Self, Found)> {
         fs::create_dir_all(dir)?;
         let mut known = Known::default();
         let mut found = Found {
-            last: flushed,
+            last: before.flushed,
             ..Found::default()
         };
         let mut segments = Vec::new();
@@ -172,8 +191,9 @@ impl Journal {
             }
             // What one has of batches that the next begins with, a power cut had left behind the end.
             let until = segments.peek().map_or(u64::MAX, |(next, ..)| next.first);
-            let span = (flushed, until);
+            let span = (before, until);
             let replayed = replay_segment(&head, path, file, span, &mut found, &mut replay)?;
+            known.unsure.extend(replayed.unsure);
             bytes += replayed.older.bytes;
             known.older.push(replayed.older);
             goes_on = replayed.goes_on_at;
@@ -198,6 +218,10 @@ impl Journal {
             // That they cannot be read was accepted.
             for path in std::mem::take(&mut known.unreadable) {
                 fs::rename(&path, path.with_extension("damaged"))?;
+            }
+            // So that the next sync is about them.
+            for Unsure { file, at, bytes } in std::mem::take(&mut known.unsure) {
+                self.files.write(&file, &bytes, at)?;
             }
             // Before batches are numbered as theirs were.
             for (path, file) in std::mem::take(&mut known.beyond) {
@@ -490,6 +514,7 @@ fn read_head(file: &File, store: u64) -> io::Result<Result<Option<Head>, &'stati
 /// What a segment was found to have.
 struct Replayed {
     older: Older,
+    unsure: Option<Unsure>,
     /// Where the next batch of it would begin, if nothing is behind.
     goes_on_at: Option<u64>,
 }
@@ -498,7 +523,7 @@ fn replay_segment(
     head: &Head,
     path: PathBuf,
     file: File,
-    (flushed, until): (u64, u64),
+    (Before { flushed, synced }, until): (Before, u64),
     found: &mut Found,
     replay: &mut impl FnMut(u64, Row<'_>),
 ) -> io::Result<Replayed> {
@@ -513,6 +538,7 @@ fn replay_segment(
         ));
     }
     let (mut at, mut next) = (HEAD as usize, head.first);
+    let mut sure = 0;
     while next < until {
         let rest = raw.get(at..).unwrap_or_default();
         let Some(batch) = batch::open(rest, head.id) else {
@@ -541,6 +567,9 @@ fn replay_segment(
             }
         }
         at += batch.len;
+        if next <= synced {
+            sure = at;
+        }
         next += 1;
     }
     let rest = raw.get(at..).unwrap_or_default();
@@ -554,12 +583,19 @@ fn replay_segment(
     }
     found.last = found.last.max(next - 1);
     found.ends_in = Some(path.clone());
+    let file = Arc::new(file);
+    let unsure = (next - 1 > synced).then(|| Unsure {
+        file: Arc::clone(&file),
+        at: sure as u64,
+        bytes: raw[sure..at].to_vec(),
+    });
     Ok(Replayed {
         goes_on_at: beyond.is_none().then_some(at as u64),
+        unsure,
         older: Older {
             id: head.id,
             path,
-            file: Arc::new(file),
+            file,
             last: next - 1,
             bytes: at as u64 - HEAD,
             is_synced: false,

@@ -47,7 +47,7 @@ use super::room::Room;
 use super::{Need, Op, Refused, Row, StoreError, Table, Write};
 use batch::Row as BatchRow;
 pub(super) use files::{Files, RealFiles};
-pub(super) use journal::Found;
+pub(super) use journal::{Before, Found};
 use journal::{Journal, Segment};
 use keys::{Keys, PARTS};
 use loose::Loose;
@@ -229,14 +229,14 @@ impl Filling {
 }
 
 impl Engine {
-    /// Opens a journal before tables that have everything up to a batch. What is found is judged before
+    /// Opens a journal before tables, of which something is known. What is found is judged before
     /// anything is changed; the next batch is at least the one that is wanted then.
     pub(super) fn open(
         dir: &Path,
         files: Arc<dyn Files>,
         tables: Arc<dyn Tables>,
         options: EngineOptions,
-        (marks, flushed): (Arc<Marks>, u64),
+        (marks, before): (Arc<Marks>, Before),
         judge: impl FnOnce(&Found) -> Result<u64, StoreError>,
     ) -> Result<Self, StoreError> {
         let keys = Keys::of(options.partitions);
@@ -252,7 +252,7 @@ impl Engine {
             files,
             options.store,
             options.segment_bytes,
-            flushed,
+            before,
             |number, row| grown.add(apply(&keys, &parts, &loose, &row, number)),
         )
         .map_err(fail)?;
@@ -276,7 +276,7 @@ impl Engine {
             progress,
             last: AtomicU64::new(next - 1),
             written: AtomicU64::new(next - 1),
-            flushed: AtomicU64::new(flushed),
+            flushed: AtomicU64::new(before.flushed),
             views: RwLock::default(),
             open_views: AtomicUsize::new(0),
             all_bytes: AtomicI64::new(grown.all),
