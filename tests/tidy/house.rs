@@ -190,7 +190,7 @@ const LONG_FILES: &[(&str, usize, &str)] = &[
     ),
     (
         "storage::engine::journal",
-        638,
+        641,
         "one kind of file, written and read",
     ),
 ];

@@ -537,8 +537,7 @@ fn replay_segment(
             head.first, found.last
         ));
     }
-    let (mut at, mut next) = (HEAD as usize, head.first);
-    let mut sure = 0;
+    let (mut at, mut next, mut sure) = (HEAD as usize, head.first, 0);
     while next < until {
         let rest = raw.get(at..).unwrap_or_default();
         let Some(batch) = batch::open(rest, head.id) else {
@@ -556,20 +555,13 @@ fn replay_segment(
             break;
         }
         if next > flushed {
-            for row in batch::rows(&raw[at..at + batch.len]) {
-                match row {
-                    Some(row) => {
-                        found.rows += 1;
-                        replay(next, row);
-                    }
-                    None => wrong(format!("batch {next} makes no sense")),
-                }
+            match replay_batch(&raw[at..at + batch.len], next, replay) {
+                Some(rows) => found.rows += rows,
+                None => wrong(format!("batch {next} makes no sense")),
             }
         }
         at += batch.len;
-        if next <= synced {
-            sure = at;
-        }
+        sure = if next <= synced { at } else { sure };
         next += 1;
     }
     let rest = raw.get(at..).unwrap_or_default();
@@ -601,6 +593,14 @@ fn replay_segment(
             is_synced: false,
             is_distrusted: false,
         },
+    })
+}
+
+/// How many rows a batch has; `None` where some of it makes no sense.
+fn replay_batch(raw: &[u8], number: u64, replay: &mut impl FnMut(u64, Row<'_>)) -> Option<u64> {
+    batch::rows(raw).try_fold(0, |rows, row| {
+        replay(number, row?);
+        Some(rows + 1)
     })
 }
 
