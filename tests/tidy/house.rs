@@ -185,13 +185,8 @@ const LONG_FILES: &[(&str, usize, &str)] = &[
     ("replica::start", 516, "one subject"),
     (
         "storage::engine",
-        607,
+        608,
         "one thing, the order of whose locks is told in one place",
-    ),
-    (
-        "storage::engine::journal",
-        641,
-        "one kind of file, written and read",
     ),
 ];
 
