@@ -294,8 +294,12 @@ impl Handles {
             give_way();
             Self::try_open(options)
         };
-        std::thread::scope(|scope| scope.spawn(open).join())
-            .unwrap_or_else(|_| Err(damaged(&options.dir, "reading the tables has panicked")))
+        std::thread::scope(|scope| {
+            let thread = std::thread::Builder::new().spawn_scoped(scope, open);
+            let thread = thread.map_err(|e| io_error(&options.dir, e))?;
+            let panicked = |_| Err(damaged(&options.dir, "reading the tables has panicked"));
+            thread.join().unwrap_or_else(panicked)
+        })
     }
 
     fn try_open(options: &FjallOptions) -> Result<Self, StoreError> {

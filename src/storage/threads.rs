@@ -60,10 +60,16 @@ impl Tended {
             "committer",
             Box::new(|engine, _| while engine.commit_next() {}),
         )?;
-        let (flush, learn) = (giving_way(flush), giving_way(learn));
-        spawn("flusher", flush)?;
+        // It has locks that those who serve wait for.
+        spawn("flusher", Box::new(flush))?;
         spawn("segments", Box::new(prepare))?;
-        spawn("learner", learn)?;
+        spawn(
+            "learner",
+            Box::new(|engine, stop| {
+                give_way();
+                learn(engine, stop);
+            }),
+        )?;
         spawn(
             "fsync-everysec",
             Box::new(move |engine, stop| sync(engine, &mode, &marks, stop)),
@@ -82,14 +88,6 @@ impl Tended {
 
 /// What a thread does.
 type Does = Box<dyn FnOnce(&Engine, &Stop) + Send>;
-
-/// What nobody waits for.
-fn giving_way(does: fn(&Engine, &Stop)) -> Does {
-    Box::new(move |engine, stop| {
-        give_way();
-        does(engine, stop);
-    })
-}
 
 /// Waits for the end, so long.
 fn has_stopped((stopped, moved): &Stop, within: Duration) -> bool {

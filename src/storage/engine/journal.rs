@@ -18,7 +18,8 @@ use parking_lot::{Condvar, Mutex};
 use super::batch::{self, Row};
 use super::files::Files;
 use super::segment::{
-    Before, Found, HEAD, Head, Older, Unsure, is_beyond_the_end, read_head, replay_segment,
+    Before, Found, HEAD, Head, Older, Unsure, in_order, is_beyond_the_end, read_head,
+    replay_segment,
 };
 
 /// Segments that are kept to be used again.
@@ -105,9 +106,8 @@ impl Journal {
                 }
             }
         }
-        segments.sort_by_key(|(head, ..)| head.first);
         let (mut bytes, mut goes_on) = (0, None);
-        let mut segments = segments.into_iter().peekable();
+        let mut segments = in_order(segments)?.into_iter().peekable();
         while let Some((head, path, file)) = segments.next() {
             if head.first > found.last + 1 && is_beyond_the_end(&head, &file, found.last)? {
                 // A power cut has taken what was between, and nothing of it had been on the disk.
@@ -144,8 +144,9 @@ impl Journal {
             for path in std::mem::take(&mut known.unreadable) {
                 fs::rename(&path, path.with_extension("damaged"))?;
             }
-            // So that the next sync is about them.
+            // So that the next sync is about them, and not about what had failed before.
             for Unsure { file, at, bytes } in std::mem::take(&mut known.unsure) {
+                let _ = self.files.sync(&file);
                 self.files.write(&file, &bytes, at)?;
             }
             // Before batches are numbered as theirs were.

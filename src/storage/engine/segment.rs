@@ -102,6 +102,28 @@ pub(super) fn read_head(file: &File, store: u64) -> io::Result<Result<Option<Hea
         .ok_or("the head of a segment is not what was written"))
 }
 
+/// Segments in the order of their batches. Of those that begin with the same one the one that has it comes
+/// last: others were left empty, or without their beginning by a power cut.
+pub(super) fn in_order(
+    segments: Vec<(Head, PathBuf, File)>,
+) -> io::Result<Vec<(Head, PathBuf, File)>> {
+    let mut keyed = Vec::new();
+    for segment in &segments {
+        let (head, _, file) = segment;
+        let same = segments
+            .iter()
+            .filter(|(other, ..)| other.first == head.first);
+        let begins = same.count() > 1 && {
+            let raw = read_data(file)?;
+            batch::open(raw.get(HEAD as usize..).unwrap_or_default(), head.id).is_some()
+        };
+        keyed.push((head.first, begins));
+    }
+    let mut all: Vec<_> = keyed.into_iter().zip(segments).collect();
+    all.sort_by_key(|(key, _)| *key);
+    Ok(all.into_iter().map(|(_, segment)| segment).collect())
+}
+
 /// What a segment was found to have.
 pub(super) struct Replayed {
     pub(super) older: Older,
