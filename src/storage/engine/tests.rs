@@ -173,6 +173,15 @@ fn put(engine: &Engine, n: u32, value: &[u8]) -> Ticket {
     engine.put(&write).expect("taken")
 }
 
+/// Puts some keys, a batch each, with the next segment ready all the time.
+fn fill(engine: &Engine, range: std::ops::Range<u32>) {
+    for n in range {
+        engine.prepare_next().expect("made");
+        put(engine, n, &[b'v'; 40]);
+        engine.kick();
+    }
+}
+
 fn get(engine: &Engine, n: u32) -> Option<Vec<u8>> {
     engine.get(Table::Data, &key(n)).expect("read")
 }
@@ -485,13 +494,6 @@ fn a_power_cut_takes_what_was_not_synced_and_nothing_else() {
 fn a_power_cut_that_takes_the_end_of_one_segment_and_leaves_the_next_is_no_damage() {
     let place = Place::new();
     let engine = place.open();
-    let fill = |engine: &Engine, range: std::ops::Range<u32>| {
-        for n in range {
-            engine.prepare_next().expect("made");
-            put(engine, n, &[b'v'; 40]);
-            engine.kick();
-        }
-    };
     fill(&engine, 0..20);
     engine.sync().expect("synced");
     fill(&engine, 20..120);
@@ -523,13 +525,6 @@ fn a_power_cut_that_takes_the_end_of_one_segment_and_leaves_the_next_is_no_damag
 fn what_a_sync_has_failed_for_is_on_the_disk_after_a_kill_a_start_and_a_power_cut() {
     let place = Place::new();
     let engine = place.open();
-    let fill = |engine: &Engine, range: std::ops::Range<u32>| {
-        for n in range {
-            engine.prepare_next().expect("made");
-            put(engine, n, &[b'v'; 40]);
-            engine.kick();
-        }
-    };
     fill(&engine, 0..150);
     engine.sync().expect("synced");
     fill(&engine, 150..300);
