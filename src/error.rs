@@ -26,6 +26,15 @@ pub enum Error {
     /// Not a 32-bit integer.
     #[error("ERR value is out of range, value must between -2147483648 and 2147483647")]
     NotInt32,
+    /// Another type than the command works on.
+    #[error("WRONGTYPE Operation against a key holding the wrong kind of value")]
+    WrongType,
+    /// Not a count.
+    #[error("ERR value is out of range")]
+    OutOfRange,
+    /// Below zero.
+    #[error("ERR value is out of range, must be positive")]
+    NotPositive,
     /// Not a float.
     #[error("ERR value is not a valid float")]
     NotFloat,

@@ -22,12 +22,12 @@ use crate::base::blocking::at_length;
 use crate::base::clock;
 use crate::coordinator::QuorumError;
 use crate::error::Error;
-use crate::logic::causal::Object;
+use crate::logic::causal::{Kind, Object};
 use crate::logic::edit::Edit;
 use crate::logic::place::MAX_KEY_LEN;
 use crate::logic::plain::Plain;
-use crate::logic::types::conflict;
 use crate::logic::types::string::{self, Shown};
+use crate::logic::types::{self, Present, conflict};
 use crate::replica::{Key, Replica, ReplicaError, Uncommitted, Written};
 use crate::resp::Reply;
 use crate::routing::args::Args;
@@ -35,6 +35,15 @@ use crate::routing::{Later, Runner, Turns, Wanted, Who, error_reply};
 
 /// A handler's end: the reply is written, or it is this error.
 pub type Outcome = Result<(), Error>;
+
+/// Whether a key holds a type; not where it holds nothing.
+fn is_of(object: &Object, kind: Kind, now_ms: u64) -> Result<bool, Error> {
+    match types::kind(object, now_ms) {
+        None => Ok(false),
+        Some(of) if of == kind => Ok(true),
+        Some(_) => Err(Error::WrongType),
+    }
+}
 
 /// What the connection does after a command.
 #[derive(Default)]
@@ -173,15 +182,54 @@ impl Ctx<'_> {
         }
     }
 
-    /// What a key shows.
+    /// What there is of a key, whatever its type.
+    pub fn present(&self, name: &[u8]) -> Result<Option<Present>, Error> {
+        Ok(types::present(&*self.object(name)?, clock::now_ms()))
+    }
+
+    /// What a key that holds a string shows.
     pub fn shown(&self, name: &[u8]) -> Result<Option<Shown>, Error> {
         let (object, now_ms) = (self.object(name)?, clock::now_ms());
-        Ok(string::shown(&self.viewed(name, &object, now_ms), now_ms))
+        if is_of(&object, Kind::String, now_ms)? {
+            Ok(string::shown(&self.viewed(name, &object, now_ms), now_ms))
+        } else {
+            Ok(None)
+        }
+    }
+
+    /// The object of a key that holds a type; an empty one where there is none.
+    pub fn typed(&self, name: &[u8], kind: Kind) -> Result<Arc<Object>, Error> {
+        let object = self.object(name)?;
+        let is_there = is_of(&object, kind, clock::now_ms())?;
+        self.count_lookup(is_there);
+        Ok(if is_there { object } else { Arc::default() })
     }
 
     /// A key's object as its policy shows it.
     pub fn viewed<'o>(&self, name: &[u8], object: &'o Object, now_ms: u64) -> Cow<'o, Object> {
         conflict::view(object, self.node.replica.policies().of(name), now_ms)
+    }
+
+    /// Reads, decides and writes one key that holds a type, or nothing: then the object is empty.
+    pub fn change<R>(
+        &mut self,
+        name: &[u8],
+        kind: Kind,
+        decide: impl FnOnce(&Object, u64) -> Result<(Edit, R), Error>,
+    ) -> Result<R, Error> {
+        self.update(name, |object, now_ms| {
+            let decided = is_of(object, kind, now_ms).and_then(|is_there| {
+                if is_there {
+                    decide(object, now_ms)
+                } else {
+                    decide(&Object::default(), now_ms)
+                }
+            });
+            match decided {
+                Ok((edit, result)) => (edit, Ok(result)),
+                Err(error) => (Edit::Keep, Err(error)),
+            }
+        })?
     }
 
     /// Reads, decides and writes one key.

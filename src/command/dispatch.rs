@@ -1,7 +1,7 @@
 //! How one command runs: it is looked up, checked, queued, held until its turn, and counted.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::context::{After, Ctx, Outcome};
 use super::exec::Exec;
@@ -20,7 +20,7 @@ use crate::replica::Written;
 use crate::resp::Reply;
 use crate::routing::args::Args;
 use crate::routing::shape::Travels;
-use crate::routing::{self, Gate, Turns, Wanted};
+use crate::routing::{self, Gate, Later, Turns, Wanted, block};
 
 /// A command of more words (for EXEC: of more commands) may take its time.
 const MANY_WORDS: usize = 256;
@@ -77,6 +77,13 @@ pub fn execute(ctx: &mut Ctx<'_>, found: Option<&'static Spec>, args: Args<'_>) 
 
 /// Runs an admitted command: here and now, or it is left in `ctx.after`.
 pub fn step(ctx: &mut Ctx<'_>, spec: &'static Spec, args: Args<'_>) {
+    let has_keys = || spec.keys_of(args).next().is_some();
+    if spec.shape.waits.is_some() && !ctx.session.executing && has_keys() {
+        return match block(ctx, spec, args) {
+            Ok(later) => ctx.after = After::Waiting(later),
+            Err(error) => reject(ctx, &error),
+        };
+    }
     if ctx.is_in_cluster() {
         if spec.has(Flags::RUNS_QUEUE)
             && let Some(exec) = Exec::of(ctx.session, ctx.who())
@@ -101,6 +108,26 @@ pub fn step(ctx: &mut Ctx<'_>, spec: &'static Spec, args: Args<'_>) {
         }
     }
     run_gated(ctx, spec, args);
+}
+
+/// Runs a command that waits where there is nothing.
+fn block(ctx: &mut Ctx<'_>, spec: &'static Spec, args: Args<'_>) -> Result<Later, Error> {
+    let timeout = timeout(spec, args)?;
+    ctx.session.client.touch(spec);
+    ctx.timed = Some(Timed::now(ctx.times(), spec, args, false));
+    let client = Arc::clone(&ctx.session.client);
+    let unblocked = async move { client.unblocked().await };
+    let (runner, who, call) = (ctx.runner(), ctx.who(), spec.call(args));
+    Ok(block::wait(runner, who, call, timeout, unblocked))
+}
+
+/// How long a command waits where there is nothing; `None`: not at all, or for ever.
+fn timeout(spec: &Spec, args: Args<'_>) -> Result<Option<Duration>, Error> {
+    let waits = spec.shape.waits;
+    Ok(waits
+        .map(|at| block::timeout(args, at))
+        .transpose()?
+        .flatten())
 }
 
 /// Whether a command has to wait for the replies of those before it, and those after it for it.
@@ -197,8 +224,11 @@ fn run(ctx: &mut Ctx<'_>, spec: &'static Spec, args: Args<'_>) {
     };
     let queued = ctx.session.transaction.as_ref();
     let words = args.len() + queued.map_or(0, |queue| queue.commands().count());
-    let mut handle =
-        || refuse_conflicts(ctx, spec, args).and_then(|()| table::handler(spec)(ctx, args));
+    let mut handle = || {
+        refuse_conflicts(ctx, spec, args)?;
+        timeout(spec, args)?;
+        table::handler(spec)(ctx, args)
+    };
     let outcome = if words > MANY_WORDS {
         at_length(handle)
     } else {

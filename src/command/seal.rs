@@ -13,19 +13,42 @@ const TAG_LEN: usize = 16;
 
 /// What authenticates contexts.
 #[derive(Clone)]
-pub struct ContextSeal([u8; 32]);
+pub struct ContextSeal {
+    of_keys: [u8; 32],
+    of_elements: [u8; 32],
+}
+
+/// What a context is of.
+#[derive(Clone, Copy, Debug)]
+pub struct Place<'a> {
+    /// The database as stored.
+    pub db: u8,
+    /// The key.
+    pub key: &'a [u8],
+    /// One element of the key's, not all of it.
+    pub element: Option<&'a [u8]>,
+}
 
 impl ContextSeal {
     /// From the cluster's secret.
     pub fn new(secret: &[u8]) -> Self {
-        Self(blake3::derive_key("ringwood context token v2", secret))
+        Self {
+            of_keys: blake3::derive_key("ringwood context token v2", secret),
+            of_elements: blake3::derive_key("ringwood element context token v1", secret),
+        }
     }
 
-    fn tag(&self, db: u8, key: &[u8], body: &[u8]) -> [u8; TAG_LEN] {
-        let mut hasher = blake3::Hasher::new_keyed(&self.0);
-        hasher.update(&[db]);
-        hasher.update(&(key.len() as u64).to_le_bytes());
-        hasher.update(key);
+    fn tag(&self, place: Place<'_>, body: &[u8]) -> [u8; TAG_LEN] {
+        let secret = match place.element {
+            None => &self.of_keys,
+            Some(_) => &self.of_elements,
+        };
+        let mut hasher = blake3::Hasher::new_keyed(secret);
+        hasher.update(&[place.db]);
+        for name in std::iter::once(place.key).chain(place.element) {
+            hasher.update(&(name.len() as u64).to_le_bytes());
+            hasher.update(name);
+        }
         hasher.update(body);
         let mut tag = [0; TAG_LEN];
         tag.copy_from_slice(&hasher.finalize().as_bytes()[..TAG_LEN]);
@@ -33,10 +56,10 @@ impl ContextSeal {
     }
 
     /// A context as a client holds it.
-    pub fn token(&self, (db, key): (u8, &[u8]), context: &Context) -> String {
+    pub fn token(&self, place: Place<'_>, context: &Context) -> String {
         let mut raw = vec![0; TAG_LEN];
         record::put_context(&mut raw, context);
-        let tag = self.tag(db, key, &raw[TAG_LEN..]);
+        let tag = self.tag(place, &raw[TAG_LEN..]);
         raw[..TAG_LEN].copy_from_slice(&tag);
         URL_SAFE_NO_PAD.encode(raw)
     }
@@ -44,13 +67,13 @@ impl ContextSeal {
     /// The context behind it.
     ///
     /// # Errors
-    /// When it was not made here for this key.
-    pub fn open(&self, (db, key): (u8, &[u8]), token: &[u8]) -> Result<Context, Error> {
+    /// When it was not made here for this place.
+    pub fn open(&self, place: Place<'_>, token: &[u8]) -> Result<Context, Error> {
         let raw = URL_SAFE_NO_PAD
             .decode(token)
             .map_err(|_| Error::BadContext)?;
         let (tag, body) = raw.split_at_checked(TAG_LEN).ok_or(Error::BadContext)?;
-        let expected = blake3::hash(&self.tag(db, key, body));
+        let expected = blake3::hash(&self.tag(place, body));
         if expected != blake3::hash(tag) {
             return Err(Error::BadContext);
         }

@@ -14,6 +14,7 @@ use crate::base::clock;
 use crate::coordinator::Asked;
 use crate::logic::causal::Timestamp;
 use crate::replica::Written;
+use crate::routing::block::Unblocked;
 use crate::routing::{Own, UnderWay};
 use crate::storage::Ticket;
 
@@ -127,6 +128,10 @@ pub struct Client {
     killed: AtomicBool,
     ending: AtomicBool,
     wake: Notify,
+    blocked: AtomicBool,
+    /// How it is to go on, where it waits.
+    unblock: Mutex<Option<Unblocked>>,
+    unblocks: Notify,
 }
 
 /// Names that a client gave.
@@ -156,6 +161,9 @@ impl Client {
             killed: AtomicBool::new(false),
             ending: AtomicBool::new(false),
             wake: Notify::new(),
+            blocked: AtomicBool::new(false),
+            unblock: Mutex::default(),
+            unblocks: Notify::new(),
         }
     }
 
@@ -201,6 +209,30 @@ impl Client {
         }
     }
 
+    /// Has a client that waits go on; whether it waited.
+    pub fn unblock(&self, how: Unblocked) -> bool {
+        let mut unblock = self.unblock.lock();
+        let is_blocked = self.blocked.load(Ordering::Acquire);
+        if is_blocked {
+            *unblock = Some(how);
+            self.unblocks.notify_one();
+        }
+        is_blocked
+    }
+
+    /// It waits from now on, until it is made to go on or this is dropped.
+    pub async fn unblocked(&self) -> Unblocked {
+        *self.unblock.lock() = None;
+        self.blocked.store(true, Ordering::Release);
+        let _blocked = Blocked(self);
+        loop {
+            if let Some(how) = self.unblock.lock().take() {
+                return how;
+            }
+            self.unblocks.notified().await;
+        }
+    }
+
     /// Seconds since it has sent something.
     pub fn idle_secs(&self) -> u64 {
         let last_ms = self
@@ -227,7 +259,11 @@ impl Client {
             names.name,
             clock::now_ms().saturating_sub(self.since_ms) / 1_000,
             self.idle_secs(),
-            if in_transaction { "x" } else { "N" },
+            match () {
+                () if in_transaction => "x",
+                () if self.blocked.load(Ordering::Acquire) => "b",
+                () => "N",
+            },
             self.db.load(Ordering::Relaxed),
             if in_transaction { 0 } else { -1 },
             command,
@@ -235,6 +271,15 @@ impl Client {
             names.library,
             names.library_version,
         )
+    }
+}
+
+/// A client that waits, as long as it does.
+struct Blocked<'a>(&'a Client);
+
+impl Drop for Blocked<'_> {
+    fn drop(&mut self) {
+        self.0.blocked.store(false, Ordering::Release);
     }
 }
 

@@ -37,6 +37,8 @@ impl Flags {
     pub const NO_MULTI: Flags = Flags(1 << 9);
     /// Not shown to MONITOR.
     pub const NO_MONITOR: Flags = Flags(1 << 10);
+    /// Waits where there is nothing: its reply is nil then.
+    pub const BLOCKING: Flags = Flags(1 << 14);
     /// Runs what MULTI has queued. Ours, not shown.
     pub const RUNS_QUEUE: Flags = Flags(1 << 11);
     /// Runs at once inside MULTI. Ours, not shown.
@@ -45,12 +47,13 @@ impl Flags {
     pub const OWN: Flags = Flags(1 << 13);
 
     /// The names that COMMAND shows.
-    pub const NAMES: [(Flags, &'static str); 11] = [
+    pub const NAMES: [(Flags, &'static str); 12] = [
         (Flags::WRITE, "write"),
         (Flags::READ, "readonly"),
         (Flags::DENYOOM, "denyoom"),
         (Flags::ADMIN, "admin"),
         (Flags::NOSCRIPT, "noscript"),
+        (Flags::BLOCKING, "blocking"),
         (Flags::LOADING, "loading"),
         (Flags::STALE, "stale"),
         (Flags::NO_MONITOR, "skip_monitor"),
@@ -134,6 +137,7 @@ impl Spec {
                 },
                 leaves: Leaves::What,
                 elsewhere: Elsewhere::No,
+                waits: None,
             },
             hides: Hides::Nothing,
             shows_values: false,
@@ -364,13 +368,26 @@ impl Specs {
 
 /// Where keys are, for rows.
 pub mod keys {
-    use super::{Access, KeySpec};
+    use super::{Access, Begin, Find, KeySpec};
 
     macro_rules! specs {
         ($($name:ident = $($spec:expr),+;)+) => {
             $(#[doc = concat!("`", stringify!($($spec),+), "`")]
             pub const $name: &[KeySpec] = &[$($spec),+];)+
         };
+    }
+
+    /// So many keys as the word at a place says, behind it.
+    const fn counted(at: u8, access: Access) -> KeySpec {
+        KeySpec {
+            begin: Begin::Index(at),
+            find: Find::Count {
+                at: 0,
+                first: 1,
+                step: 1,
+            },
+            access,
+        }
     }
 
     const fn one(access: Access) -> KeySpec {
@@ -394,6 +411,14 @@ pub mod keys {
         READ_TWO = KeySpec::range(1, 1, 1, Access::Read);
         OVERWRITE_PAIRS = KeySpec::range(1, -1, 2, Access::Overwrite);
         CREATE_PAIRS = KeySpec::range(1, -1, 2, Access::Create);
+        READ_COUNTED = counted(1, Access::Read);
+        STORE_ALL = one(Access::Overwrite), KeySpec::range(2, -1, 1, Access::Read);
+        STORE_COUNTED = one(Access::Overwrite), counted(2, Access::Read);
+        STORE_ONE = one(Access::Overwrite), KeySpec::one(2, Access::Read);
+        TAKE_COUNTED_SECOND = counted(2, Access::Take);
+        TAKE_ALL_BUT_LAST = KeySpec::range(1, -2, 1, Access::Take);
+        TAKE_COUNTED = counted(1, Access::Take);
+        MOVE = one(Access::Take), KeySpec::one(2, Access::Insert);
         RENAME = one(Access::Take), KeySpec::one(2, Access::Overwrite);
         RENAME_NEW = one(Access::Take), KeySpec::one(2, Access::Create);
         COPY = one(Access::Read), KeySpec::one(2, Access::Overwrite);

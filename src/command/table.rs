@@ -4,8 +4,9 @@
 use std::sync::LazyLock;
 
 use super::family::{
-    causal, cluster, connection, converge, docs, expiry, info, keys, keyspace, latency, lcs, meet,
-    operator, plan, server, snapshot, strings, transactions, transfers,
+    causal, client, cluster, connection, converge, docs, dump, expiry, hash, info, keys, keyspace,
+    latency, lcs, list, meet, operator, plan, server, set, snapshot, strings, transactions,
+    transfers, zset,
 };
 use super::row::{Handler, Row};
 use super::spec::{Spec, Specs};
@@ -13,7 +14,12 @@ use super::spec::{Spec, Specs};
 const FAMILIES: &[&[Row]] = &[
     strings::ROWS,
     lcs::ROWS,
+    hash::ROWS,
+    set::ROWS,
+    zset::ROWS,
+    list::ROWS,
     keys::ROWS,
+    dump::ROWS,
     expiry::ROWS,
     keyspace::ROWS,
     transactions::ROWS,
@@ -26,6 +32,7 @@ const FAMILIES: &[&[Row]] = &[
     cluster::ROWS,
     meet::ROWS,
     connection::ROWS,
+    client::ROWS,
     server::ROWS,
     docs::ROWS,
     info::ROWS,

@@ -59,6 +59,11 @@ fn sum(place: &[u8], object: &Object) -> u64 {
     for reset in object.live_resets() {
         raw.truncate(place.len());
         raw.push(RESET);
+        if reset.element != Element::STRING {
+            raw.push(reset.element.kind as u8);
+            put(&mut raw, reset.element.name.len() as u64);
+            raw.extend_from_slice(&reset.element.name);
+        }
         put(&mut raw, reset.actor.0);
         put(&mut raw, reset.seq);
         sum = sum.wrapping_add(key_hash(&raw));

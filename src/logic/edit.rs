@@ -83,6 +83,15 @@ impl Edit {
         Edit::Replace(Puts::new())
     }
 
+    /// Elements that change, if any.
+    pub fn touch(touched: Vec<Touch>) -> Self {
+        if touched.is_empty() {
+            Edit::Keep
+        } else {
+            Edit::Touch(touched)
+        }
+    }
+
     /// How many dots it needs.
     pub fn dots(&self) -> u64 {
         match self {
@@ -103,9 +112,11 @@ impl Edit {
                 put_all(&mut delta, puts, stamp, stamp.at);
             }
             Edit::Touch(touched) => {
-                if object.is_expired(stamp.now_ms) {
+                if object.is_expired(stamp.now_ms) || object.is_tombstone() {
                     delta.overwrite_all(object);
                 }
+                let mut touched: SmallVec<[&Touch; 2]> = touched.iter().collect();
+                touched.sort_by(|a, b| a.element.cmp(&b.element));
                 for (seq, Touch { element, value }) in (stamp.first_seq..).zip(touched) {
                     delta.overwrite_element(object, element);
                     match value {
@@ -333,7 +344,7 @@ mod tests {
         let Payload::Count(contribution) = versions[0].value.payload else {
             panic!("{versions:?}");
         };
-        assert_eq!(both.left_of(ActorId(2), contribution), 2);
+        assert_eq!(both.left_of(&named("n"), ActorId(2), contribution), 2);
         let mut ends = Object::delta(ActorId(3), 0);
         let mut value = value("old");
         value.expires_at_ms = Some(999);

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 
-use super::causal::{Dot, Object, Timestamp, Version};
+use super::causal::{Dot, Kind, Object, Timestamp, Version, Versions};
 use super::policy::OnConflict;
 
 /// The most that any node may let a key have: nobody's object has more.
@@ -26,24 +26,26 @@ pub struct Limits {
 
 /// Of the element with the most of them how many siblings there are; contributions to a counter are none.
 pub fn siblings(object: &Object) -> usize {
-    let of_each = object.cells().iter();
-    of_each
-        .map(|(_, versions)| bases(versions).count())
-        .max()
-        .unwrap_or(0)
+    let of_each = cells(object).map(|versions| bases(versions).count());
+    of_each.max().unwrap_or(0)
 }
 
 /// Merges the oldest siblings of an element beyond the limits into one, as the key's policy says (into
 /// the newest of them, where that needs no new value); how many went.
 pub fn merge_oldest(object: &mut Object, limits: Limits, policy: OnConflict) -> usize {
-    let of_each = object.cells().iter();
-    let gone: BTreeSet<Dot> = of_each
-        .flat_map(|(_, versions)| beyond(versions, limits, policy))
+    let gone: BTreeSet<Dot> = cells(object)
+        .flat_map(|versions| beyond(versions, limits, policy))
         .collect();
     if !gone.is_empty() {
         object.retain_versions(|version| !gone.contains(&version.dot));
     }
     gone.len()
+}
+
+/// The versions of elements that have values.
+fn cells(object: &Object) -> impl Iterator<Item = &Versions> {
+    let cells = object.cells().iter();
+    cells.filter_map(|(element, versions)| (element.kind != Kind::Set).then_some(versions))
 }
 
 /// The siblings of one element that have to go.

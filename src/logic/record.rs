@@ -8,22 +8,22 @@
 //!            | cells: n, then n x (kind u8, name, versions: n, then n x (actor, seq, time,
 //!              flags u8, [expiry], [seq - chain], payload))
 //!            | in version 2, resets: n, then n x (id u64le, seq, total)
+//!            | in version 3, resets: n, then n x (kind u8, name, id u64le, seq, total)
 //!            | crc32 u32le
 //! ```
 //!
-//! Numbers are varints, `actor` is an index into the table above. Version 1 is written where it says
-//! all: an object without resets, whose expiry was never changed and whose chains have one link. The encoding is canonical: equal
-//! objects have equal bytes, and the decoder accepts only what the encoder writes. It reads hostile
-//! input without panic and without allocating more than the input's own size.
-
-use bytes::Bytes;
-use smallvec::SmallVec;
+//! Numbers are varints, `actor` is an index into the table above. The lowest version is written that says
+//! all: 1 of a string without resets, whose expiry was never changed and whose chains have one link; 2 of
+//! every string; 3 of collections. The encoding is canonical: equal objects have equal bytes, and the
+//! decoder accepts only what the encoder writes. It reads hostile input without panic and without
+//! allocating more than the input's own size.
 
 use super::causal::{
-    ActorId, Context, Contribution, Dot, Element, Kind, Object, Payload, Reset, Timestamp, Value,
-    Version, Versions,
+    ActorId, Cells, Context, Contribution, Dot, Element, Kind, Object, Payload, Reset, Timestamp,
+    Value, Version, Versions,
 };
 use super::codec::{DecodeError, Reader, put_bytes, put_varint, put_zigzag};
+use bytes::Bytes;
 
 pub(super) const CHECKSUM_LEN: usize = 4;
 pub(super) const HAS_EXPIRY: u8 = 1;
@@ -32,22 +32,47 @@ pub(super) const HAS_CHAIN: u8 = 4;
 const IS_DEADLINE: u8 = 8;
 const IS_GONE: u8 = 16;
 
-/// The versions of a record: for an object that the first builds could have written, and for all others.
+/// The versions of a record: of a string that the first builds could have written, of every other string,
+/// of collections.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Format {
     pub(super) plain: u8,
     pub(super) full: u8,
+    collection: u8,
 }
 
 /// A row of the store.
-pub const ROW: Format = Format { plain: 1, full: 2 };
+pub const ROW: Format = Format {
+    plain: 1,
+    full: 2,
+    collection: 3,
+};
 /// An object in a message.
-pub const WIRE: Format = Format { plain: 1, full: 2 };
+pub const WIRE: Format = Format {
+    plain: 1,
+    full: 2,
+    collection: 3,
+};
 
 impl Format {
-    /// Whether a record is of the version that the first builds cannot read.
+    /// Whether a record is of a version that the first builds cannot read.
     pub fn is_full(self, record: &[u8]) -> bool {
-        record.first() == Some(&self.full)
+        let version = record.first();
+        version == Some(&self.full) || self.is_collection(record)
+    }
+
+    /// Whether a record is of a version that has collections.
+    pub fn is_collection(self, record: &[u8]) -> bool {
+        record.first() == Some(&self.collection)
+    }
+
+    /// The lowest version that says all of an object.
+    fn version_of(self, object: &Object) -> u8 {
+        match () {
+            () if !is_string(object) => self.collection,
+            () if !is_plain(object) => self.full,
+            () => self.plain,
+        }
     }
 
     /// Encodes an object with its checksum.
@@ -61,9 +86,11 @@ impl Format {
                 Payload::Gone(_) => 20,
             })
             .sum();
-        let mut out = Vec::with_capacity(64 + payload);
-        let is_plain = is_plain(object);
-        out.push(if is_plain { self.plain } else { self.full });
+        let cells = object.cells().iter();
+        let names: usize = cells.map(|(element, _)| element.name.len() + 20).sum();
+        let mut out = Vec::with_capacity(64 + payload + names);
+        let version = self.version_of(object);
+        out.push(version);
         put_context(&mut out, object.context());
         put_varint(&mut out, object.cells().len() as u64);
         for (element, versions) in object.cells() {
@@ -74,8 +101,8 @@ impl Format {
                 put_version(&mut out, object.context(), version);
             }
         }
-        if !is_plain {
-            put_resets(&mut out, object.resets());
+        if version != self.plain {
+            put_resets(&mut out, object.resets(), version == self.collection);
         }
         let sum = crc32fast::hash(&out);
         out.extend_from_slice(&sum.to_le_bytes());
@@ -97,36 +124,57 @@ impl Format {
         if crc32fast::hash(body).to_le_bytes() != sum {
             return Err(DecodeError::Checksum);
         }
-        let was_plain = version == self.plain;
-        if !was_plain && version != self.full {
+        let is_collection = version == self.collection;
+        if !is_collection && version != self.plain && version != self.full {
             return Err(DecodeError::Version(version));
         }
         let context = read_context(&mut r)?;
-        let mut cells = SmallVec::new();
+        // Names and values of collections are parts of one copy.
+        let copy = is_collection.then(|| Bytes::copy_from_slice(r.0));
+        let copy = copy.as_ref();
+        if let Some(copy) = copy {
+            r = Reader(copy);
+        }
+        let mut cells = Cells::new();
         for _ in 0..r.count(3)? {
             let kind = read_kind(r.u8()?)?;
-            let name = Bytes::copy_from_slice(r.bytes()?);
+            let name = owned(copy, r.bytes()?);
             let mut versions = Versions::new();
             for _ in 0..r.count(5)? {
-                versions.push(read_version(&mut r, &context)?);
+                versions.push(read_version(&mut r, &context, copy)?);
             }
             cells.push((Element { kind, name }, versions));
         }
-        let resets = if was_plain {
+        let resets = if version == self.plain {
             Vec::new()
         } else {
-            read_resets(&mut r)?
+            read_resets(&mut r, is_collection)?
         };
         if !r.0.is_empty() {
             return Err(DecodeError::Malformed);
         }
         let object = Object::from_parts(context, cells, resets).ok_or(DecodeError::Malformed)?;
-        if is_plain(&object) == was_plain {
+        if self.version_of(&object) == version {
             Ok(object)
         } else {
             Err(DecodeError::Malformed)
         }
     }
+}
+
+/// Bytes that outlive what was read: a part of a copy of it, where there is one.
+fn owned(copy: Option<&Bytes>, read: &[u8]) -> Bytes {
+    match copy {
+        Some(copy) => copy.slice_ref(read),
+        None => Bytes::copy_from_slice(read),
+    }
+}
+
+/// Whether nothing of it belongs to a collection.
+fn is_string(object: &Object) -> bool {
+    let is_string = |element: &Element| matches!(element.kind, Kind::String | Kind::Expiry);
+    object.cells().iter().all(|(element, _)| is_string(element))
+        && object.resets().iter().all(|r| r.element == Element::STRING)
 }
 
 /// Whether the first builds could have written it: no resets, no expiry that was changed, chains of one link.
@@ -139,19 +187,31 @@ fn is_plain(object: &Object) -> bool {
     object.resets().is_empty() && object.all_versions().all(plain)
 }
 
-fn put_resets(out: &mut Vec<u8>, resets: &[Reset]) {
+fn put_resets(out: &mut Vec<u8>, resets: &[Reset], named: bool) {
     put_varint(out, resets.len() as u64);
     for reset in resets {
+        if named {
+            out.push(reset.element.kind as u8);
+            put_bytes(out, &reset.element.name);
+        }
         out.extend_from_slice(&reset.actor.0.to_le_bytes());
         put_varint(out, reset.seq);
         put_zigzag(out, reset.total);
     }
 }
 
-fn read_resets(r: &mut Reader<'_>) -> Result<Vec<Reset>, DecodeError> {
+fn read_resets(r: &mut Reader<'_>, named: bool) -> Result<Vec<Reset>, DecodeError> {
     let mut resets = Vec::new();
     for _ in 0..r.count(10)? {
+        let element = if named {
+            let kind = read_kind(r.u8()?)?;
+            let name = Bytes::copy_from_slice(r.bytes()?);
+            Element { kind, name }
+        } else {
+            Element::STRING
+        };
         resets.push(Reset {
+            element,
             actor: ActorId(r.u64_le()?),
             seq: r.varint()?,
             total: r.zigzag()?,
@@ -255,7 +315,11 @@ fn put_version(out: &mut Vec<u8>, context: &Context, version: &Version) {
     }
 }
 
-fn read_version(r: &mut Reader<'_>, context: &Context) -> Result<Version, DecodeError> {
+fn read_version(
+    r: &mut Reader<'_>,
+    context: &Context,
+    copy: Option<&Bytes>,
+) -> Result<Version, DecodeError> {
     let index = usize::try_from(r.varint()?).map_err(|_| DecodeError::Malformed)?;
     let actor = context
         .entries()
@@ -274,7 +338,7 @@ fn read_version(r: &mut Reader<'_>, context: &Context) -> Result<Version, Decode
         Some(r.varint()?)
     };
     let payload = match flags & !HAS_EXPIRY {
-        0 => Payload::Bytes(Bytes::copy_from_slice(r.bytes()?)),
+        0 => Payload::Bytes(owned(copy, r.bytes()?)),
         IS_COUNT => Payload::Count(Contribution {
             total: r.zigzag()?,
             chain: dot.seq,
@@ -320,9 +384,14 @@ fn read_over(r: &mut Reader<'_>) -> Result<Box<[Dot]>, DecodeError> {
     (0..r.count(9)?).map(|_| read(r)).collect()
 }
 
-fn read_kind(raw: u8) -> Result<Kind, DecodeError> {
+/// A type by its number.
+pub fn read_kind(raw: u8) -> Result<Kind, DecodeError> {
     match raw {
         1 => Ok(Kind::String),
+        2 => Ok(Kind::Hash),
+        3 => Ok(Kind::Set),
+        4 => Ok(Kind::Zset),
+        5 => Ok(Kind::List),
         255 => Ok(Kind::Expiry),
         _ => Err(DecodeError::Malformed),
     }
@@ -397,12 +466,12 @@ mod tests {
         let plain = ROW.encode(&Object::default());
         assert!(!ROW.is_full(&plain) && !WIRE.is_full(&WIRE.encode(&Object::default())));
         let mut other = plain.clone();
-        other[0] = 3;
+        other[0] = 4;
         let body = other.len() - CHECKSUM_LEN;
         assert_eq!(ROW.decode(&other), Err(DecodeError::Checksum));
         let sum = crc32fast::hash(&other[..body]).to_le_bytes();
         other[body..].copy_from_slice(&sum);
-        assert_eq!(ROW.decode(&other), Err(DecodeError::Version(3)));
+        assert_eq!(ROW.decode(&other), Err(DecodeError::Version(4)));
         assert_eq!(ROW.decode(&plain[..3]), Err(DecodeError::Truncated));
     }
 }

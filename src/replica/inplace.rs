@@ -246,7 +246,7 @@ mod tests {
                 36..39 => {
                     for replica in [&fast, &slow] {
                         let retimed = replica.update(key, |object, now_ms| {
-                            let is_there = string::is_shown(object, now_ms);
+                            let is_there = string::shown(object, now_ms).is_some();
                             let to = Some(FAR - step);
                             (
                                 if is_there {

@@ -5,6 +5,7 @@
 //! the moment it is ordered. Not here: quorums, RESP, what a command means.
 
 mod absence;
+mod arrivals;
 mod compare;
 mod count;
 mod counting;
@@ -28,6 +29,7 @@ mod start;
 #[cfg(test)]
 mod tests;
 mod tree;
+mod watching;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -54,6 +56,7 @@ use crate::storage::{Need, Op, Refused, Store, StoreError, Table, Ticket, Write}
 pub use crate::base::random::random_u64;
 pub use crate::storage::WriteFailed;
 pub use absence::Absence;
+pub use arrivals::Awaited;
 pub use compare::{Listed, Page};
 pub use handoff::Piece;
 pub use hint::{Hint, HintLimits, HintPass};
@@ -67,6 +70,7 @@ pub use start::{Options, Recovery};
 pub use tree::ENDING_MS;
 
 use absence::Absences;
+use arrivals::Arrivals;
 use counting::Counting;
 use ending::Ends;
 use key::Located;
@@ -167,6 +171,7 @@ pub struct Replica {
     actors: Mutex<Context>,
     databases: RwLock<[u8; DATABASES as usize]>,
     absences: Absences,
+    arrivals: Arc<Arrivals>,
     to_reclaim: Mutex<BTreeSet<(u16, u8)>>,
     /// Held while floors of whole databases are raised.
     raising: Mutex<()>,
@@ -357,19 +362,6 @@ impl Replica {
             (Err(_), Some(written_b)) => Err(ReplicaError::Half(Box::new(written_b))),
             (Err(error), None) => Err(error),
         }
-    }
-
-    /// The object of a key and, when `is_there` says no, its absence from now on.
-    pub fn watch(
-        &self,
-        key: Key<'_>,
-        is_there: impl FnOnce(&Object) -> bool,
-    ) -> Result<(Arc<Object>, Option<Arc<Absence>>), ReplicaError> {
-        let located = self.locate(key, Position::of(key.name, self.partitions));
-        let _order = self.lock(located.at);
-        let object = self.load(&located)?;
-        let absence = (!is_there(&object)).then(|| self.absences.watch(key));
-        Ok((object, absence))
     }
 
     /// Which stored database a numbered one is.
@@ -598,6 +590,7 @@ impl Replica {
         };
         if !gone {
             self.absences.end(located.key);
+            self.arrivals.tell(located.key);
         }
         Ok(Written {
             shard: located.shard,

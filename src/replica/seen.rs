@@ -187,9 +187,11 @@ impl Replica {
         if !seen.is_empty() {
             let mut dead = 0;
             let named = named_by_news(object, &seen, current);
+            let mut held: Vec<Dot> = current.all_versions().map(|v| v.dot).collect();
+            held.sort_unstable();
             object.retain_versions(|version| {
                 let lives = !seen.contains(version.dot)
-                    || holds(current, version.dot)
+                    || held.binary_search(&version.dot).is_ok()
                     || named.binary_search(&version.dot).is_ok();
                 dead += u64::from(!lives);
                 lives

@@ -12,6 +12,7 @@ use crate::logic::digest;
 use crate::logic::guard;
 use crate::logic::place::Position;
 use crate::logic::placement::NodeId;
+use crate::logic::types;
 use crate::storage::{Need, Refused, Write};
 
 /// Stands for all partitions in the row of a floor.
@@ -57,12 +58,7 @@ impl Replica {
             // Nobody can have seen what this run has not written yet.
             return Err(ReplicaError::Impossible);
         }
-        // Elements of the kinds that there are have no names.
-        let is_named = object
-            .cells()
-            .iter()
-            .any(|(element, _)| !element.name.is_empty());
-        if is_named || guard::siblings(&object) > guard::MOST_SIBLINGS {
+        if !types::is_possible(&object) || guard::siblings(&object) > guard::MOST_SIBLINGS {
             return Err(ReplicaError::Impossible);
         }
         let located = self.locate(key, Position::of(key.name, self.partitions));

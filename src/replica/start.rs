@@ -121,6 +121,7 @@ impl Replica {
             stripes: (0..STRIPES).map(|_| Mutex::new(())).collect(),
             looked_at: (0..STRIPES).map(|_| AtomicU32::new(0)).collect(),
             absences: Absences::default(),
+            arrivals: Arc::default(),
             spaces: Spaces::new(partitions.count(), sizes.len()),
             actors: Mutex::new(Context::new()),
             databases: RwLock::new(std::array::from_fn(|nth| nth as u8)),

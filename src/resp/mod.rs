@@ -1,7 +1,9 @@
 //! RESP: requests in (our own resumable parser with limits), replies out (RESP2 and RESP3).
 
+mod double;
 mod reply;
 mod request;
 
+pub use double::format as format_double;
 pub use reply::{Listing, Protocol, Reply};
 pub use request::{Limits, Parser, ProtocolError};

@@ -5,6 +5,8 @@
 
 use bytes::{BufMut, BytesMut};
 
+use super::double;
+
 /// The protocol version of a connection.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Protocol {
@@ -120,6 +122,30 @@ impl Reply {
         match self.protocol {
             Protocol::Resp2 => self.head(b'*', len),
             Protocol::Resp3 => self.head(b'~', len),
+        }
+    }
+
+    /// Starts a list of pairs, each of which [`Self::pair`] starts.
+    pub fn pairs(&mut self, len: usize) {
+        match self.protocol {
+            Protocol::Resp2 => self.array(len * 2),
+            Protocol::Resp3 => self.array(len),
+        }
+    }
+
+    /// Starts one of the pairs of a list.
+    pub fn pair(&mut self) {
+        if self.protocol == Protocol::Resp3 {
+            self.array(2);
+        }
+    }
+
+    /// A floating-point number, with 17 digits, as Redis 7.0 writes it.
+    pub fn double(&mut self, value: f64) {
+        let text = double::format(value);
+        match self.protocol {
+            Protocol::Resp2 => self.bulk(text.as_bytes()),
+            Protocol::Resp3 => self.line(b',', text.as_bytes()),
         }
     }
 

@@ -5,11 +5,13 @@ use std::collections::BTreeMap;
 use std::future::Future;
 use std::sync::Arc;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use futures_util::future::join_all;
 
+use super::args::OwnedArgs;
 use super::here;
 use super::reply::{at_once, error_reply};
+use super::route;
 use super::runner::{Later, Runner};
 use super::who::Who;
 use crate::coordinator::Coordinator;
@@ -21,6 +23,8 @@ use crate::peer::message::{KeySpaceRequest, Response};
 use crate::replica::Found;
 use crate::resp::Reply;
 
+/// So many keys are looked at at a time.
+const AT_ONCE: usize = 128;
 /// A member that turns out to lack keys is left out the next time.
 const ATTEMPTS: usize = 3;
 
@@ -42,7 +46,7 @@ where
             let all = All {
                 node: Arc::clone(&node),
                 coordinator: Arc::clone(&coordinator),
-                db: who.db,
+                who: who.clone(),
             };
             let mut reply = Reply::default();
             reply.set_protocol(who.protocol);
@@ -69,7 +73,7 @@ where
 pub struct All {
     node: Arc<dyn Runner>,
     coordinator: Arc<Coordinator>,
-    db: u8,
+    who: Who,
 }
 
 impl All {
@@ -145,7 +149,7 @@ impl All {
     /// How many keys there are.
     pub async fn size(&self) -> Result<u64, Error> {
         let parts = self.parts();
-        let request = KeySpaceRequest::Counts { db: self.db };
+        let request = KeySpaceRequest::Counts { db: self.who.db };
         let asked = parts.keys().map(|node| self.ask(*node, &request));
         let mut total = 0;
         for (answer, part) in join_all(asked).await.into_iter().zip(parts.values()) {
@@ -163,7 +167,7 @@ impl All {
     pub async fn page(&self, cursor: u64, count: usize, conflicts: bool) -> Result<Found, Error> {
         let parts = self.parts();
         let request = |part: PartitionSet| KeySpaceRequest::Scan {
-            db: self.db,
+            db: self.who.db,
             cursor,
             count: count as u64,
             partitions: part.into_bytes().into(),
@@ -197,6 +201,22 @@ impl All {
             cursor: if upto == u64::MAX { 0 } else { upto },
             keys: found.into_iter().map(|(_, key)| key.to_vec()).collect(),
         })
+    }
+
+    /// What a command that looks at one key replies of each of some.
+    pub async fn of_each(&self, command: &[u8], keys: &[Vec<u8>]) -> Vec<BytesMut> {
+        let ask = |key: &Vec<u8>| {
+            let mut words = OwnedArgs::default();
+            words.push(command);
+            words.push(key);
+            let call = self.node.call(words);
+            call.map(|call| route::begin(&self.node, self.who.clone(), call))
+        };
+        let mut replies = Vec::with_capacity(keys.len());
+        for some in keys.chunks(AT_ONCE) {
+            replies.extend(join_all(some.iter().filter_map(ask)).await);
+        }
+        replies
     }
 
     /// One key, if there is any.

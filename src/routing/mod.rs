@@ -6,6 +6,7 @@
 //! several nodes).
 
 pub mod args;
+pub mod block;
 mod coordinate;
 mod forward;
 mod gate;

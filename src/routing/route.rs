@@ -35,6 +35,10 @@ pub fn start(
         return Some(at_once(who, Error::ClusterDown));
     }
     let call = call();
+    if call.positions().is_empty() {
+        // Its handler says what is wrong with it.
+        return None;
+    }
     if let Some(refused) = refuse_long_keys(node, &who, call.keys()) {
         return Some(refused);
     }
@@ -134,7 +138,9 @@ pub fn is_one<'k>(
     let mut is_one = |(shape, args): (&Shape, Args<'_>)| {
         let positions = shape.positions(args);
         let is_isolated = shape.is_on_keys() && shape.travels != Travels::Together;
-        is_isolated && positions.iter().all(|at| is_near(args.at(*at as usize)))
+        is_isolated
+            && !positions.is_empty()
+            && positions.iter().all(|at| is_near(args.at(*at as usize)))
     };
     site.coordinator.as_ref().is_some_and(has_joined)
         && steps.clone().next().is_some()

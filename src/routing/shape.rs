@@ -205,6 +205,9 @@ pub struct Shape {
     pub leaves: Leaves,
     /// Another database that it names.
     pub elsewhere: Elsewhere,
+    /// The word (negative: from the end) that says how long it waits where there is nothing; a reply of nil
+    /// says that there was.
+    pub waits: Option<i8>,
 }
 
 impl Shape {
@@ -296,6 +299,7 @@ mod tests {
         travels: Travels::ToFirst,
         leaves: Leaves::What,
         elsewhere: Elsewhere::No,
+        waits: None,
     };
 
     fn found(keys: &'static [KeySpec], words: &str) -> String {

@@ -6,6 +6,7 @@
 
 use std::time::Duration;
 
+use super::grammar;
 use super::harness::{Clock, Cluster, Connection, Random, Server, encode};
 
 const SEQUENCES: u64 = 2_000;
@@ -79,6 +80,17 @@ const ADVANCES: &[&[u8]] = &[
     b"100000000",
 ];
 const TIMES: &[&[u8]] = &[b"1", b"4102444800", b"4102444800000", b"-5", b"x"];
+
+/// A command of a sequence that is mostly of one family, if any.
+fn command_of(family: Option<&[&str]>, random: &mut Random) -> Vec<Vec<u8>> {
+    match family {
+        Some(templates) if random.below(6) > 0 => {
+            let template = random.pick(templates);
+            template.split(' ').map(|word| fill(word, random)).collect()
+        }
+        _ => command(random),
+    }
+}
 
 fn command(random: &mut Random) -> Vec<Vec<u8>> {
     let kinds: &[&str] = &[
@@ -248,7 +260,7 @@ fn fill(word: &str, random: &mut Random) -> Vec<u8> {
         "T" => random.pick(TIMES).to_vec(),
         "o" => random.pick(options).to_vec(),
         "x" if random.below(2) == 0 => random.pick(conditions).to_vec(),
-        literal => literal.as_bytes().to_vec(),
+        other => grammar::fill(other, random).unwrap_or_else(|| other.as_bytes().to_vec()),
     }
 }
 
@@ -278,27 +290,38 @@ fn compare(args: &[Vec<u8>], want: &[u8], got: &[u8]) -> Verdict {
     }
     match name.as_str() {
         // The order of keys is each server's own.
-        "KEYS" | "SCAN" => {
-            let sorted = |reply: &[u8]| {
-                let mut parts: Vec<Vec<u8>> = reply.split(|&b| b == b'$').map(Vec::from).collect();
-                parts.sort_unstable();
-                parts
-            };
+        "KEYS" | "SCAN" => verdict(sorted(want) == sorted(got)),
+        // So is that of fields and members.
+        "HGETALL" | "HKEYS" | "HVALS" | "HSCAN" | "SMEMBERS" | "SSCAN" | "ZSCAN" | "SUNION"
+        | "SINTER" | "SDIFF" | "SPOP" | "SRANDMEMBER" | "HRANDFIELD" | "ZRANDMEMBER"
+            if args.len() > 2 || !name.contains("RAND") =>
+        {
             verdict(sorted(want) == sorted(got))
         }
         // Expired keys count until they are reclaimed, by each server in its own time.
         // Any random key will do. A dump is each server's own.
-        "DBSIZE" | "RANDOMKEY" | "DUMP" => verdict(same_kind),
+        "DBSIZE" | "RANDOMKEY" | "DUMP" | "SRANDMEMBER" | "HRANDFIELD" | "ZRANDMEMBER" => {
+            verdict(same_kind)
+        }
         // Redis shares small integers when they come by SET; nothing is shared here. Access times
         // are not kept.
         "OBJECT" => verdict(same_kind && want[0] == b':'),
         // Sums are exact decimals here and rounded to 64 bits in Redis.
-        "INCRBYFLOAT" => match (float(want), float(got)) {
+        "INCRBYFLOAT" | "HINCRBYFLOAT" => match (float(want), float(got)) {
             (Some(a), Some(b)) if (a - b).abs() <= a.abs() * 1e-15 => Verdict::Diverged,
             _ => Verdict::Different,
         },
         _ => Verdict::Different,
     }
+}
+
+fn sorted(reply: &[u8]) -> Vec<Vec<u8>> {
+    // Pairs are no longer told apart from what they have.
+    let text: String = reply.iter().map(|byte| char::from(*byte)).collect();
+    let flat = text.replace("*2\r\n", "");
+    let mut parts: Vec<Vec<u8>> = flat.split('$').map(Into::into).collect();
+    parts.sort_unstable();
+    parts
 }
 
 fn float(reply: &[u8]) -> Option<f64> {
@@ -321,6 +344,21 @@ fn is_vague(args: &[Vec<u8>]) -> bool {
         "OBJECT",
         "DUMP",
         "INCRBYFLOAT",
+        "HINCRBYFLOAT",
+        "HGETALL",
+        "HKEYS",
+        "HVALS",
+        "HSCAN",
+        "SMEMBERS",
+        "SSCAN",
+        "ZSCAN",
+        "SUNION",
+        "SINTER",
+        "SDIFF",
+        "SPOP",
+        "SRANDMEMBER",
+        "HRANDFIELD",
+        "ZRANDMEMBER",
     ];
     vague.contains(&name.as_str())
 }
@@ -476,9 +514,12 @@ fn compare_over(
     for seed in seeds {
         let mut random = Random::new(seed);
         let len = COMMANDS + seed as usize % 2;
+        // One in three is of strings and keys alone.
+        let family = grammar::FAMILIES.get(seed as usize % (grammar::FAMILIES.len() + 3));
+        let family = family.copied();
         let offered = |args: &Vec<Vec<u8>>| !without.iter().any(|name| args[0] == name.as_bytes());
         let sequence: Vec<_> = (0..len)
-            .map(|_| command(&mut random))
+            .map(|_| command_of(family, &mut random))
             .filter(offered)
             .collect();
         if only.is_some() {

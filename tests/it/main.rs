@@ -7,6 +7,7 @@ mod crash;
 mod differential;
 mod formats;
 mod full;
+mod grammar;
 mod growth;
 mod harness;
 mod hostile;

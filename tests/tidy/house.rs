@@ -149,7 +149,7 @@ const LONG_FUNCTIONS: &[(&str, usize, &str)] = &[
     ("peer::message::response::encode", 152, "one arm a message"),
     (
         "replica::shared::join",
-        89,
+        84,
         "every case of a join under its key's lock",
     ),
 ];
@@ -159,13 +159,8 @@ const LONG_FILES: &[(&str, usize, &str)] = &[
     ("base::config::directives", 590, "one row a directive"),
     ("cluster", 735, "the view of the cluster: to be taken apart"),
     (
-        "command::family::connection",
-        600,
-        "one family of commands, with its rows",
-    ),
-    (
         "command::family::strings",
-        607,
+        598,
         "one family of commands, with its rows",
     ),
     (
@@ -174,15 +169,14 @@ const LONG_FILES: &[(&str, usize, &str)] = &[
         "taking over and giving up: to be taken apart",
     ),
     ("coordinator::read", 502, "one subject"),
-    ("logic::causal::object", 561, "one subject"),
     ("logic::placement::table", 635, "one subject"),
     ("net::connection", 590, "one subject"),
     (
         "replica",
-        659,
+        652,
         "a replica and what its files share: to be taken apart",
     ),
-    ("replica::start", 516, "one subject"),
+    ("replica::start", 517, "one subject"),
     (
         "storage::engine",
         608,

@@ -10,10 +10,16 @@ use super::expiry;
 use crate::base::clock;
 use crate::command::context::{Ctx, Outcome};
 use crate::command::row::{OWN, R, Row, WM, cmd};
+use crate::command::seal::Place;
 use crate::command::spec::keys;
 use crate::error::Error;
-use crate::logic::causal::{Payload, Value};
-use crate::logic::types::string;
+use crate::logic::causal::{Context, Element, Kind, Object, Payload, Value, Version};
+use crate::logic::edit::{Edit, Touch};
+use crate::logic::integer;
+use crate::logic::types::cell::{self, Sibling};
+use crate::logic::types::zset::Score;
+use crate::logic::types::{self, list, string, zset};
+use crate::resp::format_double;
 use crate::routing::args::Args;
 
 /// The rows of this family.
@@ -38,43 +44,42 @@ pub const ROWS: &[Row] = &[
     ),
 ];
 
-fn stored_db(ctx: &Ctx<'_>) -> u8 {
-    ctx.node.replica.database(ctx.session.db)
-}
-
-/// `FIELD element` names a part of a collection; a string has none.
-fn refuse_field(ctx: &mut Ctx<'_>, key: &[u8]) -> Result<(), Error> {
-    if ctx.shown(key)?.is_some() {
-        return Err(Error::text(
-            "WRONGTYPE Operation against a key holding the wrong kind of value",
-        ));
+/// What SIBLINGS and RESOLVE look at.
+fn place<'a>(ctx: &Ctx<'_>, key: &'a [u8], element: Option<&'a [u8]>) -> Place<'a> {
+    Place {
+        db: ctx.node.replica.database(ctx.session.db),
+        key,
+        element,
     }
-    Err(Error::text(
-        "ERR FIELD needs a collection, and this version has none yet",
-    ))
 }
 
 pub(super) fn siblings(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
-    let mut with_meta = false;
+    let (mut with_meta, mut field) = (false, None);
     let mut nth = 2;
     while nth < args.len() {
         if args.is(nth, "WITHMETA") {
             with_meta = true;
-        } else if args.is(nth, "FIELD") && nth + 1 < args.len() {
-            return refuse_field(ctx, args.at(1));
+        } else if args.is(nth, "FIELD") && field.is_none() && nth + 1 < args.len() {
+            nth += 1;
+            field = Some(args.at(nth));
         } else {
             return Err(Error::Syntax);
         }
         nth += 1;
     }
     let key = args.at(1);
-    let object = ctx.object(key)?;
-    let at = (stored_db(ctx), key);
-    let now_ms = clock::now_ms();
-    let found = string::siblings(&object, now_ms);
+    let (object, now_ms) = (ctx.object(key)?, clock::now_ms());
+    let (context, found) = match field {
+        Some(field) => {
+            let element = element_of(&object, field, now_ms)?;
+            let versions = object.versions(&element);
+            (of_versions(versions), values(&object, &element, now_ms))
+        }
+        None => (object.context().clone(), whole(&object, now_ms)),
+    };
+    let token = ctx.node.seal.token(place(ctx, key, field), &context);
     ctx.reply.array(2);
-    ctx.reply
-        .bulk(ctx.node.seal.token(at, object.context()).as_bytes());
+    ctx.reply.bulk(token.as_bytes());
     ctx.reply.array(found.len());
     for sibling in found {
         if !with_meta {
@@ -93,44 +98,180 @@ pub(super) fn siblings(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
     Ok(())
 }
 
+/// The values of a string; of a key that holds collections the types that it holds at once.
+fn whole(object: &Object, now_ms: u64) -> Vec<Sibling> {
+    let kinds = types::kinds(object, now_ms);
+    if kinds.iter().all(|(kind, _)| *kind == Kind::String) {
+        return string::siblings(object, now_ms);
+    }
+    let expires_at_ms = object.ends_at_ms();
+    let sibling = |(kind, newest): &(Kind, &Version)| Sibling {
+        bytes: Bytes::from_static(types::name(*kind).as_bytes()),
+        at: newest.at,
+        actor: newest.dot.actor,
+        expires_at_ms,
+    };
+    kinds.iter().map(sibling).collect()
+}
+
+/// The element that a client means: a field, a member, or the place of a list's element.
+fn element_of(object: &Object, field: &[u8], now_ms: u64) -> Result<Element, Error> {
+    match types::kind(object, now_ms) {
+        Some(Kind::String | Kind::Expiry) => Err(Error::WrongType),
+        Some(Kind::List) => {
+            let at = integer::parse(field).ok_or(Error::NotInteger)?;
+            let found = types::places(at, at, list::len(object)).next();
+            let item = found.and_then(|at| list::items(object).nth(at));
+            let (name, _) = item.ok_or(Error::text("ERR index out of range"))?;
+            Ok(types::element(Kind::List, name))
+        }
+        kind => Ok(types::element(kind.unwrap_or(Kind::Hash), field)),
+    }
+}
+
+/// The values that an element holds at once, newest first, as a client reads them.
+fn values(object: &Object, element: &Element, now_ms: u64) -> Vec<Sibling> {
+    let versions = object.versions(element);
+    if object.is_expired(now_ms) {
+        return Vec::new();
+    }
+    match element.kind {
+        Kind::Zset => {
+            let mut scores = zset::siblings(object, element, versions);
+            for sibling in &mut scores {
+                let score = Score::decode(&sibling.bytes).map_or(0.0, Score::get);
+                sibling.bytes = format_double(score).into();
+            }
+            scores
+        }
+        _ => cell::siblings(object, element, versions),
+    }
+}
+
+/// RESOLVE's words behind the context.
+struct Resolve<'a> {
+    value: Option<&'a [u8]>,
+    expires: Option<u64>,
+    keep_ttl: bool,
+    field: Option<&'a [u8]>,
+}
+
+impl<'a> Resolve<'a> {
+    fn parse(args: Args<'a>) -> Result<Self, Error> {
+        let mut resolve = Self {
+            value: None,
+            expires: None,
+            keep_ttl: false,
+            field: None,
+        };
+        let mut nth = 3;
+        if nth < args.len() && !(args.is(nth, "FIELD") && args.len() == 5) {
+            resolve.value = Some(args.at(nth));
+            nth += 1;
+        }
+        while nth < args.len() {
+            let unit = expiry::unit(args.at(nth)).filter(|_| nth + 1 < args.len());
+            match unit {
+                Some(unit) if resolve.expires.is_none() && !resolve.keep_ttl => {
+                    resolve.expires = expiry::absolute(args, Some((unit, nth + 1)), "resolve")?;
+                    nth += 1;
+                }
+                None if args.is(nth, "KEEPTTL") && resolve.expires.is_none() => {
+                    resolve.keep_ttl = true;
+                }
+                None if args.is(nth, "FIELD")
+                    && resolve.field.is_none()
+                    && nth + 1 < args.len() =>
+                {
+                    nth += 1;
+                    resolve.field = Some(args.at(nth));
+                }
+                _ => return Err(Error::Syntax),
+            }
+            nth += 1;
+        }
+        if resolve.field.is_some() && (resolve.expires.is_some() || resolve.keep_ttl) {
+            return Err(Error::Syntax);
+        }
+        Ok(resolve)
+    }
+
+    /// What is written where the whole key is meant.
+    fn value(&self, object: &Object, now_ms: u64) -> Option<Value> {
+        let kept = types::present(object, now_ms).and_then(|present| present.expires_at_ms);
+        let bytes = self.value?;
+        Some(Value {
+            payload: Payload::Bytes(Bytes::copy_from_slice(bytes)),
+            expires_at_ms: self.expires.or(kept.filter(|_| self.keep_ttl)),
+        })
+    }
+
+    /// What is written where an element is meant.
+    fn element_value(&self, kind: Kind) -> Result<Option<Value>, Error> {
+        let Some(bytes) = self.value else {
+            return Ok(None);
+        };
+        let payload = match kind {
+            Kind::Set => Bytes::new(),
+            Kind::Zset => zset::parse_score(bytes).ok_or(Error::NotFloat)?.encode(),
+            _ => Bytes::copy_from_slice(bytes),
+        };
+        Ok(Some(Value {
+            payload: Payload::Bytes(payload),
+            expires_at_ms: None,
+        }))
+    }
+}
+
 pub(super) fn resolve(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
     let key = args.at(1);
-    let seen = ctx.node.seal.open((stored_db(ctx), key), args.at(2))?;
-    let (mut value, mut expires, mut keep_ttl) = (None, None, false);
-    let mut nth = 3;
-    if nth < args.len() && !(args.is(nth, "FIELD") && args.len() == 5) {
-        value = Some(Bytes::copy_from_slice(args.at(nth)));
-        nth += 1;
-    }
-    while nth < args.len() {
-        let unit = expiry::unit(args.at(nth)).filter(|_| nth + 1 < args.len());
-        match unit {
-            Some(unit) if expires.is_none() && !keep_ttl => {
-                expires = expiry::absolute(args, Some((unit, nth + 1)), "resolve")?;
-                nth += 1;
-            }
-            None if args.is(nth, "KEEPTTL") && expires.is_none() => keep_ttl = true,
-            None if args.is(nth, "FIELD") && nth + 1 < args.len() => return refuse_field(ctx, key),
-            _ => return Err(Error::Syntax),
-        }
-        nth += 1;
-    }
-    ctx.update(key, |object, now_ms| {
-        let kept = string::shown(object, now_ms)
-            .and_then(|s| s.expires_at_ms)
-            .filter(|_| keep_ttl);
-        let value = value.map(|bytes| Value {
-            payload: Payload::Bytes(bytes),
-            expires_at_ms: expires.or(kept),
-        });
-        (string::resolve(seen, value), ())
-    })?;
+    let resolve = Resolve::parse(args)?;
+    let at = place(ctx, key, resolve.field);
+    let seen = ctx.node.seal.open(at, args.at(2))?;
+    let Some(field) = resolve.field else {
+        ctx.update(key, |object, now_ms| {
+            (string::resolve(seen, resolve.value(object, now_ms)), ())
+        })?;
+        let object = ctx.object(key)?;
+        let now = whole(&object, clock::now_ms()).len();
+        return settled(ctx, at, object.context(), now);
+    };
+    let element = ctx.update(key, |object, now_ms| {
+        let decided = element_of(object, field, now_ms)
+            .and_then(|element| Ok((resolve.element_value(element.kind)?, element)));
+        let (value, element) = match decided {
+            Ok(decided) => decided,
+            Err(error) => return (Edit::Keep, Err(error)),
+        };
+        let edit = if types::is_present(object, now_ms) {
+            types::resolve(seen, element.clone(), value)
+        } else {
+            let element = element.clone();
+            Edit::touch(
+                value
+                    .map(|value| {
+                        vec![Touch {
+                            element,
+                            value: Some(value),
+                        }]
+                    })
+                    .unwrap_or_default(),
+            )
+        };
+        (edit, Ok(element))
+    })??;
     let object = ctx.object(key)?;
-    let at = (stored_db(ctx), key);
-    let now = string::siblings(&object, clock::now_ms()).len();
+    let now = values(&object, &element, clock::now_ms()).len();
+    settled(ctx, at, &of_versions(object.versions(&element)), now)
+}
+
+fn of_versions(versions: &[Version]) -> Context {
+    Context::of_dots(versions.iter().map(|version| version.dot))
+}
+
+fn settled(ctx: &mut Ctx<'_>, at: Place<'_>, context: &Context, now: usize) -> Outcome {
     ctx.reply.array(2);
-    ctx.reply
-        .bulk(ctx.node.seal.token(at, object.context()).as_bytes());
+    ctx.reply.bulk(ctx.node.seal.token(at, context).as_bytes());
     ctx.reply.integer(now as i64);
     Ok(())
 }

@@ -6,7 +6,7 @@ use crate::command::row::{RF, Row, WF, cmd};
 use crate::command::spec::keys;
 use crate::error::Error;
 use crate::logic::edit::Edit;
-use crate::logic::types::string;
+use crate::logic::types;
 use crate::routing::args::Args;
 
 /// The rows of this family.
@@ -207,7 +207,7 @@ fn change(ctx: &mut Ctx<'_>, args: Args<'_>, unit: Unit, name: &'static str) -> 
     let conditions = conditions(args)?;
     let at = to_ms(args.integer(2)?, unit).ok_or(Error::InvalidExpire(name))?;
     let done = ctx.update(args.at(1), |object, now_ms| {
-        let Some(shown) = string::shown(object, now_ms) else {
+        let Some(shown) = types::present(object, now_ms) else {
             return (Edit::Keep, false);
         };
         let current = shown.expires_at_ms.map_or(i64::MAX, |ms| ms as i64);
@@ -234,7 +234,7 @@ fn change(ctx: &mut Ctx<'_>, args: Args<'_>, unit: Unit, name: &'static str) -> 
 
 pub(super) fn persist(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
     let done = ctx.update(args.at(1), |object, now_ms| {
-        let has = string::shown(object, now_ms).is_some_and(|s| s.expires_at_ms.is_some());
+        let has = types::present(object, now_ms).is_some_and(|s| s.expires_at_ms.is_some());
         (if has { Edit::Retime(None) } else { Edit::Keep }, has)
     })?;
     ctx.reply.integer(i64::from(done));
@@ -260,11 +260,11 @@ pub(super) fn pexpiretime(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
 }
 
 fn read(ctx: &mut Ctx<'_>, args: Args<'_>, form: impl FnOnce(u64, u64) -> u64) -> Outcome {
-    let shown = ctx.shown(args.at(1))?;
-    ctx.count_lookup(shown.is_some());
-    ctx.reply.integer(match shown {
+    let present = ctx.present(args.at(1))?;
+    ctx.count_lookup(present.is_some());
+    ctx.reply.integer(match present {
         None => -2,
-        Some(shown) => shown
+        Some(present) => present
             .expires_at_ms
             .map_or(-1, |at| form(at, clock::now_ms()) as i64),
     });

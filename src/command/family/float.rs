@@ -29,6 +29,11 @@ impl Number {
         sum.is_finite().then(|| trim(&format!("{sum:.17}")))
     }
 
+    /// Whether it is beyond every number.
+    pub(super) fn is_infinite(self) -> bool {
+        self.double().is_infinite()
+    }
+
     fn double(self) -> f64 {
         match self {
             Number::Exact(units) => units as f64 / SCALE as f64,

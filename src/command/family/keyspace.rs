@@ -3,11 +3,13 @@
 use std::future::Future;
 
 use crate::base::blocking::at_length;
+use crate::base::clock;
 use crate::command::context::{After, Ctx, Outcome};
 use crate::command::row::{OWN, R, RF, Row, W, WF, cmd};
 use crate::error::Error;
 use crate::logic::glob;
-use crate::replica::{Found, Replica, ReplicaError};
+use crate::logic::types;
+use crate::replica::{Found, Key, Replica, ReplicaError};
 use crate::resp::{Listing, Reply};
 use crate::routing::args::Args;
 use crate::routing::{self, All};
@@ -212,6 +214,11 @@ impl ScanOptions {
         }
         Ok(options)
     }
+
+    fn matches(&self, key: &[u8]) -> bool {
+        let pattern = self.pattern.as_deref();
+        pattern.is_none_or(|pattern| glob::matches(pattern, key))
+    }
 }
 
 pub(super) fn scan(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
@@ -239,8 +246,15 @@ fn page(
         return over_all(ctx, false, move |all, mut reply| {
             let options = options.clone();
             async move {
-                let found = all.page(cursor, count, conflicts).await?;
-                reply_page(&mut reply, found, &options);
+                let mut found = all.page(cursor, count, conflicts).await?;
+                found.keys.retain(|key| options.matches(key));
+                if let Some(kind) = &options.kind {
+                    let is_of = [b"+", kind.to_ascii_lowercase().as_slice(), b"\r\n"].concat();
+                    let kinds = all.of_each(b"type", &found.keys).await;
+                    let mut kinds = kinds.into_iter().map(|said| said == is_of);
+                    found.keys.retain(|_| kinds.next().unwrap_or(false));
+                }
+                reply_page(&mut reply, &found);
                 Ok(reply)
             }
         });
@@ -249,30 +263,30 @@ fn page(
     let mut reply = Reply::default();
     reply.set_protocol(ctx.reply.protocol());
     ctx.over_keys(|replica| {
-        let found = look(replica, db, cursor, count)?;
-        reply_page(&mut reply, found, &options);
+        let mut found = look(replica, db, cursor, count)?;
+        found.keys.retain(|key| options.matches(key));
+        if let Some(kind) = &options.kind {
+            let mut kept = Vec::new();
+            for name in std::mem::take(&mut found.keys) {
+                let object = replica.read(Key { db, name: &name })?;
+                let shown = types::kind(&object, clock::now_ms()).map_or("none", types::name);
+                if kind.eq_ignore_ascii_case(shown.as_bytes()) {
+                    kept.push(name);
+                }
+            }
+            found.keys = kept;
+        }
+        reply_page(&mut reply, &found);
         Ok(())
     })?;
     ctx.reply.buffer().extend_from_slice(reply.buffer());
     Ok(())
 }
 
-fn reply_page(reply: &mut Reply, found: Found, options: &ScanOptions) {
-    let kind_matches = options
-        .kind
-        .as_deref()
-        .is_none_or(|kind| kind.eq_ignore_ascii_case(b"string"));
-    let wanted = |key: &Vec<u8>| {
-        kind_matches
-            && options
-                .pattern
-                .as_deref()
-                .is_none_or(|pattern| glob::matches(pattern, key))
-    };
-    let keys: Vec<_> = found.keys.into_iter().filter(wanted).collect();
+fn reply_page(reply: &mut Reply, found: &Found) {
     reply.array(2);
     reply.bulk(found.cursor.to_string().as_bytes());
-    reply.bulks(&keys);
+    reply.bulks(&found.keys);
 }
 
 pub(super) fn flushdb(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {

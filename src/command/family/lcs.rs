@@ -57,7 +57,13 @@ pub(super) fn lcs(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
         ));
     }
     let bytes = |shown: Option<Shown>| shown.map_or_else(Bytes::new, |s| s.bytes);
-    let (a, b) = (bytes(ctx.shown(args.at(1))?), bytes(ctx.shown(args.at(2))?));
+    let shown = |at| match ctx.shown(args.at(at)) {
+        Err(Error::WrongType) => Err(Error::text(
+            "ERR The specified keys must contain string values",
+        )),
+        shown => shown,
+    };
+    let (a, b) = (bytes(shown(1)?), bytes(shown(2)?));
     if (a.len() + 1).saturating_mul(b.len() + 1) > MAX_LCS_CELLS {
         return Err(Error::text(
             "ERR Insufficient memory, transient memory for LCS exceeds proto-max-bulk-len",

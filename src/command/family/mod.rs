@@ -2,28 +2,51 @@
 //! asks of `routing`.
 
 pub mod causal;
+pub mod client;
 pub mod cluster;
 pub mod connection;
 pub mod converge;
 pub mod docs;
+pub mod dump;
+mod elements;
 pub mod expiry;
 mod float;
+pub mod hash;
 pub mod info;
 pub mod keys;
 pub mod keyspace;
 pub mod latency;
 pub mod lcs;
+pub mod list;
 pub mod meet;
 pub mod operator;
 pub mod plan;
 pub mod server;
+pub mod set;
 pub mod snapshot;
 pub mod strings;
 pub mod transactions;
 pub mod transfers;
+pub mod zset;
 
+use crate::command::context::{Ctx, Outcome};
 use crate::error::Error;
+use crate::logic::edit::{Edit, Puts};
+use crate::logic::types;
 use crate::routing::args::Args;
+
+/// Puts values in the place of what a key holds; without any the key goes.
+fn replace(ctx: &mut Ctx<'_>, key: &[u8], puts: Puts) -> Outcome {
+    ctx.update(key, |object, now_ms| {
+        let is_nothing = puts.is_empty() && !types::is_present(object, now_ms);
+        let edit = if is_nothing {
+            Edit::Keep
+        } else {
+            Edit::Replace(puts)
+        };
+        (edit, ())
+    })
+}
 
 /// Whether a question `RINGWOOD … [JSON]` is asked by a program.
 fn wants_json(args: Args<'_>) -> Result<bool, Error> {

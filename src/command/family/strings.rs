@@ -9,9 +9,11 @@ use crate::command::context::{Ctx, Outcome};
 use crate::command::row::{R, RF, Row, WF, WM, WMF, cmd};
 use crate::command::spec::keys;
 use crate::error::Error;
+use crate::logic::causal::Kind;
 use crate::logic::edit::Edit;
 use crate::logic::integer;
 use crate::logic::plain::Holds;
+use crate::logic::types;
 use crate::logic::types::string::{self, Shown};
 use crate::routing::args::Args;
 use crate::routing::shape::Merge;
@@ -239,13 +241,7 @@ pub(super) fn get(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
         ctx.count_lookup(is_there);
         return Ok(());
     }
-    let (object, now_ms) = (ctx.object(args.at(1))?, clock::now_ms());
-    if let Some(bytes) = string::plain(&object, now_ms) {
-        ctx.count_lookup(true);
-        ctx.reply.bulk(bytes);
-        return Ok(());
-    }
-    let shown = string::shown(&ctx.viewed(args.at(1), &object, now_ms), now_ms);
+    let shown = ctx.shown(args.at(1))?;
     ctx.count_lookup(shown.is_some());
     ctx.reply.bulk_or_null(shown.as_ref().map(|s| &s.bytes[..]));
     Ok(())
@@ -317,21 +313,24 @@ pub(super) fn set(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
     let expires = expiry::absolute(args, options.expiry, "set")?;
     let bytes = Bytes::copy_from_slice(args.at(2));
     let (old, done) = ctx.update(args.at(1), |object, now_ms| {
-        let old = string::shown(object, now_ms);
+        let present = types::present(object, now_ms);
+        let is_other = present.is_some_and(|p| p.kind != Kind::String);
+        if options.get && is_other {
+            return (Edit::Keep, Err(Error::WrongType));
+        }
+        let old = string::shown(object, now_ms).filter(|_| !is_other);
         let wanted = match options.condition {
             Condition::Always => true,
-            Condition::IfAbsent => old.is_none(),
-            Condition::IfPresent => old.is_some(),
+            Condition::IfAbsent => present.is_none(),
+            Condition::IfPresent => present.is_some(),
         };
         if !wanted {
-            return (Edit::Keep, (old, false));
+            return (Edit::Keep, Ok((old, false)));
         }
-        let kept = old
-            .as_ref()
-            .and_then(|o| o.expires_at_ms)
-            .filter(|_| options.keep_ttl);
-        (string::put(bytes, expires.or(kept)), (old, true))
-    })?;
+        let kept = present.and_then(|present| present.expires_at_ms);
+        let expires = expires.or(kept.filter(|_| options.keep_ttl));
+        (string::put(bytes, expires), Ok((old, true)))
+    })??;
     match (options.get, done) {
         (true, _) => ctx.reply.bulk_or_null(old.as_ref().map(|o| &o.bytes[..])),
         (false, true) => ctx.reply.ok(),
@@ -343,9 +342,10 @@ pub(super) fn set(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
 pub(super) fn setnx(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
     let bytes = Bytes::copy_from_slice(args.at(2));
     let done = ctx.update(args.at(1), |object, now_ms| {
-        match string::shown(object, now_ms) {
-            Some(_) => (Edit::Keep, false),
-            None => (string::put(bytes, None), true),
+        if types::is_present(object, now_ms) {
+            (Edit::Keep, false)
+        } else {
+            (string::put(bytes, None), true)
         }
     })?;
     ctx.reply.integer(i64::from(done));
@@ -369,24 +369,22 @@ fn set_with_ttl(ctx: &mut Ctx<'_>, args: Args<'_>, unit: Unit, name: &'static st
 
 pub(super) fn getset(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
     let bytes = Bytes::copy_from_slice(args.at(2));
-    let old = ctx.update(args.at(1), |object, now_ms| {
-        (string::put(bytes, None), string::shown(object, now_ms))
+    let old = ctx.change(args.at(1), Kind::String, |object, now_ms| {
+        Ok((string::put(bytes, None), string::shown(object, now_ms)))
     })?;
     ctx.reply.bulk_or_null(old.as_ref().map(|o| &o.bytes[..]));
     Ok(())
 }
 
 pub(super) fn getdel(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
-    let old = ctx.update(args.at(1), |object, now_ms| {
+    let old = ctx.change(args.at(1), Kind::String, |object, now_ms| {
         let old = string::shown(object, now_ms);
-        (
-            if old.is_some() {
-                Edit::delete()
-            } else {
-                Edit::Keep
-            },
-            old,
-        )
+        let edit = if old.is_some() {
+            Edit::delete()
+        } else {
+            Edit::Keep
+        };
+        Ok((edit, old))
     })?;
     ctx.count_lookup(old.is_some());
     ctx.reply.bulk_or_null(old.as_ref().map(|o| &o.bytes[..]));
@@ -401,9 +399,9 @@ pub(super) fn getex(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
         return Ok(());
     }
     let expires = expiry::absolute(args, options.expiry, "getex")?;
-    let old = ctx.update(args.at(1), |object, now_ms| {
+    let old = ctx.change(args.at(1), Kind::String, |object, now_ms| {
         let Some(old) = string::shown(object, now_ms) else {
-            return (Edit::Keep, None);
+            return Ok((Edit::Keep, None));
         };
         let change = match expires {
             Some(at) if at <= now_ms => Edit::delete(),
@@ -411,7 +409,7 @@ pub(super) fn getex(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
             None if options.persist && old.expires_at_ms.is_some() => Edit::Retime(None),
             None => Edit::Keep,
         };
-        (change, Some(old))
+        Ok((change, Some(old)))
     })?;
     ctx.count_lookup(old.is_some());
     ctx.reply.bulk_or_null(old.as_ref().map(|o| &o.bytes[..]));
@@ -421,7 +419,10 @@ pub(super) fn getex(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
 pub(super) fn mget(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
     let mut found = Vec::with_capacity(args.len() - 1);
     for key in args.from(1) {
-        found.push(ctx.shown(key)?);
+        found.push(match ctx.shown(key) {
+            Err(Error::WrongType) => None,
+            shown => shown?,
+        });
     }
     ctx.reply.array(found.len());
     for shown in found {
@@ -442,7 +443,7 @@ pub(super) fn mset(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
 pub(super) fn msetnx(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
     pairs(args, "msetnx")?;
     for nth in (1..args.len()).step_by(2) {
-        if ctx.shown(args.at(nth))?.is_some() {
+        if ctx.present(args.at(nth))?.is_some() {
             ctx.reply.integer(0);
             return Ok(());
         }
@@ -471,18 +472,18 @@ fn pairs(args: Args<'_>, name: &'static str) -> Outcome {
 pub(super) fn append(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
     let tail = args.at(2);
     let max = ctx.max_string();
-    let len = ctx.update(args.at(1), |object, now_ms| {
+    let len = ctx.change(args.at(1), Kind::String, |object, now_ms| {
         let old = string::shown(object, now_ms);
         let (head, expires) = parts(old.as_ref());
         let len = head.len() + tail.len();
         if len > max {
-            return (Edit::Keep, Err(Error::StringTooLong));
+            return Err(Error::StringTooLong);
         }
         if tail.is_empty() && old.is_some() {
-            return (Edit::Keep, Ok(len));
+            return Ok((Edit::Keep, len));
         }
-        (string::put([head, tail].concat().into(), expires), Ok(len))
-    })??;
+        Ok((string::put([head, tail].concat().into(), expires), len))
+    })?;
     ctx.reply.integer(len as i64);
     Ok(())
 }
@@ -492,22 +493,22 @@ pub(super) fn setrange(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
     let patch = args.at(3);
     let offset = usize::try_from(offset).map_err(|_| Error::text("ERR offset is out of range"))?;
     let max = ctx.max_string();
-    let len = ctx.update(args.at(1), |object, now_ms| {
+    let len = ctx.change(args.at(1), Kind::String, |object, now_ms| {
         let old = string::shown(object, now_ms);
         let (head, expires) = parts(old.as_ref());
         if patch.is_empty() {
-            return (Edit::Keep, Ok(head.len()));
+            return Ok((Edit::Keep, head.len()));
         }
         let end = offset.saturating_add(patch.len());
         if end > max {
-            return (Edit::Keep, Err(Error::StringTooLong));
+            return Err(Error::StringTooLong);
         }
         let mut bytes = head.to_vec();
         bytes.resize(bytes.len().max(end), 0);
         bytes[offset..end].copy_from_slice(patch);
         let len = bytes.len();
-        (string::put(bytes.into(), expires), Ok(len))
-    })??;
+        Ok((string::put(bytes.into(), expires), len))
+    })?;
     ctx.reply.integer(len as i64);
     Ok(())
 }
@@ -567,37 +568,27 @@ fn count(ctx: &mut Ctx<'_>, args: Args<'_>, amount: i64) -> Outcome {
         ctx.reply.integer(sum);
         return Ok(());
     }
-    let value = ctx.update(args.at(1), |object, now_ms| {
+    let value = ctx.change(args.at(1), Kind::String, |object, now_ms| {
         let old = string::shown(object, now_ms);
-        let Some(value) = old.as_ref().map_or(Some(0), Shown::integer) else {
-            return (Edit::Keep, Err(Error::NotInteger));
-        };
-        match value.checked_add(amount) {
-            None => (Edit::Keep, Err(Error::Overflow)),
-            Some(sum) => (string::count(amount), Ok(sum)),
-        }
-    })??;
+        let value = old.as_ref().map_or(Some(0), Shown::integer);
+        let sum = value.ok_or(Error::NotInteger)?.checked_add(amount);
+        Ok((string::count(amount), sum.ok_or(Error::Overflow)?))
+    })?;
     ctx.reply.integer(value);
     Ok(())
 }
 
 pub(super) fn incrbyfloat(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
     let by = float::parse(args.at(2)).ok_or(Error::NotFloat);
-    let bytes = ctx.update(args.at(1), |object, now_ms| {
+    let bytes = ctx.change(args.at(1), Kind::String, |object, now_ms| {
         let old = string::shown(object, now_ms);
         let (bytes, expires) = parts(old.as_ref());
         let bytes = if old.is_some() { bytes } else { b"0" };
-        let sum = float::parse(bytes)
-            .ok_or(Error::NotFloat)
-            .and_then(|value| by.clone()?.add(value).ok_or(Error::NotFinite));
-        match sum {
-            Ok(sum) => {
-                let bytes = Bytes::from(sum);
-                (string::put(bytes.clone(), expires), Ok(bytes))
-            }
-            Err(error) => (Edit::Keep, Err(error)),
-        }
-    })??;
+        let value = float::parse(bytes).ok_or(Error::NotFloat)?;
+        let sum = by?.add(value).ok_or(Error::NotFinite)?;
+        let bytes = Bytes::from(sum);
+        Ok((string::put(bytes.clone(), expires), bytes))
+    })?;
     ctx.reply.bulk(&bytes);
     Ok(())
 }

@@ -14,7 +14,7 @@ use crate::command::row::{NL, NLF, R, Row, TX, cmd};
 use crate::command::spec::{Flags, keys};
 use crate::error::Error;
 use crate::logic::causal::Object;
-use crate::logic::types::string;
+use crate::logic::types;
 use crate::routing;
 use crate::routing::args::Args;
 
@@ -170,7 +170,7 @@ fn watch_in_cluster(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
 }
 
 fn is_there(object: &Object) -> bool {
-    string::shown(object, clock::now_ms()).is_some()
+    types::is_present(object, clock::now_ms())
 }
 
 /// A key of this node as it is.

@@ -38,6 +38,16 @@ impl Context {
         Self::default()
     }
 
+    /// The context that has seen some dots and nothing else.
+    pub fn of_dots(dots: impl IntoIterator<Item = Dot>) -> Self {
+        let mut dots: SmallVec<[Dot; 4]> = dots.into_iter().collect();
+        // In their order: contexts grow at their ends.
+        dots.sort_unstable();
+        let mut context = Self::new();
+        dots.into_iter().for_each(|dot| context.insert(dot));
+        context
+    }
+
     /// Whether nothing has been seen.
     pub fn is_empty(&self) -> bool {
         self.seen.is_empty()

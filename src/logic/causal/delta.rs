@@ -3,14 +3,19 @@
 use super::context::Context;
 use super::dot::{ActorId, Dot};
 use super::hlc::Timestamp;
-use super::object::{Element, Object, Reset, Value, Version};
+use super::object::Object;
+use super::version::{Element, Value, Version};
 
 /// Builds the delta of one write step by step.
 #[derive(Debug)]
 pub struct DeltaBuilder {
     delta: Object,
     actor: ActorId,
+    /// The actor's dot before the next one.
     previous: u64,
+    /// The actor's last dot on the key before this write.
+    before: u64,
+    overwritten: Vec<Dot>,
 }
 
 impl Object {
@@ -20,6 +25,8 @@ impl Object {
             delta: Object::default(),
             actor,
             previous,
+            before: previous,
+            overwritten: Vec::new(),
         }
     }
 }
@@ -27,52 +34,52 @@ impl Object {
 impl DeltaBuilder {
     /// Marks a dot as observed and overwritten.
     pub fn overwrite(&mut self, dot: Dot) {
-        self.delta.context.insert(dot);
+        self.overwritten.push(dot);
     }
 
     /// Marks everything that lives in an object as observed and overwritten. Of the others'
     /// contributions it notes what they were: they may be adding to them at this moment.
     pub fn overwrite_all(&mut self, object: &Object) {
-        for version in object.all_versions() {
-            self.overwrite(version.dot);
+        for (element, versions) in object.cells() {
+            self.overwrite_cell(object, element, versions);
         }
-        let resets = object.contributions(self.but(object));
-        resets.for_each(|reset| self.delta.reset(reset));
     }
 
-    /// The same for one element. Resets are an actor's, not an element's: of a key no more than one
-    /// element may be a counter.
+    /// The same for one element.
     pub fn overwrite_element(&mut self, object: &Object, element: &Element) {
-        let but = self.but(object);
-        for version in object.versions(element) {
+        self.overwrite_cell(object, element, object.versions(element));
+    }
+
+    fn overwrite_cell(&mut self, object: &Object, element: &Element, versions: &[Version]) {
+        for version in versions {
             self.overwrite(version.dot);
-            if let Some(contribution) = version.value.payload.contribution()
-                && Some(version.dot.actor) != but
-            {
-                self.delta.reset(Reset {
-                    actor: version.dot.actor,
-                    seq: version.dot.seq,
-                    total: contribution.total,
-                });
-            }
         }
+        let but = self.but(object);
+        let contributions = Object::contributions(element, versions);
+        contributions
+            .filter(|reset| Some(reset.actor) != but)
+            .for_each(|reset| self.delta.reset(reset));
     }
 
     /// Whose contributions need not be noted: the actor's own, unless another copy may have a later one.
     fn but(&self, object: &Object) -> Option<ActorId> {
-        let is_whole = self.previous <= object.context().last(self.actor);
+        let is_whole = self.before <= object.context().last(self.actor);
         is_whole.then_some(self.actor)
     }
 
     /// Notes what overwritten contributions were, of those that a context has seen.
     pub fn reset_seen(&mut self, object: &Object, seen: &Context) {
-        let resets = object.contributions(self.but(object)).filter(|reset| {
-            seen.contains(Dot {
-                actor: reset.actor,
-                seq: reset.seq,
-            })
-        });
-        resets.for_each(|reset| self.delta.reset(reset));
+        let but = self.but(object);
+        for (element, versions) in object.cells() {
+            let contributions = Object::contributions(element, versions).filter(|reset| {
+                let dot = Dot {
+                    actor: reset.actor,
+                    seq: reset.seq,
+                };
+                Some(reset.actor) != but && seen.contains(dot)
+            });
+            contributions.for_each(|reset| self.delta.reset(reset));
+        }
     }
 
     /// Marks everything that a context has seen as observed and overwritten.
@@ -100,7 +107,10 @@ impl DeltaBuilder {
     }
 
     /// The delta.
-    pub fn finish(self) -> Object {
+    pub fn finish(mut self) -> Object {
+        if !self.overwritten.is_empty() {
+            self.delta.context.join(&Context::of_dots(self.overwritten));
+        }
         self.delta
     }
 }

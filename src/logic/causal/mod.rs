@@ -11,11 +11,13 @@ mod hlc;
 mod object;
 #[cfg(test)]
 mod tests;
+mod version;
 
 pub use context::Context;
 pub use delta::DeltaBuilder;
 pub use dot::{ActorId, Dot};
 pub use hlc::{Observed, Timestamp};
-pub use object::{
-    Contribution, Element, Kind, Object, Payload, Reset, Value, Version, Versions, holds,
+pub use object::Object;
+pub use version::{
+    Cells, Contribution, Element, Kind, Payload, Reset, Value, Version, Versions, holds,
 };

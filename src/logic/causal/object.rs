@@ -8,121 +8,28 @@ use smallvec::SmallVec;
 
 use super::context::Context;
 use super::dot::{ActorId, Dot};
-use super::hlc::Timestamp;
+use super::version::{
+    Cells, Contribution, Element, Kind, Payload, Reset, Version, Versions, fits, holds,
+};
 use crate::logic::integer;
 
-/// Which Redis type an element belongs to. The numbers are on disk.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-#[repr(u8)]
-pub enum Kind {
-    /// A string or counter: one element with an empty name.
-    String = 1,
-    /// When the key ends, whatever its type: one element with an empty name, which is no value.
-    Expiry = 255,
-}
-
-/// The name of one part of a key's value.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Element {
-    /// The Redis type.
-    pub kind: Kind,
-    /// Field, member or position; empty for strings.
-    pub name: Bytes,
-}
-
-/// What a version holds.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum Payload {
-    /// Opaque bytes.
-    Bytes(Bytes),
-    /// One actor's contribution to a counter.
-    Count(Contribution),
-    /// A change of the key's expiry to the value's own: the values whose first expiry it replaces,
-    /// ascending.
-    Deadline(Box<[Dot]>),
-    /// What was here has ended and was reclaimed. A copy that still has it may know that it goes on. Of a
-    /// contribution it is still known what it was: a write that overwrites it must say so.
-    Gone(Option<Contribution>),
-}
-
-/// What one actor has added to a counter since its chain began.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Contribution {
-    /// The sum of the chain's increments.
-    pub total: i64,
-    /// The sequence of the actor's increment that began the chain. A chain ends when somebody
-    /// overwrites the contribution and the actor learns of it.
-    pub chain: u64,
-}
-
-/// What a write that overwrote a contribution had seen of it. An increment beside that write carries
-/// the chain's total on: so much of it is gone. The newest of an actor counts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Reset {
-    /// Whose contribution.
-    pub actor: ActorId,
-    /// The sequence of the contribution that was seen.
-    pub seq: u64,
-    /// Its total.
-    pub total: i64,
-}
-
-/// A payload and when it ends.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Value {
-    /// The content.
-    pub payload: Payload,
-    /// The last moment that its writer gave the key, in milliseconds since the epoch. What holds
-    /// follows from the whole object: [`Object::ends_at_ms`].
-    pub expires_at_ms: Option<u64>,
-}
-
-/// One value with the event that wrote it.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Version {
-    /// The write.
-    pub dot: Dot,
-    /// When, for display order only.
-    pub at: Timestamp,
-    /// What.
-    pub value: Value,
-}
-
-/// The concurrent versions of one element, by ascending dot.
-pub type Versions = SmallVec<[Version; 1]>;
+/// So many elements are put among others one by one.
+const FEW: usize = 4;
 
 /// A causal context and the versions that live under it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Object {
     pub(super) context: Context,
-    cells: SmallVec<[(Element, Versions); 1]>,
-    /// By ascending actor.
+    cells: Cells,
+    /// By ascending element and actor.
     resets: Vec<Reset>,
-}
-
-impl Element {
-    /// The one element of a string.
-    pub const STRING: Element = Element {
-        kind: Kind::String,
-        name: Bytes::new(),
-    };
-
-    /// The element of a key's expiry.
-    pub const EXPIRY: Element = Element {
-        kind: Kind::Expiry,
-        name: Bytes::new(),
-    };
 }
 
 impl Object {
     /// An object from its parts, or `None` when they break the invariant.
-    pub fn from_parts(
-        context: Context,
-        cells: SmallVec<[(Element, Versions); 1]>,
-        resets: Vec<Reset>,
-    ) -> Option<Self> {
+    pub fn from_parts(context: Context, cells: Cells, resets: Vec<Reset>) -> Option<Self> {
         let ascending = cells.windows(2).all(|w| w[0].0 < w[1].0)
-            && resets.windows(2).all(|w| w[0].actor < w[1].actor);
+            && resets.windows(2).all(|w| w[0].place() < w[1].place());
         let cells_hold = cells.iter().all(|(element, versions)| {
             !versions.is_empty()
                 && versions.windows(2).all(|w| w[0].dot < w[1].dot)
@@ -147,12 +54,19 @@ impl Object {
         &self.cells
     }
 
+    /// The elements of a kind with their versions, ascending.
+    pub fn cells_of(&self, kind: Kind) -> &[(Element, Versions)] {
+        let start = self.cells.partition_point(|(e, _)| e.kind < kind);
+        let end = self.cells.partition_point(|(e, _)| e.kind <= kind);
+        &self.cells[start..end]
+    }
+
     /// Whether nothing was ever written here.
     pub fn is_unknown(&self) -> bool {
         self.context.is_empty()
     }
 
-    /// What was overwritten of contributions, by ascending actor.
+    /// What was overwritten of contributions, by ascending element and actor.
     pub fn resets(&self) -> &[Reset] {
         &self.resets
     }
@@ -192,7 +106,21 @@ impl Object {
             let payloads = versions.iter().map(|version| &version.value.payload);
             payloads.filter_map(Payload::base).count()
         };
-        self.cells.iter().any(|(_, versions)| bases(versions) > 1)
+        let mut cells = self.cells.iter();
+        cells.any(|(element, versions)| element.kind != Kind::Set && bases(versions) > 1)
+            || self.has_several_kinds()
+    }
+
+    /// Whether values of several types live here at once.
+    pub fn has_several_kinds(&self) -> bool {
+        let is_there = |(element, versions): &&(Element, Versions)| {
+            element.kind != Kind::Expiry && versions.iter().any(Version::is_there)
+        };
+        let kind = |(element, _): &(Element, Versions)| element.kind;
+        let mut there = self.cells.iter().filter(is_there);
+        let first = there.next().map(kind);
+        // Kinds ascend.
+        first != there.next_back().map(kind).or(first)
     }
 
     /// Of the element with the most of them how many different values a reader meets: base values and,
@@ -207,8 +135,12 @@ impl Object {
             bases.dedup();
             bases.len() + usize::from(adds)
         };
-        let of_each = self.cells.iter().map(|(_, versions)| distinct(versions));
-        of_each.max().unwrap_or(0)
+        let has_values = |(element, _): &&(Element, Versions)| element.kind != Kind::Set;
+        let cells = self.cells.iter().filter(has_values);
+        cells
+            .map(|(_, versions)| distinct(versions))
+            .max()
+            .unwrap_or(0)
     }
 
     /// The versions of one element.
@@ -233,18 +165,21 @@ impl Object {
     /// The key's last moment, in milliseconds since the epoch; `None` when it never ends, and where
     /// there is no value.
     ///
-    /// Every value says when it ends, until an EXPIRE or PERSIST that has seen it says otherwise. Of
-    /// concurrent words the latest moment holds, and never is later than any. Increments say nothing.
+    /// Every string says when it ends, until an EXPIRE or PERSIST that has seen it says otherwise. Of
+    /// concurrent words the latest moment holds, and never is later than any. Increments say nothing, nor
+    /// do elements of collections.
     pub fn ends_at_ms(&self) -> Option<u64> {
-        if let [(_, versions)] = self.cells.as_slice()
+        if let [(element, versions)] = self.cells.as_slice()
             && let [version] = versions.as_slice()
         {
-            return version.value.expires_at_ms.filter(|_| !self.is_tombstone());
-        }
-        if self.is_tombstone() {
-            return None;
+            let says = element.kind == Kind::String && !self.is_tombstone();
+            return version.value.expires_at_ms.filter(|_| says);
         }
         let changes = self.versions(&Element::EXPIRY);
+        let strings = self.versions(&Element::STRING);
+        if changes.is_empty() && strings.is_empty() || self.is_tombstone() {
+            return None;
+        }
         let is_replaced = |dot: &Dot| {
             changes.iter().any(|change| match &change.value.payload {
                 Payload::Deadline(over) => over.binary_search(dot).is_ok(),
@@ -259,8 +194,9 @@ impl Object {
             }
             Payload::Deadline(_) => true,
         };
-        let mut words = self
-            .all_versions()
+        let mut words = strings
+            .iter()
+            .chain(changes)
             .filter(says)
             .map(|v| v.value.expires_at_ms);
         let first = words.next()??;
@@ -273,20 +209,16 @@ impl Object {
     }
 
     /// What is left of a contribution: its total, less what a write beside it had overwritten.
-    pub fn left_of(&self, actor: ActorId, contribution: Contribution) -> i128 {
-        let reset = self.reset_of(actor);
+    pub fn left_of(&self, element: &Element, actor: ActorId, contribution: Contribution) -> i128 {
+        let reset = self.reset_of(element, actor);
         let gone = reset.filter(|reset| contribution.chain <= reset.seq);
         i128::from(contribution.total) - gone.map_or(0, |reset| i128::from(reset.total))
     }
 
     /// The resets that take something from a contribution that lives.
     pub fn live_resets(&self) -> Vec<Reset> {
-        if self.resets.is_empty() {
-            return Vec::new();
-        }
-        let chains = self.chains();
-        let live = self.resets.iter().filter(|reset| is_live(&chains, reset));
-        live.copied().collect()
+        let live = self.resets.iter().filter(|reset| self.is_live(reset));
+        live.cloned().collect()
     }
 
     /// Forgets resets of chains that have ended, where the caller knows that all have.
@@ -296,13 +228,15 @@ impl Object {
         }
     }
 
-    pub(super) fn contributions(&self, but: Option<ActorId>) -> impl Iterator<Item = Reset> {
-        let others = self
-            .all_versions()
-            .filter(move |v| Some(v.dot.actor) != but);
-        others.filter_map(|version| {
+    /// What the contributions to an element are, as a write that overwrites them would note it.
+    pub(super) fn contributions<'o>(
+        element: &'o Element,
+        versions: &'o [Version],
+    ) -> impl Iterator<Item = Reset> + 'o {
+        versions.iter().filter_map(move |version| {
             let contribution = version.value.payload.contribution()?;
             Some(Reset {
+                element: element.clone(),
                 actor: version.dot.actor,
                 seq: version.dot.seq,
                 total: contribution.total,
@@ -310,16 +244,12 @@ impl Object {
         })
     }
 
-    /// Of every actor that contributes the chain that began first.
-    fn chains(&self) -> Vec<(ActorId, u64)> {
-        let chain = |version: &Version| {
-            let contribution = version.value.payload.contribution()?;
-            Some((version.dot.actor, contribution.chain))
-        };
-        let mut chains: Vec<(ActorId, u64)> = self.all_versions().filter_map(chain).collect();
-        chains.sort_unstable();
-        chains.dedup_by_key(|(actor, _)| *actor);
-        chains
+    /// Whether a reset takes something from a contribution that lives.
+    fn is_live(&self, reset: &Reset) -> bool {
+        self.versions(&reset.element).iter().any(|version| {
+            let contribution = version.value.payload.contribution();
+            version.dot.actor == reset.actor && contribution.is_some_and(|c| c.chain <= reset.seq)
+        })
     }
 
     fn unite_resets(&mut self, others: &[Reset]) {
@@ -331,19 +261,24 @@ impl Object {
             return;
         }
         self.resets.extend_from_slice(others);
-        // The newest of an actor comes first.
+        // The newest of an element and actor comes first.
         self.resets
-            .sort_by_key(|reset| (reset.actor, std::cmp::Reverse(reset.seq)));
-        self.resets.dedup_by_key(|reset| reset.actor);
+            .sort_by(|a, b| a.place().cmp(&b.place()).then(b.seq.cmp(&a.seq)));
+        self.resets.dedup_by(|a, b| a.place() == b.place());
     }
 
-    fn reset_of(&self, actor: ActorId) -> Option<&Reset> {
-        let at = self.resets.binary_search_by_key(&actor, |r| r.actor);
+    fn reset_of(&self, element: &Element, actor: ActorId) -> Option<&Reset> {
+        let at = self
+            .resets
+            .binary_search_by(|r| r.place().cmp(&(element, actor)));
         at.ok().map(|at| &self.resets[at])
     }
 
     pub(super) fn reset(&mut self, reset: Reset) {
-        match self.resets.binary_search_by_key(&reset.actor, |r| r.actor) {
+        let at = self
+            .resets
+            .binary_search_by(|r| r.place().cmp(&reset.place()));
+        match at {
             Ok(at) if self.resets[at].seq < reset.seq => self.resets[at] = reset,
             Ok(_) => {}
             Err(at) => self.resets.insert(at, reset),
@@ -361,9 +296,17 @@ impl Object {
         if self.has_gone() {
             self.take_back(&other);
         }
-        for (element, theirs) in other.cells {
-            let unseen = |version: &Version| !self.context.contains(version.dot);
+        let unseen = |version: &Version| !self.context.contains(version.dot);
+        let fresh = other.cells.into_iter().filter_map(|(element, theirs)| {
             let fresh: Versions = theirs.into_iter().filter(unseen).collect();
+            (!fresh.is_empty()).then_some((element, fresh))
+        });
+        let mut fresh: Cells = fresh.collect();
+        if fresh.len() > FEW {
+            let ours = std::mem::take(&mut self.cells);
+            (self.cells, fresh) = merge(ours, fresh);
+        }
+        for (element, fresh) in fresh {
             self.insert_all(element, fresh);
         }
         self.cells.retain(|(_, versions)| !versions.is_empty());
@@ -417,9 +360,9 @@ impl Object {
         self.context
             .retain(|actor| !is_retired(actor) || lives(actor));
         if !self.resets.is_empty() {
-            let live = self.chains();
-            self.resets
-                .retain(|reset| !is_retired(reset.actor) || is_live(&live, reset));
+            let mut resets = std::mem::take(&mut self.resets);
+            resets.retain(|reset| !is_retired(reset.actor) || self.is_live(reset));
+            self.resets = resets;
         }
     }
 
@@ -430,22 +373,14 @@ impl Object {
 
     /// Also sees what another has seen: what is not here was overwritten.
     pub fn observe(&mut self, seen: impl IntoIterator<Item = Dot>) {
-        let mut dots: SmallVec<[Dot; 4]> = seen.into_iter().collect();
-        dots.sort_unstable();
-        let mut context = Context::new();
-        dots.into_iter().for_each(|dot| context.insert(dot));
-        self.context.join(&context);
+        self.context.join(&Context::of_dots(seen));
     }
 
     /// The same versions, having seen nothing else.
     #[must_use]
     pub fn bare(&self) -> Object {
-        let mut context = Context::new();
-        for version in self.all_versions() {
-            context.insert(version.dot);
-        }
         Object {
-            context,
+            context: Context::of_dots(self.all_versions().map(|version| version.dot)),
             cells: self.cells.clone(),
             resets: self.live_resets(),
         }
@@ -510,52 +445,23 @@ impl Object {
     }
 }
 
-fn is_live(chains: &[(ActorId, u64)], reset: &Reset) -> bool {
-    let at = chains.binary_search_by_key(&reset.actor, |(actor, _)| *actor);
-    at.is_ok_and(|at| chains[at].1 <= reset.seq)
-}
-
-/// Whether a dot is among some versions of one element.
-pub fn holds(versions: &[Version], dot: Dot) -> bool {
-    versions
-        .binary_search_by_key(&dot, |version| version.dot)
-        .is_ok()
-}
-
-/// Whether an element can hold such a version.
-fn fits(element: &Element, version: &Version) -> bool {
-    match &version.value.payload {
-        Payload::Bytes(_) | Payload::Gone(None) => element.kind != Kind::Expiry,
-        Payload::Count(Contribution { chain, .. })
-        | Payload::Gone(Some(Contribution { chain, .. })) => {
-            element.kind != Kind::Expiry && (1..=version.dot.seq).contains(chain)
-        }
-        Payload::Deadline(over) => {
-            *element == Element::EXPIRY && over.windows(2).all(|w| w[0] < w[1])
-        }
-    }
-}
-
-impl Payload {
-    /// Whether it has ended and was reclaimed.
-    pub fn is_gone(&self) -> bool {
-        matches!(self, Payload::Gone(_))
-    }
-
-    /// The bytes of a base value; a contribution to a counter is none.
-    pub fn base(&self) -> Option<&Bytes> {
-        match self {
-            Payload::Bytes(bytes) => Some(bytes),
-            Payload::Count(_) | Payload::Deadline(_) | Payload::Gone(_) => None,
-        }
-    }
-
-    /// What it adds, or added, to a counter.
-    pub fn contribution(&self) -> Option<Contribution> {
-        match self {
-            Payload::Count(contribution) => Some(*contribution),
-            Payload::Gone(contribution) => *contribution,
-            Payload::Bytes(_) | Payload::Deadline(_) => None,
+/// The elements of two, and the second's versions of those that both have.
+fn merge(ours: Cells, theirs: Cells) -> (Cells, Cells) {
+    let (mut all, mut both) = (
+        Cells::with_capacity(ours.len() + theirs.len()),
+        Cells::new(),
+    );
+    let (mut ours, mut theirs) = (ours.into_iter().peekable(), theirs.into_iter().peekable());
+    loop {
+        match (ours.peek(), theirs.peek()) {
+            (Some((a, _)), Some((b, _))) if a == b => {
+                all.extend(ours.next());
+                both.extend(theirs.next());
+            }
+            (Some((a, _)), Some((b, _))) if b < a => all.extend(theirs.next()),
+            (Some(_), _) => all.extend(ours.next()),
+            (None, Some(_)) => all.extend(theirs.next()),
+            (None, None) => return (all, both),
         }
     }
 }

@@ -61,6 +61,7 @@ fn object(cells: Cells) -> Option<Object> {
 
 fn reset(actor: u64, seq: u64) -> Reset {
     Reset {
+        element: Element::STRING,
         actor: ActorId(actor),
         seq,
         total: 1,
@@ -197,7 +198,7 @@ fn resets_of_a_chain_that_goes_on_stay_and_take_something() {
         let mut one = parts(chain);
         assert_eq!(one.live_resets().len(), usize::from(is_live), "{chain}");
         let contribution = Contribution { total: 7, chain };
-        let left = one.left_of(ActorId(1), contribution);
+        let left = one.left_of(&Element::STRING, ActorId(1), contribution);
         assert_eq!(left, if is_live { 6 } else { 7 });
         one.forget_resets();
         assert_eq!(one.resets().len(), usize::from(is_live), "{chain}");
@@ -228,6 +229,7 @@ fn a_write_notes_others_contributions_and_its_own_only_where_a_later_one_may_be(
     let mut delta = Object::delta(ActorId(3), 0);
     delta.reset_seen(&one, &seen(&[dot(1, 2)]));
     let reset = Reset {
+        element: Element::STRING,
         actor: ActorId(1),
         seq: 2,
         total: 7,

@@ -7,14 +7,16 @@ use bytes::Bytes;
 use serde_json::Value as Json;
 use smallvec::smallvec;
 
-use super::string::{self, Sibling};
+use super::cell::Sibling;
+use super::string;
 use crate::logic::causal::{Context, Element, Object, Payload, Value, Version};
 use crate::logic::policy::OnConflict;
 
 /// An object as a policy shows it: with its siblings as one value, where there are several.
 pub fn view(object: &Object, policy: OnConflict, now_ms: u64) -> Cow<'_, Object> {
     if matches!(policy, OnConflict::Newest | OnConflict::Error)
-        || object.values().take(2).count() < 2
+        || object.versions(&Element::STRING).len() < 2
+        || object.has_several_kinds()
     {
         return Cow::Borrowed(object);
     }
@@ -22,9 +24,8 @@ pub fn view(object: &Object, policy: OnConflict, now_ms: u64) -> Cow<'_, Object>
     let Some(value) = merged(&siblings, policy) else {
         return Cow::Borrowed(object);
     };
-    let newest = object
-        .values()
-        .max_by_key(|version| (version.at, version.dot));
+    let strings = object.versions(&Element::STRING).iter();
+    let newest = strings.max_by_key(|version| (version.at, version.dot));
     let viewed = newest.and_then(|newest| {
         let mut context = Context::new();
         context.join(object.context());

@@ -1,4 +1,201 @@
 //! Redis types as views of the dotted map: what a reader is shown and what each write changes.
+//!
+//! A view takes an object that lives; whoever has one knows from [`kind`] which type it shows. Where
+//! values of two types live under one key the type of the newest is shown, and the rest waits.
 
+pub mod cell;
 pub mod conflict;
+mod elements;
+pub mod hash;
+pub mod list;
+pub mod set;
 pub mod string;
+pub mod zset;
+
+pub use elements::{element, len, places, there};
+
+use bytes::Bytes;
+
+use elements::is_there;
+
+use crate::logic::causal::{Context, Element, Kind, Object, Payload, Value, Version, Versions};
+use crate::logic::edit::{Edit, Put, Puts};
+
+/// The types, in the words of TYPE.
+pub const NAMES: [(Kind, &str); 5] = [
+    (Kind::String, "string"),
+    (Kind::Hash, "hash"),
+    (Kind::Set, "set"),
+    (Kind::Zset, "zset"),
+    (Kind::List, "list"),
+];
+
+/// What there is of a key, whatever its type.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Present {
+    /// The type that it shows.
+    pub kind: Kind,
+    /// When it ends, in milliseconds since the epoch.
+    pub expires_at_ms: Option<u64>,
+}
+
+/// What there is of a key; `None` where it reads as absent.
+pub fn present(object: &Object, now_ms: u64) -> Option<Present> {
+    Some(Present {
+        kind: kind(object, now_ms)?,
+        expires_at_ms: object.ends_at_ms(),
+    })
+}
+
+/// Whether a key reads as present.
+pub fn is_present(object: &Object, now_ms: u64) -> bool {
+    object.lives(now_ms)
+}
+
+/// The type that a key shows; `None` where it reads as absent.
+pub fn kind(object: &Object, now_ms: u64) -> Option<Kind> {
+    if object.is_expired(now_ms) {
+        return None;
+    }
+    let first = object.cells().iter().find(|cell| is_there(cell))?.0.kind;
+    if !object.has_several_kinds() {
+        return Some(first);
+    }
+    kinds(object, now_ms).first().map(|(kind, _)| *kind)
+}
+
+/// The types that a key holds at once, each with its newest version; the type that is shown is the first.
+pub fn kinds(object: &Object, now_ms: u64) -> Vec<(Kind, &Version)> {
+    if object.is_expired(now_ms) {
+        return Vec::new();
+    }
+    let newest = |(kind, _): &(Kind, &str)| {
+        let versions = object.cells_of(*kind).iter().flat_map(|(_, v)| v.iter());
+        let there = versions.filter(|version| version.is_there());
+        Some((
+            *kind,
+            there.max_by_key(|version| (version.at, version.dot))?,
+        ))
+    };
+    let mut kinds: Vec<(Kind, &Version)> = NAMES.iter().filter_map(newest).collect();
+    kinds.sort_by_key(|(_, newest)| std::cmp::Reverse((newest.at, newest.dot)));
+    kinds
+}
+
+/// At most one value of an element over exactly what a context covers, which is of that element alone.
+pub fn resolve(seen: Context, element: Element, value: Option<Value>) -> Edit {
+    let put = |value| Put { element, value };
+    Edit::Over {
+        seen,
+        puts: value.map(put).into_iter().collect(),
+        at: None,
+    }
+}
+
+/// The word for a type.
+pub fn name(kind: Kind) -> &'static str {
+    let mut names = NAMES.iter();
+    names
+        .find(|(of, _)| *of == kind)
+        .map_or("none", |(_, name)| name)
+}
+
+/// All that a key shows and hides, as values to be put under another key (RENAME, COPY): siblings stay
+/// siblings, counters become their sums.
+pub fn puts(object: &Object, now_ms: u64) -> Puts {
+    let mut puts = Puts::new();
+    if object.is_expired(now_ms) {
+        return puts;
+    }
+    for (element, versions) in object.cells().iter().filter(|cell| is_there(cell)) {
+        let values: Vec<Bytes> = match element.kind {
+            Kind::Set => vec![Bytes::new()],
+            Kind::Zset => zset::siblings(object, element, versions)
+                .into_iter()
+                .map(|sibling| sibling.bytes)
+                .collect(),
+            _ => cell::siblings(object, element, versions)
+                .into_iter()
+                .map(|sibling| sibling.bytes)
+                .collect(),
+        };
+        // The newest last: it gets the latest dot.
+        puts.extend(values.into_iter().rev().map(|bytes| Put {
+            element: element.clone(),
+            value: Value {
+                payload: Payload::Bytes(bytes),
+                expires_at_ms: None,
+            },
+        }));
+    }
+    end_at(&mut puts, object.ends_at_ms());
+    puts
+}
+
+/// Has values that are put under a key end at a moment.
+pub fn end_at(puts: &mut Puts, at_ms: Option<u64>) {
+    let mut has_collection = false;
+    for Put { element, value } in puts.iter_mut() {
+        match element.kind {
+            Kind::String => value.expires_at_ms = at_ms,
+            _ => has_collection = true,
+        }
+    }
+    let ending = at_ms.filter(|_| has_collection).map(|at_ms| Put {
+        element: Element::EXPIRY,
+        value: Value {
+            payload: Payload::Deadline(Box::default()),
+            expires_at_ms: Some(at_ms),
+        },
+    });
+    puts.extend(ending);
+}
+
+/// Whether every element has a name and values that its type can have.
+pub fn is_possible(object: &Object) -> bool {
+    object.cells().iter().all(|(element, versions)| {
+        let mut payloads = versions.iter().map(|version| &version.value.payload);
+        payloads.all(|payload| fits(element, payload))
+    })
+}
+
+/// The same of values that are to be put.
+pub fn are_possible(puts: &Puts) -> bool {
+    let mut puts = puts.iter();
+    puts.all(|put| fits(&put.element, &put.value.payload))
+}
+
+fn fits(element: &Element, payload: &Payload) -> bool {
+    let name = &element.name;
+    let is_gone = payload.is_gone();
+    match element.kind {
+        Kind::String | Kind::Expiry => name.is_empty(),
+        Kind::Hash => true,
+        Kind::Set => is_gone || payload.base().is_some_and(Bytes::is_empty),
+        Kind::Zset => match payload {
+            Payload::Bytes(raw) => zset::Score::decode(raw).is_some(),
+            _ => true,
+        },
+        Kind::List => list::is_place(name) && (is_gone || payload.base().is_some()),
+    }
+}
+
+/// The word of OBJECT ENCODING for a collection: what Redis would keep it in.
+pub fn encoding(object: &Object, kind: Kind) -> &'static str {
+    let is_small = |most: usize, longest: usize| {
+        let is_short = |(element, versions): &(Element, Versions)| {
+            let value = cell::shown(object, element, versions);
+            let value_len = value.map_or(0, |value| value.len());
+            element.name.len() <= longest && (kind == Kind::Zset || value_len <= longest)
+        };
+        len(object, kind) <= most && there(object, kind).all(is_short)
+    };
+    match kind {
+        Kind::Hash if is_small(512, 64) => "listpack",
+        Kind::Zset if is_small(128, 64) => "listpack",
+        Kind::Zset => "skiplist",
+        Kind::Set if set::are_integers(object) => "intset",
+        Kind::List => "quicklist",
+        _ => "hashtable",
+    }
+}

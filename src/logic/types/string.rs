@@ -1,10 +1,11 @@
 //! Strings and counters: what an object shows to GET, and the edits of SET, INCR, RENAME, RESOLVE.
 //!
-//! A counter is the newest base value plus one contribution per actor. Showing never discards.
+//! A counter is the newest base value plus one contribution per actor.
 
 use bytes::Bytes;
 
-use crate::logic::causal::{ActorId, Context, Element, Object, Payload, Timestamp, Value, Version};
+use super::cell::{self, Sibling};
+use crate::logic::causal::{Context, Element, Kind, Object, Payload, Value, Version};
 use crate::logic::edit::{Edit, Put};
 use crate::logic::integer;
 
@@ -13,19 +14,6 @@ use crate::logic::integer;
 pub struct Shown {
     /// The value.
     pub bytes: Bytes,
-    /// When it ends, in milliseconds since the epoch.
-    pub expires_at_ms: Option<u64>,
-}
-
-/// One of the values that a key holds at once.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Sibling {
-    /// The value.
-    pub bytes: Bytes,
-    /// When it was written.
-    pub at: Timestamp,
-    /// Who wrote it.
-    pub actor: ActorId,
     /// When it ends, in milliseconds since the epoch.
     pub expires_at_ms: Option<u64>,
 }
@@ -40,11 +28,6 @@ pub fn put(bytes: Bytes, expires_at_ms: Option<u64>) -> Edit {
             expires_at_ms,
         },
     )
-}
-
-/// Several values over everything seen (RENAME, COPY, RESTORE keep siblings).
-pub fn put_all(values: Vec<Value>) -> Edit {
-    Edit::Replace(values.into_iter().map(of_string).collect())
 }
 
 /// At most one value over exactly what a context covers (RESOLVE).
@@ -78,9 +61,12 @@ impl Shown {
 /// The one live value of an object that holds nothing else: nearly every string's case. `None`
 /// says no more than that [`shown`] must look closer.
 pub fn plain(object: &Object, now_ms: u64) -> Option<&[u8]> {
-    let [(_, versions)] = object.cells() else {
+    let [(element, versions)] = object.cells() else {
         return None;
     };
+    if element.kind != Kind::String {
+        return None;
+    }
     match versions.as_slice() {
         [
             Version {
@@ -94,11 +80,6 @@ pub fn plain(object: &Object, now_ms: u64) -> Option<&[u8]> {
         ] if expires_at_ms.is_none_or(|at| at >= now_ms) => Some(bytes),
         _ => None,
     }
-}
-
-/// Whether the key reads as present.
-pub fn is_shown(object: &Object, now_ms: u64) -> bool {
-    shown(object, now_ms).is_some()
 }
 
 /// What the object shows at `now_ms`, or `None` when the key reads as absent.
@@ -128,92 +109,18 @@ pub fn shown(object: &Object, now_ms: u64) -> Option<Shown> {
 }
 
 /// The values that live at `now_ms`, newest first; equal ones count as one.
-///
-/// Contributions are added to every base that is an integer; without such a base their sum is a
-/// value of its own, so that no increment is ever hidden.
 pub fn siblings(object: &Object, now_ms: u64) -> Vec<Sibling> {
     let expires_at_ms = object.ends_at_ms();
     if expires_at_ms.is_some_and(|at| at < now_ms) {
         return Vec::new();
     }
-    let total = sum_of_contributions(object);
-    let mut out: Vec<(Sibling, u64)> = Vec::new();
-    let mut counted = false;
-    for version in object.versions(&Element::STRING) {
-        let Payload::Bytes(bytes) = &version.value.payload else {
-            continue;
-        };
-        let mut sibling = sibling(version, bytes.clone(), expires_at_ms);
-        if let (Some((sum, newest)), Some(base)) = (total, integer::parse(bytes)) {
-            counted = true;
-            sibling.bytes = clamped(sum.saturating_add(i128::from(base)));
-            if sibling.at < newest.at {
-                (sibling.at, sibling.actor) = (newest.at, newest.dot.actor);
-            }
-        }
-        out.push((sibling, version.dot.seq));
-    }
-    if let Some((sum, newest)) = total
-        && !counted
-    {
-        let sibling = sibling(newest, clamped(sum), expires_at_ms);
-        out.push((sibling, newest.dot.seq));
-    }
-    out.sort_by_key(|(s, seq)| std::cmp::Reverse((s.at, s.actor, *seq)));
-    let mut met = std::collections::HashSet::with_capacity(out.len());
-    out.into_iter()
-        .map(|(sibling, _)| sibling)
-        .filter(|sibling| met.insert(sibling.bytes.clone()))
-        .collect()
-}
-
-/// What all contributions add, and the newest of them.
-fn sum_of_contributions(object: &Object) -> Option<(i128, &Version)> {
-    let mut total: Option<(i128, &Version)> = None;
-    for version in object.versions(&Element::STRING) {
-        if let Payload::Count(contribution) = version.value.payload {
-            let left = object.left_of(version.dot.actor, contribution);
-            let (sum, newest) = total.unwrap_or((0, version));
-            let newest = if newest.at < version.at {
-                version
-            } else {
-                newest
-            };
-            total = Some((sum.saturating_add(left), newest));
-        }
-    }
-    total
-}
-
-/// The live versions as values, for writing them under another key.
-pub fn values(object: &Object, now_ms: u64) -> Vec<Value> {
-    siblings(object, now_ms)
-        .into_iter()
-        .map(|s| Value {
-            payload: Payload::Bytes(s.bytes),
-            expires_at_ms: s.expires_at_ms,
-        })
-        .rev()
-        .collect()
-}
-
-/// What a sum shows: Redis's integers end at 64 bits.
-fn clamped(sum: i128) -> Bytes {
-    integer::to_bytes(sum.clamp(i128::from(i64::MIN), i128::from(i64::MAX)) as i64)
-}
-
-fn sibling(version: &Version, bytes: Bytes, expires_at_ms: Option<u64>) -> Sibling {
-    Sibling {
-        bytes,
-        at: version.at,
-        actor: version.dot.actor,
-        expires_at_ms,
-    }
+    cell::siblings(object, &Element::STRING, object.versions(&Element::STRING))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::logic::causal::{ActorId, Timestamp};
     use crate::logic::edit::Stamp;
 
     fn put(text: &str) -> Edit {

@@ -7,7 +7,7 @@ use super::keys::KeyRequest;
 use super::keyspace::KeySpaceRequest;
 use super::membership::MembershipRequest;
 use super::transfer::TransferRequest;
-use super::version::{DOUBTS, NEWEST, VIEWS};
+use super::version::{COLLECTIONS, DOUBTS, NEWEST, VIEWS};
 use crate::logic::codec::{DecodeError, Reader};
 use crate::logic::record;
 
@@ -76,13 +76,13 @@ impl Request {
         raw.first() == Some(&FORWARD)
     }
 
-    /// Whether it carries objects that older nodes cannot read.
-    fn has_new_rows(&self) -> bool {
+    /// Whether it carries objects of some sort.
+    fn carries(&self, is_of_sort: impl Fn(&[u8]) -> bool) -> bool {
         match self {
-            Request::Key(KeyRequest::Apply { object, .. }) => record::WIRE.is_full(object),
-            Request::Exchange(ExchangeRequest::Merge(objects)) => objects
-                .iter()
-                .any(|(_, object)| record::WIRE.is_full(object)),
+            Request::Key(KeyRequest::Apply { object, .. }) => is_of_sort(object),
+            Request::Exchange(ExchangeRequest::Merge(objects)) => {
+                objects.iter().any(|(_, object)| is_of_sort(object))
+            }
             _ => false,
         }
     }
@@ -92,7 +92,11 @@ impl Request {
         let request = Self::decode(raw, NEWEST).ok()?;
         // Nor may it run again what it would take for new.
         let is_repeated = matches!(&request, Request::Forward(command) if command.since.is_some());
-        if wire < DOUBTS && (request.has_new_rows() || is_repeated) {
+        let has_new_rows = || request.carries(|object| record::WIRE.is_full(object));
+        if wire < DOUBTS && (is_repeated || has_new_rows()) {
+            return None;
+        }
+        if wire < COLLECTIONS && request.carries(|object| record::WIRE.is_collection(object)) {
             return None;
         }
         let mut out = Vec::new();

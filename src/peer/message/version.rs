@@ -8,9 +8,11 @@ pub(super) const VIEWS: u16 = 3;
 /// Since this one who does not run a command, or does not know whether a write is stored, says so, and
 /// rows have contributions and expiries of their own.
 pub(super) const DOUBTS: u16 = 4;
-/// The newest one: places have the length of their key.
-pub const NEWEST: u16 = 6;
-/// Since when places have it.
+/// The newest one: objects may be collections.
+pub const NEWEST: u16 = 7;
+/// Since when they may.
+pub(super) const COLLECTIONS: u16 = 7;
+/// Since when places have the length of their key.
 pub(in crate::peer) const PLACES: u16 = 6;
 /// Since when requests say what their sender has heard.
 pub(in crate::peer) const HEARD: u16 = 5;

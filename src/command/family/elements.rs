@@ -1,0 +1,206 @@
+//! What commands on collections have in common: counts, scans of elements, random elements.
+
+use bytes::Bytes;
+
+use crate::command::context::{Ctx, Outcome};
+use crate::error::Error;
+use crate::logic::causal::{Kind, Object};
+use crate::logic::glob;
+use crate::logic::placement::key_hash;
+use crate::replica::random_u64;
+use crate::routing::args::Args;
+
+/// Collections of so many elements are scanned in one go, as Redis's small ones are.
+const SCANNED_AT_ONCE: usize = 128;
+/// How many elements a client may ask for where each may come more than once.
+const MOST_REPEATS: u64 = 1 << 24;
+
+/// The options of HSCAN, SSCAN and ZSCAN.
+pub(super) struct Scan<'a> {
+    cursor: u64,
+    count: usize,
+    pattern: Option<&'a [u8]>,
+}
+
+impl<'a> Scan<'a> {
+    /// A page of the elements of a key, as `key cursor [MATCH pattern] [COUNT count]` asks for it.
+    /// Redis looks at its options last.
+    pub(super) fn page<V: AsRef<[u8]>>(
+        ctx: &mut Ctx<'_>,
+        args: Args<'a>,
+        kind: Kind,
+        all: impl FnOnce(&Object) -> Vec<(&Bytes, Option<V>)>,
+    ) -> Outcome {
+        let cursor = std::str::from_utf8(args.at(2)).ok();
+        let cursor = cursor.and_then(|text| text.parse().ok());
+        let cursor = cursor.ok_or(Error::text("ERR invalid cursor"))?;
+        let object = ctx.typed(args.at(1), kind)?;
+        let scan = if object.is_unknown() {
+            Self::new(0)
+        } else {
+            Self::new(cursor).with_options(args)?
+        };
+        scan.reply(ctx, all(&object))
+    }
+
+    fn new(cursor: u64) -> Self {
+        Self {
+            cursor,
+            count: 10,
+            pattern: None,
+        }
+    }
+
+    fn with_options(mut self, args: Args<'a>) -> Result<Self, Error> {
+        let mut nth = 3;
+        while nth < args.len() {
+            if args.is(nth, "COUNT") && nth + 1 < args.len() {
+                let count = args.integer(nth + 1)?;
+                let count = usize::try_from(count).ok().filter(|count| *count > 0);
+                self.count = count.ok_or(Error::Syntax)?;
+            } else if args.is(nth, "MATCH") && nth + 1 < args.len() {
+                self.pattern = Some(args.at(nth + 1));
+            } else {
+                return Err(Error::Syntax);
+            }
+            nth += 2;
+        }
+        Ok(self)
+    }
+
+    /// A page of elements, each with what is shown beside it. An element that is there throughout comes.
+    ///
+    /// Elements are in the order of their hashes, and a cursor is where in that order to go on: whoever
+    /// comes or goes meanwhile moves nobody else.
+    fn reply<V: AsRef<[u8]>>(&self, ctx: &mut Ctx<'_>, all: Vec<(&Bytes, Option<V>)>) -> Outcome {
+        let is_small = all.len() <= SCANNED_AT_ONCE;
+        let mut placed: Vec<(u64, &Bytes, Option<V>)> = all
+            .into_iter()
+            .map(|(name, value)| (place(name), name, value))
+            .filter(|(place, ..)| *place >= self.cursor)
+            .collect();
+        let mut next = 0;
+        if !is_small && placed.len() > self.count {
+            placed.sort_unstable_by_key(|(place, ..)| *place);
+            let last = placed[self.count - 1].0;
+            let len = placed.partition_point(|(place, ..)| *place <= last);
+            if len < placed.len() {
+                next = last + 1;
+            }
+            placed.truncate(len);
+        }
+        let is_wanted = |name: &[u8]| self.pattern.is_none_or(|p| glob::matches(p, name));
+        placed.retain(|(_, name, _)| is_wanted(name));
+        ctx.reply.array(2);
+        ctx.reply.bulk(next.to_string().as_bytes());
+        let values = placed.iter().filter(|(.., value)| value.is_some()).count();
+        ctx.reply.array(placed.len() + values);
+        for (_, name, value) in placed {
+            ctx.reply.bulk(name);
+            if let Some(value) = value {
+                ctx.reply.bulk(value.as_ref());
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Where an element comes in a scan: numbers that every client can hold.
+fn place(name: &[u8]) -> u64 {
+    key_hash(name) >> 16
+}
+
+/// A number below another, or 0.
+pub(super) fn random_below(end: usize) -> usize {
+    (random_u64() % (end as u64).max(1)) as usize
+}
+
+/// So many of `len` places: where negative, some may come again; else each once, in any order.
+pub(super) fn random_places(len: usize, count: i64) -> Result<Vec<usize>, Error> {
+    if len == 0 {
+        return Ok(Vec::new());
+    }
+    if count < 0 {
+        let count = count.unsigned_abs();
+        if count > MOST_REPEATS {
+            return Err(Error::OutOfRange);
+        }
+        return Ok((0..count).map(|_| random_below(len)).collect());
+    }
+    let mut places: Vec<usize> = (0..len).collect();
+    let count = usize::try_from(count).unwrap_or(usize::MAX).min(len);
+    // The beginning of a shuffle.
+    for at in 0..count {
+        places.swap(at, at + random_below(len - at));
+    }
+    places.truncate(count);
+    Ok(places)
+}
+
+/// How many random elements are wanted, and whether with what this option says.
+pub(super) fn random_count(args: Args<'_>, with: &str) -> Result<(i64, bool), Error> {
+    let count = args.integer(2)?;
+    let is_with = args.is(3, with);
+    if args.len() > 4 || args.len() == 4 && !is_with {
+        return Err(Error::Syntax);
+    }
+    if is_with && count.unsigned_abs() > i64::MAX as u64 / 2 {
+        return Err(Error::OutOfRange);
+    }
+    if count == i64::MIN {
+        return Err(Error::text(
+            "ERR value is out of range, value must between -9223372036854775807 and 9223372036854775807",
+        ));
+    }
+    Ok((count, is_with))
+}
+
+/// The number of keys that a word says, and the place behind them: LMPOP and its like.
+pub(super) fn multiple_keys(args: Args<'_>, nth: usize) -> Result<(usize, usize), Error> {
+    let none = Error::text("ERR numkeys should be greater than 0");
+    let count = args.integer(nth).ok().filter(|count| *count > 0);
+    let count = count.ok_or(none)?;
+    let behind = usize::try_from(count).unwrap_or(usize::MAX);
+    let behind = behind.saturating_add(nth + 1);
+    if behind >= args.len() {
+        return Err(Error::Syntax);
+    }
+    Ok((count as usize, behind))
+}
+
+/// `[COUNT count]`
+pub(super) fn multiple_count(args: Args<'_>, nth: usize) -> Result<usize, Error> {
+    let mut found = None;
+    let mut nth = nth;
+    while nth < args.len() {
+        if found.is_some() || !args.is(nth, "COUNT") || nth + 1 == args.len() {
+            return Err(Error::Syntax);
+        }
+        let count = args.integer(nth + 1).ok().filter(|count| *count > 0);
+        let wrong = Error::text("ERR count should be greater than 0");
+        found = Some(count.ok_or(wrong)? as usize);
+        nth += 2;
+    }
+    Ok(found.unwrap_or(1))
+}
+
+/// A count that must not be negative.
+pub(super) fn positive_count(args: Args<'_>, nth: usize) -> Result<usize, Error> {
+    let is_integer = args.integer(nth);
+    let count = is_integer.map_err(|_| Error::NotPositive)?;
+    usize::try_from(count).map_err(|_| Error::NotPositive)
+}
+
+/// How many keys a word says that follow it.
+pub(super) fn key_count(args: Args<'_>, nth: usize) -> Result<usize, Error> {
+    let none = Error::text("ERR numkeys should be greater than 0");
+    let count = args.integer(nth).map_err(|_| none.clone())?;
+    let count = usize::try_from(count).ok().filter(|count| *count > 0);
+    let count = count.ok_or(none)?;
+    if count > args.len() - nth - 1 {
+        return Err(Error::text(
+            "ERR Number of keys can't be greater than number of args",
+        ));
+    }
+    Ok(count)
+}

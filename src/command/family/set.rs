@@ -1,0 +1,402 @@
+//! Sets.
+
+use std::collections::BTreeSet;
+
+use bytes::Bytes;
+
+use super::elements::{self, Scan};
+use crate::command::context::{Ctx, Outcome};
+use crate::command::row::{R, RF, Row, WF, WM, WMF, cmd};
+use crate::command::spec::keys;
+use crate::error::Error;
+use crate::logic::causal::Kind;
+use crate::logic::edit::{Edit, Put};
+use crate::logic::types::set;
+use crate::routing::args::Args;
+
+/// The rows of this family.
+pub const ROWS: &[Row] = &[
+    cmd("sadd", -3, WMF, keys::INSERT, "set", sadd, "Adds members."),
+    cmd(
+        "scard",
+        2,
+        RF,
+        keys::META,
+        "set",
+        scard,
+        "How many members there are.",
+    ),
+    cmd(
+        "sdiff",
+        -2,
+        R,
+        keys::READ_ALL,
+        "set",
+        sdiff,
+        "The members of the first set that no other one has.",
+    ),
+    cmd(
+        "sdiffstore",
+        -3,
+        WM,
+        keys::STORE_ALL,
+        "set",
+        sdiffstore,
+        "Keeps the members of the first set that no other one has.",
+    ),
+    cmd(
+        "sinter",
+        -2,
+        R,
+        keys::READ_ALL,
+        "set",
+        sinter,
+        "The members that all sets have.",
+    ),
+    cmd(
+        "sintercard",
+        -3,
+        R,
+        keys::READ_COUNTED,
+        "set",
+        sintercard,
+        "How many members all sets have.",
+    ),
+    cmd(
+        "sinterstore",
+        -3,
+        WM,
+        keys::STORE_ALL,
+        "set",
+        sinterstore,
+        "Keeps the members that all sets have.",
+    ),
+    cmd(
+        "sismember",
+        3,
+        RF,
+        keys::READ,
+        "set",
+        sismember,
+        "Whether a member is there.",
+    ),
+    cmd(
+        "smembers",
+        2,
+        R,
+        keys::READ,
+        "set",
+        smembers,
+        "All members.",
+    ),
+    cmd(
+        "smismember",
+        -3,
+        RF,
+        keys::READ,
+        "set",
+        smismember,
+        "Which of some members are there.",
+    ),
+    cmd(
+        "smove",
+        4,
+        WF,
+        keys::MOVE,
+        "set",
+        smove,
+        "Moves a member to another set.",
+    ),
+    cmd(
+        "spop",
+        -2,
+        WF,
+        keys::TAKE,
+        "set",
+        spop,
+        "Random members, which are removed.",
+    ),
+    cmd(
+        "srandmember",
+        -2,
+        R,
+        keys::READ,
+        "set",
+        srandmember,
+        "Random members.",
+    ),
+    cmd(
+        "srem",
+        -3,
+        WF,
+        keys::UPDATE,
+        "set",
+        srem,
+        "Removes members.",
+    ),
+    cmd(
+        "sscan",
+        -3,
+        R,
+        keys::READ,
+        "set",
+        sscan,
+        "A page of the members.",
+    ),
+    cmd(
+        "sunion",
+        -2,
+        R,
+        keys::READ_ALL,
+        "set",
+        sunion,
+        "The members that any set has.",
+    ),
+    cmd(
+        "sunionstore",
+        -3,
+        WM,
+        keys::STORE_ALL,
+        "set",
+        sunionstore,
+        "Keeps the members that any set has.",
+    ),
+];
+
+pub(super) fn sadd(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
+    let added = ctx.change(args.at(1), Kind::Set, |set, _| {
+        let named: BTreeSet<&[u8]> = args.from(2).collect();
+        let new = named.into_iter().filter(|m| !set::contains(set, m));
+        let new: Vec<_> = new.map(set::add).collect();
+        let added = new.len();
+        Ok((Edit::touch(new), added))
+    })?;
+    ctx.reply.integer(added as i64);
+    Ok(())
+}
+
+pub(super) fn srem(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
+    let gone = ctx.change(args.at(1), Kind::Set, |set, _| {
+        let named: BTreeSet<&[u8]> = args.from(2).collect();
+        let there = named.into_iter().filter(|m| set::contains(set, m));
+        let there: Vec<_> = there.map(set::remove).collect();
+        let gone = there.len();
+        Ok((Edit::touch(there), gone))
+    })?;
+    ctx.reply.integer(gone as i64);
+    Ok(())
+}
+
+pub(super) fn scard(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
+    let set = ctx.typed(args.at(1), Kind::Set)?;
+    ctx.reply.integer(set::len(&set) as i64);
+    Ok(())
+}
+
+pub(super) fn sismember(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
+    let set = ctx.typed(args.at(1), Kind::Set)?;
+    let is_there = set::contains(&set, args.at(2));
+    ctx.reply.integer(i64::from(is_there));
+    Ok(())
+}
+
+pub(super) fn smismember(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
+    let set = ctx.typed(args.at(1), Kind::Set)?;
+    ctx.reply.array(args.len() - 2);
+    for member in args.from(2) {
+        let is_there = set::contains(&set, member);
+        ctx.reply.integer(i64::from(is_there));
+    }
+    Ok(())
+}
+
+pub(super) fn smembers(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
+    let set = ctx.typed(args.at(1), Kind::Set)?;
+    ctx.reply.set(set::len(&set));
+    set::members(&set).for_each(|member| ctx.reply.bulk(member));
+    Ok(())
+}
+
+pub(super) fn sscan(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
+    Scan::page(ctx, args, Kind::Set, |set| {
+        let members = set::members(set);
+        members.map(|member| (member, None::<Bytes>)).collect()
+    })
+}
+
+pub(super) fn srandmember(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
+    if args.len() > 3 {
+        return Err(Error::Syntax);
+    }
+    let count = match args.get(2) {
+        Some(_) => Some(args.integer(2)?),
+        None => None,
+    };
+    if count == Some(i64::MIN) {
+        return Err(Error::OutOfRange);
+    }
+    let set = ctx.typed(args.at(1), Kind::Set)?;
+    let members: Vec<&Bytes> = set::members(&set).collect();
+    let Some(count) = count else {
+        let member = members.get(elements::random_below(members.len()));
+        ctx.reply.bulk_or_null(member.map(|member| &member[..]));
+        return Ok(());
+    };
+    let places = elements::random_places(members.len(), count)?;
+    ctx.reply.array(places.len());
+    for at in places {
+        ctx.reply.bulk(members[at]);
+    }
+    Ok(())
+}
+
+pub(super) fn spop(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
+    if args.len() > 3 {
+        return Err(Error::Syntax);
+    }
+    let count = match args.get(2) {
+        Some(_) => Some(elements::positive_count(args, 2)?),
+        None => None,
+    };
+    let popped = ctx.change(args.at(1), Kind::Set, |set, _| {
+        let members: Vec<&Bytes> = set::members(set).collect();
+        let count = count.unwrap_or(1).min(members.len()) as i64;
+        let places = elements::random_places(members.len(), count)?;
+        let popped: Vec<Bytes> = places.iter().map(|at| members[*at].clone()).collect();
+        let removed = popped.iter().map(|member| set::remove(member)).collect();
+        Ok((Edit::touch(removed), popped))
+    })?;
+    ctx.count_lookup(!popped.is_empty());
+    if count.is_none() {
+        ctx.reply.bulk_or_null(popped.first().map(|m| &m[..]));
+        return Ok(());
+    }
+    ctx.reply.set(popped.len());
+    for member in popped {
+        ctx.reply.bulk(&member);
+    }
+    Ok(())
+}
+
+pub(super) fn smove(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
+    let (from, to, member) = (args.at(1), args.at(2), args.at(3));
+    let source = ctx.typed(from, Kind::Set)?;
+    if set::len(&source) == 0 {
+        ctx.reply.integer(0);
+        return Ok(());
+    }
+    let target = ctx.typed(to, Kind::Set)?;
+    let is_there = set::contains(&source, member);
+    if is_there && from != to {
+        if !set::contains(&target, member) {
+            let put = |_: &_, _| Ok((Edit::Touch(vec![set::add(member)]), ()));
+            ctx.change(to, Kind::Set, put)?;
+        }
+        // The new place before the old one goes: a crash in between leaves two, never none.
+        let take = |_: &_, _| Ok((Edit::Touch(vec![set::remove(member)]), ()));
+        let taken = ctx.change(from, Kind::Set, take);
+        taken.map_err(|error| error.after_others(true))?;
+    }
+    ctx.reply.integer(i64::from(is_there));
+    Ok(())
+}
+
+#[derive(Clone, Copy)]
+enum Operation {
+    Union,
+    Intersection,
+    Difference,
+}
+
+/// What comes of some sets. Redis looks at the types of all before it uses any.
+fn combine<'a>(
+    ctx: &Ctx<'_>,
+    operation: Operation,
+    names: impl Iterator<Item = &'a [u8]>,
+) -> Result<BTreeSet<Bytes>, Error> {
+    let mut sets = Vec::new();
+    for name in names {
+        sets.push(ctx.typed(name, Kind::Set)?);
+    }
+    let (first, others) = sets.split_first().ok_or(Error::Syntax)?;
+    let mut all: BTreeSet<Bytes> = set::members(first).cloned().collect();
+    for other in others {
+        match operation {
+            Operation::Union => all.extend(set::members(other).cloned()),
+            Operation::Intersection => all.retain(|member| set::contains(other, member)),
+            Operation::Difference => all.retain(|member| !set::contains(other, member)),
+        }
+    }
+    Ok(all)
+}
+
+fn show(ctx: &mut Ctx<'_>, args: Args<'_>, operation: Operation) -> Outcome {
+    let all = combine(ctx, operation, args.from(1))?;
+    ctx.reply.set(all.len());
+    for member in all {
+        ctx.reply.bulk(&member);
+    }
+    Ok(())
+}
+
+fn store(ctx: &mut Ctx<'_>, args: Args<'_>, operation: Operation) -> Outcome {
+    let all = combine(ctx, operation, args.from(2))?;
+    let len = all.len();
+    let puts = all.iter().filter_map(|member| {
+        let put = set::add(member);
+        Some(Put {
+            element: put.element,
+            value: put.value?,
+        })
+    });
+    super::replace(ctx, args.at(1), puts.collect())?;
+    ctx.reply.integer(len as i64);
+    Ok(())
+}
+
+pub(super) fn sunion(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
+    show(ctx, args, Operation::Union)
+}
+
+pub(super) fn sinter(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
+    show(ctx, args, Operation::Intersection)
+}
+
+pub(super) fn sdiff(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
+    show(ctx, args, Operation::Difference)
+}
+
+pub(super) fn sunionstore(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
+    store(ctx, args, Operation::Union)
+}
+
+pub(super) fn sinterstore(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
+    store(ctx, args, Operation::Intersection)
+}
+
+pub(super) fn sdiffstore(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
+    store(ctx, args, Operation::Difference)
+}
+
+pub(super) fn sintercard(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
+    let count = elements::key_count(args, 1)?;
+    let mut limit = 0;
+    let mut nth = 2 + count;
+    while nth < args.len() {
+        if !args.is(nth, "LIMIT") || nth + 1 == args.len() {
+            return Err(Error::Syntax);
+        }
+        let wrong = Error::text("ERR LIMIT can't be negative");
+        limit = args.integer(nth + 1).map_err(|_| wrong.clone())?;
+        if limit < 0 {
+            return Err(wrong);
+        }
+        nth += 2;
+    }
+    let names = args.from(2).take(count);
+    let all = combine(ctx, Operation::Intersection, names)?;
+    let len = all.len() as i64;
+    ctx.reply
+        .integer(if limit == 0 { len } else { len.min(limit) });
+    Ok(())
+}

@@ -1,0 +1,212 @@
+//! Ranges of sorted sets, by place, score or bytes.
+
+use bytes::Bytes;
+
+use super::reply;
+use crate::command::context::{Ctx, Outcome};
+use crate::error::Error;
+use crate::logic::causal::Kind;
+use crate::logic::edit::Edit;
+use crate::logic::types::zset::{self, Bound, Range, Score};
+use crate::routing::args::Args;
+
+/// What a range is of.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum By {
+    Place,
+    Score,
+    Bytes,
+}
+
+/// What a command asks for.
+struct Query<'a> {
+    range: Range<'a>,
+    backwards: bool,
+    with_scores: bool,
+    offset: i64,
+    limit: i64,
+}
+
+impl<'a> Query<'a> {
+    /// The two ends of a range and its options; `fixed` is what the command's name says of it.
+    fn parse(
+        args: Args<'a>,
+        first: usize,
+        fixed: Option<(By, bool)>,
+        may_score: bool,
+    ) -> Result<Self, Error> {
+        let (mut by, mut backwards) = fixed.unwrap_or((By::Place, false));
+        let is_free = fixed.is_none();
+        let (mut with_scores, mut offset, mut limit) = (false, 0, -1);
+        let mut nth = first + 2;
+        while nth < args.len() {
+            match () {
+                () if may_score && args.is(nth, "WITHSCORES") => with_scores = true,
+                () if args.is(nth, "LIMIT") && nth + 2 < args.len() => {
+                    offset = args.integer(nth + 1)?;
+                    limit = args.integer(nth + 2)?;
+                    nth += 2;
+                }
+                () if is_free && args.is(nth, "REV") => backwards = true,
+                () if is_free && by == By::Place && args.is(nth, "BYLEX") => by = By::Bytes,
+                () if is_free && by == By::Place && args.is(nth, "BYSCORE") => by = By::Score,
+                () => return Err(Error::Syntax),
+            }
+            nth += 1;
+        }
+        if limit != -1 && by == By::Place {
+            return Err(Error::text(
+                "ERR syntax error, LIMIT is only supported in combination with either BYSCORE or \
+                 BYLEX",
+            ));
+        }
+        if with_scores && by == By::Bytes {
+            return Err(Error::text(
+                "ERR syntax error, WITHSCORES not supported in combination with BYLEX",
+            ));
+        }
+        let ends = if backwards && by != By::Place {
+            (first + 1, first)
+        } else {
+            (first, first + 1)
+        };
+        Ok(Self {
+            range: range(args, by, ends)?,
+            backwards,
+            with_scores,
+            offset,
+            limit,
+        })
+    }
+
+    /// Of members in their order those that are asked for.
+    fn select<'m>(&self, members: &[(Score, &'m Bytes)]) -> Vec<(Score, &'m Bytes)> {
+        let mut all = members.to_vec();
+        if self.backwards && matches!(self.range, Range::Places(..)) {
+            all.reverse();
+        }
+        let mut found = all[self.range.select(&all)].to_vec();
+        if self.backwards && !matches!(self.range, Range::Places(..)) {
+            found.reverse();
+        }
+        // A negative offset is beyond the end.
+        let offset = usize::try_from(self.offset).unwrap_or(usize::MAX);
+        let limit = usize::try_from(self.limit).unwrap_or(usize::MAX);
+        found.into_iter().skip(offset).take(limit).collect()
+    }
+}
+
+fn range(args: Args<'_>, by: By, (min, max): (usize, usize)) -> Result<Range<'_>, Error> {
+    match by {
+        By::Place => Ok(Range::Places(args.integer(min)?, args.integer(max)?)),
+        By::Score => {
+            let bound =
+                |nth| score_bound(args.at(nth)).ok_or(Error::text("ERR min or max is not a float"));
+            Ok(Range::Scores(bound(min)?, bound(max)?))
+        }
+        By::Bytes => {
+            let wrong = Error::text("ERR min or max not valid string range item");
+            let bound = |nth| byte_bound(args.at(nth)).ok_or(wrong.clone());
+            Ok(Range::Bytes(bound(min)?, bound(max)?))
+        }
+    }
+}
+
+fn score_bound(raw: &[u8]) -> Option<Bound<Score>> {
+    // As in C, nothing at all is 0.
+    let parse = |raw: &[u8]| zset::parse_score(if raw.is_empty() { b"0" } else { raw });
+    match raw.strip_prefix(b"(") {
+        Some(rest) => parse(rest).map(Bound::Without),
+        None => parse(raw).map(Bound::With),
+    }
+}
+
+fn byte_bound(raw: &[u8]) -> Option<Bound<&[u8]>> {
+    match raw.split_first()? {
+        (b'-', []) => Some(Bound::Lowest),
+        (b'+', []) => Some(Bound::Highest),
+        (b'(', rest) => Some(Bound::Without(rest)),
+        (b'[', rest) => Some(Bound::With(rest)),
+        _ => None,
+    }
+}
+
+pub(super) fn zrange(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
+    show(ctx, args, None)
+}
+
+pub(super) fn zrevrange(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
+    show(ctx, args, Some((By::Place, true)))
+}
+
+pub(super) fn zrangebyscore(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
+    show(ctx, args, Some((By::Score, false)))
+}
+
+pub(super) fn zrevrangebyscore(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
+    show(ctx, args, Some((By::Score, true)))
+}
+
+pub(super) fn zrangebylex(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
+    show(ctx, args, Some((By::Bytes, false)))
+}
+
+pub(super) fn zrevrangebylex(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
+    show(ctx, args, Some((By::Bytes, true)))
+}
+
+fn show(ctx: &mut Ctx<'_>, args: Args<'_>, fixed: Option<(By, bool)>) -> Outcome {
+    let query = Query::parse(args, 2, fixed, true)?;
+    let set = ctx.typed(args.at(1), Kind::Zset)?;
+    let found = query.select(&zset::by_score(&set));
+    reply::reply_members(ctx, &found, query.with_scores);
+    Ok(())
+}
+
+pub(super) fn zrangestore(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
+    let query = Query::parse(args, 3, None, false)?;
+    let set = ctx.typed(args.at(2), Kind::Zset)?;
+    let found = query.select(&zset::by_score(&set));
+    let members = found.iter().map(|(score, member)| (*score, &member[..]));
+    reply::store(ctx, args.at(1), members)
+}
+
+pub(super) fn zcount(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
+    count(ctx, args, By::Score)
+}
+
+pub(super) fn zlexcount(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
+    count(ctx, args, By::Bytes)
+}
+
+fn count(ctx: &mut Ctx<'_>, args: Args<'_>, by: By) -> Outcome {
+    let range = range(args, by, (2, 3))?;
+    let set = ctx.typed(args.at(1), Kind::Zset)?;
+    let members = zset::by_score(&set);
+    ctx.reply.integer(range.select(&members).len() as i64);
+    Ok(())
+}
+
+pub(super) fn zremrangebyrank(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
+    remove(ctx, args, By::Place)
+}
+
+pub(super) fn zremrangebyscore(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
+    remove(ctx, args, By::Score)
+}
+
+pub(super) fn zremrangebylex(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
+    remove(ctx, args, By::Bytes)
+}
+
+fn remove(ctx: &mut Ctx<'_>, args: Args<'_>, by: By) -> Outcome {
+    let range = range(args, by, (2, 3))?;
+    let gone = ctx.change(args.at(1), Kind::Zset, |set, _| {
+        let members = zset::by_score(set);
+        let found = &members[range.select(&members)];
+        let removed = found.iter().map(|(_, member)| zset::remove(member));
+        Ok((Edit::touch(removed.collect()), found.len()))
+    })?;
+    ctx.reply.integer(gone as i64);
+    Ok(())
+}

@@ -1,0 +1,153 @@
+//! Commands that wait where there is nothing (BLPOP and its like): they are tried, and tried again when a
+//! key may have got something, by whichever node.
+//!
+//! Of the keys that this node holds it hears at once; after others it looks. Whoever waits at one node is
+//! served in the order of coming.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::BytesMut;
+use tokio::time::Instant;
+
+use super::args::Args;
+use super::reply::error_reply;
+use super::route::begin;
+use super::runner::{Call, Later, Runner};
+use super::who::Who;
+use crate::error::Error;
+use crate::resp::Reply;
+
+/// How often somebody looks whether keys that other nodes hold have got something.
+const LOOK_ELSEWHERE: Duration = Duration::from_millis(100);
+/// How often somebody looks who would hear of it.
+const LOOK_HERE: Duration = Duration::from_secs(1);
+
+/// How a client that waits is made to go on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unblocked {
+    /// As if its time was over.
+    TimedOut,
+    /// With an error.
+    Error,
+}
+
+/// How long a word says that a command waits; `None`: for ever.
+pub fn timeout(args: Args<'_>, at: i8) -> Result<Option<Duration>, Error> {
+    let nth = match usize::try_from(at) {
+        Ok(nth) => nth,
+        Err(_) => args.len() - usize::from(at.unsigned_abs()),
+    };
+    let word = args
+        .get(nth)
+        .and_then(|word| std::str::from_utf8(word).ok());
+    let seconds: Option<f64> = word.and_then(|word| word.parse().ok());
+    let seconds = seconds.filter(|seconds| !seconds.is_nan());
+    let seconds = seconds.ok_or(Error::text("ERR timeout is not a float or out of range"))?;
+    if seconds < 0.0 {
+        return Err(Error::text("ERR timeout is negative"));
+    }
+    let ms = (seconds * 1_000.0).ceil();
+    if ms > i64::MAX as f64 {
+        return Err(Error::text("ERR timeout is out of range"));
+    }
+    Ok((ms > 0.0).then(|| Duration::from_millis(ms as u64)))
+}
+
+/// Runs a command until it has found something, for so long at most.
+pub fn wait<F>(
+    node: Arc<dyn Runner>,
+    who: Who,
+    call: Call,
+    timeout: Option<Duration>,
+    unblocked: F,
+) -> Later
+where
+    F: Future<Output = Unblocked> + Send + 'static,
+{
+    Box::pin(async move {
+        let until = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
+        let mut unblocked = std::pin::pin!(unblocked);
+        let site = node.site();
+        let db = site.replica.database(who.db);
+        let awaited = site.replica.await_keys(db, call.keys());
+        let coordinator = site.coordinator.as_ref();
+        let hears_of_all = coordinator.is_none_or(|c| call.keys().all(|key| c.holds(key)));
+        let pause = if hears_of_all {
+            LOOK_HERE
+        } else {
+            LOOK_ELSEWHERE
+        };
+        let mut is_first = true;
+        loop {
+            let reply = attempt(&node, &who, &call).await;
+            // What came of another type is not what it waits for.
+            let is_other = !is_first && reply.starts_with(b"-WRONGTYPE ");
+            if !is_nothing(&reply) && !is_other {
+                return reply;
+            }
+            is_first = false;
+            awaited.pass_on();
+            let look_again = Instant::now() + pause;
+            let wake_at = until.map_or(look_again, |until| until.min(look_again));
+            tokio::select! {
+                biased;
+                how = &mut unblocked => return ended(&who, how),
+                () = awaited.told() => {}
+                () = tokio::time::sleep_until(wake_at) => {
+                    if until.is_some_and(|until| until <= Instant::now()) {
+                        return ended(&who, Unblocked::TimedOut);
+                    }
+                }
+            }
+        }
+    })
+}
+
+fn ended(who: &Who, how: Unblocked) -> BytesMut {
+    let mut reply = Reply::default();
+    reply.set_protocol(who.protocol);
+    match how {
+        Unblocked::TimedOut => reply.null_array(),
+        Unblocked::Error => {
+            let text = "UNBLOCKED client unblocked via CLIENT UNBLOCK";
+            return error_reply(who, &Error::text(text));
+        }
+    }
+    std::mem::take(reply.buffer())
+}
+
+fn is_nothing(reply: &[u8]) -> bool {
+    matches!(reply, b"*-1\r\n" | b"$-1\r\n" | b"_\r\n")
+}
+
+async fn attempt(node: &Arc<dyn Runner>, who: &Who, call: &Call) -> BytesMut {
+    if node.site().coordinator.is_some() {
+        return begin(node, who.clone(), call.clone()).await;
+    }
+    alone(node, who, call).await
+}
+
+/// Runs a command on a lone node, as its connection would.
+async fn alone(node: &Arc<dyn Runner>, who: &Who, call: &Call) -> BytesMut {
+    let site = node.site();
+    let is_on_several = call.keys().len() > 1;
+    let ran = {
+        let wanted = site.gate.of_keys(call.keys(), is_on_several);
+        let _turns = site.gate.enter(&wanted).await;
+        let _gathering = is_on_several.then(|| site.replica.gather(call.keys()));
+        Arc::clone(node).run(who, call)
+    };
+    let committed = match site.commit(&ran.written).await {
+        Ok(()) => site.are_committed(&ran.seen).await,
+        failed => failed,
+    };
+    match committed {
+        Ok(()) => ran.reply,
+        Err(error) => {
+            node.count_error(&error);
+            error_reply(who, &error)
+        }
+    }
+}
