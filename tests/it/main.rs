@@ -2,6 +2,7 @@
 
 mod bounds;
 mod cluster;
+mod collections;
 mod convergence;
 mod crash;
 mod differential;

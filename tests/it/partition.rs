@@ -143,3 +143,91 @@ fn both_sides_of_a_cut_keep_their_writes_and_resolve_settles_them() {
         );
     }
 }
+
+/// Puts things into carts and takes others out, as a shop does with plain Redis commands.
+fn shop(connection: &mut Connection, side: &str) {
+    let quorum = connection.call(&["CLIENT", "QUORUM", "R", "1", "W", "1"]);
+    assert_eq!(quorum, "+OK\r\n");
+    let mine = format!("{side}-item");
+    let commands: [&[&str]; 7] = [
+        &["SADD", "cart:set", &mine],
+        &["HSET", "cart:hash", &mine, "1"],
+        &["HINCRBY", "cart:hash", "bread", "2"],
+        &["ZADD", "cart:zset", "1", &mine],
+        &["RPUSH", "orders", &mine, "and", "more"],
+        if side == "left" {
+            &["SREM", "cart:set", "milk", "tea"]
+        } else {
+            // It is there already: beside its removal it is added again.
+            &["SADD", "cart:set", "milk"]
+        },
+        if side == "left" {
+            &["HDEL", "cart:hash", "tea"]
+        } else {
+            &["HSET", "cart:hash", "milk", "3"]
+        },
+    ];
+    for words in commands {
+        eventually("the write is taken", || {
+            !connection.call(words).starts_with('-')
+        });
+    }
+}
+
+#[test]
+fn a_cart_keeps_what_either_side_of_a_cut_has_added_and_nothing_that_was_taken_out() {
+    let Some(divided) = Divided::start() else {
+        return;
+    };
+    let mut left = divided.connect(0);
+    left.call(&["SADD", "cart:set", "milk", "tea", "bread"]);
+    left.call(&["HSET", "cart:hash", "milk", "1", "tea", "1", "bread", "1"]);
+    divided.machines.unplug(2);
+    let mut right = divided.connect(2);
+    std::thread::scope(|scope| {
+        scope.spawn(|| shop(&mut left, "left"));
+        scope.spawn(|| shop(&mut right, "right"));
+    });
+    divided.machines.plug_in(2);
+    divided.wait_until_each_sees(NODES);
+    let fields = |reply: String| -> Vec<String> {
+        let lines = reply.split("\r\n");
+        let words = lines.filter(|line| !line.starts_with(['*', '$']) && !line.is_empty());
+        words.map(str::to_owned).collect()
+    };
+    for nth in 0..NODES {
+        let mut c = divided.connect(nth);
+        eventually("the set has both sides' items", || {
+            fields(c.call(&["SMEMBERS", "cart:set"]))
+                == ["bread", "left-item", "milk", "right-item"]
+        });
+        eventually("the hash has both sides' items and quantities", || {
+            fields(c.call(&["HGETALL", "cart:hash"]))
+                == [
+                    "bread",
+                    "5",
+                    "left-item",
+                    "1",
+                    "milk",
+                    "3",
+                    "right-item",
+                    "1",
+                ]
+        });
+        eventually("the sorted set has both sides' items", || {
+            fields(c.call(&["ZRANGE", "cart:zset", "0", "-1"])) == ["left-item", "right-item"]
+        });
+        let mut orders = Vec::new();
+        eventually("the list has both sides' orders", || {
+            orders = fields(c.call(&["LRANGE", "orders", "0", "-1"]));
+            orders.len() == 6
+        });
+        // Neither stands in the other.
+        for order in orders.chunks(3) {
+            assert!(
+                order[0].ends_with("-item") && order[1..] == ["and", "more"],
+                "{orders:?}"
+            );
+        }
+    }
+}

@@ -52,6 +52,8 @@ pub struct History {
     pub not_stored: BTreeSet<String>,
     /// Increments that were begun, and those that were acknowledged.
     pub counted: (u64, u64),
+    /// Increments in each field or score that were begun, and those that were acknowledged.
+    counts: BTreeMap<String, (u64, u64)>,
     /// Increments of a counter that is deleted and set to zero, too, and the deletes.
     tally: Vec<Tally>,
     /// Whether no clock is so far ahead of another that it is not believed: then what is newest is
@@ -92,6 +94,14 @@ impl History {
     pub fn acknowledge_blind(&mut self, key: &str, nth: usize) {
         self.noted += 1;
         self.blind.get_mut(key).expect("it was begun")[nth].ended = Some(self.noted);
+    }
+
+    pub fn begin_count(&mut self, key: &str) {
+        self.counts.entry(key.to_owned()).or_default().0 += 1;
+    }
+
+    pub fn acknowledge_count(&mut self, key: &str) {
+        self.counts.get_mut(key).expect("it was begun").1 += 1;
     }
 
     pub fn begin_tally(&mut self, adds: i64) -> usize {
@@ -194,6 +204,37 @@ impl History {
             if strict && is_visible(write) && writes.iter().any(|other| later(&other)) {
                 return fail("what was overwritten is still visible", write);
             }
+        }
+        Ok(())
+    }
+
+    /// What a collection shows: every item that was added and not taken out again, and, where quorums meet,
+    /// none that was; what was counted; each value of a list once.
+    pub fn check_elements(&self, key: &str, there: &[String], strict: bool) -> Result<(), String> {
+        if let Some((begun, acknowledged)) = self.counts.get(key) {
+            let shown: u64 = there
+                .get(1)
+                .map_or(Ok(0), |n| n.parse())
+                .map_err(|_| format!("{key}: {there:?} is no count"))?;
+            return if (*acknowledged..=*begun).contains(&shown) {
+                Ok(())
+            } else {
+                Err(format!(
+                    "{key}: {acknowledged} of {begun} increments were acknowledged, {shown} is shown"
+                ))
+            };
+        }
+        let prefix = format!("{key}/");
+        let places = self.blind.keys().filter(|place| place.starts_with(&prefix));
+        for place in places {
+            let item = &place[prefix.len()..];
+            let times = there.iter().filter(|shown| *shown == item).count();
+            if times > 1 {
+                return Err(format!("{place}: it is there {times} times"));
+            }
+            let visible: Vec<String> = (0..times).map(|_| "there".to_owned()).collect();
+            // A repeated push or removal may come to light later.
+            self.check_blind(place, &visible, strict)?;
         }
         Ok(())
     }

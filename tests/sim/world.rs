@@ -33,6 +33,8 @@ use super::network::{Network, Port};
 use super::time::Clock;
 
 const KEYS: usize = 6;
+const CARTS: [&str; 3] = ["cart-set", "cart-hash", "cart-zset"];
+const CART_ITEMS: usize = 4;
 const BLIND_KEYS: usize = 3;
 const CLIENTS: usize = 4;
 const WRITES: usize = 16;
@@ -877,8 +879,9 @@ impl World {
         for nth in 0..WRITES {
             sleep(Duration::from_millis(self.below(600) as u64)).await;
             let value = format!("c{client}-{nth}");
-            match self.below(if self.kind.mends() { 21 } else { 18 }) {
-                18.. => self.write_and_delete(client, nth).await,
+            match self.below(if self.kind.mends() { 26 } else { 23 }) {
+                23.. => self.write_and_delete(client, nth).await,
+                18.. => self.fill_cart(&value).await,
                 15.. => self.tally().await,
                 13.. => self.retime().await,
                 // A quorum of one does not outlive the one's disk.
@@ -1000,6 +1003,59 @@ impl World {
             .await;
     }
 
+    /// Adds an item to a cart or takes one out, or writes what else a shop keeps in collections.
+    async fn fill_cart(&self, value: &str) {
+        match self.below(8) {
+            0 => return self.count_in("HINCRBY").await,
+            1 => return self.count_in("ZINCRBY").await,
+            2 => return self.push(value).await,
+            _ => {}
+        }
+        let cart = CARTS[self.below(CARTS.len())];
+        let item = format!("item{}", self.below(CART_ITEMS));
+        let item = item.as_bytes();
+        let adds = self.below(3) > 0;
+        let words: &[&[u8]] = match (cart, adds) {
+            ("cart-set", true) => &[b"SADD", b"cart-set", item],
+            ("cart-set", false) => &[b"SREM", b"cart-set", item],
+            ("cart-hash", true) => &[b"HSET", b"cart-hash", item, value.as_bytes()],
+            ("cart-hash", false) => &[b"HDEL", b"cart-hash", item],
+            (_, true) => &[b"ZADD", b"cart-zset", b"1", item],
+            (_, false) => &[b"ZREM", b"cart-zset", item],
+        };
+        let place = format!("{cart}/{}", String::from_utf8_lossy(item));
+        let begun = self.history().begin_blind(&place, adds.then_some("there"));
+        let reply = self.call(words).await;
+        if reply.is_some_and(|reply| reply.first() == Some(&b':')) {
+            self.history().acknowledge_blind(&place, begun);
+        }
+    }
+
+    /// Counts in a field or a score.
+    async fn count_in(&self, command: &str) {
+        let words: &[&[u8]] = match command {
+            "HINCRBY" => &[b"HINCRBY", b"count-hash", b"field", b"1"],
+            _ => &[b"ZINCRBY", b"count-zset", b"1", b"member"],
+        };
+        let key = String::from_utf8_lossy(words[1]).into_owned();
+        self.history().begin_count(&key);
+        let reply = self.call(words).await;
+        if reply.is_some_and(|reply| reply.first() != Some(&b'-')) {
+            self.history().acknowledge_count(&key);
+        }
+    }
+
+    /// Pushes to an end of a list.
+    async fn push(&self, value: &str) {
+        let command: &[u8] = [&b"RPUSH"[..], b"LPUSH"][self.below(2)];
+        let place = format!("queue/{value}");
+        let begun = self.history().begin_blind(&place, Some("there"));
+        let reply = self.call(&[command, b"queue", value.as_bytes()]).await;
+        if reply.is_some_and(|reply| reply.first() == Some(&b':')) {
+            self.history().acknowledge_blind(&place, begun);
+        }
+    }
+
     async fn count(&self) {
         self.history().counted.0 += 1;
         let reply = self.call(&[b"INCR", b"counter"]).await;
@@ -1071,6 +1127,29 @@ impl World {
         None
     }
 
+    /// What a collection shows: of a hash fields with their values, of a sorted set members with their scores.
+    async fn elements(&self, key: &str) -> Option<Vec<String>> {
+        let name = key.as_bytes();
+        let words: &[&[u8]] = match key {
+            "cart-set" => &[b"SMEMBERS", name],
+            "cart-hash" | "count-hash" => &[b"HGETALL", name],
+            "queue" => &[b"LRANGE", name, b"0", b"-1"],
+            _ => &[b"ZRANGE", name, b"0", b"-1", b"WITHSCORES"],
+        };
+        for _ in 0..5 {
+            if let Some(reply) = self.call(words).await
+                && reply.first() == Some(&b'*')
+            {
+                let text = String::from_utf8(reply.to_vec()).expect("text");
+                let bulks = text.split("\r\n");
+                let bulks = bulks.filter(|line| !line.starts_with(['*', '$']) && !line.is_empty());
+                return Some(bulks.map(str::to_owned).collect());
+            }
+            sleep(Duration::from_secs(1)).await;
+        }
+        None
+    }
+
     /// Asks a random node that is up; `None` when it dies or does not answer.
     async fn call(&self, words: &[&[u8]]) -> Option<BytesMut> {
         self.call_as(&Arc::default(), words).await
@@ -1127,7 +1206,15 @@ impl World {
         let resolved = (0..KEYS).map(|n| format!("key-{n}"));
         let blind = (0..BLIND_KEYS).map(|n| format!("blind-{n}"));
         let mine = (0..CLIENTS).map(|n| format!("mine-{n}"));
-        let others = ["ending", "counter", "tally"].map(str::to_owned);
+        let others = [
+            "ending",
+            "counter",
+            "tally",
+            "queue",
+            "count-hash",
+            "count-zset",
+        ];
+        let others = others.iter().chain(&CARTS).map(|key| (*key).to_owned());
         let gone: Vec<String> = {
             let history = self.history();
             history
@@ -1196,6 +1283,12 @@ impl World {
                 return Err(format!("{key} cannot be read though all is healed"));
             };
             self.history().check(key, &visible, strict)?;
+        }
+        for key in CARTS.iter().chain(&["queue", "count-hash", "count-zset"]) {
+            let Some(there) = self.elements(key).await else {
+                return Err(format!("{key} cannot be read though all is healed"));
+            };
+            self.history().check_elements(key, &there, strict)?;
         }
         self.no_hints_are_left()?;
         Ok(self.history().acknowledged())

@@ -164,12 +164,15 @@ pub const ROWS: &[Row] = &[
 ];
 
 pub(super) fn sadd(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
+    // Beside a removal that this node has not heard of it has to be added again.
+    let others_remove = ctx.is_in_cluster();
     let added = ctx.change(args.at(1), Kind::Set, |set, _| {
         let named: BTreeSet<&[u8]> = args.from(2).collect();
-        let new = named.into_iter().filter(|m| !set::contains(set, m));
-        let new: Vec<_> = new.map(set::add).collect();
-        let added = new.len();
-        Ok((Edit::touch(new), added))
+        let is_new = |member: &&&[u8]| !set::contains(set, member);
+        let added = named.iter().filter(is_new).count();
+        let wanted = named.iter().filter(|m| others_remove || is_new(m));
+        let touched = wanted.map(|member| set::add(member)).collect();
+        Ok((Edit::touch(touched), added))
     })?;
     ctx.reply.integer(added as i64);
     Ok(())
@@ -288,7 +291,7 @@ pub(super) fn smove(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
     let target = ctx.typed(to, Kind::Set)?;
     let is_there = set::contains(&source, member);
     if is_there && from != to {
-        if !set::contains(&target, member) {
+        if ctx.is_in_cluster() || !set::contains(&target, member) {
             let put = |_: &_, _| Ok((Edit::Touch(vec![set::add(member)]), ()));
             ctx.change(to, Kind::Set, put)?;
         }

@@ -97,15 +97,22 @@ pub(super) fn zadd(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
         reply::reply_score(ctx, sum);
         return Ok(());
     }
+    // Beside a removal that this node has not heard of it has to be added again.
+    let others_remove = ctx.is_in_cluster();
     let changed = ctx.change(args.at(1), Kind::Zset, |set, _| {
-        Ok(set_all(set, &pairs, options))
+        Ok(set_all(set, &pairs, options, others_remove))
     })?;
     ctx.reply.integer(changed);
     Ok(())
 }
 
 /// What setting scores one after the other comes to, and how many members it counts.
-fn set_all(set: &Object, pairs: &[(&[u8], Score)], options: Options) -> (Edit, i64) {
+fn set_all(
+    set: &Object,
+    pairs: &[(&[u8], Score)],
+    options: Options,
+    others_remove: bool,
+) -> (Edit, i64) {
     let mut now: BTreeMap<&[u8], Option<Score>> = BTreeMap::new();
     let mut put: BTreeMap<&[u8], Score> = BTreeMap::new();
     let mut counted = 0;
@@ -113,7 +120,13 @@ fn set_all(set: &Object, pairs: &[(&[u8], Score)], options: Options) -> (Edit, i
         let old = *now
             .entry(member)
             .or_insert_with(|| zset::score(set, member));
-        if old == Some(*score) || !options.allow(old, *score) {
+        if old == Some(*score) {
+            if others_remove && !options.if_absent {
+                put.insert(member, *score);
+            }
+            continue;
+        }
+        if !options.allow(old, *score) {
             continue;
         }
         counted += i64::from(old.is_none() || options.counts_changes);
