@@ -505,8 +505,8 @@ impl Cluster {
     pub fn failed(&self, id: NodeId, error: CallError) {
         let now_ms = self.now_ms();
         tracing::debug!(node = %self.name_of(id), %error, "did not answer");
-        if error == CallError::TooMuch {
-            // That is no fault of its own.
+        if matches!(error, CallError::TooMuch | CallError::Unknown) {
+            // That is no fault of its own: it was not asked.
             return;
         }
         let threshold = self.options.phi_threshold;

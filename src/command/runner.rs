@@ -33,13 +33,11 @@ impl Runner for Node {
 
     /// SIBLINGS says the context, and whether there is a value.
     fn look_at(&self, key: &[u8]) -> Call {
-        let spec = table::specs().by_name("siblings");
-        let spec = spec.expect("the table has SIBLINGS");
-        let mut words = OwnedArgs::default();
-        words.push(b"siblings");
-        words.push(key);
-        let positions = SmallVec::from_slice(&[1]);
-        Call::new(spec.id(), &spec.shape, words, positions)
+        about("siblings", key)
+    }
+
+    fn is_there(&self, key: &[u8]) -> Call {
+        about("exists", key)
     }
 
     fn run(self: Arc<Self>, who: &Who, call: &Call) -> Ran {
@@ -66,4 +64,15 @@ impl Runner for Node {
     fn count_error(&self, error: &Error) {
         self.stats.count_error(error);
     }
+}
+
+/// A command about one key.
+fn about(command: &str, key: &[u8]) -> Call {
+    let spec = table::specs().by_name(command);
+    let spec = spec.expect("the table has it");
+    let mut words = OwnedArgs::default();
+    words.push(command.as_bytes());
+    words.push(key);
+    let positions = SmallVec::from_slice(&[1]);
+    Call::new(spec.id(), &spec.shape, words, positions)
 }

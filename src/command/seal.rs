@@ -5,7 +5,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
 use crate::error::Error;
-use crate::logic::causal::Context;
+use crate::logic::causal::{Context, Element};
 use crate::logic::codec::Reader;
 use crate::logic::record;
 
@@ -26,7 +26,7 @@ pub struct Place<'a> {
     /// The key.
     pub key: &'a [u8],
     /// One element of the key's, not all of it.
-    pub element: Option<&'a [u8]>,
+    pub element: Option<&'a Element>,
 }
 
 impl ContextSeal {
@@ -45,9 +45,12 @@ impl ContextSeal {
         };
         let mut hasher = blake3::Hasher::new_keyed(secret);
         hasher.update(&[place.db]);
-        for name in std::iter::once(place.key).chain(place.element) {
-            hasher.update(&(name.len() as u64).to_le_bytes());
-            hasher.update(name);
+        hasher.update(&(place.key.len() as u64).to_le_bytes());
+        hasher.update(place.key);
+        if let Some(element) = place.element {
+            hasher.update(&[element.kind as u8]);
+            hasher.update(&(element.name.len() as u64).to_le_bytes());
+            hasher.update(&element.name);
         }
         hasher.update(body);
         let mut tag = [0; TAG_LEN];

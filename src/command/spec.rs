@@ -194,24 +194,20 @@ impl Spec {
 
     /// First key, last key (negative from the end), step, as COMMAND had them before key specifications.
     pub fn key_range(&self) -> (i8, i8, i8) {
-        match self.shape.keys.first() {
-            Some(KeySpec {
-                begin: Begin::Index(at),
-                find: Find::Range { last, step, .. },
-                ..
-            }) => {
-                let first = *at as i8;
-                // Two specifications of a key each are keys that follow each other.
-                let more = self.shape.keys.len() as i8 - 1;
-                let last = if *last < 0 {
-                    *last
-                } else {
-                    first + last + more
-                };
-                (first, last, *step as i8)
+        let place = |keys: &KeySpec| match (keys.begin, keys.find) {
+            (Begin::Index(at), Find::Range { last, step, .. }) => {
+                Some((at as i8, last, step as i8))
             }
-            _ => (0, 0, 0),
-        }
+            _ => None,
+        };
+        // Keys that follow each other; those that move are found in other ways.
+        let mut places = self.shape.keys.iter().map_while(place);
+        let Some((first, last, step)) = places.next() else {
+            return (0, 0, 0);
+        };
+        let end = |at: i8, last: i8| if last < 0 { last } else { at + last };
+        let last = places.fold(end(first, last), |_, (at, last, _)| end(at, last));
+        (first, last, step)
     }
 
     /// What a cluster-aware client may know of it: Redis's tips. None says that a command is to be sent to

@@ -144,7 +144,10 @@ impl Times {
         let took = self.replied.saturating_duration_since(self.began);
         if spec.shape.reads_one_key() {
             node.governor.read(took);
-        } else if spec.has(Flags::WRITE) && !spec.shape.keys.is_empty() {
+        } else if spec.has(Flags::WRITE)
+            && !spec.shape.keys.is_empty()
+            && spec.shape.waits.is_none()
+        {
             node.governor.wrote(took);
         }
     }

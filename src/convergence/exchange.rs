@@ -312,6 +312,7 @@ impl Convergence {
                 Err(ReplicaError::Row(_)) => continue,
                 known => known?,
             };
+            let dead: BTreeSet<Dot> = dead.into_iter().collect();
             let known = |dot: &Dot| dead.contains(dot) || object.context().contains(*dot);
             // The same values, less of which is left: what was overwritten of a counter differs.
             let ours = difference.ours.as_ref();

@@ -117,6 +117,10 @@ impl Edit {
                 }
                 let mut touched: SmallVec<[&Touch; 2]> = touched.iter().collect();
                 touched.sort_by(|a, b| a.element.cmp(&b.element));
+                if leaves_nothing(object, &touched) {
+                    // The key goes, and when it was to end.
+                    delta.overwrite_element(object, &Element::EXPIRY);
+                }
                 for (seq, Touch { element, value }) in (stamp.first_seq..).zip(touched) {
                     delta.overwrite_element(object, element);
                     match value {
@@ -177,6 +181,17 @@ impl Edit {
         let at = Some(since);
         Some(Edit::Over { seen, puts, at })
     }
+}
+
+/// Whether some elements, in their order, go, and there are no others.
+fn leaves_nothing(object: &Object, touched: &[&Touch]) -> bool {
+    let goes = |element: &Element| {
+        let at = touched.binary_search_by(|touch| touch.element.cmp(element));
+        at.is_ok_and(|at| touched[at].value.is_none())
+    };
+    let mut cells = object.cells().iter().map(|(element, _)| element);
+    touched.iter().all(|touch| touch.value.is_none())
+        && cells.all(|element| *element == Element::EXPIRY || goes(element))
 }
 
 fn put_all(delta: &mut DeltaBuilder, puts: &Puts, stamp: Stamp, at: Timestamp) {
@@ -361,5 +376,93 @@ mod tests {
         assert!(!here.joined(there.clone()).has_siblings());
         let beside = apply(&base, 3, &touch(&[("a", Some("3"))]));
         assert!(here.joined(there).joined(beside).has_siblings());
+    }
+
+    fn field(name: &str) -> Element {
+        Element {
+            kind: Kind::Hash,
+            name: name.to_owned().into(),
+        }
+    }
+
+    fn set_field(object: &Object, actor: u64, at_ms: u64, name: &str) -> Object {
+        let edit = Edit::Touch(vec![Touch {
+            element: field(name),
+            value: Some(value("1")),
+        }]);
+        edit_at(object, actor, at_ms, &edit)
+    }
+
+    fn edit_at(object: &Object, actor: u64, at_ms: u64, edit: &Edit) -> Object {
+        let actor = ActorId(actor);
+        let previous = object.context().last(actor);
+        let stamp = Stamp {
+            actor,
+            previous,
+            first_seq: previous + 1,
+            at: Timestamp::from_ms(at_ms),
+            now_ms: at_ms,
+        };
+        object.joined(edit.delta(object, stamp))
+    }
+
+    #[test]
+    fn an_end_takes_what_had_heard_of_it_and_what_was_written_before_it_and_nothing_written_later()
+    {
+        let base = set_field(&Object::default(), 1, 1_000, "a");
+        let ends = edit_at(&base, 1, 1_001, &Edit::Retime(Some(2_000)));
+        assert_eq!(ends.ends_at_ms(), Some(2_000));
+        let knows = set_field(&ends, 1, 1_500, "b");
+        assert_eq!(
+            knows.ends_at_ms(),
+            Some(2_000),
+            "a field has no end of its own"
+        );
+        // Cut off from that, before the end and after it.
+        let before = set_field(&base, 2, 1_500, "c");
+        assert!(knows.joined(before).is_expired(2_001));
+        let after = set_field(&base, 2, 3_000, "c");
+        for both in [knows.joined(after.clone()), after.joined(knows)] {
+            assert_eq!(both.ends_at_ms(), None);
+            assert_eq!(both.cells_of(Kind::Hash).len(), 3);
+        }
+        // Whoever has heard of it begins anew.
+        let again = set_field(&ends, 1, 3_000, "d");
+        assert_eq!(again.cells_of(Kind::Hash).len(), 1);
+        assert_eq!(again.ends_at_ms(), None);
+    }
+
+    #[test]
+    fn the_last_element_takes_the_end_of_its_key_along() {
+        let one = set_field(&Object::default(), 1, 1_000, "a");
+        let ends = edit_at(&one, 1, 1_001, &Edit::Retime(Some(9_000)));
+        let beside = set_field(&ends, 2, 1_002, "b");
+        let remove = Edit::Touch(vec![Touch {
+            element: field("a"),
+            value: None,
+        }]);
+        let gone = edit_at(&ends, 1, 1_003, &remove);
+        assert!(gone.is_tombstone() && gone.cells().is_empty());
+        // What was added beside it knew of the end, which went.
+        assert_eq!(gone.joined(beside.clone()).ends_at_ms(), None);
+        assert_eq!(
+            edit_at(&beside, 1, 1_003, &remove).ends_at_ms(),
+            Some(9_000)
+        );
+    }
+
+    #[test]
+    fn the_end_of_a_string_is_no_end_of_the_hash_beside_it() {
+        let mut text = value("text");
+        text.expires_at_ms = Some(2_000);
+        let string = edit_at(
+            &Object::default(),
+            1,
+            1_000,
+            &Edit::put(Element::STRING, text),
+        );
+        assert_eq!(string.ends_at_ms(), Some(2_000));
+        let hash = set_field(&Object::default(), 2, 1_001, "a");
+        assert_eq!(string.joined(hash).ends_at_ms(), None);
     }
 }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::io::Interest;
 use tokio::net::TcpStream;
 
 use crate::command::{Feed, Node};
@@ -27,11 +28,19 @@ pub(super) async fn await_sync(node: &Node, writes: &[u64], timeout: Option<Dura
     all.await
 }
 
-/// Waits until the client has closed its side; who sends more is there.
+/// How often it is looked whether a client has gone that has sent more before.
+const LOOK: Duration = Duration::from_millis(100);
+
+/// Waits until the client has closed its side. Who has sent more is there, until it goes.
 pub(super) async fn gone(stream: &TcpStream) {
-    match stream.peek(&mut [0]).await {
-        Ok(0) | Err(_) => {}
-        Ok(_) => std::future::pending().await,
+    if let Ok(0) | Err(_) = stream.peek(&mut [0]).await {
+        return;
+    }
+    while let Ok(ready) = stream.ready(Interest::READABLE).await {
+        if ready.is_read_closed() {
+            return;
+        }
+        tokio::time::sleep(LOOK).await;
     }
 }
 

@@ -1,12 +1,13 @@
 //! Who waits for a key to get elements (BLPOP and its like), in the order in which they came.
 //!
-//! A write that leaves something tells the first of them, who looks, and tells the next one when it
-//! leaves or has found nothing for itself. Being told is a hint: whoever is told looks again.
+//! A write that leaves something tells the first of them, who looks. When it has taken something, or what there
+//! was is nothing for it, the next one is told. Being told is a hint: whoever is told looks again.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
+use futures_util::FutureExt;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
@@ -28,6 +29,7 @@ pub struct Awaited {
     arrivals: Arc<Arrivals>,
     places: Vec<Place>,
     told: Arc<Notify>,
+    has_taken: AtomicBool,
 }
 
 impl Arrivals {
@@ -63,7 +65,8 @@ impl Arrivals {
         }
     }
 
-    fn leave(&self, places: &[Place], told: &Arc<Notify>) {
+    /// Somebody goes; whether the next one may look.
+    fn leave(&self, places: &[Place], told: &Arc<Notify>, passes_on: bool) {
         let mut by_key = self.by_key.lock();
         for place in places {
             let Some(waiting) = by_key.get_mut(place) else {
@@ -71,7 +74,8 @@ impl Arrivals {
             };
             waiting.retain(|other| !Arc::ptr_eq(other, told));
             match waiting.front() {
-                Some(first) => first.notify_one(),
+                Some(first) if passes_on => first.notify_one(),
+                Some(_) => {}
                 None => {
                     by_key.remove(place);
                 }
@@ -97,6 +101,7 @@ impl Awaited {
             arrivals: Arc::clone(arrivals),
             places,
             told,
+            has_taken: AtomicBool::new(false),
         }
     }
 
@@ -105,7 +110,12 @@ impl Awaited {
         self.told.notified().await;
     }
 
-    /// There was nothing for this one: the next one may look.
+    /// It has found something, and there may be more.
+    pub fn has_taken(&self) {
+        self.has_taken.store(true, Ordering::Release);
+    }
+
+    /// What there was is nothing for this one: the next one may look.
     pub fn pass_on(&self) {
         self.arrivals.pass_on(&self.places, &self.told);
     }
@@ -113,7 +123,9 @@ impl Awaited {
 
 impl Drop for Awaited {
     fn drop(&mut self) {
-        self.arrivals.leave(&self.places, &self.told);
+        let was_told = self.told.notified().now_or_never().is_some();
+        let passes_on = was_told || self.has_taken.load(Ordering::Acquire);
+        self.arrivals.leave(&self.places, &self.told, passes_on);
     }
 }
 
@@ -122,7 +134,6 @@ mod tests {
     use super::*;
 
     fn is_told(told: &Arc<Notify>) -> bool {
-        use futures_util::FutureExt;
         told.notified().now_or_never().is_some()
     }
 
@@ -141,11 +152,12 @@ mod tests {
         assert_eq!([0, 1, 2].map(|n| is_told(&all[n])), [true, false, false]);
         arrivals.pass_on(&places, &all[0]);
         assert_eq!([0, 1, 2].map(|n| is_told(&all[n])), [false, true, false]);
-        arrivals.leave(&places, &all[0]);
+        arrivals.leave(&places, &all[0], true);
         assert_eq!([0, 1, 2].map(|n| is_told(&all[n])), [false, true, false]);
-        arrivals.leave(&places, &all[1]);
-        arrivals.leave(&places, &all[2]);
-        assert!(is_told(&all[2]) && arrivals.by_key.lock().is_empty());
+        arrivals.leave(&places, &all[1], false);
+        assert!(!is_told(&all[2]));
+        arrivals.leave(&places, &all[2], true);
+        assert!(!is_told(&all[2]) && arrivals.by_key.lock().is_empty());
         assert_eq!(arrivals.count.load(Ordering::Acquire), 0);
     }
 }

@@ -18,7 +18,7 @@ use super::round::Tombstones;
 use super::rows::ENDED;
 use super::{Key, Located, Replica, ReplicaError};
 use crate::base::clock;
-use crate::logic::causal::{self, Context, Dot, Element, Object, Payload, Version};
+use crate::logic::causal::{Context, Dot, Element, Object, Payload, Version};
 use crate::logic::codec::Reader;
 use crate::logic::place;
 use crate::logic::record;
@@ -187,8 +187,7 @@ impl Replica {
         if !seen.is_empty() {
             let mut dead = 0;
             let named = named_by_news(object, &seen, current);
-            let mut held: Vec<Dot> = current.all_versions().map(|v| v.dot).collect();
-            held.sort_unstable();
+            let held = dots_of(current);
             object.retain_versions(|version| {
                 let lives = !seen.contains(version.dot)
                     || held.binary_search(&version.dot).is_ok()
@@ -229,9 +228,10 @@ impl Replica {
         let has_news = dots
             .iter()
             .any(|dot| !overwritten(*dot) && !seen.contains(*dot));
+        let held = dots_of(&object);
         let dead = |dot: &&Dot| {
             let known = overwritten(**dot) || !has_news && seen.contains(**dot);
-            known && !holds(&object, **dot)
+            known && held.binary_search(dot).is_err()
         };
         Ok(dots.iter().filter(dead).copied().collect())
     }
@@ -369,9 +369,9 @@ fn seen_key(owners: u8, partition: u16) -> Vec<u8> {
     [SEEN_PREFIX, &[owners], &partition.to_be_bytes()].concat()
 }
 
-pub(super) fn holds(object: &Object, dot: Dot) -> bool {
-    let cells = object.cells().iter();
-    cells
-        .into_iter()
-        .any(|(_, versions)| causal::holds(versions, dot))
+/// The dots of all versions, ascending.
+fn dots_of(object: &Object) -> Vec<Dot> {
+    let mut dots: Vec<Dot> = object.all_versions().map(|version| version.dot).collect();
+    dots.sort_unstable();
+    dots
 }

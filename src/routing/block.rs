@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::BytesMut;
+use futures_util::future::join_all;
 use tokio::time::Instant;
 
 use super::args::Args;
@@ -71,7 +72,8 @@ where
         let mut unblocked = std::pin::pin!(unblocked);
         let site = node.site();
         let db = site.replica.database(who.db);
-        let awaited = site.replica.await_keys(db, call.keys());
+        let taken = call.shape.taken(call.args());
+        let awaited = site.replica.await_keys(db, taken.iter().copied());
         let coordinator = site.coordinator.as_ref();
         let hears_of_all = coordinator.is_none_or(|c| call.keys().all(|key| c.holds(key)));
         let pause = if hears_of_all {
@@ -79,26 +81,37 @@ where
         } else {
             LOOK_ELSEWHERE
         };
-        let mut is_first = true;
+        let takes_all = taken.len() == call.keys().len();
+        let (mut is_first, mut may_be_there) = (true, true);
         loop {
-            let reply = attempt(&node, &who, &call).await;
-            // What came of another type is not what it waits for.
-            let is_other = !is_first && reply.starts_with(b"-WRONGTYPE ");
-            if !is_nothing(&reply) && !is_other {
-                return reply;
+            if may_be_there {
+                let reply = attempt(&node, &who, &call).await;
+                // What came of another type is not what it waits for.
+                let is_other = !is_first && takes_all && reply.starts_with(b"-WRONGTYPE ");
+                if !is_nothing(&reply) && !is_other {
+                    awaited.has_taken();
+                    return reply;
+                }
+                if is_other {
+                    awaited.pass_on();
+                }
             }
             is_first = false;
-            awaited.pass_on();
+            if until.is_some_and(|until| until <= Instant::now()) {
+                return ended(&who, Unblocked::TimedOut);
+            }
             let look_again = Instant::now() + pause;
             let wake_at = until.map_or(look_again, |until| until.min(look_again));
             tokio::select! {
                 biased;
                 how = &mut unblocked => return ended(&who, how),
-                () = awaited.told() => {}
+                () = awaited.told() => may_be_there = true,
                 () = tokio::time::sleep_until(wake_at) => {
-                    if until.is_some_and(|until| until <= Instant::now()) {
-                        return ended(&who, Unblocked::TimedOut);
-                    }
+                    let ask = |key: &&[u8]| begin(&node, who.clone(), node.is_there(key));
+                    let asked = taken.iter().filter(|_| site.coordinator.is_some()).map(ask);
+                    // Asking takes nobody's turn.
+                    let said = join_all(asked).await;
+                    may_be_there = said.is_empty() || said.iter().any(|said| **said != *b":0\r\n");
                 }
             }
         }

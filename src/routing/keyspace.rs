@@ -204,7 +204,10 @@ impl All {
     }
 
     /// What a command that looks at one key replies of each of some.
-    pub async fn of_each(&self, command: &[u8], keys: &[Vec<u8>]) -> Vec<BytesMut> {
+    ///
+    /// # Errors
+    /// The first error that it replies.
+    pub async fn of_each(&self, command: &[u8], keys: &[Vec<u8>]) -> Result<Vec<BytesMut>, Error> {
         let ask = |key: &Vec<u8>| {
             let mut words = OwnedArgs::default();
             words.push(command);
@@ -216,7 +219,11 @@ impl All {
         for some in keys.chunks(AT_ONCE) {
             replies.extend(join_all(some.iter().filter_map(ask)).await);
         }
-        replies
+        if let Some(error) = replies.iter().find(|said| said.starts_with(b"-")) {
+            let text = String::from_utf8_lossy(&error[1..]).trim_end().to_owned();
+            return Err(Error::Text(text.into()));
+        }
+        Ok(replies)
     }
 
     /// One key, if there is any.

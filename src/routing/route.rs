@@ -73,7 +73,8 @@ pub fn start(
 
 /// Runs a command on keys wherever it belongs.
 pub fn begin(node: &Arc<dyn Runner>, who: Who, call: Call) -> Later {
-    let Some(coordinator) = &node.site().coordinator else {
+    let coordinator = node.site().coordinator.as_ref();
+    let Some(coordinator) = coordinator.filter(|c| c.cluster().has_joined()) else {
         return at_once(who, Error::ClusterDown);
     };
     if let Some(refused) = refuse_long_keys(node, &who, call.keys()) {

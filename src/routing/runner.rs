@@ -141,6 +141,9 @@ pub trait Runner: Send + Sync {
     /// The command whose reply says what WATCH compares of a key.
     fn look_at(&self, key: &[u8]) -> Call;
 
+    /// The command whose reply is 1 where a key is there, and 0 where it is not.
+    fn is_there(&self, key: &[u8]) -> Call;
+
     /// Runs a command's handler against this node's copies. The caller keeps others out.
     fn run(self: Arc<Self>, who: &Who, call: &Call) -> Ran;
 

@@ -220,6 +220,23 @@ impl Shape {
         found
     }
 
+    /// The keys of which it takes something.
+    pub fn taken<'k>(&self, args: Args<'k>) -> Vec<&'k [u8]> {
+        let mut found = Positions::new();
+        for keys in self.keys.iter().filter(|keys| keys.access == Access::Take) {
+            keys.find(args, &mut found);
+        }
+        found.iter().map(|at| args.at(*at as usize)).collect()
+    }
+
+    /// Whether its keys are not all where a client finds them by their first, last and step.
+    pub fn has_movable_keys(&self) -> bool {
+        let moves = |keys: &KeySpec| {
+            matches!(keys.begin, Begin::Keyword(..)) || matches!(keys.find, Find::Count { .. })
+        };
+        self.keys.iter().any(moves)
+    }
+
     /// Whether it is about keys that it names, and runs where they are.
     pub fn is_on_keys(&self) -> bool {
         use Travels::{Apart, ToFirst, Together};

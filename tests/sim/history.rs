@@ -232,9 +232,34 @@ impl History {
             if times > 1 {
                 return Err(format!("{place}: it is there {times} times"));
             }
-            let visible: Vec<String> = (0..times).map(|_| "there".to_owned()).collect();
-            // A repeated push or removal may come to light later.
-            self.check_blind(place, &visible, strict)?;
+            self.check_item(place, times > 0, strict)?;
+        }
+        Ok(())
+    }
+
+    /// An item is there unless a removal that did not end before it was added may have seen it. Where quorums
+    /// meet it is not there when all that added it had ended before a removal began.
+    fn check_item(&self, place: &str, is_there: bool, strict: bool) -> Result<(), String> {
+        let writes = &self.blind[place];
+        let fail = |what: &str| {
+            let history: Vec<String> = writes.iter().map(|w| format!("  {w:?}")).collect();
+            Err(format!("{place}: {what}\n{}", history.join("\n")))
+        };
+        let adds = || writes.iter().filter(|write| write.value.is_some());
+        let removals = || writes.iter().filter(|write| write.value.is_none());
+        let may_be_seen =
+            |add: &Blind| removals().any(|removal| removal.ended.is_none_or(|end| end > add.began));
+        if !is_there && adds().any(|add| add.ended.is_some() && !may_be_seen(add)) {
+            return fail("an item that was added is lost");
+        }
+        let must_be_seen = |add: &Blind| {
+            let later = |removal: &Blind| {
+                removal.ended.is_some() && add.ended.is_some_and(|end| end < removal.began)
+            };
+            strict && removals().any(later)
+        };
+        if is_there && adds().all(must_be_seen) {
+            return fail("an item that was taken out is back");
         }
         Ok(())
     }
@@ -345,6 +370,38 @@ fn the_checker_bites() {
     assert!(check(&["a", "c"]).expect_err("b").contains("lost"));
     assert!(check(&["a", "b", "c"]).expect_err("a").contains("beside"));
     assert!(check(&["b", "c", "x"]).expect_err("x").contains("nobody"));
+}
+
+#[test]
+fn the_checker_bites_carts() {
+    let mut history = History::default();
+    let mut write = |value| {
+        let begun = history.begin_blind("cart-set/a", value);
+        history.acknowledge_blind("cart-set/a", begun);
+        history.blind.clone()
+    };
+    let check = |blind: BTreeMap<String, Vec<Blind>>, there: &[&str]| {
+        let there: Vec<String> = there.iter().map(|item| (*item).to_owned()).collect();
+        let history = History {
+            blind,
+            ..History::default()
+        };
+        history.check_elements("cart-set", &there, true)
+    };
+    let added = write(Some("there"));
+    assert!(check(added.clone(), &["a"]).is_ok());
+    assert!(check(added.clone(), &[]).expect_err("a").contains("lost"));
+    assert!(
+        check(added, &["a", "a"])
+            .expect_err("a")
+            .contains("2 times")
+    );
+    let removed = write(None);
+    assert!(check(removed.clone(), &[]).is_ok());
+    assert!(check(removed, &["a"]).expect_err("a").contains("back"));
+    let again = write(Some("there"));
+    assert!(check(again.clone(), &["a"]).is_ok());
+    assert!(check(again, &[]).is_err());
 }
 
 #[test]

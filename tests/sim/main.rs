@@ -2,7 +2,7 @@
 //! memory stores and a memory network under virtual time.
 //!
 //! A world is a number: `RINGWOOD_SEED=n cargo nextest run --test sim` replays one,
-//! `RINGWOOD_SIM_SEEDS=n` runs more. Clients write through random nodes while nodes are cut off,
+//! `RINGWOOD_SIM_SEEDS=n` runs more, `RINGWOOD_SIM_LOG=1` shows what the nodes log. Clients write through random nodes while nodes are cut off,
 //! killed and started again. Afterwards, when all is healed and quiet, every history is checked.
 
 mod faulty;
@@ -45,13 +45,20 @@ fn worlds(kind: Kind, count: u64) {
         Some(seed) => seed..=seed,
         None => 1..=number_from("RINGWOOD_SIM_SEEDS").unwrap_or(count),
     };
+    if std::env::var("RINGWOOD_SIM_LOG").is_ok() {
+        let _ = tracing_subscriber::fmt()
+            .with_max_level(tracing::Level::INFO)
+            .with_writer(std::io::stderr)
+            .try_init();
+    }
     let mut acknowledged = 0;
     for seed in seeds {
         match run(seed, kind, Fault::None) {
             Ok(lived) => acknowledged += lived.acknowledged,
             Err(violation) => {
+                let kind = format!("{kind:?}").to_lowercase();
                 panic!(
-                    "{violation}\nreplay: RINGWOOD_SEED={seed} cargo nextest run --test sim {kind:?}"
+                    "{violation}\nreplay: RINGWOOD_SEED={seed} cargo nextest run --test sim {kind}_"
                 )
             }
         }

@@ -879,8 +879,11 @@ impl World {
         for nth in 0..WRITES {
             sleep(Duration::from_millis(self.below(600) as u64)).await;
             let value = format!("c{client}-{nth}");
-            match self.below(if self.kind.mends() { 26 } else { 23 }) {
-                23.. => self.write_and_delete(client, nth).await,
+            // Where parts move it does not matter what is in them.
+            let after_carts = if self.kind == Kind::Grow { 18 } else { 23 };
+            let kinds = after_carts + if self.kind.mends() { 3 } else { 0 };
+            match self.below(kinds) {
+                what if what >= after_carts => self.write_and_delete(client, nth).await,
                 18.. => self.fill_cart(&value).await,
                 15.. => self.tally().await,
                 13.. => self.retime().await,

@@ -44,15 +44,6 @@ pub const ROWS: &[Row] = &[
     ),
 ];
 
-/// What SIBLINGS and RESOLVE look at.
-fn place<'a>(ctx: &Ctx<'_>, key: &'a [u8], element: Option<&'a [u8]>) -> Place<'a> {
-    Place {
-        db: ctx.node.replica.database(ctx.session.db),
-        key,
-        element,
-    }
-}
-
 pub(super) fn siblings(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
     let (mut with_meta, mut field) = (false, None);
     let mut nth = 2;
@@ -69,15 +60,22 @@ pub(super) fn siblings(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
     }
     let key = args.at(1);
     let (object, now_ms) = (ctx.object(key)?, clock::now_ms());
-    let (context, found) = match field {
-        Some(field) => {
-            let element = element_of(&object, field, now_ms)?;
-            let versions = object.versions(&element);
-            (of_versions(versions), values(&object, &element, now_ms))
+    let element = field
+        .map(|field| element_of(&object, field, now_ms))
+        .transpose()?;
+    let (context, found) = match &element {
+        Some(element) => {
+            let versions = object.versions(element);
+            (of_versions(versions), values(&object, element, now_ms))
         }
         None => (object.context().clone(), whole(&object, now_ms)),
     };
-    let token = ctx.node.seal.token(place(ctx, key, field), &context);
+    let at = Place {
+        db: ctx.node.replica.database(ctx.session.db),
+        key,
+        element: element.as_ref(),
+    };
+    let token = ctx.node.seal.token(at, &context);
     ctx.reply.array(2);
     ctx.reply.bulk(token.as_bytes());
     ctx.reply.array(found.len());
@@ -226,9 +224,13 @@ impl<'a> Resolve<'a> {
 pub(super) fn resolve(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
     let key = args.at(1);
     let resolve = Resolve::parse(args)?;
-    let at = place(ctx, key, resolve.field);
-    let seen = ctx.node.seal.open(at, args.at(2))?;
+    let at = Place {
+        db: ctx.node.replica.database(ctx.session.db),
+        key,
+        element: None,
+    };
     let Some(field) = resolve.field else {
+        let seen = ctx.node.seal.open(at, args.at(2))?;
         ctx.update(key, |object, now_ms| {
             (string::resolve(seen, resolve.value(object, now_ms)), ())
         })?;
@@ -236,32 +238,38 @@ pub(super) fn resolve(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
         let now = whole(&object, clock::now_ms()).len();
         return settled(ctx, at, object.context(), now);
     };
+    let seal = ctx.node.seal.clone();
     let element = ctx.update(key, |object, now_ms| {
-        let decided = element_of(object, field, now_ms)
-            .and_then(|element| Ok((resolve.element_value(element.kind)?, element)));
-        let (value, element) = match decided {
-            Ok(decided) => decided,
-            Err(error) => return (Edit::Keep, Err(error)),
+        let decide = || -> Result<(Edit, Element), Error> {
+            let element = element_of(object, field, now_ms)?;
+            let of_element = Place {
+                element: Some(&element),
+                ..at
+            };
+            let seen = seal.open(of_element, args.at(2))?;
+            let value = resolve.element_value(element.kind)?;
+            // Of a key that is gone nothing goes on, its end neither.
+            let edit = match value {
+                None if !types::is_present(object, now_ms) => Edit::Keep,
+                Some(value) if !types::is_present(object, now_ms) => Edit::Touch(vec![Touch {
+                    element: element.clone(),
+                    value: Some(value),
+                }]),
+                value => types::resolve(seen, element.clone(), value),
+            };
+            Ok((edit, element))
         };
-        let edit = if types::is_present(object, now_ms) {
-            types::resolve(seen, element.clone(), value)
-        } else {
-            let element = element.clone();
-            Edit::touch(
-                value
-                    .map(|value| {
-                        vec![Touch {
-                            element,
-                            value: Some(value),
-                        }]
-                    })
-                    .unwrap_or_default(),
-            )
-        };
-        (edit, Ok(element))
+        match decide() {
+            Ok((edit, element)) => (edit, Ok(element)),
+            Err(error) => (Edit::Keep, Err(error)),
+        }
     })??;
     let object = ctx.object(key)?;
     let now = values(&object, &element, clock::now_ms()).len();
+    let at = Place {
+        element: Some(&element),
+        ..at
+    };
     settled(ctx, at, &of_versions(object.versions(&element)), now)
 }
 

@@ -104,6 +104,7 @@ fn row(ctx: &mut Ctx<'_>, spec: &Spec) {
         .iter()
         .filter(|(flag, _)| spec.has(*flag))
         .map(|(_, name)| *name)
+        .chain(spec.shape.has_movable_keys().then_some("movablekeys"))
         .collect();
     reply.set(flags.len());
     for flag in &flags {

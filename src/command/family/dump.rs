@@ -1,6 +1,6 @@
 //! DUMP and RESTORE: a key's values as bytes, in a format of our own.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::HashSet;
 
 use bytes::Bytes;
 
@@ -13,6 +13,7 @@ use crate::logic::causal::{Element, Object, Payload, Value};
 use crate::logic::codec::{Reader, put_bytes, put_varint};
 use crate::logic::edit::{Edit, Put, Puts};
 use crate::logic::policy::OnConflict;
+use crate::logic::types::list;
 use crate::logic::{record, types};
 use crate::routing::args::Args;
 
@@ -80,7 +81,7 @@ fn decode_dump(payload: &[u8], most: usize, policy: OnConflict) -> Option<Puts> 
         Some(rest) => (Reader(rest), true),
         None => (Reader(body.strip_prefix(COLLECTION)?), false),
     };
-    let mut of_each: BTreeMap<Element, Vec<&[u8]>> = BTreeMap::new();
+    let mut of_each: Vec<(Element, Vec<&[u8]>)> = Vec::new();
     for _ in 0..r.count(1).ok()? {
         let element = if is_string {
             Element::STRING
@@ -88,9 +89,17 @@ fn decode_dump(payload: &[u8], most: usize, policy: OnConflict) -> Option<Puts> 
             let kind = record::read_kind(r.u8().ok()?).ok()?;
             types::element(kind, r.bytes().ok()?)
         };
-        of_each.entry(element).or_default().push(r.bytes().ok()?);
+        let value = r.bytes().ok()?;
+        match of_each.last_mut() {
+            Some((last, values)) if *last == element => values.push(value),
+            _ => of_each.push((element, vec![value])),
+        }
     }
-    if !r.0.is_empty() || of_each.contains_key(&Element::EXPIRY) {
+    let mut met = HashSet::new();
+    let is_right = |(element, _): &(Element, Vec<&[u8]>)| {
+        *element != Element::EXPIRY && met.insert(element.clone())
+    };
+    if !r.0.is_empty() || !of_each.iter().all(is_right) {
         return None;
     }
     let puts = of_each.into_iter().flat_map(|(element, oldest_first)| {
@@ -169,6 +178,8 @@ pub(super) fn restore(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
         _ => return Err(Error::InvalidExpire("restore")),
     };
     types::end_at(&mut puts, expires_at_ms);
+    // Places are this node's to give: what comes later goes by their times.
+    list::place_anew(&mut puts, (replica.actor(), clock::now_ms()));
     ctx.update(args.at(1), |object, now_ms| {
         if !replace && types::is_present(object, now_ms) {
             return (Edit::Keep, Err(Error::BusyKey));

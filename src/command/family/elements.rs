@@ -184,6 +184,15 @@ pub(super) fn multiple_count(args: Args<'_>, nth: usize) -> Result<usize, Error>
     Ok(found.unwrap_or(1))
 }
 
+/// Refuses a reply of more bytes than a string may have: elements that come again and again are bounded by
+/// nothing else.
+pub(super) fn check_reply(ctx: &Ctx<'_>, lens: impl Iterator<Item = usize>) -> Outcome {
+    if lens.sum::<usize>() > ctx.max_string() {
+        return Err(Error::OutOfRange);
+    }
+    Ok(())
+}
+
 /// A count that must not be negative.
 pub(super) fn positive_count(args: Args<'_>, nth: usize) -> Result<usize, Error> {
     let is_integer = args.integer(nth);

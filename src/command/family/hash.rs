@@ -319,6 +319,8 @@ pub(super) fn hrandfield(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
     let hash = ctx.typed(args.at(1), Kind::Hash)?;
     let fields: Vec<(&Bytes, Bytes)> = hash::fields(&hash).collect();
     let places = elements::random_places(fields.len(), count)?;
+    let len = |at: &usize| fields[*at].0.len() + fields[*at].1.len();
+    elements::check_reply(ctx, places.iter().map(len))?;
     if with_values {
         ctx.reply.pairs(places.len());
     } else {

@@ -250,7 +250,7 @@ fn page(
                 found.keys.retain(|key| options.matches(key));
                 if let Some(kind) = &options.kind {
                     let is_of = [b"+", kind.to_ascii_lowercase().as_slice(), b"\r\n"].concat();
-                    let kinds = all.of_each(b"type", &found.keys).await;
+                    let kinds = all.of_each(b"type", &found.keys).await?;
                     let mut kinds = kinds.into_iter().map(|said| said == is_of);
                     found.keys.retain(|_| kinds.next().unwrap_or(false));
                 }

@@ -1,6 +1,7 @@
 //! Sets.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use bytes::Bytes;
 
@@ -9,7 +10,7 @@ use crate::command::context::{Ctx, Outcome};
 use crate::command::row::{R, RF, Row, WF, WM, WMF, cmd};
 use crate::command::spec::keys;
 use crate::error::Error;
-use crate::logic::causal::Kind;
+use crate::logic::causal::{Kind, Object};
 use crate::logic::edit::{Edit, Put};
 use crate::logic::types::set;
 use crate::routing::args::Args;
@@ -246,6 +247,7 @@ pub(super) fn srandmember(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
         return Ok(());
     };
     let places = elements::random_places(members.len(), count)?;
+    elements::check_reply(ctx, places.iter().map(|at| members[*at].len()))?;
     ctx.reply.array(places.len());
     for at in places {
         ctx.reply.bulk(members[at]);
@@ -317,9 +319,16 @@ fn combine<'a>(
     operation: Operation,
     names: impl Iterator<Item = &'a [u8]>,
 ) -> Result<BTreeSet<Bytes>, Error> {
+    // A key that is named more than once is read once.
+    let mut read: BTreeMap<&[u8], Arc<Object>> = BTreeMap::new();
     let mut sets = Vec::new();
     for name in names {
-        sets.push(ctx.typed(name, Kind::Set)?);
+        let set = match read.get(name) {
+            Some(set) => Arc::clone(set),
+            None => ctx.typed(name, Kind::Set)?,
+        };
+        read.insert(name, Arc::clone(&set));
+        sets.push(set);
     }
     let (first, others) = sets.split_first().ok_or(Error::Syntax)?;
     let mut all: BTreeSet<Bytes> = set::members(first).cloned().collect();

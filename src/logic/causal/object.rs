@@ -177,7 +177,9 @@ impl Object {
         }
         let changes = self.versions(&Element::EXPIRY);
         let strings = self.versions(&Element::STRING);
-        if changes.is_empty() && strings.is_empty() || self.is_tombstone() {
+        // What a string says of itself is no word on elements that have not met it.
+        let no_word = changes.is_empty() && (strings.is_empty() || self.has_several_kinds());
+        if no_word || self.is_tombstone() {
             return None;
         }
         let is_replaced = |dot: &Dot| {
@@ -200,7 +202,19 @@ impl Object {
             .filter(says)
             .map(|v| v.value.expires_at_ms);
         let first = words.next()??;
-        words.try_fold(first, |latest, at| at.map(|at| latest.max(at)))
+        let end = words.try_fold(first, |latest, at| at.map(|at| latest.max(at)))?;
+        (!self.outlives(end, is_replaced)).then_some(end)
+    }
+
+    /// Whether an element of a collection was written when the key had ended, by somebody who had not heard of
+    /// that: then it goes on.
+    fn outlives(&self, end_ms: u64, is_named: impl Fn(&Dot) -> bool) -> bool {
+        let is_of_collection = |kind| !matches!(kind, Kind::String | Kind::Expiry);
+        let cells = self.cells.iter();
+        let mut versions = cells
+            .filter(|(element, _)| is_of_collection(element.kind))
+            .flat_map(|(_, versions)| versions.iter());
+        versions.any(|v| v.is_there() && v.at.ms() > end_ms && !is_named(&v.dot))
     }
 
     /// Whether the key reads as absent at `now_ms` because its time is over.

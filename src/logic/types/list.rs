@@ -14,7 +14,7 @@ use bytes::Bytes;
 use super::cell;
 use super::elements;
 use crate::logic::causal::{ActorId, Element, Kind, Object, Payload, Value};
-use crate::logic::edit::Touch;
+use crate::logic::edit::{Puts, Touch};
 
 const LEFT: u8 = 0x40;
 const RIGHT: u8 = 0x80;
@@ -64,27 +64,24 @@ pub fn push<'v>(
     let time = last
         .map_or(0, |last| last.saturating_add(1))
         .max(now_ms << 16);
-    let place = |number: u32| {
-        let mut name = Vec::with_capacity(PUSH_LEN);
-        name.push(side);
-        match end {
-            End::Left => {
-                name.extend_from_slice(&(!time).to_be_bytes());
-                name.extend_from_slice(&actor.0.to_be_bytes());
-                name.extend_from_slice(&(!number).to_be_bytes());
-            }
-            End::Right => {
-                name.extend_from_slice(&time.to_be_bytes());
-                name.extend_from_slice(&actor.0.to_be_bytes());
-                name.extend_from_slice(&number.to_be_bytes());
-            }
-        }
-        name
-    };
     (0..)
         .zip(values)
-        .map(|(n, value)| put(&place(n), value))
+        .map(|(number, value)| put(&place(end, time, actor, number), value))
         .collect()
+}
+
+/// Gives the elements of lists among some puts, in their order, the places of a push.
+pub fn place_anew(puts: &mut Puts, (actor, now_ms): (ActorId, u64)) {
+    let mut last: Option<Bytes> = None;
+    let mut number: u32 = 0;
+    for put in puts.iter_mut().filter(|put| put.element.kind == Kind::List) {
+        let is_sibling = last.as_ref() == Some(&put.element.name);
+        if last.is_some() && !is_sibling {
+            number += 1;
+        }
+        last = Some(put.element.name.clone());
+        put.element.name = place(End::Right, now_ms << 16, actor, number).into();
+    }
 }
 
 /// A value between two neighbours, of which the upper one is above the lower.
@@ -115,6 +112,20 @@ pub fn remove(place: &[u8]) -> Touch {
 /// Whether some bytes can be a place.
 pub fn is_place(name: &[u8]) -> bool {
     matches!(name.first(), Some(&LEFT | &RIGHT)) && name.len() >= PUSH_LEN
+}
+
+/// The place of a push's value.
+fn place(end: End, time: u64, actor: ActorId, number: u32) -> Vec<u8> {
+    let (side, time, number) = match end {
+        End::Left => (LEFT, !time, !number),
+        End::Right => (RIGHT, time, number),
+    };
+    let mut name = Vec::with_capacity(PUSH_LEN);
+    name.push(side);
+    name.extend_from_slice(&time.to_be_bytes());
+    name.extend_from_slice(&actor.0.to_be_bytes());
+    name.extend_from_slice(&number.to_be_bytes());
+    name
 }
 
 fn element(place: &[u8]) -> Element {

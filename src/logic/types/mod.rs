@@ -107,7 +107,13 @@ pub fn puts(object: &Object, now_ms: u64) -> Puts {
     if object.is_expired(now_ms) {
         return puts;
     }
-    for (element, versions) in object.cells().iter().filter(|cell| is_there(cell)) {
+    // The type that is shown last: it gets the latest dots.
+    let kinds = kinds(object, now_ms);
+    let cells = kinds
+        .iter()
+        .rev()
+        .flat_map(|(kind, _)| there(object, *kind));
+    for (element, versions) in cells {
         let values: Vec<Bytes> = match element.kind {
             Kind::Set => vec![Bytes::new()],
             Kind::Zset => zset::siblings(object, element, versions)

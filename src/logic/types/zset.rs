@@ -77,7 +77,12 @@ pub fn parse_score(raw: &[u8]) -> Option<Score> {
     if text.starts_with(|c: char| c.is_ascii_whitespace()) {
         return None;
     }
-    Score::new(text.parse().ok()?)
+    let value: f64 = text.parse().ok()?;
+    let mantissa = text.split(['e', 'E']).next().unwrap_or_default();
+    let has_digits = text.contains(|c: char| c.is_ascii_digit());
+    let is_beyond = value.is_infinite() && has_digits
+        || value == 0.0 && mantissa.contains(|c: char| ('1'..='9').contains(&c));
+    Score::new(value).filter(|_| !is_beyond)
 }
 
 /// The score of a member.

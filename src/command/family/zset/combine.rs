@@ -1,6 +1,7 @@
 //! Unions, intersections and differences of sorted sets, and of sets, whose members have the score 1.
 
 use std::collections::BTreeMap;
+use std::rc::Rc;
 
 use bytes::Bytes;
 
@@ -65,9 +66,16 @@ impl Query {
         let room = args.len() - self.first - 1;
         let count = usize::try_from(count).ok().filter(|count| *count <= room);
         let count = count.ok_or(Error::Syntax)?;
+        // A key that is named more than once is read once.
+        let mut read: BTreeMap<&[u8], Rc<Scores>> = BTreeMap::new();
         let mut sets = Vec::with_capacity(count);
         for key in args.from(self.first + 1).take(count) {
-            sets.push(scores(ctx, key)?);
+            let set = match read.get(key) {
+                Some(set) => Rc::clone(set),
+                None => Rc::new(scores(ctx, key)?),
+            };
+            read.insert(key, Rc::clone(&set));
+            sets.push(set);
         }
         let mut combined = Combined {
             members: Vec::new(),
@@ -117,27 +125,28 @@ impl Query {
 
 fn combine(
     operation: Operation,
-    sets: Vec<Scores>,
+    sets: Vec<Rc<Scores>>,
     weights: &[f64],
     aggregate: Aggregate,
 ) -> Scores {
-    let weigh = |set: Scores, weight: f64| {
+    let weigh = |set: Rc<Scores>, weight: f64| {
         let weighed = move |score: f64| {
             let score = score * weight;
             if score.is_nan() { 0.0 } else { score }
         };
-        set.into_iter().map(move |(m, score)| (m, weighed(score)))
+        let weigh = move |(m, score): (&Bytes, &f64)| (m.clone(), weighed(*score));
+        set.iter().map(weigh).collect::<Scores>()
     };
     let mut sets = sets.into_iter().zip(weights);
     let Some((first, weight)) = sets.next() else {
         return Scores::new();
     };
-    let mut all: Scores = weigh(first, *weight).collect();
+    let mut all: Scores = weigh(first, *weight);
     for (other, weight) in sets {
         match operation {
             Operation::Difference => all.retain(|member, _| !other.contains_key(member)),
             Operation::Intersection => {
-                let other: Scores = weigh(other, *weight).collect();
+                let other = weigh(other, *weight);
                 all.retain(|member, score| {
                     let theirs = other.get(member);
                     *score = theirs.map_or(*score, |theirs| aggregate.of(*score, *theirs));

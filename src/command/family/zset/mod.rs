@@ -423,6 +423,7 @@ fn zrandmember(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
     let set = ctx.typed(args.at(1), Kind::Zset)?;
     let members = zset::by_score(&set);
     let places = elements::random_places(members.len(), count)?;
+    elements::check_reply(ctx, places.iter().map(|at| members[*at].1.len()))?;
     let members: Vec<(Score, &Bytes)> = places.into_iter().map(|at| members[at]).collect();
     reply::reply_members(ctx, &members, with_scores);
     Ok(())

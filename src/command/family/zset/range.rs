@@ -114,7 +114,10 @@ fn range(args: Args<'_>, by: By, (min, max): (usize, usize)) -> Result<Range<'_>
 
 fn score_bound(raw: &[u8]) -> Option<Bound<Score>> {
     // As in C, nothing at all is 0.
-    let parse = |raw: &[u8]| zset::parse_score(if raw.is_empty() { b"0" } else { raw });
+    let parse = |raw: &[u8]| {
+        let raw = raw.trim_ascii_start();
+        zset::parse_score(if raw.is_empty() { b"0" } else { raw })
+    };
     match raw.strip_prefix(b"(") {
         Some(rest) => parse(rest).map(Bound::Without),
         None => parse(raw).map(Bound::With),
