@@ -239,6 +239,7 @@ pub fn access_flags(access: Access) -> &'static [&'static str] {
         Access::Overwrite => &["OW", "update"],
         Access::Create => &["OW", "insert"],
         Access::Take => &["RW", "access", "delete"],
+        Access::Remove => &["RW", "delete"],
         Access::Delete => &["RM", "delete"],
     }
 }
@@ -386,6 +387,19 @@ pub mod keys {
         }
     }
 
+    /// A key that is written behind a word.
+    const fn behind(word: &'static str, from: i8) -> KeySpec {
+        KeySpec {
+            begin: Begin::Keyword(word, from),
+            find: Find::Range {
+                last: 0,
+                step: 1,
+                limit: 0,
+            },
+            access: Access::Overwrite,
+        }
+    }
+
     const fn one(access: Access) -> KeySpec {
         KeySpec::one(1, access)
     }
@@ -400,6 +414,7 @@ pub mod keys {
         OVERWRITE = one(Access::Overwrite);
         CREATE = one(Access::Create);
         TAKE = one(Access::Take);
+        REMOVE = one(Access::Remove);
         SECOND_META = KeySpec::one(2, Access::ReadMeta);
         READ_ALL = KeySpec::range(1, -1, 1, Access::Read);
         META_ALL = KeySpec::range(1, -1, 1, Access::ReadMeta);
@@ -410,6 +425,11 @@ pub mod keys {
         READ_COUNTED = counted(1, Access::Read);
         STORE_ALL = one(Access::Overwrite), KeySpec::range(2, -1, 1, Access::Read);
         STORE_COUNTED = one(Access::Overwrite), counted(2, Access::Read);
+        BITS = KeySpec::one(2, Access::Overwrite), KeySpec::range(3, -1, 1, Access::Read);
+        MERGE = one(Access::Insert), KeySpec::range(2, -1, 1, Access::Read);
+        SORT = one(Access::Read), behind("STORE", -2);
+        GEORADIUS_AT = one(Access::Read), behind("STORE", 6), behind("STOREDIST", 6);
+        GEORADIUS_BY = one(Access::Read), behind("STORE", 5), behind("STOREDIST", 5);
         STORE_ONE = one(Access::Overwrite), KeySpec::one(2, Access::Read);
         TAKE_COUNTED_SECOND = counted(2, Access::Take);
         TAKE_ALL_BUT_LAST = KeySpec::range(1, -2, 1, Access::Take);

@@ -4,21 +4,25 @@
 use std::sync::LazyLock;
 
 use super::family::{
-    causal, client, cluster, connection, converge, docs, dump, expiry, hash, info, keys, keyspace,
-    latency, lcs, list, meet, operator, plan, server, set, snapshot, strings, transactions,
-    transfers, zset,
+    bits, causal, client, cluster, connection, converge, docs, dump, expiry, geo, hash, hll, info,
+    keys, keyspace, latency, lcs, list, meet, operator, plan, server, set, snapshot, sort, strings,
+    transactions, transfers, zset,
 };
 use super::row::{Handler, Row};
 use super::spec::{Spec, Specs};
 
 const FAMILIES: &[&[Row]] = &[
     strings::ROWS,
+    bits::ROWS,
+    hll::ROWS,
     lcs::ROWS,
     hash::ROWS,
     set::ROWS,
     zset::ROWS,
+    geo::ROWS,
     list::ROWS,
     keys::ROWS,
+    sort::ROWS,
     dump::ROWS,
     expiry::ROWS,
     keyspace::ROWS,

@@ -18,6 +18,11 @@ pub fn format(value: f64) -> String {
     format!("{}e{sign}{:02}", trim(digits), exponent.abs())
 }
 
+/// All digits that a number has up to 17 behind the point, without an exponent.
+pub fn format_human(value: f64) -> String {
+    trim(&format!("{value:.17}")).to_owned()
+}
+
 fn trim(digits: &str) -> &str {
     if digits.contains('.') {
         digits.trim_end_matches('0').trim_end_matches('.')

@@ -140,13 +140,17 @@ impl Reply {
         }
     }
 
-    /// A floating-point number, with 17 digits, as Redis 7.0 writes it.
-    pub fn double(&mut self, value: f64) {
-        let text = double::format(value);
+    /// A floating-point number that is written down already.
+    pub fn decimal(&mut self, text: &str) {
         match self.protocol {
             Protocol::Resp2 => self.bulk(text.as_bytes()),
             Protocol::Resp3 => self.line(b',', text.as_bytes()),
         }
+    }
+
+    /// A floating-point number, with 17 digits, as Redis 7.0 writes it.
+    pub fn double(&mut self, value: f64) {
+        self.decimal(&double::format(value));
     }
 
     /// A text for people.

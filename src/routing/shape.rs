@@ -73,6 +73,8 @@ pub enum Access {
     Create,
     /// Deletes it, and uses what was there.
     Take,
+    /// Takes something out of it.
+    Remove,
     /// Deletes it.
     Delete,
 }

@@ -60,6 +60,7 @@ if [ "${3:-}" = --cluster ]; then
     rust redis_rs_cluster "$1" "$2"
 else
     run redis_py "$cache/venv/bin/python" "$here/redis_py.py" "$@"
+    run redis_py_types "$cache/venv/bin/python" "$here/redis_py_types.py" "$@"
     run django_cache "$cache/venv/bin/python" "$here/django_cache.py" "$@"
     run ioredis node "$cache/node/ioredis.mjs" "$@"
     run node_redis node "$cache/node/node_redis.mjs" "$@"

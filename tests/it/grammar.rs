@@ -5,7 +5,7 @@
 use super::harness::Random;
 
 /// One family's templates. A sequence is mostly of one family.
-pub const FAMILIES: &[&[&str]] = &[HASH, SET, ZSET, LEX, LIST];
+pub const FAMILIES: &[&[&str]] = &[HASH, SET, ZSET, LEX, LIST, BITS, HLL, SORT, GEO];
 
 const HASH: &[&str] = &[
     "HSET H F v",
@@ -273,6 +273,140 @@ const LIST: &[&str] = &[
     "SCAN 0 COUNT 1000 TYPE list",
 ];
 
+const BITS: &[&str] = &[
+    "SETBIT k b 1",
+    "SETBIT k b 0",
+    "SETBIT k b n",
+    "GETBIT k b",
+    "BITCOUNT k",
+    "BITCOUNT k n n",
+    "BITCOUNT k n n BIT",
+    "BITCOUNT k 0 5 BYTE",
+    "BITCOUNT k 1",
+    "BITCOUNT k 0 1 BAD",
+    "BITPOS k 1",
+    "BITPOS k 0",
+    "BITPOS k 1 n",
+    "BITPOS k 0 n n",
+    "BITPOS k 1 n n BIT",
+    "BITPOS k 0 n n BIT",
+    "BITPOS k 2",
+    "BITOP AND k k k",
+    "BITOP OR k k k k",
+    "BITOP XOR k k k",
+    "BITOP NOT k k",
+    "BITOP NOT k k k",
+    "BITOP BAD k k",
+    "BITFIELD k GET w b",
+    "BITFIELD k SET w b n",
+    "BITFIELD k SET w #1 n GET w #0",
+    "BITFIELD k INCRBY w b n",
+    "BITFIELD k OVERFLOW SAT INCRBY w b n",
+    "BITFIELD k OVERFLOW FAIL INCRBY w b n SET w 3 n",
+    "BITFIELD k OVERFLOW WRAP SET w 9 n",
+    "BITFIELD k OVERFLOW BAD SET w 9 n",
+    "BITFIELD k GET w",
+    "BITFIELD_RO k GET w b",
+    "BITFIELD_RO k SET w b 1",
+    "BITFIELD k",
+    "SET k v",
+    "GET k",
+    "STRLEN k",
+    "EXPIRE k t",
+    "TTL k",
+    "BITCOUNT H",
+    "GETBIT L b",
+];
+
+const HLL: &[&str] = &[
+    "PFADD P m",
+    "PFADD P m m m",
+    "PFADD P v v v v v",
+    "PFADD P",
+    "PFCOUNT P",
+    "PFCOUNT P P",
+    "PFCOUNT P P P",
+    "PFMERGE P P",
+    "PFMERGE P P P",
+    "PFMERGE P",
+    "PFCOUNT k",
+    "TYPE P",
+    "PFADD H m",
+    "PFCOUNT L",
+    "EXPIRE P t",
+    "TTL P",
+];
+
+const SORT: &[&str] = &[
+    "RPUSH L p p p",
+    "RPUSH L p p p",
+    "RPUSH L v",
+    "SADD S p p p",
+    "ZADD Z c p c p",
+    "SORT L",
+    "SORT L DESC",
+    "SORT L ALPHA",
+    "SORT L ALPHA DESC",
+    "SORT L LIMIT n n",
+    "SORT L LIMIT 1 2 ALPHA",
+    "SORT S",
+    "SORT S ALPHA LIMIT 0 3",
+    "SORT Z",
+    "SORT Z BY nosort",
+    "SORT Z BY nosort DESC",
+    "SORT L BY nosort",
+    "SORT L BY nosort LIMIT 1 1",
+    "SORT L GET #",
+    "SORT L STORE L",
+    "SORT S STORE L",
+    "SORT L ALPHA DESC STORE L",
+    "SORT_RO L",
+    "SORT_RO L STORE L",
+    "SORT L BAD",
+    "SORT L LIMIT 1",
+    "SORT H",
+    "SORT k",
+    "LRANGE L 0 -1",
+];
+
+const GEO: &[&str] = &[
+    "GEOADD G g g m",
+    "GEOADD G g g m g g m",
+    "GEOADD G NX g g m",
+    "GEOADD G XX CH g g m",
+    "GEOADD G NX XX g g m",
+    "GEOADD G g g",
+    "GEOADD G 200 g m",
+    "GEOPOS G m m",
+    "GEOPOS G",
+    "GEODIST G m m",
+    "GEODIST G m m U",
+    "GEODIST G m m m m",
+    "GEOHASH G m m",
+    "GEOSEARCH G FROMMEMBER m BYRADIUS 5000 km ASC",
+    "GEOSEARCH G FROMLONLAT g g BYRADIUS 2000 U ASC WITHDIST",
+    "GEOSEARCH G FROMLONLAT g g BYBOX 8000 8000 km ASC WITHCOORD WITHDIST WITHHASH",
+    "GEOSEARCH G FROMLONLAT g g BYBOX 800 800 U DESC COUNT 2",
+    "GEOSEARCH G FROMLONLAT g g BYRADIUS 9000 km COUNT n",
+    "GEOSEARCH G FROMLONLAT g g BYRADIUS 9000 km ANY",
+    "GEOSEARCH G FROMLONLAT g g",
+    "GEOSEARCH G BYRADIUS 9000 km ASC DESC",
+    "GEOSEARCH G FROMLONLAT g g BYRADIUS x km",
+    "GEOSEARCHSTORE G G FROMLONLAT g g BYRADIUS 9000 km",
+    "GEOSEARCHSTORE Z G FROMLONLAT g g BYRADIUS 9000 km WITHDIST",
+    "GEORADIUS G g g 9000 km ASC",
+    "GEORADIUS G g g 9000 km WITHDIST ASC COUNT 2",
+    "GEORADIUS G g g 9000 km STORE G",
+    "GEORADIUS_RO G g g 9000 km ASC",
+    "GEORADIUS_RO G g g 9000 km STORE G",
+    "GEORADIUSBYMEMBER G m 9000 km ASC",
+    "GEORADIUSBYMEMBER_RO G m 9000 km DESC",
+    "ZRANGE G 0 -1 WITHSCORES",
+    "ZREM G m",
+    "DEL G",
+    "TYPE G",
+];
+
 const HASHES: &[&[u8]] = &[b"h1", b"h2", b"{tag}h", b"{tag}i"];
 const SETS: &[&[u8]] = &[b"s1", b"s2", b"{tag}s", b"{tag}t"];
 const ZSETS: &[&[u8]] = &[b"z1", b"z2", b"{tag}z", b"{tag}y"];
@@ -301,6 +435,35 @@ const LEX_BOUNDS: &[&[u8]] = &[
     b"-", b"+", b"[a", b"(a", b"[b", b"(c", b"[d", b"(", b"[", b"x", b"", b"[ab",
 ];
 const ZADD: &[&[u8]] = &[b"NX", b"XX", b"GT", b"LT", b"CH", b"gt"];
+const NUMBERS: &[&[u8]] = &[b"1", b"2", b"10", b"3", b"-1", b"1.5", b"20", b"5"];
+const HLLS: &[&[u8]] = &[b"p1", b"p2", b"{tag}p"];
+const GEOS: &[&[u8]] = &[b"g1", b"{tag}g"];
+const DEGREES: &[&[u8]] = &[
+    b"13.361389",
+    b"38.115556",
+    b"-73.9",
+    b"0",
+    b"1.5",
+    b"84",
+    b"-10.25",
+    b"40.7",
+];
+const UNITS: &[&[u8]] = &[b"m", b"km", b"ft", b"mi", b"KM", b"x"];
+const OFFSETS: &[&[u8]] = &[
+    b"0",
+    b"1",
+    b"7",
+    b"8",
+    b"13",
+    b"40",
+    b"100",
+    b"-1",
+    b"x",
+    b"4294967296",
+];
+const WIDTHS: &[&[u8]] = &[
+    b"u1", b"i1", b"u4", b"i8", b"u8", b"i16", b"u32", b"i64", b"u63", b"u64", b"i65", b"x",
+];
 const ENDS: &[&[u8]] = &[b"LEFT", b"RIGHT", b"left"];
 
 /// Of keys of one type one; now and then one of another.
@@ -328,6 +491,13 @@ pub fn fill(word: &str, random: &mut Random) -> Option<Vec<u8>> {
         "l" => random.pick(LEX_BOUNDS).to_vec(),
         "O" => random.pick(ZADD).to_vec(),
         "e" => random.pick(ENDS).to_vec(),
+        "p" => random.pick(NUMBERS).to_vec(),
+        "P" => random.pick(HLLS).to_vec(),
+        "G" => key(GEOS, random),
+        "g" => random.pick(DEGREES).to_vec(),
+        "U" => random.pick(UNITS).to_vec(),
+        "b" => random.pick(OFFSETS).to_vec(),
+        "w" => random.pick(WIDTHS).to_vec(),
         _ => return None,
     })
 }

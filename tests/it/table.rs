@@ -10,6 +10,10 @@ use super::harness::{Clock, Connection, Server, encode};
 /// Of these Redis says another arity: here every word is optional that may be missing.
 const OTHER_ARITY: &[&str] = &[];
 
+/// Of these Redis says other keys: PFCOUNT and PFMERGE keep a count there that is not kept here, SINTERSTORE
+/// differs from its like, the keys of SORT's patterns cannot be told.
+const OTHER_KEYS: &[&str] = &["pfcount", "pfmerge", "sinterstore", "sort", "sort_ro"];
+
 fn ask(connection: &mut Connection, words: &[&str]) -> OwnedFrame {
     let words: Vec<Vec<u8>> = words.iter().map(|w| w.as_bytes().to_vec()).collect();
     connection.send(&encode(&words)).expect("sent");
@@ -87,7 +91,9 @@ fn every_command_of_redis_has_its_arity_its_keys_and_no_tip_that_it_has_not() {
             assert_eq!(word(&a[1]), word(&b[1]), "{name}: arity");
         }
         let specs = |info: &[OwnedFrame]| items(&info[8]).iter().map(key_spec).collect::<Vec<_>>();
-        assert_eq!(specs(a), specs(b), "{name}: keys");
+        if !OTHER_KEYS.contains(&name.as_str()) {
+            assert_eq!(specs(a), specs(b), "{name}: keys");
+        }
         let tips = |info: &[OwnedFrame]| items(&info[7]).iter().map(word).collect::<BTreeSet<_>>();
         assert!(tips(a).is_subset(&tips(b)), "{name}: {:?}", tips(a));
     }

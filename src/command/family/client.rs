@@ -3,7 +3,7 @@
 use super::docs;
 use crate::base::clock;
 use crate::command::context::{After, Ctx, Outcome};
-use crate::command::row::{ADMIN, AL, L, NL, NLF, OWN, Row, cmd, sub};
+use crate::command::row::{AL, L, NL, NLF, OWN, Row, cmd, sub};
 use crate::command::session::{Client, ReplyMode};
 use crate::coordinator::Asked;
 use crate::error::Error;
@@ -88,7 +88,7 @@ pub const ROWS: &[Row] = &[
         "client",
         "unblock",
         -3,
-        ADMIN,
+        AL,
         unblock,
         "Has a client that waits go on.",
     ),

@@ -1,6 +1,7 @@
 //! Rows and handlers, a file a family. A handler sees its node and its connection; what concerns other nodes it
 //! asks of `routing`.
 
+pub mod bits;
 pub mod causal;
 pub mod client;
 pub mod cluster;
@@ -11,7 +12,9 @@ pub mod dump;
 mod elements;
 pub mod expiry;
 mod float;
+pub mod geo;
 pub mod hash;
+pub mod hll;
 pub mod info;
 pub mod keys;
 pub mod keyspace;
@@ -24,6 +27,7 @@ pub mod plan;
 pub mod server;
 pub mod set;
 pub mod snapshot;
+pub mod sort;
 pub mod strings;
 pub mod transactions;
 pub mod transfers;

@@ -6,7 +6,9 @@
 pub mod cell;
 pub mod conflict;
 mod elements;
+pub mod geo;
 pub mod hash;
+pub mod hll;
 pub mod list;
 pub mod set;
 pub mod string;

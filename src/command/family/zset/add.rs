@@ -10,14 +10,18 @@ use crate::logic::edit::Edit;
 use crate::logic::types::zset::{self, Score};
 use crate::routing::args::Args;
 
+/// The options of ZADD.
 #[derive(Clone, Copy, Default)]
 #[expect(clippy::struct_excessive_bools, reason = "six options, each on or off")]
-struct Options {
-    if_absent: bool,
-    if_present: bool,
+pub(in crate::command::family) struct Options {
+    /// Members that are not there alone.
+    pub(in crate::command::family) if_absent: bool,
+    /// Members that are there alone.
+    pub(in crate::command::family) if_present: bool,
     if_greater: bool,
     if_less: bool,
-    counts_changes: bool,
+    /// Changes count, too.
+    pub(in crate::command::family) counts_changes: bool,
     adds: bool,
 }
 
@@ -97,13 +101,23 @@ pub(super) fn zadd(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
         reply::reply_score(ctx, sum);
         return Ok(());
     }
-    // Beside a removal that this node has not heard of it has to be added again.
-    let others_remove = ctx.is_in_cluster();
-    let changed = ctx.change(args.at(1), Kind::Zset, |set, _| {
-        Ok(set_all(set, &pairs, options, others_remove))
-    })?;
+    let changed = set(ctx, args.at(1), &pairs, options)?;
     ctx.reply.integer(changed);
     Ok(())
+}
+
+/// Sets scores one after the other; how many members that counts.
+pub(in crate::command::family) fn set(
+    ctx: &mut Ctx<'_>,
+    key: &[u8],
+    pairs: &[(&[u8], Score)],
+    options: Options,
+) -> Result<i64, Error> {
+    // Beside a removal that this node has not heard of it has to be added again.
+    let others_remove = ctx.is_in_cluster();
+    ctx.change(key, Kind::Zset, |set, _| {
+        Ok(set_all(set, pairs, options, others_remove))
+    })
 }
 
 /// What setting scores one after the other comes to, and how many members it counts.

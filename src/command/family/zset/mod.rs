@@ -1,10 +1,10 @@
 //! Sorted sets: the rows, and the commands on single members.
 
-mod add;
+pub(super) mod add;
 mod combine;
 mod pop;
 mod range;
-mod reply;
+pub(super) mod reply;
 
 use bytes::Bytes;
 
@@ -141,7 +141,7 @@ pub const ROWS: &[Row] = &[
     cmd(
         "zmpop",
         -4,
-        WF,
+        W,
         keys::TAKE_COUNTED,
         "sorted_set",
         pop::zmpop,
@@ -233,7 +233,7 @@ pub const ROWS: &[Row] = &[
         "zrem",
         -3,
         WF,
-        keys::UPDATE,
+        keys::REMOVE,
         "sorted_set",
         zrem,
         "Removes members.",
@@ -242,7 +242,7 @@ pub const ROWS: &[Row] = &[
         "zremrangebylex",
         4,
         W,
-        keys::UPDATE,
+        keys::REMOVE,
         "sorted_set",
         range::zremrangebylex,
         "Removes the members in a range of bytes.",
@@ -251,7 +251,7 @@ pub const ROWS: &[Row] = &[
         "zremrangebyrank",
         4,
         W,
-        keys::UPDATE,
+        keys::REMOVE,
         "sorted_set",
         range::zremrangebyrank,
         "Removes the members in a range of places.",
@@ -260,7 +260,7 @@ pub const ROWS: &[Row] = &[
         "zremrangebyscore",
         4,
         W,
-        keys::UPDATE,
+        keys::REMOVE,
         "sorted_set",
         range::zremrangebyscore,
         "Removes the members with a score in a range.",

@@ -34,7 +34,7 @@ pub(super) fn reply_members(ctx: &mut Ctx<'_>, members: &[(Score, &Bytes)], with
 }
 
 /// Has a key hold these members alone; replies how many they are.
-pub(super) fn store<'m>(
+pub(in crate::command::family) fn store<'m>(
     ctx: &mut Ctx<'_>,
     key: &[u8],
     members: impl Iterator<Item = (Score, &'m [u8])>,
