@@ -78,7 +78,7 @@ pub struct Value {
     /// The content.
     pub payload: Payload,
     /// The last moment that its writer gave the key, in milliseconds since the epoch. What holds
-    /// follows from the whole object: [`Object::ends_at_ms`].
+    /// follows from the whole object: [`super::Object::ends_at_ms`].
     pub expires_at_ms: Option<u64>,
 }
 
