@@ -65,7 +65,7 @@ audit: ## known holes in the crates that are used (needs cargo-deny and its data
 
 mutants: ## which changes of logic/ no test notices (needs cargo-mutants; hours)
 	cargo mutants --no-shuffle --jobs 2 --no-default-features --file 'src/logic/**/*.rs' --baseline skip --timeout 90 \
-	  $(if $(NEXTEST),--test-tool nextest) $(foreach t,lib test=causal_laws test=membership test=placement,--cargo-arg=--$t)
+	  $(if $(NEXTEST),--test-tool nextest) $(foreach t,lib test=causal_laws test=type_laws test=membership test=placement,--cargo-arg=--$t)
 
 docs: ## write docs/compat.md, docs/facts.md and conf/ringwood.toml from their tables
 	RINGWOOD_WRITE_DOCS=1 cargo test --test tidy

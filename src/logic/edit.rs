@@ -8,8 +8,8 @@
 use smallvec::{SmallVec, smallvec};
 
 use super::causal::{
-    ActorId, Context, Contribution, DeltaBuilder, Dot, Element, Object, Payload, Timestamp, Value,
-    Version,
+    ActorId, Context, Contribution, DeltaBuilder, Dot, Element, Kind, Object, Payload, Timestamp,
+    Value, Version,
 };
 
 /// What a write changes.
@@ -115,6 +115,8 @@ impl Edit {
                 if object.is_expired(stamp.now_ms) || object.is_tombstone() {
                     delta.overwrite_all(object);
                 }
+                forget_what_was_outlived(&mut delta, object, stamp);
+                let at = within(stamp.at, known_end(object, stamp.now_ms));
                 let mut touched: SmallVec<[&Touch; 2]> = touched.iter().collect();
                 touched.sort_by(|a, b| a.element.cmp(&b.element));
                 if leaves_nothing(object, &touched) {
@@ -124,17 +126,22 @@ impl Edit {
                 for (seq, Touch { element, value }) in (stamp.first_seq..).zip(touched) {
                     delta.overwrite_element(object, element);
                     match value {
-                        Some(value) => delta.put(seq, stamp.at, element, value.clone()),
+                        Some(value) => delta.put(seq, at, element, value.clone()),
                         None => delta.cover(seq),
                     }
                 }
             }
             Edit::Count(element, amount) => {
+                forget_what_was_outlived(&mut delta, object, stamp);
                 let value = Value {
                     payload: Payload::Count(count(&mut delta, object, element, *amount, stamp)),
                     expires_at_ms: None,
                 };
-                delta.put(stamp.first_seq, stamp.at, element, value);
+                let at = match element.kind {
+                    Kind::String => stamp.at,
+                    _ => within(stamp.at, known_end(object, stamp.now_ms)),
+                };
+                delta.put(stamp.first_seq, at, element, value);
             }
             Edit::Retime(expires_at_ms) => {
                 for version in object.versions(&Element::EXPIRY) {
@@ -150,6 +157,7 @@ impl Edit {
                 // Also what this copy has not heard of: the writer has.
                 delta.observe(seen);
                 delta.reset_seen(object, seen);
+                forget_what_was_outlived(&mut delta, object, stamp);
                 put_all(&mut delta, puts, stamp, at.unwrap_or(stamp.at));
             }
         }
@@ -194,12 +202,40 @@ fn leaves_nothing(object: &Object, touched: &[&Touch]) -> bool {
         && cells.all(|element| *element == Element::EXPIRY || goes(element))
 }
 
+/// An end that is over, and that a later element has outlived, goes for good: else it would hold again when
+/// that element goes.
+fn forget_what_was_outlived(delta: &mut DeltaBuilder, object: &Object, stamp: Stamp) {
+    let ends = object.versions(&Element::EXPIRY);
+    let is_over = |end: &Version| end.value.expires_at_ms.is_some_and(|at| at < stamp.now_ms);
+    if !ends.is_empty() && ends.iter().all(is_over) && object.ends_at_ms().is_none() {
+        delta.overwrite_element(object, &Element::EXPIRY);
+    }
+}
+
+/// When a key ends, as far as a writer knows who finds it alive.
+fn known_end(object: &Object, now_ms: u64) -> Option<u64> {
+    object.ends_at_ms().filter(|end| *end >= now_ms)
+}
+
+/// The time of an element's write by somebody who knows when the key ends: not later than that, however far
+/// others' clocks are ahead. What is later has not heard of the end.
+fn within(at: Timestamp, end_ms: Option<u64>) -> Timestamp {
+    end_ms.map_or(at, |end_ms| at.min(Timestamp::from_ms(end_ms)))
+}
+
 fn put_all(delta: &mut DeltaBuilder, puts: &Puts, stamp: Stamp, at: Timestamp) {
     if puts.is_empty() {
         delta.cover(stamp.first_seq);
     }
-    for (seq, Put { element, value }) in (stamp.first_seq..).zip(puts) {
-        delta.put(seq, at, element, value.clone());
+    let end = puts.iter().find(|put| put.element == Element::EXPIRY);
+    let at = within(at, end.and_then(|put| put.value.expires_at_ms));
+    let seqs = stamp.first_seq..;
+    seqs.clone().zip(puts).for_each(|(seq, _)| delta.cover(seq));
+    // Their dots are in the order in which they were named; elements are put at the end of those before.
+    let mut placed: SmallVec<[(u64, &Put); 1]> = seqs.zip(puts).collect();
+    placed.sort_by(|(_, a), (_, b)| a.element.cmp(&b.element));
+    for (seq, Put { element, value }) in placed {
+        delta.place(seq, at, element, value.clone());
     }
 }
 
@@ -242,13 +278,18 @@ fn count(
 
 /// The values that say when the key ends, and are heard no more once it is said anew.
 fn bases(object: &Object) -> Box<[Dot]> {
-    let is_base = |version: &&Version| match version.value.payload {
+    let is_base = |element: &Element, version: &Version| match version.value.payload {
         // What is gone here may live elsewhere.
         Payload::Bytes(_) | Payload::Gone(_) => true,
-        Payload::Count(_) => version.value.expires_at_ms.is_some(),
+        // Increments of strings say nothing.
+        Payload::Count(_) => element.kind != Kind::String || version.value.expires_at_ms.is_some(),
         Payload::Deadline(_) => false,
     };
-    let mut dots: Vec<Dot> = object.values().filter(is_base).map(|v| v.dot).collect();
+    let mut dots: Vec<Dot> = Vec::new();
+    for (element, versions) in object.cells() {
+        let bases = versions.iter().filter(|v| is_base(element, v));
+        dots.extend(bases.map(|version| version.dot));
+    }
     dots.sort_unstable();
     dots.into()
 }
@@ -256,7 +297,6 @@ fn bases(object: &Object) -> Box<[Dot]> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::logic::causal::Kind;
 
     fn named(name: &str) -> Element {
         Element {
@@ -422,14 +462,64 @@ mod tests {
         let before = set_field(&base, 2, 1_500, "c");
         assert!(knows.joined(before).is_expired(2_001));
         let after = set_field(&base, 2, 3_000, "c");
-        for both in [knows.joined(after.clone()), after.joined(knows)] {
+        for both in [knows.joined(after.clone()), after.joined(knows.clone())] {
             assert_eq!(both.ends_at_ms(), None);
             assert_eq!(both.cells_of(Kind::Hash).len(), 3);
         }
+        // What has gone on goes on, also when what was written later goes.
+        let both = knows.joined(set_field(&base, 2, 3_000, "c"));
+        let remove = |name: &str| {
+            Edit::Touch(vec![Touch {
+                element: field(name),
+                value: None,
+            }])
+        };
+        let left = edit_at(&both, 1, 3_100, &remove("c"));
+        assert_eq!(
+            (left.ends_at_ms(), left.cells_of(Kind::Hash).len()),
+            (None, 2)
+        );
         // Whoever has heard of it begins anew.
         let again = set_field(&ends, 1, 3_000, "d");
         assert_eq!(again.cells_of(Kind::Hash).len(), 1);
         assert_eq!(again.ends_at_ms(), None);
+    }
+
+    #[test]
+    fn whoever_knows_the_end_writes_nothing_that_outlives_it_though_a_clock_is_ahead() {
+        let base = set_field(&Object::default(), 1, 1_000, "a");
+        let ends = edit_at(&base, 1, 1_001, &Edit::Retime(Some(2_000)));
+        let stamp = |object: &Object| Stamp {
+            actor: ActorId(1),
+            previous: object.context().last(ActorId(1)),
+            first_seq: object.context().last(ActorId(1)) + 1,
+            // Others' times are far ahead of the clock here.
+            at: Timestamp::from_ms(60_000),
+            now_ms: 1_500,
+        };
+        let put = Put {
+            element: field("b"),
+            value: value("1"),
+        };
+        let touch = Edit::Touch(vec![Touch {
+            element: field("b"),
+            value: Some(value("1")),
+        }]);
+        for edit in [touch, Edit::Count(field("b"), 1)] {
+            let after = ends.joined(edit.delta(&ends, stamp(&ends)));
+            assert_eq!(after.ends_at_ms(), Some(2_000), "{edit:?}");
+        }
+        let expiry = Put {
+            element: Element::EXPIRY,
+            value: Value {
+                payload: Payload::Deadline(Box::default()),
+                expires_at_ms: Some(2_000),
+            },
+        };
+        let renamed = Edit::Replace([put, expiry].into_iter().collect());
+        let empty = Object::default();
+        let renamed = empty.joined(renamed.delta(&empty, stamp(&empty)));
+        assert_eq!(renamed.ends_at_ms(), Some(2_000));
     }
 
     #[test]

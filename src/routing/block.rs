@@ -82,7 +82,7 @@ where
             LOOK_ELSEWHERE
         };
         let takes_all = taken.len() == call.keys().len();
-        let (mut is_first, mut may_be_there) = (true, true);
+        let (mut is_first, mut may_be_there, mut was_told) = (true, true, false);
         loop {
             if may_be_there {
                 let reply = attempt(&node, &who, &call).await;
@@ -92,7 +92,7 @@ where
                     awaited.has_taken();
                     return reply;
                 }
-                if is_other {
+                if is_other && was_told {
                     awaited.pass_on();
                 }
             }
@@ -105,11 +105,12 @@ where
             tokio::select! {
                 biased;
                 how = &mut unblocked => return ended(&who, how),
-                () = awaited.told() => may_be_there = true,
+                () = awaited.told() => (may_be_there, was_told) = (true, true),
                 () = tokio::time::sleep_until(wake_at) => {
                     let ask = |key: &&[u8]| begin(&node, who.clone(), node.is_there(key));
                     let asked = taken.iter().filter(|_| site.coordinator.is_some()).map(ask);
-                    // Asking takes nobody's turn.
+                    // Asking takes nobody's turn, and the others look for themselves.
+                    was_told = false;
                     let said = join_all(asked).await;
                     may_be_there = said.is_empty() || said.iter().any(|said| **said != *b":0\r\n");
                 }

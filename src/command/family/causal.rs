@@ -133,16 +133,17 @@ fn values(object: &Object, element: &Element, now_ms: u64) -> Vec<Sibling> {
     if object.is_expired(now_ms) {
         return Vec::new();
     }
+    let ends = object.ends_at_ms();
     match element.kind {
         Kind::Zset => {
-            let mut scores = zset::siblings(object, element, versions);
+            let mut scores = zset::siblings(object, element, versions, ends);
             for sibling in &mut scores {
                 let score = Score::decode(&sibling.bytes).map_or(0.0, Score::get);
                 sibling.bytes = format_double(score).into();
             }
             scores
         }
-        _ => cell::siblings(object, element, versions),
+        _ => cell::siblings(object, element, versions, ends),
     }
 }
 

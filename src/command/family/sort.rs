@@ -4,6 +4,7 @@ use std::cmp::Ordering;
 
 use bytes::Bytes;
 
+use super::elements;
 use crate::base::clock;
 use crate::command::context::{Ctx, Outcome};
 use crate::command::row::{R, Row, WM, cmd};
@@ -37,6 +38,9 @@ pub const ROWS: &[Row] = &[
     ),
 ];
 
+/// Values that GET may look up in all.
+const MOST_REPLIES: usize = 1 << 24;
+
 #[derive(Default)]
 struct Options<'a> {
     descends: bool,
@@ -66,6 +70,10 @@ impl<'a> Options<'a> {
                 () if may_store && args.is(nth, "STORE") && left >= 1 => {
                     options.store = Some(args.at(nth + 1));
                     nth += 1;
+                }
+                // Where the key is that is written is told by its word.
+                () if args.is(nth + 1, "STORE") && (args.is(nth, "BY") || args.is(nth, "GET")) => {
+                    return Err(Error::Syntax);
                 }
                 () if args.is(nth, "BY") && left >= 1 => {
                     options.by = Some(args.at(nth + 1));
@@ -139,6 +147,9 @@ fn run(ctx: &mut Ctx<'_>, args: Args<'_>, may_store: bool) -> Outcome {
         Some(limit) => start.saturating_add(limit).min(elements.len() as i64),
     };
     let chosen = &elements[start as usize..end as usize];
+    if chosen.len().saturating_mul(options.get.len()) > MOST_REPLIES {
+        return Err(Error::OutOfRange);
+    }
     let mut out: Vec<Option<Bytes>> = Vec::new();
     for element in chosen {
         if options.get.is_empty() {
@@ -148,6 +159,8 @@ fn run(ctx: &mut Ctx<'_>, args: Args<'_>, may_store: bool) -> Outcome {
             out.push(looked_up(ctx, pattern, element)?);
         }
     }
+    let lens = out.iter().map(|value| value.as_ref().map_or(0, Bytes::len));
+    elements::check_reply(ctx, lens)?;
     if let Some(key) = options.store {
         return store(ctx, key, &out);
     }

@@ -90,6 +90,11 @@ impl DeltaBuilder {
     /// Writes a value under the actor's next dot.
     pub fn put(&mut self, seq: u64, at: Timestamp, element: &Element, value: Value) {
         self.cover(seq);
+        self.place(seq, at, element, value);
+    }
+
+    /// Writes a value under a dot of the actor's that is covered already.
+    pub fn place(&mut self, seq: u64, at: Timestamp, element: &Element, value: Value) {
         let dot = Dot {
             actor: self.actor,
             seq,

@@ -27,16 +27,20 @@ pub fn shown(object: &Object, element: &Element, versions: &[Version]) -> Option
     {
         return Some(bytes.clone());
     }
-    let newest = siblings(object, element, versions).into_iter().next();
+    let newest = siblings(object, element, versions, None).into_iter().next();
     newest.map(|sibling| sibling.bytes)
 }
 
-/// The values of an element, newest first; equal ones count as one.
+/// The values of an element, newest first; equal ones count as one. When the key ends the caller says.
 ///
 /// Contributions are added to every base that is an integer; without such a base their sum is a
 /// value of its own, so that no increment is ever hidden.
-pub fn siblings(object: &Object, element: &Element, versions: &[Version]) -> Vec<Sibling> {
-    let expires_at_ms = object.ends_at_ms();
+pub fn siblings(
+    object: &Object,
+    element: &Element,
+    versions: &[Version],
+    expires_at_ms: Option<u64>,
+) -> Vec<Sibling> {
     let total = counted(object, element, versions);
     let mut out: Vec<(Sibling, u64)> = Vec::new();
     let mut is_added = false;

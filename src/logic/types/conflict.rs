@@ -8,7 +8,7 @@ use serde_json::Value as Json;
 use smallvec::smallvec;
 
 use super::cell::Sibling;
-use super::string;
+use super::{hll, string};
 use crate::logic::causal::{Context, Element, Object, Payload, Value, Version};
 use crate::logic::policy::OnConflict;
 
@@ -21,6 +21,13 @@ pub fn view(object: &Object, policy: OnConflict, now_ms: u64) -> Cow<'_, Object>
         return Cow::Borrowed(object);
     }
     let siblings = string::siblings(object, now_ms);
+    if siblings
+        .iter()
+        .any(|sibling| sibling.bytes.starts_with(hll::MAGIC))
+    {
+        // They come together by themselves.
+        return Cow::Borrowed(object);
+    }
     let Some(value) = merged(&siblings, policy) else {
         return Cow::Borrowed(object);
     };

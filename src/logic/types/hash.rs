@@ -25,7 +25,12 @@ pub fn fields(object: &Object) -> impl DoubleEndedIterator<Item = (&Bytes, Bytes
 /// The values that a field holds at once, newest first.
 pub fn siblings(object: &Object, field: &[u8]) -> Vec<Sibling> {
     let element = element(field);
-    cell::siblings(object, &element, object.versions(&element))
+    cell::siblings(
+        object,
+        &element,
+        object.versions(&element),
+        object.ends_at_ms(),
+    )
 }
 
 /// How many fields there are.

@@ -6,7 +6,8 @@
 
 const REGISTERS: usize = 1 << 14;
 const HEADER_LEN: usize = 16;
-const MAGIC: &[u8] = b"HYLL";
+/// How they all begin.
+pub(super) const MAGIC: &[u8] = b"HYLL";
 const DENSE: u8 = 0;
 const SPARSE: u8 = 1;
 const DENSE_LEN: usize = HEADER_LEN + REGISTERS * 6 / 8;

@@ -118,11 +118,11 @@ pub fn puts(object: &Object, now_ms: u64) -> Puts {
     for (element, versions) in cells {
         let values: Vec<Bytes> = match element.kind {
             Kind::Set => vec![Bytes::new()],
-            Kind::Zset => zset::siblings(object, element, versions)
+            Kind::Zset => zset::siblings(object, element, versions, None)
                 .into_iter()
                 .map(|sibling| sibling.bytes)
                 .collect(),
-            _ => cell::siblings(object, element, versions)
+            _ => cell::siblings(object, element, versions, None)
                 .into_iter()
                 .map(|sibling| sibling.bytes)
                 .collect(),

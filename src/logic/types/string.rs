@@ -114,7 +114,12 @@ pub fn siblings(object: &Object, now_ms: u64) -> Vec<Sibling> {
     if expires_at_ms.is_some_and(|at| at < now_ms) {
         return Vec::new();
     }
-    cell::siblings(object, &Element::STRING, object.versions(&Element::STRING))
+    cell::siblings(
+        object,
+        &Element::STRING,
+        object.versions(&Element::STRING),
+        expires_at_ms,
+    )
 }
 
 #[cfg(test)]

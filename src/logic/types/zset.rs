@@ -108,9 +108,13 @@ pub fn len(object: &Object) -> usize {
 }
 
 /// The scores that a member holds at once, newest first, as they are stored.
-pub fn siblings(object: &Object, element: &Element, versions: &[Version]) -> Vec<Sibling> {
+pub fn siblings(
+    object: &Object,
+    element: &Element,
+    versions: &[Version],
+    expires_at_ms: Option<u64>,
+) -> Vec<Sibling> {
     let total = cell::counted(object, element, versions);
-    let expires_at_ms = object.ends_at_ms();
     let scored = |version: &Version, score: Score| {
         let sibling = cell::sibling(version, score.encode(), expires_at_ms);
         (sibling, version.dot.seq)
@@ -136,7 +140,9 @@ fn shown(object: &Object, element: &Element, versions: &[Version]) -> Option<Sco
     {
         return Score::decode(raw);
     }
-    let newest = siblings(object, element, versions).into_iter().next()?;
+    let newest = siblings(object, element, versions, None)
+        .into_iter()
+        .next()?;
     Score::decode(&newest.bytes)
 }
 

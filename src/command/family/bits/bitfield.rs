@@ -108,8 +108,12 @@ impl Step {
         let shown = match self.what {
             What::Get => old,
             What::Set(value) => {
-                let value = i128::from(value);
                 // An unsigned number is what its bits are.
+                let value = if self.form.is_signed {
+                    i128::from(value)
+                } else {
+                    i128::from(value as u64)
+                };
                 let fits = self.form.fit(value, self.overflow)?;
                 self.form.write(bytes, self.offset, fits);
                 old

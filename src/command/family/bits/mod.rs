@@ -265,7 +265,10 @@ fn bitop(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
         ));
     }
     let mut sources = Vec::new();
-    for key in args.from(3) {
+    let mut met = std::collections::HashSet::new();
+    // With AND and OR a key that is named again changes nothing.
+    let repeats = args.is(1, "XOR");
+    for key in args.from(3).filter(|key| repeats || met.insert(*key)) {
         sources.push(
             ctx.shown(key)?
                 .map_or_else(bytes::Bytes::new, |shown| shown.bytes),

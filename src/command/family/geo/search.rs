@@ -88,6 +88,8 @@ impl<'a> Query<'a> {
         let is_search = matches!(form, Form::Search | Form::SearchStore);
         while nth < args.len() {
             let left = args.len() - nth - 1;
+            // Where the key is that is written is told by its word: there is one.
+            let is_free = form == Form::Radius && self.store.is_none();
             match () {
                 () if args.is(nth, "WITHDIST") => self.with_distance = true,
                 () if args.is(nth, "WITHHASH") => self.with_hash = true,
@@ -101,11 +103,11 @@ impl<'a> Query<'a> {
                     self.count = Some(count.ok_or(Error::text("ERR COUNT must be > 0"))?);
                     nth += 1;
                 }
-                () if form == Form::Radius && args.is(nth, "STORE") && left >= 1 => {
+                () if is_free && args.is(nth, "STORE") && left >= 1 => {
                     (self.store, self.store_distance) = (Some(args.at(nth + 1)), false);
                     nth += 1;
                 }
-                () if form == Form::Radius && args.is(nth, "STOREDIST") && left >= 1 => {
+                () if is_free && args.is(nth, "STOREDIST") && left >= 1 => {
                     (self.store, self.store_distance) = (Some(args.at(nth + 1)), true);
                     nth += 1;
                 }
