@@ -208,6 +208,7 @@ impl Node {
             started_ms: self.started_ms,
             last_save: self.last_save.load(Ordering::Relaxed),
             clients: self.clients.len(),
+            blocked_clients: self.clients.blocked(),
             config: &self.config,
             replica: &self.replica,
             coordinator: self.site.coordinator.as_deref(),

@@ -309,6 +309,14 @@ impl Clients {
         self.by_id.len()
     }
 
+    /// How many wait for a key to get something.
+    pub fn blocked(&self) -> usize {
+        let clients = self.by_id.iter();
+        clients
+            .filter(|client| client.blocked.load(Ordering::Acquire))
+            .count()
+    }
+
     /// Whether there is none.
     pub fn is_empty(&self) -> bool {
         self.by_id.is_empty()

@@ -148,8 +148,8 @@ pub(super) const CLIENTS: &[Fact] = &[
     Fact::gauge(
         "blocked_clients",
         Unit::None,
-        "0: no command blocks yet.",
-        |_| 0.into(),
+        "Connections that wait for a key to get something (BLPOP and its like).",
+        |s| s.blocked_clients.into(),
     ),
     Fact::gauge(
         "tracking_clients",

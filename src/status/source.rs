@@ -25,6 +25,8 @@ pub struct Source<'a> {
     pub last_save: u64,
     /// Connections of clients.
     pub clients: usize,
+    /// Those of them that wait for a key to get something.
+    pub blocked_clients: usize,
     /// The directives.
     pub config: &'a Config,
     /// The data.

@@ -63,6 +63,7 @@ else
     run redis_py_types "$cache/venv/bin/python" "$here/redis_py_types.py" "$@"
     run django_cache "$cache/venv/bin/python" "$here/django_cache.py" "$@"
     run ioredis node "$cache/node/ioredis.mjs" "$@"
+    run ioredis_types node "$cache/node/ioredis_types.mjs" "$@"
     run node_redis node "$cache/node/node_redis.mjs" "$@"
     run connect_redis node "$cache/node/connect_redis.mjs" "$@"
     rust redis_rs "$@"

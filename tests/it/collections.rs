@@ -45,6 +45,10 @@ fn who_waits_is_served_in_the_order_of_coming() {
     let mut of_other_type = server.connect();
     send(&mut of_other_type, &["BZPOPMIN", "queue", "0"]);
     wait_for_blocked(&mut c, 4);
+    assert!(
+        c.call(&["INFO", "clients"])
+            .contains("\r\nblocked_clients:4\r\n")
+    );
     assert_eq!(c.call(&["RPUSH", "queue", "a", "b"]), ":2\r\n");
     assert_eq!(bulks(&reply(&mut waiting[0])), ["queue", "a"]);
     assert_eq!(bulks(&reply(&mut waiting[1])), ["queue", "b"]);
