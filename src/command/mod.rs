@@ -33,7 +33,7 @@ pub use monitor::Feed;
 pub use node::{Node, NodeOptions};
 pub use queue::Transaction;
 pub use runner::node;
-pub use seal::ContextSeal;
+pub use seal::{ContextSeal, Place as SealedPlace};
 pub use session::{Client, Clients, ReplyMode, Session};
 pub use spec::{Flags, Spec, Specs};
 pub use table::specs;
