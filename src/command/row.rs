@@ -25,12 +25,6 @@ pub const WF: Flags = W.and(Flags::FAST);
 pub const WM: Flags = W.and(Flags::DENYOOM);
 /// That, in constant time.
 pub const WMF: Flags = WM.and(Flags::FAST);
-/// Changes keys, and waits where there is nothing.
-pub const WB: Flags = W.and(Flags::BLOCKING);
-/// That, in constant time.
-pub const WFB: Flags = WF.and(Flags::BLOCKING);
-/// That, and takes space.
-pub const WMB: Flags = WM.and(Flags::BLOCKING);
 /// Reads keys.
 pub const R: Flags = Flags::READ;
 /// That, in constant time.
@@ -154,6 +148,7 @@ impl Row {
     /// It waits where there is nothing, for as long as a word says (negative: from the end).
     pub const fn waits(mut self, at: i8) -> Self {
         self.spec.shape.waits = Some(at);
+        self.spec.flags = self.spec.flags.and(Flags::BLOCKING);
         self
     }
 

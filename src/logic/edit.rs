@@ -5,6 +5,7 @@
 //! contributions it notes what they were, since they may be growing at this moment. When a key ends is
 //! a fact of its own beside the values: an edit of it writes no value.
 
+use bytes::Bytes;
 use smallvec::{SmallVec, smallvec};
 
 use super::causal::{
@@ -83,6 +84,16 @@ impl Edit {
         Edit::Replace(Puts::new())
     }
 
+    /// At most one value of an element over exactly what a context covers (RESOLVE).
+    pub fn over(seen: Context, element: Element, value: Option<Value>) -> Self {
+        let put = |value| Put { element, value };
+        Edit::Over {
+            seen,
+            puts: value.map(put).into_iter().collect(),
+            at: None,
+        }
+    }
+
     /// Elements that change, if any.
     pub fn touch(touched: Vec<Touch>) -> Self {
         if touched.is_empty() {
@@ -158,7 +169,11 @@ impl Edit {
                 delta.observe(seen);
                 delta.reset_seen(object, seen);
                 forget_what_was_outlived(&mut delta, object, stamp);
-                put_all(&mut delta, puts, stamp, at.unwrap_or(stamp.at));
+                let mut at = at.unwrap_or(stamp.at);
+                if puts.iter().any(|put| put.element.kind != Kind::String) {
+                    at = within(at, known_end(object, stamp.now_ms));
+                }
+                put_all(&mut delta, puts, stamp, at);
             }
         }
         delta.finish()
@@ -189,6 +204,37 @@ impl Edit {
         let at = Some(since);
         Some(Edit::Over { seen, puts, at })
     }
+}
+
+impl Touch {
+    /// Bytes over those of an element that are seen.
+    pub fn put(element: Element, bytes: Bytes) -> Self {
+        let value = Value {
+            payload: Payload::Bytes(bytes),
+            expires_at_ms: None,
+        };
+        Self {
+            element,
+            value: Some(value),
+        }
+    }
+
+    /// An element goes.
+    pub fn remove(element: Element) -> Self {
+        Self {
+            element,
+            value: None,
+        }
+    }
+}
+
+/// What is left when elements are put in the place of all that is there.
+pub fn puts(touched: impl IntoIterator<Item = Touch>) -> Puts {
+    let put = |Touch { element, value }| {
+        let value = value?;
+        Some(Put { element, value })
+    };
+    touched.into_iter().filter_map(put).collect()
 }
 
 /// Whether some elements, in their order, go, and there are no others.
@@ -505,7 +551,8 @@ mod tests {
             element: field("b"),
             value: Some(value("1")),
         }]);
-        for edit in [touch, Edit::Count(field("b"), 1)] {
+        let over = Edit::over(Context::new(), field("b"), Some(value("1")));
+        for edit in [touch, over, Edit::Count(field("b"), 1)] {
             let after = ends.joined(edit.delta(&ends, stamp(&ends)));
             assert_eq!(after.ends_at_ms(), Some(2_000), "{edit:?}");
         }

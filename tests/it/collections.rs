@@ -1,19 +1,7 @@
 //! Collections as their users meet them: who waits for an element gets one, conflicts of fields are shown and
 //! settled, a cart that both sides of a cut have changed loses nothing.
 
-use super::harness::{Cluster, Connection, Server, encode, eventually};
-
-/// The bulk strings of a reply, in order.
-fn bulks(reply: &str) -> Vec<String> {
-    let mut lines = reply.split("\r\n");
-    let mut out = Vec::new();
-    while let Some(line) = lines.next() {
-        if line.starts_with('$') && line != "$-1" {
-            out.extend(lines.next().map(str::to_owned));
-        }
-    }
-    out
-}
+use super::harness::{Cluster, Connection, Server, bulks, encode, eventually};
 
 fn send(connection: &mut Connection, words: &[&str]) {
     let words: Vec<Vec<u8>> = words.iter().map(|word| word.as_bytes().to_vec()).collect();

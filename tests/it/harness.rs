@@ -588,6 +588,18 @@ impl Connection {
     }
 }
 
+/// The bulk strings of a reply, in order.
+pub fn bulks(reply: &str) -> Vec<String> {
+    let mut lines = reply.split("\r\n");
+    let mut out = Vec::new();
+    while let Some(line) = lines.next() {
+        if line.starts_with('$') && line != "$-1" {
+            out.extend(lines.next().map(str::to_owned));
+        }
+    }
+    out
+}
+
 pub fn encode(args: &[Vec<u8>]) -> Vec<u8> {
     let mut out = format!("*{}\r\n", args.len()).into_bytes();
     for arg in args {

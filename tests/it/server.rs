@@ -1,23 +1,11 @@
 //! What has no counterpart in Redis, and what the differential run cannot compare.
 
-use super::harness::{Connection, Server, encode};
+use super::harness::{Connection, Server, bulks, encode};
 
 fn with_server(flags: &[&str], check: impl Fn(&Server, &mut Connection)) {
     let dir = tempfile::tempdir().expect("a folder");
     let server = Server::ringwood(dir.path(), flags);
     check(&server, &mut server.connect());
-}
-
-/// The bulk strings of a reply, in order.
-fn bulks(reply: &str) -> Vec<String> {
-    let mut lines = reply.split("\r\n");
-    let mut out = Vec::new();
-    while let Some(line) = lines.next() {
-        if line.starts_with('$') && line != "$-1" {
-            out.extend(lines.next().map(str::to_owned));
-        }
-    }
-    out
 }
 
 #[test]

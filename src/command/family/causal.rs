@@ -233,7 +233,10 @@ pub(super) fn resolve(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
     let Some(field) = resolve.field else {
         let seen = ctx.node.seal.open(at, args.at(2))?;
         ctx.update(key, |object, now_ms| {
-            (string::resolve(seen, resolve.value(object, now_ms)), ())
+            (
+                Edit::over(seen, Element::STRING, resolve.value(object, now_ms)),
+                (),
+            )
         })?;
         let object = ctx.object(key)?;
         let now = whole(&object, clock::now_ms()).len();
@@ -256,7 +259,7 @@ pub(super) fn resolve(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
                     element: element.clone(),
                     value: Some(value),
                 }]),
-                value => types::resolve(seen, element.clone(), value),
+                value => Edit::over(seen, element.clone(), value),
             };
             Ok((edit, element))
         };

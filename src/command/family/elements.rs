@@ -195,8 +195,7 @@ pub(super) fn check_reply(ctx: &Ctx<'_>, lens: impl Iterator<Item = usize>) -> O
 
 /// A count that must not be negative.
 pub(super) fn positive_count(args: Args<'_>, nth: usize) -> Result<usize, Error> {
-    let is_integer = args.integer(nth);
-    let count = is_integer.map_err(|_| Error::NotPositive)?;
+    let count = args.integer(nth).map_err(|_| Error::NotPositive)?;
     usize::try_from(count).map_err(|_| Error::NotPositive)
 }
 

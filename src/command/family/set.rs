@@ -11,7 +11,7 @@ use crate::command::row::{R, RF, Row, WF, WM, WMF, cmd};
 use crate::command::spec::keys;
 use crate::error::Error;
 use crate::logic::causal::{Kind, Object};
-use crate::logic::edit::{Edit, Put};
+use crate::logic::edit::{self, Edit};
 use crate::logic::types::set;
 use crate::routing::args::Args;
 
@@ -354,14 +354,8 @@ fn show(ctx: &mut Ctx<'_>, args: Args<'_>, operation: Operation) -> Outcome {
 fn store(ctx: &mut Ctx<'_>, args: Args<'_>, operation: Operation) -> Outcome {
     let all = combine(ctx, operation, args.from(2))?;
     let len = all.len();
-    let puts = all.iter().filter_map(|member| {
-        let put = set::add(member);
-        Some(Put {
-            element: put.element,
-            value: put.value?,
-        })
-    });
-    super::replace(ctx, args.at(1), puts.collect())?;
+    let puts = edit::puts(all.iter().map(|member| set::add(member)));
+    super::replace(ctx, args.at(1), puts)?;
     ctx.reply.integer(len as i64);
     Ok(())
 }

@@ -11,7 +11,7 @@ use crate::command::row::{R, Row, WM, cmd};
 use crate::command::spec::keys;
 use crate::error::Error;
 use crate::logic::causal::Kind;
-use crate::logic::edit::{Put, Puts};
+use crate::logic::edit::puts;
 use crate::logic::types::list::End;
 use crate::logic::types::{self, hash, list, set, string, zset};
 use crate::routing::args::Args;
@@ -262,14 +262,7 @@ fn store(ctx: &mut Ctx<'_>, key: &[u8], values: &[Option<Bytes>]) -> Outcome {
         values,
     );
     let len = pushed.len();
-    let puts = pushed.into_iter().filter_map(|touch| {
-        Some(Put {
-            element: touch.element,
-            value: touch.value?,
-        })
-    });
-    let puts: Puts = puts.collect();
-    super::replace(ctx, key, puts)?;
+    super::replace(ctx, key, puts(pushed))?;
     ctx.reply.integer(len as i64);
     Ok(())
 }

@@ -5,7 +5,7 @@ use bytes::Bytes;
 
 use super::cell::{self, Sibling};
 use super::elements;
-use crate::logic::causal::{Element, Kind, Object, Payload, Value};
+use crate::logic::causal::{Element, Kind, Object};
 use crate::logic::edit::{Edit, Touch};
 
 /// The value of a field.
@@ -40,22 +40,12 @@ pub fn len(object: &Object) -> usize {
 
 /// A field's value over those that are seen.
 pub fn put(field: &[u8], value: &[u8]) -> Touch {
-    let value = Value {
-        payload: Payload::Bytes(Bytes::copy_from_slice(value)),
-        expires_at_ms: None,
-    };
-    Touch {
-        element: element(field),
-        value: Some(value),
-    }
+    Touch::put(element(field), Bytes::copy_from_slice(value))
 }
 
 /// A field goes.
 pub fn remove(field: &[u8]) -> Touch {
-    Touch {
-        element: element(field),
-        value: None,
-    }
+    Touch::remove(element(field))
 }
 
 /// Adds to the number that a field holds.

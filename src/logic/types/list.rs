@@ -13,7 +13,7 @@ use bytes::Bytes;
 
 use super::cell;
 use super::elements;
-use crate::logic::causal::{ActorId, Element, Kind, Object, Payload, Value};
+use crate::logic::causal::{ActorId, Element, Kind, Object};
 use crate::logic::edit::{Puts, Touch};
 
 const LEFT: u8 = 0x40;
@@ -91,22 +91,12 @@ pub fn insert(lower: &[u8], upper: &[u8], actor: ActorId, value: &[u8]) -> Touch
 
 /// A value over those that are seen at a place.
 pub fn put(place: &[u8], value: &[u8]) -> Touch {
-    let value = Value {
-        payload: Payload::Bytes(Bytes::copy_from_slice(value)),
-        expires_at_ms: None,
-    };
-    Touch {
-        element: element(place),
-        value: Some(value),
-    }
+    Touch::put(element(place), Bytes::copy_from_slice(value))
 }
 
 /// What is at a place goes.
 pub fn remove(place: &[u8]) -> Touch {
-    Touch {
-        element: element(place),
-        value: None,
-    }
+    Touch::remove(element(place))
 }
 
 /// Whether some bytes can be a place.

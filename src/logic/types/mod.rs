@@ -20,8 +20,8 @@ use bytes::Bytes;
 
 use elements::is_there;
 
-use crate::logic::causal::{Context, Element, Kind, Object, Payload, Value, Version, Versions};
-use crate::logic::edit::{Edit, Put, Puts};
+use crate::logic::causal::{Element, Kind, Object, Payload, Value, Version, Versions};
+use crate::logic::edit::{Put, Puts};
 
 /// The types, in the words of TYPE.
 pub const NAMES: [(Kind, &str); 5] = [
@@ -82,16 +82,6 @@ pub fn kinds(object: &Object, now_ms: u64) -> Vec<(Kind, &Version)> {
     let mut kinds: Vec<(Kind, &Version)> = NAMES.iter().filter_map(newest).collect();
     kinds.sort_by_key(|(_, newest)| std::cmp::Reverse((newest.at, newest.dot)));
     kinds
-}
-
-/// At most one value of an element over exactly what a context covers, which is of that element alone.
-pub fn resolve(seen: Context, element: Element, value: Option<Value>) -> Edit {
-    let put = |value| Put { element, value };
-    Edit::Over {
-        seen,
-        puts: value.map(put).into_iter().collect(),
-        at: None,
-    }
 }
 
 /// The word for a type.

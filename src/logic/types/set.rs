@@ -4,7 +4,7 @@
 use bytes::Bytes;
 
 use super::elements;
-use crate::logic::causal::{Kind, Object, Payload, Value, Version};
+use crate::logic::causal::{Kind, Object, Version};
 use crate::logic::edit::Touch;
 use crate::logic::integer;
 
@@ -32,20 +32,10 @@ pub fn are_integers(object: &Object) -> bool {
 
 /// A member comes.
 pub fn add(member: &[u8]) -> Touch {
-    let value = Value {
-        payload: Payload::Bytes(Bytes::new()),
-        expires_at_ms: None,
-    };
-    Touch {
-        element: elements::element(Kind::Set, member),
-        value: Some(value),
-    }
+    Touch::put(elements::element(Kind::Set, member), Bytes::new())
 }
 
 /// A member goes.
 pub fn remove(member: &[u8]) -> Touch {
-    Touch {
-        element: elements::element(Kind::Set, member),
-        value: None,
-    }
+    Touch::remove(elements::element(Kind::Set, member))
 }

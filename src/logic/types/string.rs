@@ -5,8 +5,8 @@
 use bytes::Bytes;
 
 use super::cell::{self, Sibling};
-use crate::logic::causal::{Context, Element, Kind, Object, Payload, Value, Version};
-use crate::logic::edit::{Edit, Put};
+use crate::logic::causal::{Element, Object, Payload, Value, Version};
+use crate::logic::edit::Edit;
 use crate::logic::integer;
 
 /// What a reader is shown.
@@ -30,55 +30,15 @@ pub fn put(bytes: Bytes, expires_at_ms: Option<u64>) -> Edit {
     )
 }
 
-/// At most one value over exactly what a context covers (RESOLVE).
-pub fn resolve(seen: Context, value: Option<Value>) -> Edit {
-    Edit::Over {
-        seen,
-        puts: value.into_iter().map(of_string).collect(),
-        at: None,
-    }
-}
-
 /// Adds to the number that the key holds.
 pub fn count(amount: i64) -> Edit {
     Edit::Count(Element::STRING, amount)
-}
-
-fn of_string(value: Value) -> Put {
-    Put {
-        element: Element::STRING,
-        value,
-    }
 }
 
 impl Shown {
     /// The value as Redis's integer, if it is one.
     pub fn integer(&self) -> Option<i64> {
         integer::parse(&self.bytes)
-    }
-}
-
-/// The one live value of an object that holds nothing else: nearly every string's case. `None`
-/// says no more than that [`shown`] must look closer.
-pub fn plain(object: &Object, now_ms: u64) -> Option<&[u8]> {
-    let [(element, versions)] = object.cells() else {
-        return None;
-    };
-    if element.kind != Kind::String {
-        return None;
-    }
-    match versions.as_slice() {
-        [
-            Version {
-                value:
-                    Value {
-                        payload: Payload::Bytes(bytes),
-                        expires_at_ms,
-                    },
-                ..
-            },
-        ] if expires_at_ms.is_none_or(|at| at >= now_ms) => Some(bytes),
-        _ => None,
     }
 }
 
@@ -193,10 +153,15 @@ mod tests {
         write(&mut a, 1, 1, &put("x"));
         let seen = a.context().clone();
         write(&mut a, 1, 2, &put("y"));
-        write(&mut a, 1, 3, &resolve(seen, Some(value("z"))));
+        write(
+            &mut a,
+            1,
+            3,
+            &Edit::over(seen, Element::STRING, Some(value("z"))),
+        );
         assert_eq!(siblings(&a, 1_000).len(), 2);
         let seen = a.context().clone();
-        write(&mut a, 1, 4, &resolve(seen, None));
+        write(&mut a, 1, 4, &Edit::over(seen, Element::STRING, None));
         assert!(a.is_tombstone());
     }
 

@@ -7,7 +7,7 @@ use bytes::Bytes;
 
 use super::cell::{self, Sibling};
 use super::elements;
-use crate::logic::causal::{Element, Kind, Object, Payload, Value, Version};
+use crate::logic::causal::{Element, Kind, Object, Payload, Version};
 use crate::logic::edit::{Edit, Touch};
 
 /// Whole numbers up to here are exact as scores: 2^53.
@@ -155,14 +155,7 @@ fn plus(base: Score, sum: i128) -> Score {
 
 /// A member's score over those that are seen.
 pub fn put(member: &[u8], score: Score) -> Touch {
-    let value = Value {
-        payload: Payload::Bytes(score.encode()),
-        expires_at_ms: None,
-    };
-    Touch {
-        element: elements::element(Kind::Zset, member),
-        value: Some(value),
-    }
+    Touch::put(elements::element(Kind::Zset, member), score.encode())
 }
 
 /// Adds to a member's score: as a counter where all is whole, else the sum is the new score. `None` where
@@ -182,10 +175,7 @@ pub fn add(object: &Object, member: &[u8], amount: f64) -> Option<(Edit, Score)>
 
 /// A member goes.
 pub fn remove(member: &[u8]) -> Touch {
-    Touch {
-        element: elements::element(Kind::Zset, member),
-        value: None,
-    }
+    Touch::remove(elements::element(Kind::Zset, member))
 }
 
 /// An end of a range.

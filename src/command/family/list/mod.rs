@@ -5,7 +5,7 @@ mod pop;
 use bytes::Bytes;
 
 use crate::command::context::{Ctx, Outcome};
-use crate::command::row::{R, RF, Row, W, WB, WF, WM, WMB, WMF, cmd};
+use crate::command::row::{R, RF, Row, W, WF, WM, WMF, cmd};
 use crate::command::spec::keys;
 use crate::error::Error;
 use crate::logic::causal::Kind;
@@ -19,7 +19,7 @@ pub const ROWS: &[Row] = &[
     cmd(
         "blmove",
         6,
-        WMB,
+        WM,
         keys::MOVE,
         "list",
         pop::blmove,
@@ -29,7 +29,7 @@ pub const ROWS: &[Row] = &[
     cmd(
         "blmpop",
         -5,
-        WB,
+        W,
         keys::TAKE_COUNTED_SECOND,
         "list",
         pop::blmpop,
@@ -39,7 +39,7 @@ pub const ROWS: &[Row] = &[
     cmd(
         "blpop",
         -3,
-        WB,
+        W,
         keys::TAKE_ALL_BUT_LAST,
         "list",
         pop::blpop,
@@ -49,7 +49,7 @@ pub const ROWS: &[Row] = &[
     cmd(
         "brpop",
         -3,
-        WB,
+        W,
         keys::TAKE_ALL_BUT_LAST,
         "list",
         pop::brpop,
@@ -59,7 +59,7 @@ pub const ROWS: &[Row] = &[
     cmd(
         "brpoplpush",
         4,
-        WMB,
+        WM,
         keys::MOVE,
         "list",
         pop::brpoplpush,

@@ -10,7 +10,7 @@ use bytes::Bytes;
 
 use super::elements::{self, Scan};
 use crate::command::context::{Ctx, Outcome};
-use crate::command::row::{R, RF, Row, W, WB, WF, WFB, WM, WMF, cmd};
+use crate::command::row::{R, RF, Row, W, WF, WM, WMF, cmd};
 use crate::command::spec::keys;
 use crate::logic::causal::Kind;
 use crate::logic::edit::Edit;
@@ -23,7 +23,7 @@ pub const ROWS: &[Row] = &[
     cmd(
         "bzmpop",
         -5,
-        WB,
+        W,
         keys::TAKE_COUNTED_SECOND,
         "sorted_set",
         pop::bzmpop,
@@ -32,7 +32,7 @@ pub const ROWS: &[Row] = &[
     cmd(
         "bzpopmax",
         -3,
-        WFB,
+        WF,
         keys::TAKE_ALL_BUT_LAST,
         "sorted_set",
         pop::bzpopmax,
@@ -41,7 +41,7 @@ pub const ROWS: &[Row] = &[
     cmd(
         "bzpopmin",
         -3,
-        WFB,
+        WF,
         keys::TAKE_ALL_BUT_LAST,
         "sorted_set",
         pop::bzpopmin,

@@ -4,7 +4,7 @@ use bytes::Bytes;
 
 use crate::command::context::{Ctx, Outcome};
 use crate::command::family;
-use crate::logic::edit::{Put, Puts};
+use crate::logic::edit;
 use crate::logic::types::zset::{self, Score};
 
 /// A score, or nil.
@@ -39,14 +39,7 @@ pub(in crate::command::family) fn store<'m>(
     key: &[u8],
     members: impl Iterator<Item = (Score, &'m [u8])>,
 ) -> Outcome {
-    let puts = members.filter_map(|(score, member)| {
-        let put = zset::put(member, score);
-        Some(Put {
-            element: put.element,
-            value: put.value?,
-        })
-    });
-    let puts: Puts = puts.collect();
+    let puts = edit::puts(members.map(|(score, member)| zset::put(member, score)));
     let len = puts.len() as i64;
     family::replace(ctx, key, puts)?;
     ctx.reply.integer(len);
