@@ -6,12 +6,12 @@ use bytes::Bytes;
 
 use crate::command::Node;
 use crate::coordinator::Coordinator;
-use crate::logic::causal::Dot;
+use crate::logic::causal::{Context, Dot};
 use crate::logic::place::MAX_KEY_LEN;
 use crate::logic::record;
 use crate::peer::Answer;
 use crate::peer::message::{KeyRequest, Response, WhyNot, WireKey};
-use crate::replica::{DATABASES, Join, Key, ReplicaError, Uncommitted, Written};
+use crate::replica::{DATABASES, Join, Key, Reach, Replica, ReplicaError, Uncommitted, Written};
 use crate::storage::{Refused, WriteFailed};
 
 /// Begins to answer.
@@ -22,6 +22,7 @@ pub(super) fn start(node: Arc<Node>, request: KeyRequest) -> Answer {
             object,
             hint_for,
             only_over_seen,
+            touched,
             view,
         } => {
             if let Some(outdated) = outdated(&node, &key, view) {
@@ -30,6 +31,7 @@ pub(super) fn start(node: Arc<Node>, request: KeyRequest) -> Answer {
             let how = Join {
                 hint_for,
                 only_over_seen,
+                touched,
                 ..Join::default()
             };
             apply(node, key, object, how, view)
@@ -38,17 +40,19 @@ pub(super) fn start(node: Arc<Node>, request: KeyRequest) -> Answer {
             key,
             digest,
             dots,
+            seen,
             view,
         } => {
             if let Some(outdated) = outdated(&node, &key, view) {
                 return Answer::Now(outdated);
             }
+            let asked = Asked { digest, dots, seen };
             let failures = node.replica.failed_batches();
-            let mut fetched = fetch(&node, &key, digest, &dots);
+            let mut fetched = fetch(&node, &key, &asked);
             let waits_for = uncommitted(&node, &key);
             if node.replica.failed_batches() != failures {
                 // It may be what has just turned out not to be stored.
-                fetched = fetch(&node, &key, digest, &dots);
+                fetched = fetch(&node, &key, &asked);
             }
             match waits_for {
                 None => Answer::Now(fetched),
@@ -58,7 +62,7 @@ pub(super) fn start(node: Arc<Node>, request: KeyRequest) -> Answer {
                     let progress = node.replica.store().progress(shard);
                     match progress.wait_committed(ticket).await {
                         Ok(()) => fetched,
-                        Err(_) => fetch(&node, &key, digest, &dots),
+                        Err(_) => fetch(&node, &key, &asked),
                     }
                 })),
             }
@@ -142,34 +146,59 @@ fn uncommitted(node: &Node, key: &WireKey) -> Option<Uncommitted> {
     node.replica.uncommitted(checked(key).ok()?)
 }
 
-fn fetch(node: &Node, key: &WireKey, theirs: u64, dots: &[Dot]) -> Response {
+/// What who asks for a copy has.
+struct Asked {
+    digest: u64,
+    dots: Vec<Dot>,
+    seen: Option<Context>,
+}
+
+fn fetch(node: &Node, key: &WireKey, asked: &Asked) -> Response {
     let key = match checked(key) {
         Ok(key) => key,
         Err(refused) => return refused,
     };
-    let fetched = node.replica.read(key).and_then(|object| {
-        let lacks = |c: &Arc<Coordinator>| {
-            let (cluster, part) = (c.cluster(), c.cluster().route(key.name).part());
-            // A node that asks for a proven copy knows that it counts.
-            cluster.is_unsure() && cluster.lacks_part(part)
-                || cluster.lacks_part(part) && !cluster.has_part(cluster.me(), part)
-        };
-        let lacks = node.site.coordinator.as_ref().is_some_and(lacks);
-        if !lacks && node.replica.digest(key, &object) == theirs {
-            return Ok(Response::Same);
-        }
-        if lacks {
-            let left = (!object.is_unknown()).then(|| record::WIRE.encode(&object));
-            return Ok(Response::Empty(left.unwrap_or_default().into()));
-        }
-        // What the other still has and everybody has seen overwritten must not come back.
-        let dead = node.replica.dead_of(key, dots)?;
-        if dead.is_empty() {
-            return Ok(Response::Object(record::WIRE.encode(&object).into()));
-        }
-        let mut object = (*object).clone();
-        object.observe(dead);
-        Ok(Response::Object(record::WIRE.encode(&object).into()))
-    });
+    let lacks = |c: &Arc<Coordinator>| {
+        let (cluster, part) = (c.cluster(), c.cluster().route(key.name).part());
+        // A node that asks for a proven copy knows that it counts.
+        cluster.is_unsure() && cluster.lacks_part(part)
+            || cluster.lacks_part(part) && !cluster.has_part(cluster.me(), part)
+    };
+    let lacks = node.site.coordinator.as_ref().is_some_and(lacks);
+    let fetched = fetch_from(&node.replica, key, asked, lacks);
     fetched.unwrap_or_else(|error| Response::Refused(error.to_string()))
+}
+
+fn fetch_from(
+    replica: &Replica,
+    key: Key<'_>,
+    Asked { digest, dots, seen }: &Asked,
+    lacks: bool,
+) -> Result<Response, ReplicaError> {
+    let head = replica.read_some(key, Reach::Head)?;
+    if !lacks && replica.digest(key, &head) == *digest {
+        return Ok(Response::Same);
+    }
+    // What the other still has and everybody has seen overwritten must not come back.
+    let dead = replica.dead_of(key, dots)?;
+    let is_known = |seen: &Context| dead.is_empty() && seen.covers(head.context());
+    if !lacks && !head.is_whole() && seen.as_ref().is_some_and(is_known) {
+        // Whatever is here the other has, or knows to be overwritten: what is on its way.
+        return Ok(Response::Same);
+    }
+    let object = if head.is_whole() {
+        head
+    } else {
+        replica.read(key)?
+    };
+    if lacks {
+        let left = (!object.is_unknown()).then(|| record::WIRE.encode(&object));
+        return Ok(Response::Empty(left.unwrap_or_default().into()));
+    }
+    if dead.is_empty() {
+        return Ok(Response::Object(record::WIRE.encode(&object).into()));
+    }
+    let mut object = Arc::unwrap_or_clone(object);
+    object.observe(dead);
+    Ok(Response::Object(record::WIRE.encode(&object).into()))
 }

@@ -259,6 +259,7 @@ async fn send_to(cluster: &Cluster, to: NodeId, hint: &Hint, object: Bytes) -> b
         object,
         hint_for: None,
         only_over_seen: false,
+        touched: None,
         view,
     });
     match cluster.peers().call(to, body, WITHIN).await {

@@ -28,7 +28,7 @@ use crate::logic::place::MAX_KEY_LEN;
 use crate::logic::plain::Plain;
 use crate::logic::types::string::{self, Shown};
 use crate::logic::types::{self, Present, conflict};
-use crate::replica::{Key, Replica, ReplicaError, Uncommitted, Written};
+use crate::replica::{Key, Reach, Replica, ReplicaError, Uncommitted, Written};
 use crate::resp::Reply;
 use crate::routing::args::Args;
 use crate::routing::{Later, Runner, Turns, Wanted, Who, error_reply};
@@ -162,11 +162,20 @@ impl Ctx<'_> {
 
     /// The object of a key.
     pub fn object_in(&self, db: u8, name: &[u8]) -> Result<Arc<Object>, Error> {
+        self.some_in(db, name, Reach::Whole)
+    }
+
+    /// The object of a key in the selected database, with as much of it at hand as a reach says, or more.
+    pub fn some_of(&self, name: &[u8], reach: Reach<'_>) -> Result<Arc<Object>, Error> {
+        self.some_in(self.session.db, name, reach)
+    }
+
+    fn some_in(&self, db: u8, name: &[u8], reach: Reach<'_>) -> Result<Arc<Object>, Error> {
         let key = self.key(db, name)?;
         let replica = &self.node.replica;
         loop {
             let failures = replica.failed_batches();
-            let object = replica.read(key)?;
+            let object = replica.read_some(key, reach)?;
             self.note_read(key);
             // Else it may be what has just turned out not to be stored.
             if replica.failed_batches() == failures {
@@ -184,12 +193,13 @@ impl Ctx<'_> {
 
     /// What there is of a key, whatever its type.
     pub fn present(&self, name: &[u8]) -> Result<Option<Present>, Error> {
-        Ok(types::present(&*self.object(name)?, clock::now_ms()))
+        let object = self.some_of(name, Reach::Head)?;
+        Ok(types::present(&object, clock::now_ms()))
     }
 
     /// What a key that holds a string shows.
     pub fn shown(&self, name: &[u8]) -> Result<Option<Shown>, Error> {
-        let (object, now_ms) = (self.object(name)?, clock::now_ms());
+        let (object, now_ms) = (self.some_of(name, Reach::Head)?, clock::now_ms());
         if is_of(&object, Kind::String, now_ms)? {
             Ok(string::shown(&self.viewed(name, &object, now_ms), now_ms))
         } else {
@@ -199,7 +209,17 @@ impl Ctx<'_> {
 
     /// The object of a key that holds a type; an empty one where there is none.
     pub fn typed(&self, name: &[u8], kind: Kind) -> Result<Arc<Object>, Error> {
-        let object = self.object(name)?;
+        self.typed_some(name, kind, Reach::Whole)
+    }
+
+    /// The same with as much of it at hand as a reach says, or more.
+    pub fn typed_some(
+        &self,
+        name: &[u8],
+        kind: Kind,
+        reach: Reach<'_>,
+    ) -> Result<Arc<Object>, Error> {
+        let object = self.some_of(name, reach)?;
         let is_there = is_of(&object, kind, clock::now_ms())?;
         self.count_lookup(is_there);
         Ok(if is_there { object } else { Arc::default() })
@@ -217,7 +237,18 @@ impl Ctx<'_> {
         kind: Kind,
         decide: impl FnOnce(&Object, u64) -> Result<(Edit, R), Error>,
     ) -> Result<R, Error> {
-        self.update(name, |object, now_ms| {
+        self.change_some(name, kind, Reach::Whole, decide)
+    }
+
+    /// The same with as much of it at hand as a reach says, or more.
+    pub fn change_some<R>(
+        &mut self,
+        name: &[u8],
+        kind: Kind,
+        reach: Reach<'_>,
+        decide: impl FnOnce(&Object, u64) -> Result<(Edit, R), Error>,
+    ) -> Result<R, Error> {
+        self.update_some(name, reach, |object, now_ms| {
             let decided = is_of(object, kind, now_ms).and_then(|is_there| {
                 if is_there {
                     decide(object, now_ms)
@@ -238,7 +269,23 @@ impl Ctx<'_> {
         name: &[u8],
         decide: impl FnOnce(&Object, u64) -> (Edit, R),
     ) -> Result<R, Error> {
+        self.update_some(name, Reach::Whole, decide)
+    }
+
+    /// The same with as much of it at hand as a reach says, or more.
+    pub fn update_some<R>(
+        &mut self,
+        name: &[u8],
+        reach: Reach<'_>,
+        decide: impl FnOnce(&Object, u64) -> (Edit, R),
+    ) -> Result<R, Error> {
         let key = self.key(self.session.db, name)?;
+        let reach = if self.session.since.is_some() {
+            // What has come since may be any element.
+            Reach::Whole
+        } else {
+            reach
+        };
         let policy = self.node.replica.policies().of(name);
         let since = self.session.since;
         let mut is_refused = false;
@@ -254,7 +301,7 @@ impl Ctx<'_> {
             };
             (change, result)
         };
-        let (result, written) = self.node.replica.update(key, decide)?;
+        let (result, written) = self.node.replica.update_some(key, reach, decide)?;
         if is_refused {
             return Err(QuorumError::CoordinatorLost.into());
         }
@@ -336,7 +383,8 @@ impl Ctx<'_> {
             return Ok(());
         }
         let bytes = Bytes::copy_from_slice(bytes);
-        self.update(name, |_, _| (string::put(bytes, expires_at_ms), ()))
+        let put = |_: &Object, _| (string::put(bytes, expires_at_ms), ());
+        self.update_some(name, Reach::Head, put)
     }
 
     /// Reads over many keys: sees every write ordered so far, and may take its time.

@@ -13,14 +13,14 @@ use tokio::time::Instant;
 use super::watched::Hedge;
 use super::{Coordinator, MOST_AGAIN, QuorumError};
 use crate::cluster::View;
-use crate::logic::causal::{Dot, Object};
+use crate::logic::causal::{Context, Dot, Object};
 use crate::logic::digest;
 use crate::logic::placement::{Holders, NodeId};
 use crate::logic::quorum::{Decision, Effect, Read};
 use crate::logic::record;
 use crate::peer::message::{KeyRequest, Response, WhyNot, WireKey};
 use crate::peer::{CallError, encode};
-use crate::replica::{Join, Key, ReplicaError};
+use crate::replica::{Join, Key, Reach, ReplicaError};
 
 /// A read is not called slow before.
 const SOONEST_HEDGE: Duration = Duration::from_millis(2);
@@ -113,7 +113,13 @@ impl Coordinator {
         if r <= 1 && serves && !all && covers && !self.replica.has_damaged() {
             return None;
         }
-        let ours = self.replica.read(key);
+        // Of a large collection what others have of it is compared first.
+        let reach = if self.replica.has_damaged() {
+            Reach::Whole
+        } else {
+            Reach::Head
+        };
+        let ours = self.replica.read_some(key, reach);
         let is_damaged = matches!(ours, Err(ReplicaError::Row(_)));
         let ours = ours.ok();
         let me = self.cluster.me();
@@ -157,6 +163,9 @@ impl Coordinator {
             dots: ours.map_or(Vec::new(), |object| {
                 object.all_versions().map(|v| v.dot).collect()
             }),
+            have_seen: ours
+                .filter(|object| !object.is_whole())
+                .map(|object| object.context().clone()),
             stray_for,
             view,
             can_begin_again,
@@ -227,6 +236,8 @@ struct Reading {
     ours: u64,
     lives: u64,
     dots: Vec<Dot>,
+    /// What this node's copy has seen, where it is large.
+    have_seen: Option<Context>,
     /// An owner for whom a copy that is not ours is kept.
     stray_for: Option<NodeId>,
     /// What was known of the membership when it began.
@@ -337,6 +348,7 @@ impl Reading {
             key: self.key.clone(),
             digest: self.ours,
             dots: self.dots.clone(),
+            seen: self.have_seen.clone(),
             view: self.view.for_node(node),
         });
         let reading = Arc::clone(self);
@@ -437,6 +449,7 @@ impl Reading {
                 object: object.clone(),
                 hint_for: None,
                 only_over_seen: false,
+                touched: None,
                 view: self.view.for_node(node),
             });
             let repairs = &coordinator.counters.read_repairs;

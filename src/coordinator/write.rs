@@ -10,7 +10,7 @@ use tokio::sync::oneshot;
 
 use super::{Coordinator, MOST_AGAIN, QuorumError};
 use crate::cluster::View;
-use crate::logic::causal::Dot;
+use crate::logic::causal::{Dot, Element};
 use crate::logic::edit::{Edit, Put};
 use crate::logic::membership::Member;
 use crate::logic::placement::NodeId;
@@ -73,6 +73,7 @@ impl Coordinator {
                 name: delta.name.clone(),
             },
             object: record::WIRE.encode(&delta.object).into(),
+            touched: delta.touched.clone(),
             how,
             view,
             here: Arc::clone(here),
@@ -224,6 +225,7 @@ struct Sending {
     coordinator: Arc<Coordinator>,
     key: WireKey,
     object: Bytes,
+    touched: Option<Vec<Element>>,
     how: How,
     /// What was known of the membership when it began.
     view: View,
@@ -302,6 +304,7 @@ impl Sending {
             object: self.object.clone(),
             hint_for,
             only_over_seen,
+            touched: self.touched.clone(),
             view: self.view.for_node(node),
         })
     }
@@ -415,6 +418,7 @@ impl Sending {
                 let mut delta = written.delta.take()?;
                 // A node that has refused the first delta must still learn what that one had overwritten.
                 delta.object.join(first);
+                delta.touched = None;
                 Some((delta, written))
             });
         let rewrites = &self.coordinator.counters.rewrites;
@@ -455,6 +459,7 @@ impl Sending {
             db: self.key.db,
             name: self.key.name.clone(),
             object,
+            touched: self.touched.clone(),
         };
         let how = How {
             again: self.how.again + 1,
@@ -477,6 +482,7 @@ impl Sending {
                 db: self.key.db,
                 name: self.key.name.clone(),
                 object: (*object).clone(),
+                touched: None,
             };
             let (nobody, _) = oneshot::channel();
             let how = How {

@@ -113,6 +113,36 @@ impl Edit {
         }
     }
 
+    /// Whether it changes an object in a way for which all elements must be at hand, and they are not.
+    pub fn needs_all_of(&self, object: &Object, now_ms: u64) -> bool {
+        let Some(rest) = object.rest() else {
+            return false;
+        };
+        // A write that overwrites contributions notes what they were.
+        let is_counted = rest.is_counted();
+        match self {
+            Edit::Keep | Edit::Retime(None) => false,
+            // Those that are later than the end have to be named.
+            Edit::Retime(Some(end_ms)) => rest.latest.ms() > *end_ms,
+            Edit::Replace(_) => is_counted,
+            Edit::Touch(_) | Edit::Count(..) => is_counted && object.is_expired(now_ms),
+            Edit::Over { .. } => true,
+        }
+    }
+
+    /// The elements that it changes or removes, where it is about no others.
+    pub fn touched(&self, object: &Object, now_ms: u64) -> Option<Vec<Element>> {
+        if object.is_expired(now_ms) || object.is_tombstone() {
+            return None;
+        }
+        match self {
+            Edit::Touch(touched) => Some(touched.iter().map(|t| t.element.clone()).collect()),
+            Edit::Count(element, _) => Some(vec![element.clone()]),
+            Edit::Retime(_) => Some(Vec::new()),
+            Edit::Keep | Edit::Replace(_) | Edit::Over { .. } => None,
+        }
+    }
+
     /// The delta that it makes on an object.
     pub fn delta(&self, object: &Object, stamp: Stamp) -> Object {
         let mut delta = Object::delta(stamp.actor, stamp.previous);
@@ -244,7 +274,8 @@ fn leaves_nothing(object: &Object, touched: &[&Touch]) -> bool {
         at.is_ok_and(|at| touched[at].value.is_none())
     };
     let mut cells = object.cells().iter().map(|(element, _)| element);
-    touched.iter().all(|touch| touch.value.is_none())
+    object.is_whole()
+        && touched.iter().all(|touch| touch.value.is_none())
         && cells.all(|element| *element == Element::EXPIRY || goes(element))
 }
 

@@ -7,7 +7,7 @@
 //! looks at it),
 //! [`placement`] (where a key lives), [`place`] (the order of keys), [`membership`] (who is there), [`digest`] and [`merkle`] (what differs),
 //! [`handoff`] (how it moves), [`record`] (how it is written down), [`plain`] (the
-//! common row, changed as it is written down).
+//! common row, changed as it is written down), [`spread`] (the rows of a large collection).
 
 pub mod causal;
 pub mod codec;
@@ -25,4 +25,5 @@ pub mod plain;
 pub mod policy;
 pub mod quorum;
 pub mod record;
+pub mod spread;
 pub mod types;

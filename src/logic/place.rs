@@ -15,6 +15,8 @@ pub const PREFIX_LEN: usize = POSITION_LEN + 1 + LENGTH_LEN;
 /// The length of a position.
 pub const POSITION_LEN: usize = 12;
 const LENGTH_LEN: usize = 2;
+/// Above what follows a key in the rows of its elements.
+pub const BEHIND: u8 = 0x80;
 /// Where the key's length stands.
 const LENGTH_AT: usize = POSITION_LEN + 1;
 
@@ -81,6 +83,18 @@ pub fn parse(row_key: &[u8]) -> Option<(Position, u8, &[u8])> {
     let (prefix, key) = row_key.split_at_checked(PREFIX_LEN)?;
     let len = u16::from_be_bytes([prefix[LENGTH_AT], prefix[LENGTH_AT + 1]]);
     (key.len() == usize::from(len)).then(|| (position(prefix), prefix[POSITION_LEN], key))
+}
+
+/// Behind a key of a row, and of all rows of its elements; of what is no such key, what follows it.
+pub fn behind(row_key: &[u8]) -> Vec<u8> {
+    let len = row_key.split_at_checked(PREFIX_LEN).map(|(prefix, _)| {
+        let len = u16::from_be_bytes([prefix[LENGTH_AT], prefix[LENGTH_AT + 1]]);
+        PREFIX_LEN + usize::from(len)
+    });
+    match len.and_then(|len| row_key.get(..len)) {
+        Some(of_key) => [of_key, &[BEHIND]].concat(),
+        None => [row_key, &[0]].concat(),
+    }
 }
 
 /// Whether something follows the key.
@@ -187,6 +201,8 @@ mod tests {
             let old = without_length(&row);
             assert_eq!(from_old(&old).as_ref(), Some(&row.to_vec()));
             assert_eq!(with_length(&old), row.to_vec());
+            assert!(behind(&row) > [&row[..], &[0x7f, 0xff]].concat());
+            assert_eq!(behind(&[&row[..], b"element"].concat()), behind(&row));
             let next = [&row[..], &[0]].concat();
             assert_eq!(with_length(&without_length(&next)), next);
             assert_eq!(parse(&old), None);

@@ -75,8 +75,9 @@ impl Format {
         }
     }
 
-    /// Encodes an object with its checksum.
+    /// Encodes an object with its checksum. (Of one whose elements are not all at hand see [`super::spread`].)
     pub fn encode(self, object: &Object) -> Vec<u8> {
+        debug_assert!(object.is_whole(), "what is not at hand would be lost");
         let payload: usize = object
             .all_versions()
             .map(|v| match &v.value.payload {
@@ -269,6 +270,11 @@ fn put_version(out: &mut Vec<u8>, context: &Context, version: &Version) {
         out,
         index.expect("a version's dot is in the context") as u64,
     );
+    put_event(out, version);
+}
+
+/// Appends a version, but for its actor.
+pub(super) fn put_event(out: &mut Vec<u8>, version: &Version) {
     put_varint(out, version.dot.seq);
     put_varint(out, version.at.0);
     let Value {
@@ -326,6 +332,15 @@ fn read_version(
         .get(index)
         .ok_or(DecodeError::Malformed)?
         .actor;
+    read_event(r, actor, copy)
+}
+
+/// Reads a version of an actor.
+pub(super) fn read_event(
+    r: &mut Reader<'_>,
+    actor: ActorId,
+    copy: Option<&Bytes>,
+) -> Result<Version, DecodeError> {
     let dot = Dot {
         actor,
         seq: r.varint()?,

@@ -14,7 +14,7 @@ use super::message::{
     PLACES, Request, Response, TransferRequest, UNKNOWN_VIEW, WhyNot, WireKey, WireListed, Wrote,
 };
 use super::{Answer, CallError, Handler, Identity, Links, PeerListener, Peers, encode};
-use crate::logic::causal::{ActorId, Dot, Timestamp};
+use crate::logic::causal::{ActorId, Context, Dot, Element, Kind, Timestamp};
 use crate::logic::codec::DecodeError;
 use crate::logic::membership::{
     Digest, Losses, Member, Reply, State, decode_member, encode_member, encode_member_as_before,
@@ -23,6 +23,7 @@ use crate::logic::membership::{
 use crate::logic::merkle::{FANOUT, Node};
 use crate::logic::place::{Position, row_key};
 use crate::logic::placement::{NodeId, Partitions, Place};
+use crate::logic::types::element;
 
 const SECOND: Duration = Duration::from_secs(5);
 
@@ -78,6 +79,7 @@ fn fetch(name: &str) -> Bytes {
         key,
         digest: 0,
         dots: Vec::new(),
+        seen: None,
         view: 0,
     })
 }
@@ -231,6 +233,7 @@ fn requests() -> Vec<Request> {
             object: "row".into(),
             hint_for: Some(NodeId(9)),
             only_over_seen: true,
+            touched: Some(vec![Element::STRING, element(Kind::Hash, b"field")]),
             view: 12,
         }
         .into(),
@@ -241,6 +244,10 @@ fn requests() -> Vec<Request> {
                 actor: ActorId(5),
                 seq: 9,
             }],
+            seen: Some(Context::of_dots([Dot {
+                actor: ActorId(5),
+                seq: 8,
+            }])),
             view: 300,
         }
         .into(),
@@ -417,8 +424,13 @@ fn the_wire_version_before_is_spoken_and_what_it_does_not_know_is_not_said() {
                 assert_eq!(Request::translate(&encode(request), OLDEST), None);
                 continue;
             }
-            Request::Key(KeyRequest::Apply { view, .. } | KeyRequest::Fetch { view, .. })
-            | Request::Exchange(ExchangeRequest::Roots { view, .. }) => *view = UNKNOWN_VIEW,
+            Request::Key(KeyRequest::Apply { view, touched, .. }) => {
+                (*view, *touched) = (UNKNOWN_VIEW, None);
+            }
+            Request::Key(KeyRequest::Fetch { view, seen, .. }) => {
+                (*view, *seen) = (UNKNOWN_VIEW, None);
+            }
+            Request::Exchange(ExchangeRequest::Roots { view, .. }) => *view = UNKNOWN_VIEW,
             Request::Membership(MembershipRequest::Push(members)) => {
                 for member in members {
                     *member = as_before(member);

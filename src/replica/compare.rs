@@ -134,16 +134,15 @@ impl Replica {
             let full = rows.len() == wanted;
             pages.read(&rows);
             for (row_key, raw) in rows {
-                from = [row_key.as_slice(), &[0]].concat();
+                from = place::behind(&row_key);
                 let Some((_, db, name)) = place::parse(&row_key) else {
                     continue;
                 };
                 if self.owners_of(name) != owners {
                     continue;
                 }
-                let Ok(object) = self.decode(partition, db, &raw) else {
+                let Ok(object) = self.whole_of((db, name), &raw) else {
                     page.damaged += 1;
-                    self.note_damaged(super::Key { db, name });
                     continue;
                 };
                 if object.is_tombstone() || object.ends_at_ms().is_some_and(|end| end < as_of_ms) {

@@ -9,7 +9,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::counting::Rest;
-use super::{DATABASES, Key, Located, Replica, ReplicaError, random_u64};
+use super::{DATABASES, Key, Replica, ReplicaError, random_u64};
 use crate::base::clock;
 use crate::logic::place;
 use crate::storage::pages::Pages;
@@ -193,17 +193,21 @@ impl Replica {
             let Some((last, _)) = rows.last() else {
                 return Ok(Some(found));
             };
-            from = [last.as_slice(), &[0]].concat();
+            from = place::behind(last);
             rows_left = rows_left.saturating_sub(rows.len());
             bytes_left = bytes_left.saturating_sub(pages.read(&rows));
             if rows_left == 0 || bytes_left == 0 {
                 return Ok(None);
             }
             for (row_key, raw) in rows {
-                let Some((at, db, _)) = place::parse(&row_key) else {
+                let Some(of) = place::parse(&row_key) else {
                     continue;
                 };
-                let Ok(object) = self.decode(at.partition, db, &raw) else {
+                let (located, db) = (self.found(&row_key, of), of.1);
+                let scan = |from: &[u8], to: &[u8], limit| {
+                    self.store.scan(shard, Table::Data, from, to, limit)
+                };
+                let Ok(object) = self.decode(&located, &raw, &scan) else {
                     return Ok(None);
                 };
                 let Some((live, expiring)) = found.get_mut(usize::from(db)) else {
@@ -226,32 +230,26 @@ impl Replica {
                 return Ok(counted);
             };
             pages.read(&rows);
-            from = [last.as_slice(), &[0]].concat();
+            from = place::behind(last);
             for (row_key, raw) in rows {
-                counted += u64::from(self.count_row(&row_key, &raw));
+                counted += u64::from(self.count_row(frozen, &row_key, &raw));
             }
         }
     }
 
     /// Counts one row; whether a key lives there.
-    fn count_row(&self, row_key: &[u8], raw: &[u8]) -> bool {
+    fn count_row(&self, frozen: &dyn Frozen, row_key: &[u8], raw: &[u8]) -> bool {
         let Some((at, db, name)) = place::parse(row_key) else {
             return false;
         };
-        let space = self.spaces.of(at.partition, db);
-        let located = Located {
-            key: Key { db, name },
-            epoch: space.epoch(),
-            as_of: 0,
-            at,
-            shard: self.shard_of(at.partition),
-            row_key: row_key.into(),
-        };
-        let Ok(object) = self.decode(at.partition, db, raw) else {
+        let located = self.found(row_key, (at, db, name));
+        let scan = |from: &[u8], to: &[u8], limit| frozen.scan(Table::Data, from, to, limit);
+        let Ok(object) = self.decode(&located, raw, &scan) else {
             self.note_damaged(Key { db, name });
             return false;
         };
         self.note_actors(object.context());
+        let space = self.spaces.of(at.partition, db);
         self.count(space, &located, &self.empty, &object);
         !object.is_tombstone()
     }

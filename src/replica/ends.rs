@@ -109,12 +109,12 @@ impl Replica {
             return Ok(());
         };
         let behind = [row_key, &[0]].concat();
-        let rows = frozen.scan(Table::Data, row_key, &behind, 1)?;
+        let scan = |from: &[u8], to: &[u8], limit| frozen.scan(Table::Data, from, to, limit);
+        let rows = scan(row_key, &behind, 1)?;
+        let located = self.found(row_key, (at, db, name));
+        let first = rows.first();
         // A row that cannot be read is in no tree.
-        let Some(Ok(object)) = rows
-            .first()
-            .map(|(_, raw)| self.decode(at.partition, db, raw))
-        else {
+        let Some(Ok(object)) = first.map(|(_, raw)| self.decode(&located, raw, &scan)) else {
             return Ok(());
         };
         let (end, digest) = (

@@ -4,6 +4,8 @@
 //! A piece is read in the order of rows, as of the moment when it is asked for. No snapshot is held from
 //! piece to piece: what is written meanwhile goes to the new owner as well.
 
+use std::sync::Arc;
+
 use super::{Key, Replica, ReplicaError};
 use crate::logic::causal::Object;
 use crate::logic::codec::{DecodeError, Reader, put_bytes, put_varint};
@@ -56,7 +58,7 @@ impl Replica {
             let full = page.len() == wanted;
             pages.read(&page);
             for (row_key, raw) in page {
-                from = [row_key.as_slice(), &[0]].concat();
+                from = place::behind(&row_key);
                 rows += 1;
                 let Some((_, db, name)) = place::parse(&row_key) else {
                     continue;
@@ -65,14 +67,16 @@ impl Replica {
                     continue;
                 }
                 // A damaged row is reported where it is read, and stays.
-                let Ok(object) = self.decode(partition, db, &raw) else {
+                let Ok(object) = self.whole_of((db, name), &raw) else {
                     continue;
                 };
                 if object.is_unknown() {
                     continue;
                 }
-                size += row_key.len() + raw.len();
-                piece.objects.push((db, name.to_vec(), object));
+                size += row_key.len() + raw.len().max(object.size());
+                piece
+                    .objects
+                    .push((db, name.to_vec(), Arc::unwrap_or_clone(object)));
                 if size >= bytes {
                     piece.next = Some(from);
                     return Ok(piece);

@@ -6,12 +6,11 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::hint::{Hint, HintPass, HintRow};
-use super::{Key, Located, Replica, ReplicaError};
+use super::{Key, Located, Reach, Replica, ReplicaError};
 use crate::base::clock;
 use crate::logic::causal::Object;
 use crate::logic::place::{self, Position};
 use crate::logic::placement::NodeId;
-use crate::logic::record;
 use crate::storage::{Op, Table, Write};
 
 impl Replica {
@@ -26,7 +25,7 @@ impl Replica {
     fn keep_hint_within(&self, limit: u64, key: Key<'_>, node: NodeId) -> Result<(), ReplicaError> {
         let located = self.locate(key, Position::of(key.name, self.partitions));
         let _order = self.lock(located.at);
-        let object = self.load(&located)?;
+        let object = self.load_some(&located, Reach::Head)?;
         let row = self.hint_row(limit, &located, node, &object)?;
         self.store
             .submit(located.shard, Write::of(vec![row.op.clone()]))?;
@@ -45,7 +44,7 @@ impl Replica {
         let shard = *shard;
         let key = place::hint_key(node.0, row_key);
         let is_new = self.store.load(shard, Table::Hint, &key)?.is_none();
-        let bytes = (row_key.len() + record::ROW.encode(object).len()) as u64;
+        let bytes = (row_key.len() + object.size()) as u64;
         if is_new && self.hints.bytes.load(Ordering::Relaxed) + bytes > limit {
             self.hints.refused.fetch_add(1, Ordering::Relaxed);
             return Err(ReplicaError::HintsFull);
@@ -79,7 +78,7 @@ impl Replica {
             let Some((last, _)) = rows.last() else {
                 return Ok(hinted);
             };
-            from = [last.as_slice(), &[0]].concat();
+            from = place::behind(last);
             for (row_key, _) in rows {
                 let Some((at, db, name)) = place::parse(&row_key) else {
                     continue;

@@ -1,5 +1,8 @@
 //! A key, and where it is.
 
+use std::cell::RefCell;
+
+use super::large::Lies;
 use crate::logic::place::{Position, RowKey};
 
 /// One key of one database.
@@ -20,4 +23,6 @@ pub(super) struct Located<'a> {
     pub(super) at: Position,
     pub(super) shard: usize,
     pub(super) row_key: RowKey,
+    /// How its rows lie, as they were read last.
+    pub(super) lies: RefCell<Lies>,
 }

@@ -300,7 +300,7 @@ impl Replica {
             if !full {
                 return Ok(None);
             }
-            from = [last.as_slice(), &[0]].concat();
+            from = place::behind(&last);
             if budget.is_used_up() {
                 let Some((at, ..)) = place::parse(&last) else {
                     continue;
@@ -325,13 +325,9 @@ impl Replica {
                 continue;
             }
             seen += 1;
-            let live = if table != Table::Data {
-                true
-            } else if let Ok(object) = self.decode(at.partition, db, &raw) {
-                object.lives(now_ms)
+            let live = if table == Table::Data {
+                self.lives(&row_key, (at, db, key), &raw, now_ms)
             } else {
-                // A client that asks for it learns what is wrong.
-                self.note_damaged(Key { db, name: key });
                 true
             };
             if live {
@@ -339,6 +335,28 @@ impl Replica {
             }
         }
         seen
+    }
+}
+
+impl Replica {
+    fn lives(
+        &self,
+        row_key: &[u8],
+        (at, db, name): (Position, u8, &[u8]),
+        raw: &[u8],
+        now_ms: u64,
+    ) -> bool {
+        let located = self.found(row_key, (at, db, name));
+        let scan = |from: &[u8], to: &[u8], limit| {
+            let shard = located.shard;
+            self.store.scan(shard, Table::Data, from, to, limit)
+        };
+        if let Ok(object) = self.decode(&located, raw, &scan) {
+            return object.lives(now_ms);
+        }
+        // It may have been written meanwhile. If not, a client that asks for it learns what is wrong.
+        let again = self.read(Key { db, name });
+        again.map_or(true, |object| object.lives(now_ms))
     }
 }
 

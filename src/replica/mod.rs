@@ -17,6 +17,7 @@ mod hints;
 mod inplace;
 mod key;
 mod keyspace;
+mod large;
 mod places;
 mod reclaim;
 mod rewrite;
@@ -31,6 +32,7 @@ mod tests;
 mod tree;
 mod watching;
 
+use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU32, AtomicU64, Ordering};
@@ -41,7 +43,7 @@ use smallvec::SmallVec;
 use thiserror::Error;
 
 use crate::base::clock;
-use crate::logic::causal::{ActorId, Context, Object, Timestamp};
+use crate::logic::causal::{ActorId, Context, Element, Object, Timestamp};
 use crate::logic::codec::DecodeError;
 use crate::logic::edit::{Edit, Stamp};
 use crate::logic::guard;
@@ -50,7 +52,6 @@ use crate::logic::place::{self, Position};
 use crate::logic::placement::Partitions;
 use crate::logic::policy::Policies;
 use crate::logic::quorum::Rules;
-use crate::logic::record;
 use crate::storage::{Need, Op, Refused, Store, StoreError, Table, Ticket, Write};
 
 pub use crate::base::random::random_u64;
@@ -62,6 +63,7 @@ pub use handoff::Piece;
 pub use hint::{Hint, HintLimits, HintPass};
 pub use key::Key;
 pub use keyspace::Found;
+pub use large::Reach;
 pub use round::Tombstones;
 pub use rows::note_key;
 pub use shared::Join;
@@ -103,6 +105,8 @@ pub struct Delta {
     pub name: Bytes,
     /// The delta.
     pub object: Object,
+    /// The elements of collections that it changes or removes, where it is about no others.
+    pub touched: Option<Vec<Element>>,
 }
 
 /// Why the replica could not do its part. Nothing was changed, where nothing else is said.
@@ -204,6 +208,8 @@ pub struct Replica {
     failures_noted: Box<[AtomicU64]>,
     /// Every number of owners that some key has, ascending: a tree for each.
     sizes: Vec<u8>,
+    /// A longer record of a collection is written as a row an element.
+    most_in_one_row: usize,
     seen: Seen,
 }
 
@@ -280,7 +286,7 @@ impl Replica {
 
     /// The object of a key, or an empty one.
     pub fn read(&self, key: Key<'_>) -> Result<Arc<Object>, ReplicaError> {
-        self.load(&self.locate(key, Position::of(key.name, self.partitions)))
+        self.read_some(key, Reach::Whole)
     }
 
     /// What is written to some keys while it is held is committed as one batch of each of their shards.
@@ -333,16 +339,27 @@ impl Replica {
         key: Key<'_>,
         decide: impl FnOnce(&Object, u64) -> (Edit, R),
     ) -> Result<(R, Option<Written>), ReplicaError> {
+        self.update_some(key, Reach::Whole, decide)
+    }
+
+    /// The same with as much of it at hand as a reach says, or more. An edit touches what is at hand, and
+    /// what was never there.
+    pub fn update_some<R>(
+        &self,
+        key: Key<'_>,
+        reach: Reach<'_>,
+        decide: impl FnOnce(&Object, u64) -> (Edit, R),
+    ) -> Result<(R, Option<Written>), ReplicaError> {
         let located = self.locate(key, Position::of(key.name, self.partitions));
         let _order = self.lock(located.at);
-        let current = self.load(&located)?;
+        let current = self.load_some(&located, reach)?;
         let now_ms = clock::now_ms();
         let (edit, result) = decide(&current, now_ms);
-        let written = self.apply(&located, &current, &edit, now_ms)?;
+        let written = self.apply(&located, current, &edit, now_ms)?;
         Ok((result, written))
     }
 
-    /// Reads, decides and writes two keys under both locks.
+    /// Reads, decides and writes two keys under both locks: all of the first is at hand, and the second's head.
     pub fn update_two<R>(
         &self,
         first: Key<'_>,
@@ -352,12 +369,12 @@ impl Replica {
         let a = self.locate(first, Position::of(first.name, self.partitions));
         let b = self.locate(second, Position::of(second.name, self.partitions));
         let _order = self.lock_two(a.at, b.at);
-        let (first, second) = (self.load(&a)?, self.load(&b)?);
+        let (first, second) = (self.load(&a)?, self.load_some(&b, Reach::Head)?);
         let now_ms = clock::now_ms();
         let ([edit_a, edit_b], result) = decide(&first, &second, now_ms);
         // The new key before the old one goes: a crash in between leaves two, never none.
-        let written_b = self.apply(&b, &second, &edit_b, now_ms)?;
-        match (self.apply(&a, &first, &edit_a, now_ms), written_b) {
+        let written_b = self.apply(&b, second, &edit_b, now_ms)?;
+        match (self.apply(&a, first, &edit_a, now_ms), written_b) {
             (Ok(written_a), written_b) => Ok((result, [written_a, written_b])),
             (Err(_), Some(written_b)) => Err(ReplicaError::Half(Box::new(written_b))),
             (Err(error), None) => Err(error),
@@ -378,6 +395,20 @@ impl Replica {
             at,
             shard,
             row_key: place::row_key(at, key.db, key.name),
+            lies: RefCell::default(),
+        }
+    }
+
+    /// The key of a row that was found.
+    fn found<'a>(&self, row_key: &[u8], (at, db, name): (Position, u8, &'a [u8])) -> Located<'a> {
+        Located {
+            key: Key { db, name },
+            epoch: self.spaces.of(at.partition, db).epoch(),
+            as_of: 0,
+            at,
+            shard: self.shard_of(at.partition),
+            row_key: row_key.into(),
+            lies: RefCell::default(),
         }
     }
 
@@ -408,24 +439,7 @@ impl Replica {
 
     /// The current object. Who writes it holds the key's lock.
     fn load(&self, located: &Located<'_>) -> Result<Arc<Object>, ReplicaError> {
-        let raw = self
-            .store
-            .load(located.shard, Table::Data, &located.row_key)?;
-        let Some(raw) = raw else {
-            return Ok(Arc::clone(&self.empty));
-        };
-        let decoded = self.decode(located.at.partition, located.key.db, &raw);
-        let object = decoded.inspect_err(|_| self.note_damaged(located.key))?;
-        if self.forgets(&object) {
-            return Ok(Arc::clone(&self.empty));
-        }
-        Ok(Arc::new(object))
-    }
-
-    fn decode(&self, partition: u16, db: u8, raw: &[u8]) -> Result<Object, ReplicaError> {
-        let mut object = record::ROW.decode(raw)?;
-        self.spaces.of(partition, db).sink(&mut object);
-        Ok(object)
+        self.load_some(located, Reach::Whole)
     }
 
     /// A key's row cannot be read.
@@ -460,13 +474,16 @@ impl Replica {
     fn apply(
         &self,
         located: &Located<'_>,
-        current: &Arc<Object>,
+        mut current: Arc<Object>,
         edit: &Edit,
         now_ms: u64,
     ) -> Result<Option<Written>, ReplicaError> {
         let dots = edit.dots();
         if dots == 0 {
             return Ok(None);
+        }
+        if edit.needs_all_of(&current, now_ms) {
+            current = self.load(located)?;
         }
         self.note_failures(located);
         let first_seq = self.seq.fetch_add(dots, Ordering::Relaxed) + 1;
@@ -486,7 +503,7 @@ impl Replica {
             at,
             now_ms,
         };
-        let mut delta = edit.delta(current, stamp);
+        let mut delta = edit.delta(&current, stamp);
         if !self.shared {
             // Nobody increments beside the only owner.
             delta.forget_resets();
@@ -496,12 +513,17 @@ impl Replica {
                 db: located.key.db,
                 name: Bytes::copy_from_slice(located.key.name),
                 object: delta.clone(),
+                touched: edit.touched(&current, now_ms),
             })
         });
-        let mut object = current.joined(delta);
+        let mut object = current.joined(delta.clone());
+        if !object.is_plain_about_its_rest() {
+            current = self.load(located)?;
+            object = current.joined(delta);
+        }
         self.fold(&located.key, located.at.partition, &mut object);
-        self.guard(&located.key, current, &mut object);
-        let mut written = self.store_object(located, current, &object, None)?;
+        self.guard(&located.key, &current, &mut object);
+        let mut written = self.store_object(located, &current, &object, None)?;
         written.delta = heard;
         Ok(Some(written))
     }
@@ -564,11 +586,7 @@ impl Replica {
     ) -> Result<Written, ReplicaError> {
         let (gone, forgotten) = (new.is_tombstone(), self.forgets(new));
         let mut ops = Vec::with_capacity(2);
-        ops.push(Op {
-            table: Table::Data,
-            key: located.row_key.to_vec(),
-            value: (!forgotten).then(|| record::ROW.encode(new)),
-        });
+        self.data_ops(&mut ops, located, (old, new), forgotten);
         ops.extend(hint);
         rows::index_ops(&mut ops, &located.row_key, old, new, self.shared);
         // What is deleted, or dropped, gives space back.

@@ -4,13 +4,13 @@
 use std::sync::atomic::Ordering;
 
 use super::places::{ExpiryPlace, FlushedPlace};
-use super::rows::floor_op;
+use super::rows::{floor_op, gone_op};
 use super::space::DATABASES;
 use super::{Key, Replica, ReplicaError, Written};
 use crate::base::clock;
 use crate::logic::causal::Object;
 use crate::logic::place;
-use crate::logic::record;
+use crate::logic::spread::{self, Gathered, Stored};
 use crate::storage::{Op, Table, Write};
 
 /// Rows of one slice: small, because a slice runs to its end before the sweep rests.
@@ -192,7 +192,7 @@ impl Replica {
         let Some((last, _)) = rows.last() else {
             return Ok(false);
         };
-        place.next = [last.as_slice(), &[0]].concat();
+        place.next = place::behind(last);
         for (row_key, _) in rows {
             self.reclaim_row_below_floor(shard, &row_key, &place.databases)?;
         }
@@ -259,9 +259,16 @@ impl Replica {
         let Some(raw) = self.store.load(shard, Table::Data, row_key)? else {
             return Ok(());
         };
-        let Ok(stored) = record::ROW.decode(&raw) else {
-            self.note_damaged(Key { db, name });
-            return Ok(());
+        let (stored, generation) = match spread::read(&raw) {
+            Ok(Stored::Object(object)) => (object, None),
+            Ok(Stored::Head(head)) => {
+                let generation = Some(head.generation);
+                (head.with(Gathered::default())?, generation)
+            }
+            Err(_) => {
+                self.note_damaged(Key { db, name });
+                return Ok(());
+            }
         };
         let mut object = stored.clone();
         self.spaces.of(at.partition, db).sink(&mut object);
@@ -274,6 +281,7 @@ impl Replica {
             key: row_key.to_vec(),
             value: None,
         }];
+        ops.extend(generation.map(|generation| gone_op(row_key, generation)));
         super::rows::index_ops(&mut ops, row_key, &stored, &Object::default(), self.shared);
         self.store.submit(shard, Write::freeing(ops))?;
         self.counters.flushed_rows.fetch_add(1, Ordering::Relaxed);

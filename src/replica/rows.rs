@@ -4,11 +4,13 @@ use super::space::encode_floor;
 use crate::base::clock;
 use crate::logic::causal::{Context, Object};
 use crate::logic::place;
+use crate::logic::spread;
 use crate::storage::{Op, Table};
 
 /// The tombstone of a key that had ended.
 pub(super) const ENDED: u8 = 1;
 
+const GONE_PREFIX: &[u8] = b"gone/";
 pub(super) const FLOOR_PREFIX: &[u8] = b"floor/";
 
 /// The row of a floor.
@@ -21,6 +23,21 @@ pub(super) fn floor_op(partition: u16, db: u8, reclaimed: bool, floor: &Context)
         key,
         value: Some(encode_floor(reclaimed, floor)),
     }
+}
+
+/// The note that rows of a generation are to be dropped.
+pub(super) fn gone_op(row_key: &[u8], generation: u64) -> Op {
+    Op {
+        table: Table::Meta,
+        key: [GONE_PREFIX, row_key, &spread::start_of(generation)].concat(),
+        value: Some(Vec::new()),
+    }
+}
+
+/// Where such notes begin, and end.
+pub(super) fn gone_range() -> (Vec<u8>, Vec<u8>) {
+    let end = [GONE_PREFIX, &[u8::MAX]].concat();
+    (GONE_PREFIX.to_vec(), end)
 }
 
 /// The index row of a tombstone: since when it is one, and whether its values have ended.

@@ -5,9 +5,9 @@ use std::sync::atomic::Ordering;
 
 use super::rows::floor_op;
 use super::space::DATABASES;
-use super::{Key, Replica, ReplicaError, Written};
+use super::{Key, Located, Reach, Replica, ReplicaError, Written};
 use crate::base::clock;
-use crate::logic::causal::{ActorId, Context, Dot, Object, Observed, Timestamp};
+use crate::logic::causal::{ActorId, Context, Dot, Element, Object, Observed, Timestamp};
 use crate::logic::digest;
 use crate::logic::guard;
 use crate::logic::place::Position;
@@ -19,7 +19,7 @@ use crate::storage::{Need, Refused, Write};
 pub(super) const ALL_PARTITIONS: u16 = u16::MAX;
 
 /// How an object is taken in.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Join {
     /// The owner that was not there, for whom a hint is kept.
     pub hint_for: Option<NodeId>,
@@ -29,6 +29,8 @@ pub struct Join {
     pub is_read: bool,
     /// Whether it takes the place of a row that cannot be read: it has what a quorum of others has.
     pub mends: bool,
+    /// The elements that it changes or removes, where what it has seen is of no others.
+    pub touched: Option<Vec<Element>>,
 }
 
 impl Replica {
@@ -66,7 +68,7 @@ impl Replica {
         let newest = object.all_versions().map(|v| v.at).max();
         self.observe(newest.unwrap_or_default());
         let _order = self.lock(located.at);
-        let (current, is_damaged) = match self.load(&located) {
+        let (mut current, is_damaged) = match self.load_for(&located, &object, &how) {
             Err(ReplicaError::Row(_)) if how.mends => (Arc::clone(&self.empty), true),
             loaded => (loaded?, false),
         };
@@ -80,7 +82,17 @@ impl Replica {
         let is_new = object
             .all_versions()
             .any(|version| !current.context().contains(version.dot));
-        let mut joined = current.joined(object);
+        let mut joined = if current.is_whole() {
+            current.joined(object)
+        } else {
+            let joined = current.joined(object.clone());
+            if joined.is_plain_about_its_rest() {
+                joined
+            } else {
+                current = self.load(&located)?;
+                current.joined(object)
+            }
+        };
         self.spaces
             .of(located.at.partition, key.db)
             .sink(&mut joined);
@@ -138,13 +150,37 @@ impl Replica {
         Ok(written)
     }
 
+    /// As much of a key's object as what comes in is about.
+    fn load_for(
+        &self,
+        located: &Located<'_>,
+        object: &Object,
+        how: &Join,
+    ) -> Result<Arc<Object>, ReplicaError> {
+        if how.only_over_seen {
+            return self.load(located);
+        }
+        let Some(touched) = &how.touched else {
+            let head = self.load_some(located, Reach::Head)?;
+            return if head.is_whole() || object.is_over(&head) {
+                Ok(head)
+            } else {
+                self.load(located)
+            };
+        };
+        let mut touched = touched.clone();
+        touched.extend(object.cells().iter().map(|(element, _)| element.clone()));
+        touched.extend(object.resets().iter().map(|reset| reset.element.clone()));
+        self.load_some(located, Reach::Named(&touched))
+    }
+
     /// Whether this node's copy of a key has seen some writes of it, or a flush has covered them.
     pub fn has_seen(&self, key: Key<'_>, dots: &[Dot]) -> bool {
         let at = Position::of(key.name, self.partitions);
         let floor = self.spaces.of(at.partition, key.db).floor();
         let flushed = |dot: Dot| floor.as_ref().is_some_and(|floor| floor.contains(dot));
         let seen_by_all = self.seen(self.owners_of(key.name), at.partition);
-        let Ok(object) = self.read(key) else {
+        let Ok(object) = self.read_some(key, Reach::Head) else {
             return false;
         };
         let seen = |dot: &Dot| {

@@ -162,7 +162,7 @@ impl Space {
 
 fn sink(object: &mut Object, floor: &Context) {
     object.sink_below(floor);
-    if object.is_tombstone() && floor.covers(object.context()) {
+    if (object.is_tombstone() || !object.is_whole()) && floor.covers(object.context()) {
         *object = Object::default();
     }
 }

@@ -49,7 +49,12 @@ pub struct Options {
     pub limits: guard::Limits,
     /// What is shown of keys with siblings.
     pub policies: Arc<Policies>,
+    /// Bytes of a collection's record from which it is written as a row an element.
+    pub most_in_one_row: usize,
 }
+
+/// Of so many bytes a collection is one row, where nothing else is said.
+pub const IN_ONE_ROW: usize = 1_024;
 
 impl Options {
     /// A lone node's.
@@ -69,6 +74,7 @@ impl Options {
                 bytes: 16 << 20,
             },
             policies: Arc::default(),
+            most_in_one_row: IN_ONE_ROW,
         }
     }
 }
@@ -150,6 +156,7 @@ impl Replica {
                 .collect(),
             dropped_upto: (0..partitions.count()).map(|_| AtomicU64::new(0)).collect(),
             sizes,
+            most_in_one_row: options.most_in_one_row,
             store,
         };
         replica.find_notes()?;

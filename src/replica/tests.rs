@@ -157,13 +157,13 @@ fn what_a_blind_write_has_not_seen_is_not_stored_beside_it_increments_neither() 
         only_over_seen: true,
         ..Join::default()
     };
-    let refused = other.join(key("n"), (*blind).clone(), how);
+    let refused = other.join(key("n"), (*blind).clone(), how.clone());
     assert!(matches!(refused, Err(ReplicaError::Unseen(_))));
     assert_eq!(get(&other, key("n")).as_deref(), Some("5"));
     // Where there is nothing that it has not seen, it is stored, and again, too.
     let third = node(3);
     for _ in 0..2 {
-        let stored = third.join(key("n"), (*blind).clone(), how);
+        let stored = third.join(key("n"), (*blind).clone(), how.clone());
         stored.expect("stored");
     }
 }

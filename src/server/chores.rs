@@ -55,6 +55,7 @@ pub(super) fn sweep(node: &Node, sweeping: &AtomicBool) {
         };
         node.replica.settle();
         let more = slice.and_then(|more| Ok(node.replica.reclaim_flushed()? || more));
+        let more = more.and_then(|more| Ok(node.replica.reclaim_elements()? || more));
         let took = clock::monotonic().duration_since(started);
         match more {
             Ok(true) => std::thread::sleep(node.governor.rest_after(took).min(RECLAIM_EVERY)),

@@ -92,6 +92,7 @@ pub(super) fn replica(
             age_ms: (config.number("hint-max-age") as u64).saturating_mul(1_000),
         },
         max_clock_drift_ms: config.number("max-clock-drift-ms") as u64,
+        most_in_one_row: config.number("collection-row-size") as usize,
     }
 }
 

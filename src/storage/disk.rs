@@ -407,6 +407,16 @@ impl Store for DiskStore {
         self.engine.scan(table, (from, to), limit)
     }
 
+    fn scan_back(
+        &self,
+        _: usize,
+        from: &[u8],
+        to: &[u8],
+        limit: usize,
+    ) -> Result<Vec<Row>, StoreError> {
+        self.engine.scan_back((from, to), limit)
+    }
+
     fn freeze(&self, _: usize) -> Result<Arc<dyn Frozen>, StoreError> {
         Ok(Arc::new(self.engine.view()?))
     }

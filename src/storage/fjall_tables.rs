@@ -265,18 +265,43 @@ impl Sorted for Snapshot {
     fn range(
         &self,
         table: Table,
-        (from, to): (&[u8], &[u8]),
+        range: (&[u8], &[u8]),
         each: &mut dyn FnMut(&[u8], &[u8]) -> ControlFlow<()>,
     ) -> Result<(), StoreError> {
+        Self::walk(self.of(table, range)?.into_iter().flatten(), each)
+    }
+
+    fn range_back(
+        &self,
+        table: Table,
+        range: (&[u8], &[u8]),
+        each: &mut dyn FnMut(&[u8], &[u8]) -> ControlFlow<()>,
+    ) -> Result<(), StoreError> {
+        Self::walk(self.of(table, range)?.into_iter().flatten().rev(), each)
+    }
+}
+
+impl Snapshot {
+    /// What there is in a range; nothing where nothing can be.
+    fn of(
+        &self,
+        table: Table,
+        (from, to): (&[u8], &[u8]),
+    ) -> Result<Option<fjall::Iter>, StoreError> {
         if from >= to {
-            return Ok(());
+            return Ok(None);
         }
         let handles = self.handles.upgrade();
         let handles = handles.ok_or_else(|| engine_error(&"the tables were opened anew since"))?;
-        let range = self
-            .snapshot
-            .range(&handles.keyspaces[table as usize], from..to);
-        for guard in range {
+        let keyspace = &handles.keyspaces[table as usize];
+        Ok(Some(self.snapshot.range(keyspace, from..to)))
+    }
+
+    fn walk(
+        rows: impl Iterator<Item = fjall::Guard>,
+        each: &mut dyn FnMut(&[u8], &[u8]) -> ControlFlow<()>,
+    ) -> Result<(), StoreError> {
+        for guard in rows {
             let (key, value) = guard.into_inner().map_err(|e| engine_error(&e))?;
             if each(&key, &value).is_break() {
                 break;

@@ -375,6 +375,22 @@ impl Store for MemoryStore {
         Ok(rows)
     }
 
+    fn scan_back(
+        &self,
+        shard: usize,
+        from: &[u8],
+        to: &[u8],
+        limit: usize,
+    ) -> Result<Vec<Row>, StoreError> {
+        if from >= to {
+            return Ok(Vec::new());
+        }
+        let state = self.shards[shard].state.lock();
+        let range = (Table::Data, from.to_vec())..(Table::Data, to.to_vec());
+        let rows = state.rows.range(range).rev().take(limit);
+        Ok(rows.map(|((_, k), v)| (k.clone(), v.clone())).collect())
+    }
+
     fn freeze(&self, shard: usize) -> Result<Arc<dyn Frozen>, StoreError> {
         Ok(Arc::new(FrozenRows(
             self.shards[shard].state.lock().rows.clone(),

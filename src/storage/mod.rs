@@ -222,6 +222,16 @@ pub trait Store: Send + Sync + 'static {
         limit: usize,
     ) -> Result<Vec<Row>, StoreError>;
 
+    /// Up to `limit` rows of data with `from <= key < to`, descending. What is between the two are elements of
+    /// one key.
+    fn scan_back(
+        &self,
+        shard: usize,
+        from: &[u8],
+        to: &[u8],
+        limit: usize,
+    ) -> Result<Vec<Row>, StoreError>;
+
     /// The shard as it is now, for as long as somebody holds it.
     fn freeze(&self, shard: usize) -> Result<Arc<dyn Frozen>, StoreError>;
 

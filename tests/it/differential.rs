@@ -492,7 +492,8 @@ fn ringwood_replies_what_redis_replies() {
     let mut clock = Clock::new();
     let redis = Server::redis_under(&clock, redis_dir.expect("a folder").path());
     let ringwood_dir = ringwood_dir.expect("a folder");
-    let flags = ["--appendfsync", "no"];
+    // What has more than a few elements has a row for each.
+    let flags = ["--appendfsync", "no", "--collection-row-size", "100"];
     let ringwood = Server::ringwood_under(Some(&clock), ringwood_dir.path(), &flags);
     compare_over(&redis, &mut clock, SEQUENCES, false, |_| ringwood.connect());
 }
@@ -502,7 +503,7 @@ fn three_nodes_reply_what_redis_replies() {
     let redis_dir = tempfile::tempdir().expect("a folder");
     let mut clock = Clock::new();
     let redis = Server::redis_under(&clock, redis_dir.path());
-    let flags = ["--appendfsync", "no"];
+    let flags = ["--appendfsync", "no", "--collection-row-size", "100"];
     let cluster = Cluster::start_under(Some(&clock), 3, &flags);
     let any = |seed: u64| cluster.members[(seed % 3) as usize].connect();
     compare_over(&redis, &mut clock, CLUSTER_SEQUENCES, true, any);

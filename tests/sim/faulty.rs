@@ -117,6 +117,16 @@ impl Store for Faulty {
         self.inner.scan(shard, table, from, to, limit)
     }
 
+    fn scan_back(
+        &self,
+        shard: usize,
+        from: &[u8],
+        to: &[u8],
+        limit: usize,
+    ) -> Result<Vec<Row>, StoreError> {
+        self.inner.scan_back(shard, from, to, limit)
+    }
+
     fn freeze(&self, shard: usize) -> Result<Arc<dyn Frozen>, StoreError> {
         self.inner.freeze(shard)
     }

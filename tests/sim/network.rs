@@ -307,6 +307,7 @@ impl Peers for Port {
                 key,
                 object,
                 hint_for,
+                touched,
                 view,
                 ..
             })) if self.fault == Fault::StoreUnseen => encode(KeyRequest::Apply {
@@ -314,6 +315,7 @@ impl Peers for Port {
                 object,
                 hint_for,
                 only_over_seen: false,
+                touched,
                 view,
             }),
             _ => body,

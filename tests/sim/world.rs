@@ -379,6 +379,8 @@ impl World {
             background-slowdown = 100
             anti-entropy-interval = 2
             transfer-parallelism = 2
+            # Collections of more than a few elements have a row for each.
+            collection-row-size = 120
 
             [[prefix]]
             prefix = "mine-"

@@ -292,6 +292,12 @@ pub static DIRECTIVES: &[Directive] = &[
         "Bytes that the siblings of one key have at most, where there are several.",
     ),
     fixed(
+        "collection-row-size",
+        "1kb",
+        Kind::Bytes(1, 64 << 20),
+        "Up to so many bytes a hash, set, sorted set or list is kept as one row, beyond as a row an element.",
+    ),
+    fixed(
         "anti-entropy-interval",
         "60",
         Kind::Number(1, 86_400),

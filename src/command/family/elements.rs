@@ -4,9 +4,10 @@ use bytes::Bytes;
 
 use crate::command::context::{Ctx, Outcome};
 use crate::error::Error;
-use crate::logic::causal::{Kind, Object};
+use crate::logic::causal::{Element, Kind, Object};
 use crate::logic::glob;
 use crate::logic::placement::key_hash;
+use crate::logic::types::element;
 use crate::replica::random_u64;
 use crate::routing::args::Args;
 
@@ -14,6 +15,11 @@ use crate::routing::args::Args;
 const SCANNED_AT_ONCE: usize = 128;
 /// How many elements a client may ask for where each may come more than once.
 const MOST_REPEATS: u64 = 1 << 24;
+
+/// The elements of a kind that arguments from one on name.
+pub(super) fn named(kind: Kind, args: Args<'_>, from: usize) -> Vec<Element> {
+    args.from(from).map(|name| element(kind, name)).collect()
+}
 
 /// The options of HSCAN, SSCAN and ZSCAN.
 pub(super) struct Scan<'a> {

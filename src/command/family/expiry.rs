@@ -7,6 +7,7 @@ use crate::command::spec::keys;
 use crate::error::Error;
 use crate::logic::edit::Edit;
 use crate::logic::types;
+use crate::replica::Reach;
 use crate::routing::args::Args;
 
 /// The rows of this family.
@@ -206,7 +207,7 @@ fn conditions(args: Args<'_>) -> Result<Conditions, Error> {
 fn change(ctx: &mut Ctx<'_>, args: Args<'_>, unit: Unit, name: &'static str) -> Outcome {
     let conditions = conditions(args)?;
     let at = to_ms(args.integer(2)?, unit).ok_or(Error::InvalidExpire(name))?;
-    let done = ctx.update(args.at(1), |object, now_ms| {
+    let done = ctx.update_some(args.at(1), Reach::Head, |object, now_ms| {
         let Some(shown) = types::present(object, now_ms) else {
             return (Edit::Keep, false);
         };
@@ -233,7 +234,7 @@ fn change(ctx: &mut Ctx<'_>, args: Args<'_>, unit: Unit, name: &'static str) -> 
 }
 
 pub(super) fn persist(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
-    let done = ctx.update(args.at(1), |object, now_ms| {
+    let done = ctx.update_some(args.at(1), Reach::Head, |object, now_ms| {
         let has = types::present(object, now_ms).is_some_and(|s| s.expires_at_ms.is_some());
         (if has { Edit::Retime(None) } else { Edit::Keep }, has)
     })?;

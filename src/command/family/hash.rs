@@ -1,6 +1,7 @@
 //! Hashes.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use bytes::Bytes;
 
@@ -10,10 +11,11 @@ use crate::command::context::{Ctx, Outcome};
 use crate::command::row::{R, RF, Row, WF, WMF, cmd};
 use crate::command::spec::keys;
 use crate::error::Error;
-use crate::logic::causal::Kind;
+use crate::logic::causal::{Element, Kind, Object};
 use crate::logic::edit::Edit;
 use crate::logic::integer;
 use crate::logic::types::hash;
+use crate::replica::Reach;
 use crate::routing::args::Args;
 
 /// The rows of this family.
@@ -178,7 +180,8 @@ fn set_all(ctx: &mut Ctx<'_>, args: Args<'_>, name: &'static str) -> Result<i64,
     let mut met = BTreeSet::new();
     let fields = (2..args.len()).step_by(2).rev();
     let last: Vec<usize> = fields.filter(|nth| met.insert(args.at(*nth))).collect();
-    ctx.change(args.at(1), Kind::Hash, |hash, _| {
+    let named: Vec<Element> = last.iter().map(|n| hash::element(args.at(*n))).collect();
+    ctx.change_some(args.at(1), Kind::Hash, Reach::Named(&named), |hash, _| {
         let is_new = |nth: &&usize| hash::get(hash, args.at(**nth)).is_none();
         let added = last.iter().filter(is_new).count() as i64;
         let put = |nth: &usize| hash::put(args.at(*nth), args.at(*nth + 1));
@@ -188,7 +191,8 @@ fn set_all(ctx: &mut Ctx<'_>, args: Args<'_>, name: &'static str) -> Result<i64,
 
 pub(super) fn hsetnx(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
     let (field, value) = (args.at(2), args.at(3));
-    let is_set = ctx.change(args.at(1), Kind::Hash, |hash, _| {
+    let named = [hash::element(field)];
+    let is_set = ctx.change_some(args.at(1), Kind::Hash, Reach::Named(&named), |hash, _| {
         Ok(match hash::get(hash, field) {
             Some(_) => (Edit::Keep, false),
             None => (Edit::Touch(vec![hash::put(field, value)]), true),
@@ -198,15 +202,22 @@ pub(super) fn hsetnx(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
     Ok(())
 }
 
+/// A hash with the field at hand that is named.
+fn one(ctx: &Ctx<'_>, args: Args<'_>) -> Result<Arc<Object>, Error> {
+    let named = [hash::element(args.at(2))];
+    ctx.typed_some(args.at(1), Kind::Hash, Reach::Named(&named))
+}
+
 pub(super) fn hget(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
-    let hash = ctx.typed(args.at(1), Kind::Hash)?;
+    let hash = one(ctx, args)?;
     ctx.reply
         .bulk_or_null(hash::get(&hash, args.at(2)).as_deref());
     Ok(())
 }
 
 pub(super) fn hmget(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
-    let hash = ctx.typed(args.at(1), Kind::Hash)?;
+    let named = elements::named(Kind::Hash, args, 2);
+    let hash = ctx.typed_some(args.at(1), Kind::Hash, Reach::Named(&named))?;
     ctx.reply.array(args.len() - 2);
     for field in args.from(2) {
         ctx.reply.bulk_or_null(hash::get(&hash, field).as_deref());
@@ -239,13 +250,13 @@ pub(super) fn hvals(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
 }
 
 pub(super) fn hlen(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
-    let hash = ctx.typed(args.at(1), Kind::Hash)?;
+    let hash = ctx.typed_some(args.at(1), Kind::Hash, Reach::Head)?;
     ctx.reply.integer(hash::len(&hash) as i64);
     Ok(())
 }
 
 pub(super) fn hstrlen(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
-    let hash = ctx.typed(args.at(1), Kind::Hash)?;
+    let hash = one(ctx, args)?;
     let value = hash::get(&hash, args.at(2));
     ctx.reply
         .integer(value.map_or(0, |value| value.len()) as i64);
@@ -253,14 +264,16 @@ pub(super) fn hstrlen(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
 }
 
 pub(super) fn hexists(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
-    let hash = ctx.typed(args.at(1), Kind::Hash)?;
+    let hash = one(ctx, args)?;
     let is_there = hash::get(&hash, args.at(2)).is_some();
     ctx.reply.integer(i64::from(is_there));
     Ok(())
 }
 
 pub(super) fn hdel(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
-    let gone = ctx.change(args.at(1), Kind::Hash, |hash, _| {
+    let named = elements::named(Kind::Hash, args, 2);
+    let reach = Reach::Named(&named);
+    let gone = ctx.change_some(args.at(1), Kind::Hash, reach, |hash, _| {
         let named: BTreeSet<&[u8]> = args.from(2).collect();
         let there = named.into_iter().filter(|f| hash::get(hash, f).is_some());
         let there: Vec<_> = there.map(hash::remove).collect();
@@ -273,7 +286,8 @@ pub(super) fn hdel(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
 
 pub(super) fn hincrby(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
     let (field, amount) = (args.at(2), args.integer(3)?);
-    let sum = ctx.change(args.at(1), Kind::Hash, |hash, _| {
+    let named = [hash::element(field)];
+    let sum = ctx.change_some(args.at(1), Kind::Hash, Reach::Named(&named), |hash, _| {
         let old = hash::get(hash, field).map_or(Some(0), |value| integer::parse(&value));
         let old = old.ok_or(Error::text("ERR hash value is not an integer"))?;
         let sum = old.checked_add(amount).ok_or(Error::Overflow)?;
@@ -289,7 +303,8 @@ pub(super) fn hincrbyfloat(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
     if amount.is_infinite() {
         return Err(Error::text("ERR value is NaN or Infinity"));
     }
-    let sum = ctx.change(args.at(1), Kind::Hash, |hash, _| {
+    let named = [hash::element(field)];
+    let sum = ctx.change_some(args.at(1), Kind::Hash, Reach::Named(&named), |hash, _| {
         let old = hash::get(hash, field).unwrap_or(Bytes::from_static(b"0"));
         let old = float::parse(&old).ok_or(Error::text("ERR hash value is not a float"))?;
         let sum = old.add(amount).ok_or(Error::NotFinite)?;

@@ -10,6 +10,7 @@ use crate::logic::causal::Kind;
 use crate::logic::edit::Edit;
 use crate::logic::types;
 use crate::logic::types::string::{self, Shown};
+use crate::replica::Reach;
 use crate::routing::args::Args;
 use crate::routing::shape::{Elsewhere, Merge};
 
@@ -167,7 +168,7 @@ const EMBSTR_MAX: usize = 44;
 pub(super) fn del(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
     let mut gone = 0;
     for key in args.from(1) {
-        let deleted = ctx.update(key, |object, now_ms| {
+        let deleted = ctx.update_some(key, Reach::Head, |object, now_ms| {
             let shown = types::is_present(object, now_ms);
             (if shown { Edit::delete() } else { Edit::Keep }, shown)
         });

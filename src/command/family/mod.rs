@@ -37,11 +37,12 @@ use crate::command::context::{Ctx, Outcome};
 use crate::error::Error;
 use crate::logic::edit::{Edit, Puts};
 use crate::logic::types;
+use crate::replica::Reach;
 use crate::routing::args::Args;
 
 /// Puts values in the place of what a key holds; without any the key goes.
 fn replace(ctx: &mut Ctx<'_>, key: &[u8], puts: Puts) -> Outcome {
-    ctx.update(key, |object, now_ms| {
+    ctx.update_some(key, Reach::Head, |object, now_ms| {
         let is_nothing = puts.is_empty() && !types::is_present(object, now_ms);
         let edit = if is_nothing {
             Edit::Keep

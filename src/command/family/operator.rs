@@ -183,6 +183,7 @@ async fn explanation(node: &Arc<Node>, coordinator: &Coordinator, db: u8, key: &
             // No object has this digest but by chance: an unknown one has 0.
             digest: u64::MAX,
             dots: Vec::new(),
+            seen: None,
             view: UNKNOWN_VIEW,
         });
         match cluster.peers().call(*id, body, coordinator.within()).await {

@@ -12,7 +12,8 @@ use crate::command::spec::keys;
 use crate::error::Error;
 use crate::logic::causal::{Kind, Object};
 use crate::logic::edit::{self, Edit};
-use crate::logic::types::set;
+use crate::logic::types::{element, set};
+use crate::replica::Reach;
 use crate::routing::args::Args;
 
 /// The rows of this family.
@@ -167,7 +168,9 @@ pub const ROWS: &[Row] = &[
 pub(super) fn sadd(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
     // Beside a removal that this node has not heard of it has to be added again.
     let others_remove = ctx.is_in_cluster();
-    let added = ctx.change(args.at(1), Kind::Set, |set, _| {
+    let members = elements::named(Kind::Set, args, 2);
+    let reach = Reach::Named(&members);
+    let added = ctx.change_some(args.at(1), Kind::Set, reach, |set, _| {
         let named: BTreeSet<&[u8]> = args.from(2).collect();
         let is_new = |member: &&&[u8]| !set::contains(set, member);
         let added = named.iter().filter(is_new).count();
@@ -180,7 +183,9 @@ pub(super) fn sadd(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
 }
 
 pub(super) fn srem(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
-    let gone = ctx.change(args.at(1), Kind::Set, |set, _| {
+    let members = elements::named(Kind::Set, args, 2);
+    let reach = Reach::Named(&members);
+    let gone = ctx.change_some(args.at(1), Kind::Set, reach, |set, _| {
         let named: BTreeSet<&[u8]> = args.from(2).collect();
         let there = named.into_iter().filter(|m| set::contains(set, m));
         let there: Vec<_> = there.map(set::remove).collect();
@@ -192,20 +197,22 @@ pub(super) fn srem(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
 }
 
 pub(super) fn scard(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
-    let set = ctx.typed(args.at(1), Kind::Set)?;
+    let set = ctx.typed_some(args.at(1), Kind::Set, Reach::Head)?;
     ctx.reply.integer(set::len(&set) as i64);
     Ok(())
 }
 
 pub(super) fn sismember(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
-    let set = ctx.typed(args.at(1), Kind::Set)?;
+    let named = elements::named(Kind::Set, args, 2);
+    let set = ctx.typed_some(args.at(1), Kind::Set, Reach::Named(&named))?;
     let is_there = set::contains(&set, args.at(2));
     ctx.reply.integer(i64::from(is_there));
     Ok(())
 }
 
 pub(super) fn smismember(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
-    let set = ctx.typed(args.at(1), Kind::Set)?;
+    let named = elements::named(Kind::Set, args, 2);
+    let set = ctx.typed_some(args.at(1), Kind::Set, Reach::Named(&named))?;
     ctx.reply.array(args.len() - 2);
     for member in args.from(2) {
         let is_there = set::contains(&set, member);
@@ -285,21 +292,23 @@ pub(super) fn spop(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
 
 pub(super) fn smove(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
     let (from, to, member) = (args.at(1), args.at(2), args.at(3));
-    let source = ctx.typed(from, Kind::Set)?;
+    let named = [element(Kind::Set, member)];
+    let reach = Reach::Named(&named);
+    let source = ctx.typed_some(from, Kind::Set, reach)?;
     if set::len(&source) == 0 {
         ctx.reply.integer(0);
         return Ok(());
     }
-    let target = ctx.typed(to, Kind::Set)?;
+    let target = ctx.typed_some(to, Kind::Set, reach)?;
     let is_there = set::contains(&source, member);
     if is_there && from != to {
         if ctx.is_in_cluster() || !set::contains(&target, member) {
             let put = |_: &_, _| Ok((Edit::Touch(vec![set::add(member)]), ()));
-            ctx.change(to, Kind::Set, put)?;
+            ctx.change_some(to, Kind::Set, reach, put)?;
         }
         // The new place before the old one goes: a crash in between leaves two, never none.
         let take = |_: &_, _| Ok((Edit::Touch(vec![set::remove(member)]), ()));
-        let taken = ctx.change(from, Kind::Set, take);
+        let taken = ctx.change_some(from, Kind::Set, reach, take);
         taken.map_err(|error| error.after_others(true))?;
     }
     ctx.reply.integer(i64::from(is_there));

@@ -40,6 +40,10 @@ impl DeltaBuilder {
     /// Marks everything that lives in an object as observed and overwritten. Of the others'
     /// contributions it notes what they were: they may be adding to them at this moment.
     pub fn overwrite_all(&mut self, object: &Object) {
+        if !object.is_whole() {
+            // Whatever it has seen is here, or was overwritten.
+            self.delta.context.join(object.context());
+        }
         for (element, versions) in object.cells() {
             self.overwrite_cell(object, element, versions);
         }

@@ -9,6 +9,7 @@ mod delta;
 mod dot;
 mod hlc;
 mod object;
+mod rest;
 #[cfg(test)]
 mod tests;
 mod version;
@@ -18,6 +19,7 @@ pub use delta::DeltaBuilder;
 pub use dot::{ActorId, Dot};
 pub use hlc::{Observed, Timestamp};
 pub use object::Object;
+pub use rest::{KINDS, Rest, Wrote};
 pub use version::{
     Cells, Contribution, Element, Kind, Payload, Reset, Value, Version, Versions, holds,
 };

@@ -8,6 +8,7 @@ use smallvec::SmallVec;
 
 use super::context::Context;
 use super::dot::{ActorId, Dot};
+use super::rest::Rest;
 use super::version::{
     Cells, Contribution, Element, Kind, Payload, Reset, Version, Versions, fits, holds,
 };
@@ -23,6 +24,8 @@ pub struct Object {
     cells: Cells,
     /// By ascending element and actor.
     resets: Vec<Reset>,
+    /// What is known of elements that are not at hand; none where all are.
+    rest: Option<Box<Rest>>,
 }
 
 impl Object {
@@ -41,7 +44,37 @@ impl Object {
             context,
             cells,
             resets,
+            rest: None,
         })
+    }
+
+    /// The same, with elements that are not at hand.
+    #[must_use]
+    pub fn with_rest(mut self, rest: Rest) -> Self {
+        self.rest = (rest.elements() > 0 || rest.is_counted()).then(|| Box::new(rest));
+        self
+    }
+
+    /// What is known of elements that are not at hand.
+    pub fn rest(&self) -> Option<&Rest> {
+        self.rest.as_deref()
+    }
+
+    /// Whether all its elements are at hand.
+    pub fn is_whole(&self) -> bool {
+        self.rest.is_none()
+    }
+
+    /// Whether what is known of the elements that are not at hand tells all that is asked of them: they are of
+    /// one type, none was reclaimed, and none may have outlived the key's end.
+    pub fn is_plain_about_its_rest(&self) -> bool {
+        let Some(rest) = &self.rest else { return true };
+        let ends = self.versions(&Element::EXPIRY).iter();
+        let mut ends = ends.filter_map(|end| end.value.expires_at_ms);
+        rest.gone == 0
+            && rest.all_there() == rest.elements()
+            && !self.has_several_kinds()
+            && ends.all(|end| end >= rest.latest.ms())
     }
 
     /// What has been seen.
@@ -49,7 +82,23 @@ impl Object {
         &self.context
     }
 
-    /// Elements with their versions, ascending.
+    /// About how many bytes its record has, of all elements.
+    pub fn size(&self) -> usize {
+        let cells = self.cells.iter().map(|(element, versions)| {
+            let values = versions.iter().map(|version| match &version.value.payload {
+                Payload::Bytes(bytes) => 24 + bytes.len(),
+                Payload::Deadline(over) => 24 + 16 * over.len(),
+                Payload::Count(_) | Payload::Gone(_) => 32,
+            });
+            4 + element.name.len() + values.sum::<usize>()
+        });
+        let rest = self
+            .rest()
+            .map_or(0, |rest| rest.bytes() + 28 * rest.elements());
+        16 * self.context.actors() + cells.sum::<usize>() + rest as usize
+    }
+
+    /// Elements that are at hand with their versions, ascending.
     pub fn cells(&self) -> &[(Element, Versions)] {
         &self.cells
     }
@@ -73,12 +122,14 @@ impl Object {
 
     /// A context without values: deleted, ended and reclaimed, or never written.
     pub fn is_tombstone(&self) -> bool {
-        self.values().all(|v| v.value.payload.is_gone())
+        self.rest().is_none_or(|rest| rest.all_there() == 0)
+            && self.values().all(|v| v.value.payload.is_gone())
     }
 
     /// What is left when the key has ended and its values are reclaimed. It has not overwritten them: where
     /// somebody has heard that the key goes on, they live.
     pub fn reclaim(&mut self) {
+        debug_assert!(self.is_whole(), "all of it ends");
         for (element, versions) in &mut self.cells {
             if element.kind != Kind::Expiry {
                 for version in versions {
@@ -91,7 +142,8 @@ impl Object {
 
     /// Whether something of it has ended and was reclaimed.
     pub fn has_gone(&self) -> bool {
-        self.values().any(|v| v.value.payload.is_gone())
+        self.rest().is_some_and(|rest| rest.gone > 0)
+            || self.values().any(|v| v.value.payload.is_gone())
     }
 
     /// Whether the key reads as present at a moment.
@@ -107,7 +159,8 @@ impl Object {
             payloads.filter_map(Payload::base).count()
         };
         let mut cells = self.cells.iter();
-        cells.any(|(element, versions)| element.kind != Kind::Set && bases(versions) > 1)
+        self.rest().is_some_and(|rest| rest.conflicted > 0)
+            || cells.any(|(element, versions)| element.kind != Kind::Set && bases(versions) > 1)
             || self.has_several_kinds()
     }
 
@@ -120,7 +173,24 @@ impl Object {
         let mut there = self.cells.iter().filter(is_there);
         let first = there.next().map(kind);
         // Kinds ascend.
-        first != there.next_back().map(kind).or(first)
+        let last = there.next_back().map(kind).or(first);
+        let Some(rest) = self.rest() else {
+            return first != last;
+        };
+        let mut kinds = rest.kinds().chain(first).chain(last);
+        let one = kinds.next();
+        kinds.any(|kind| Some(kind) != one)
+    }
+
+    /// The lowest kind of what is there.
+    pub fn first_kind(&self) -> Option<Kind> {
+        let is_there = |(element, versions): &&(Element, Versions)| {
+            element.kind != Kind::Expiry && versions.iter().any(Version::is_there)
+        };
+        let first = self.cells.iter().find(is_there);
+        let first = first.map(|(element, _)| element.kind);
+        let rest = self.rest().and_then(|rest| rest.kinds().next());
+        first.into_iter().chain(rest).min()
     }
 
     /// Of the element with the most of them how many different values a reader meets: base values and,
@@ -135,6 +205,7 @@ impl Object {
             bases.dedup();
             bases.len() + usize::from(adds)
         };
+        debug_assert!(self.is_whole(), "any of them may have the most");
         let has_values = |(element, _): &&(Element, Versions)| element.kind != Kind::Set;
         let cells = self.cells.iter().filter(has_values);
         cells
@@ -143,14 +214,14 @@ impl Object {
             .unwrap_or(0)
     }
 
-    /// The versions of one element.
+    /// The versions of one element, where it is at hand.
     pub fn versions(&self, element: &Element) -> &[Version] {
         self.cells
             .binary_search_by(|(e, _)| e.cmp(element))
             .map_or(&[], |at| self.cells[at].1.as_slice())
     }
 
-    /// All versions of all elements, the expiry's too.
+    /// All versions of all elements that are at hand, the expiry's too.
     pub fn all_versions(&self) -> impl Iterator<Item = &Version> {
         self.cells.iter().flat_map(|(_, versions)| versions.iter())
     }
@@ -171,6 +242,7 @@ impl Object {
     pub fn ends_at_ms(&self) -> Option<u64> {
         if let [(element, versions)] = self.cells.as_slice()
             && let [version] = versions.as_slice()
+            && self.is_whole()
         {
             let says = element.kind == Kind::String && !self.is_tombstone();
             return version.value.expires_at_ms.filter(|_| says);
@@ -207,7 +279,7 @@ impl Object {
     }
 
     /// Whether an element of a collection was written when the key had ended, by somebody who had not heard of
-    /// that: then it goes on.
+    /// that: then it goes on. (None that is not at hand was: see [`Self::is_plain_about_its_rest`].)
     fn outlives(&self, end_ms: u64, is_named: impl Fn(&Dot) -> bool) -> bool {
         let is_of_collection = |kind| !matches!(kind, Kind::String | Kind::Expiry);
         let cells = self.cells.iter();
@@ -259,7 +331,7 @@ impl Object {
     }
 
     /// Whether a reset takes something from a contribution that lives.
-    fn is_live(&self, reset: &Reset) -> bool {
+    pub fn is_live(&self, reset: &Reset) -> bool {
         self.versions(&reset.element).iter().any(|version| {
             let contribution = version.value.payload.contribution();
             version.dot.actor == reset.actor && contribution.is_some_and(|c| c.chain <= reset.seq)
@@ -303,7 +375,13 @@ impl Object {
     ///
     /// A version survives when both sides hold it, or when one holds it and the other has not seen
     /// its dot. Contexts are united.
+    ///
+    /// Of an object with elements that are not at hand the other must have seen nothing, or all, and have none.
     pub fn join(&mut self, other: Object) {
+        debug_assert!(other.is_whole(), "what comes in is whole");
+        if !self.is_whole() && other.is_over(self) {
+            self.rest = None;
+        }
         for (element, versions) in &mut self.cells {
             versions.retain(|version| other.keeps(element, version));
         }
@@ -328,6 +406,16 @@ impl Object {
         self.unite_resets(&other.resets);
     }
 
+    /// Whether it was written over all that another has, and has nothing of that itself; nor is there anything to be
+    /// remembered of that.
+    pub fn is_over(&self, other: &Object) -> bool {
+        other.rest().is_none_or(|rest| !rest.is_counted())
+            && self.context.covers(&other.context)
+            && self
+                .all_versions()
+                .all(|version| !other.context.contains(version.dot))
+    }
+
     /// The join with a delta, without copying the versions that it overwrites.
     #[must_use]
     pub fn joined(&self, delta: Object) -> Object {
@@ -340,6 +428,7 @@ impl Object {
             context: self.context.clone(),
             cells: self.cells.iter().filter_map(surviving).collect(),
             resets: self.resets.clone(),
+            rest: self.rest.clone(),
         };
         object.join(delta);
         object
@@ -370,7 +459,11 @@ impl Object {
             .map(|version| version.dot.actor)
             .collect();
         living.sort_unstable();
-        let lives = |actor| living.binary_search(&actor).is_ok();
+        let rest = self.rest.take();
+        let lives = |actor| {
+            living.binary_search(&actor).is_ok()
+                || rest.as_ref().is_some_and(|rest| rest.has_written(actor))
+        };
         self.context
             .retain(|actor| !is_retired(actor) || lives(actor));
         if !self.resets.is_empty() {
@@ -378,6 +471,7 @@ impl Object {
             resets.retain(|reset| !is_retired(reset.actor) || self.is_live(reset));
             self.resets = resets;
         }
+        self.rest = rest;
     }
 
     /// Takes over what another knows of overwritten contributions.
@@ -390,13 +484,14 @@ impl Object {
         self.context.join(&Context::of_dots(seen));
     }
 
-    /// The same versions, having seen nothing else.
+    /// The versions that are at hand, having seen nothing else.
     #[must_use]
     pub fn bare(&self) -> Object {
         Object {
             context: Context::of_dots(self.all_versions().map(|version| version.dot)),
             cells: self.cells.clone(),
             resets: self.live_resets(),
+            rest: None,
         }
     }
 

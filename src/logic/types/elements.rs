@@ -12,14 +12,15 @@ pub fn element(kind: Kind, name: &[u8]) -> Element {
     }
 }
 
-/// The elements of a type that are there.
+/// The elements of a type that are there, and at hand.
 pub fn there(object: &Object, kind: Kind) -> impl DoubleEndedIterator<Item = &(Element, Versions)> {
     object.cells_of(kind).iter().filter(|cell| is_there(cell))
 }
 
 /// How many elements of a type are there.
 pub fn len(object: &Object, kind: Kind) -> usize {
-    there(object, kind).count()
+    let rest = object.rest().map_or(0, |rest| rest.there(kind));
+    there(object, kind).count() + rest as usize
 }
 
 /// Redis's ranges of places, both ends included, negative from the end.

@@ -18,8 +18,6 @@ pub use elements::{element, len, places, there};
 
 use bytes::Bytes;
 
-use elements::is_there;
-
 use crate::logic::causal::{Element, Kind, Object, Payload, Value, Version, Versions};
 use crate::logic::edit::{Put, Puts};
 
@@ -59,7 +57,7 @@ pub fn kind(object: &Object, now_ms: u64) -> Option<Kind> {
     if object.is_expired(now_ms) {
         return None;
     }
-    let first = object.cells().iter().find(|cell| is_there(cell))?.0.kind;
+    let first = object.first_kind()?;
     if !object.has_several_kinds() {
         return Some(first);
     }

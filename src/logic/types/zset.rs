@@ -44,6 +44,15 @@ impl Score {
         Self::new(f64::from_bits(u64::from_be_bytes(raw)))
     }
 
+    /// In bytes that are in the order of scores.
+    pub fn ordered(self) -> [u8; 8] {
+        const SIGN: u64 = 1 << 63;
+        // A negative zero is zero.
+        let bits = (self.0 + 0.0).to_bits();
+        let ordered = if bits & SIGN == 0 { bits | SIGN } else { !bits };
+        ordered.to_be_bytes()
+    }
+
     fn whole(self) -> Option<i64> {
         let is_whole = self.0.fract() == 0.0 && self.0.abs() <= MAX_WHOLE;
         // A negative zero is not the sum that Redis shows.
@@ -134,7 +143,8 @@ pub fn siblings(
     cell::newest_first(all)
 }
 
-fn shown(object: &Object, element: &Element, versions: &[Version]) -> Option<Score> {
+/// The score that a member shows, of its versions here.
+pub fn shown(object: &Object, element: &Element, versions: &[Version]) -> Option<Score> {
     if let [version] = versions
         && let Payload::Bytes(raw) = &version.value.payload
     {

@@ -4,7 +4,7 @@ use bytes::Bytes;
 
 use super::version::{LOSSES, PLACES, UNKNOWN_VIEW, VIEWS};
 use super::wire::{WireKey, Wrote};
-use crate::logic::causal::{ActorId, Dot, Timestamp};
+use crate::logic::causal::{ActorId, Dot, Element, Timestamp};
 use crate::logic::codec::{DecodeError, Reader, put_bytes, put_varint};
 use crate::logic::membership::{
     Digest, MEMBER_AS_BEFORE, MEMBER_VERSION, MEMBER_WITHOUT_LOSSES, Member, decode_member,
@@ -12,6 +12,7 @@ use crate::logic::membership::{
 };
 use crate::logic::place;
 use crate::logic::placement::NodeId;
+use crate::logic::record::read_kind;
 
 /// Members or digests in one message.
 const MAX_MEMBERS: usize = 16_384;
@@ -71,6 +72,30 @@ pub(super) fn read_dots(r: &mut Reader<'_>) -> Result<Vec<Dot>, DecodeError> {
         })
     };
     (0..count).map(dot).collect()
+}
+
+/// Names of elements, or that nobody says them.
+pub(super) fn put_elements(out: &mut Vec<u8>, elements: Option<&[Element]>) {
+    out.push(u8::from(elements.is_some()));
+    let Some(elements) = elements else { return };
+    put_varint(out, elements.len() as u64);
+    for element in elements {
+        out.push(element.kind as u8);
+        put_bytes(out, &element.name);
+    }
+}
+
+pub(super) fn read_elements(r: &mut Reader<'_>) -> Result<Option<Vec<Element>>, DecodeError> {
+    if r.u8()? == 0 {
+        return Ok(None);
+    }
+    let count = r.count(2)?;
+    let element = |_| {
+        let kind = read_kind(r.u8()?)?;
+        let name = read_bytes(r)?;
+        Ok(Element { kind, name })
+    };
+    (0..count).map(element).collect::<Result<_, _>>().map(Some)
 }
 
 pub(super) fn put_objects(out: &mut Vec<u8>, objects: &[(WireKey, Bytes)]) {

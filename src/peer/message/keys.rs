@@ -3,12 +3,15 @@
 use bytes::Bytes;
 
 use super::fields::{
-    put_dots, put_key, put_node, put_view, read_bytes, read_dots, read_key, read_node, read_view,
+    put_dots, put_elements, put_key, put_node, put_view, read_bytes, read_dots, read_elements,
+    read_key, read_node, read_view,
 };
+use super::version::ELEMENTS;
 use super::wire::WireKey;
-use crate::logic::causal::Dot;
+use crate::logic::causal::{Context, Dot, Element};
 use crate::logic::codec::{DecodeError, Reader, put_bytes};
 use crate::logic::placement::NodeId;
+use crate::logic::record::{put_context, read_context};
 
 /// About one key's copies.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,6 +26,8 @@ pub enum KeyRequest {
         hint_for: Option<NodeId>,
         /// Not where it would stand beside something that its writer has not seen.
         only_over_seen: bool,
+        /// The elements of collections that it changes or removes, where what it has seen is of no others.
+        touched: Option<Vec<Element>>,
         /// How the sender sees who holds the key: a fingerprint.
         view: u64,
     },
@@ -34,6 +39,8 @@ pub enum KeyRequest {
         digest: u64,
         /// What lives at the sender: it must hear what of that was overwritten.
         dots: Vec<Dot>,
+        /// What the sender has seen, where it would rather not be sent a large copy that tells nothing new.
+        seen: Option<Context>,
         /// How the sender sees who holds the key: a fingerprint.
         view: u64,
     },
@@ -47,6 +54,7 @@ impl KeyRequest {
                 object,
                 hint_for,
                 only_over_seen,
+                touched,
                 view,
             } => {
                 out.push(4);
@@ -55,11 +63,15 @@ impl KeyRequest {
                 put_node(out, *hint_for);
                 out.push(u8::from(*only_over_seen));
                 put_view(out, *view, wire);
+                if wire >= ELEMENTS {
+                    put_elements(out, touched.as_deref());
+                }
             }
             KeyRequest::Fetch {
                 key,
                 digest,
                 dots,
+                seen,
                 view,
             } => {
                 out.push(5);
@@ -67,6 +79,10 @@ impl KeyRequest {
                 out.extend_from_slice(&digest.to_le_bytes());
                 put_dots(out, dots);
                 put_view(out, *view, wire);
+                if wire >= ELEMENTS {
+                    out.push(u8::from(seen.is_some()));
+                    seen.iter().for_each(|seen| put_context(out, seen));
+                }
             }
         }
     }
@@ -84,12 +100,22 @@ impl KeyRequest {
                 hint_for: read_node(r)?,
                 only_over_seen: r.u8()? != 0,
                 view: read_view(r, wire)?,
+                touched: if wire < ELEMENTS {
+                    None
+                } else {
+                    read_elements(r)?
+                },
             },
             5 => KeyRequest::Fetch {
                 key: read_key(r)?,
                 digest: r.u64_le()?,
                 dots: read_dots(r)?,
                 view: read_view(r, wire)?,
+                seen: if wire >= ELEMENTS && r.u8()? != 0 {
+                    Some(read_context(r)?)
+                } else {
+                    None
+                },
             },
             _ => return Ok(None),
         }))

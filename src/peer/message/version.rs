@@ -8,9 +8,12 @@ pub(super) const VIEWS: u16 = 3;
 /// Since this one who does not run a command, or does not know whether a write is stored, says so, and
 /// rows have contributions and expiries of their own.
 pub(super) const DOUBTS: u16 = 4;
-/// The newest one: objects may be collections.
-pub const NEWEST: u16 = 7;
-/// Since when they may.
+/// The newest one: writes of large collections say which elements they are about, and who asks for a copy of one
+/// what it has seen.
+pub const NEWEST: u16 = 8;
+/// Since when they do.
+pub(super) const ELEMENTS: u16 = 8;
+/// Since when objects may be collections.
 pub(super) const COLLECTIONS: u16 = 7;
 /// Since when places have the length of their key.
 pub(in crate::peer) const PLACES: u16 = 6;

@@ -61,6 +61,12 @@ impl Keys {
         spread(xxh3_64_with_seed(key, self.seed) as u32)
     }
 
+    /// Whether all that is between two keys are elements of one.
+    #[expect(clippy::unused_self, reason = "one way to ask what a key is")]
+    pub(super) fn are_of_one(&self, from: &[u8], to: &[u8]) -> bool {
+        place::is_element(from) && place::is_element(to) && place::behind(from) == place::behind(to)
+    }
+
     /// Whether it is the key of an element: then order matters within what has one hash.
     #[expect(clippy::unused_self, reason = "one way to ask what a key is")]
     pub(super) fn is_element(&self, key: &[u8]) -> bool {

@@ -37,6 +37,51 @@ pub(super) fn scan(
     Ok(rows)
 }
 
+/// The same from the other end on, descending.
+pub(super) fn scan_back(
+    table: Table,
+    (from, to): (&[u8], &[u8]),
+    limit: usize,
+    mut overlay: impl FnMut(&[u8], usize) -> Overlay,
+    snapshot: impl Fn() -> Result<std::sync::Arc<dyn Sorted>, StoreError>,
+) -> Result<Vec<Row>, StoreError> {
+    let mut rows = Vec::new();
+    let mut to = to.to_vec();
+    while rows.len() < limit && from < to.as_slice() {
+        let (over, bound) = overlay(&to, limit - rows.len());
+        let start = bound.as_deref().unwrap_or(from).max(from);
+        let mut over = over.into_iter().peekable();
+        let add = |rows: &mut Vec<Row>, (key, value): Copied| {
+            rows.extend(value.map(|value| (key, value)));
+            rows.len() == limit
+        };
+        snapshot()?.range_back(table, (start, &to), &mut |key, value| {
+            while let Some(next) = over.next_if(|(over, _)| over.as_slice() > key) {
+                if add(&mut rows, next) {
+                    return ControlFlow::Break(());
+                }
+            }
+            let row = match over.next_if(|(over, _)| over == key) {
+                Some(newer) => newer,
+                None => (key.to_vec(), Some(value.to_vec())),
+            };
+            if add(&mut rows, row) {
+                return ControlFlow::Break(());
+            }
+            ControlFlow::Continue(())
+        })?;
+        while rows.len() < limit {
+            let Some(next) = over.next() else { break };
+            add(&mut rows, next);
+        }
+        match bound {
+            Some(bound) => to = bound,
+            None => break,
+        }
+    }
+    Ok(rows)
+}
+
 fn merge(
     below: &dyn Sorted,
     table: Table,

@@ -447,6 +447,24 @@ impl Engine {
         merge::scan(table, range, limit, overlay, || self.tables.snapshot())
     }
 
+    /// Up to `limit` rows of elements of one key with `from <= key < to`, descending.
+    pub(super) fn scan_back(
+        &self,
+        range: (&[u8], &[u8]),
+        limit: usize,
+    ) -> Result<Vec<Row>, StoreError> {
+        let from = range.0;
+        debug_assert!(self.keys.are_of_one(from, range.1), "elements of one key");
+        let part = &self.parts[self.keys.part(from)];
+        let overlay = |to: &[u8], limit: usize| {
+            let part = part.lock();
+            part.range_back(&self.keys, (from, to), limit)
+        };
+        merge::scan_back(Table::Data, range, limit, overlay, || {
+            self.tables.snapshot()
+        })
+    }
+
     fn dirty_range(&self, (from, to): (&[u8], &[u8]), limit: usize) -> merge::Overlay {
         let flushed = self.flushed.load(Ordering::Acquire);
         let mut found = Vec::new();

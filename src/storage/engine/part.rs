@@ -6,6 +6,7 @@
 //! while the tables lack them; of others there are few enough in a part to be sorted when they are wanted.
 //! Not here: who writes when, and the tables.
 
+use std::cmp::Ordering;
 use std::collections::BTreeSet;
 use std::ops::Bound;
 
@@ -309,35 +310,14 @@ impl Part {
         flushed: u64,
         limit: usize,
     ) -> (Vec<Copied>, Option<Vec<u8>>) {
-        let is_in = |key: &[u8]| from <= key && key < to;
-        let mut found = Vec::new();
-        let mut bound = None;
-        let mut living = 0;
         let range = (Bound::Included(from), Bound::Excluded(to));
-        let mut elements = self.rest.elements.range::<[u8], _>(range).peekable();
-        let mut leaving = self.rest.leaving.range::<[u8], _>(range).peekable();
-        loop {
-            let key = match (elements.peek(), leaving.peek()) {
-                (None, None) => break,
-                (Some(a), Some(b)) if a == b => {
-                    leaving.next();
-                    elements.next()
-                }
-                (Some(a), Some(b)) if a > b => leaving.next(),
-                (None, Some(_)) => leaving.next(),
-                (Some(_), _) => elements.next(),
-            };
-            let Some(key) = key else { break };
-            let hash = keys.hash(key);
-            let slot = self.slots.find(hash, |slot| slot.is(hash, key));
-            let Some(slot) = slot else { continue };
-            living += usize::from(!slot.is_dead);
-            found.push((key.to_vec(), slot.value().map(<[u8]>::to_vec)));
-            if living >= limit {
-                bound = Some(key.to_vec());
-                break;
-            }
+        let elements = self.rest.elements.range::<[u8], _>(range);
+        let leaving = self.rest.leaving.range::<[u8], _>(range);
+        let (mut found, bound) = self.copy(keys, merged(elements, leaving, Ordering::Less), limit);
+        if keys.are_of_one(from, to) {
+            return (found, bound);
         }
+        let is_in = |key: &[u8]| from <= key && key < to;
         // What is being flushed is not listed, and the tables may not have it yet.
         let copy = |slot: &Slot| {
             let row = || (slot.key().to_vec(), slot.value().map(<[u8]>::to_vec));
@@ -349,6 +329,40 @@ impl Part {
             found.retain(|(key, _)| key <= bound);
         }
         (found, bound)
+    }
+
+    /// The same from the other end on, descending, of places between elements of one key.
+    pub(super) fn range_back(
+        &self,
+        keys: &Keys,
+        (from, to): (&[u8], &[u8]),
+        limit: usize,
+    ) -> (Vec<Copied>, Option<Vec<u8>>) {
+        let range = (Bound::Included(from), Bound::Excluded(to));
+        let elements = self.rest.elements.range::<[u8], _>(range).rev();
+        let leaving = self.rest.leaving.range::<[u8], _>(range).rev();
+        self.copy(keys, merged(elements, leaving, Ordering::Greater), limit)
+    }
+
+    /// Copies rows of elements until so many that are there were met; with the last one's key then.
+    fn copy<'k>(
+        &self,
+        keys: &Keys,
+        elements: impl Iterator<Item = &'k [u8]>,
+        limit: usize,
+    ) -> (Vec<Copied>, Option<Vec<u8>>) {
+        let (mut found, mut living) = (Vec::new(), 0);
+        for key in elements {
+            let hash = keys.hash(key);
+            let slot = self.slots.find(hash, |slot| slot.is(hash, key));
+            let Some(slot) = slot else { continue };
+            living += usize::from(!slot.is_dead);
+            found.push((key.to_vec(), slot.value().map(<[u8]>::to_vec)));
+            if living >= limit {
+                return (found, Some(key.to_vec()));
+            }
+        }
+        (found, None)
     }
 
     /// All rows that a view needs, sorted.
@@ -378,6 +392,27 @@ impl Part {
             .retain(|(batch, ..)| views.iter().any(|view| view.has(*batch)));
         self.rest.saved.shrink_to_fit();
     }
+}
+
+/// The keys of two sets in one order, each once: the lesser first, or the greater.
+fn merged<'k>(
+    a: impl Iterator<Item = &'k Box<[u8]>>,
+    b: impl Iterator<Item = &'k Box<[u8]>>,
+    first: Ordering,
+) -> impl Iterator<Item = &'k [u8]> {
+    let (mut a, mut b) = (a.peekable(), b.peekable());
+    std::iter::from_fn(move || {
+        let next = match (a.peek(), b.peek()) {
+            (Some(x), Some(y)) if x == y => {
+                b.next();
+                a.next()
+            }
+            (Some(x), Some(y)) if x.cmp(y) != first => b.next(),
+            (None, _) => b.next(),
+            (Some(_), _) => a.next(),
+        };
+        next.map(|key| &**key)
+    })
 }
 
 /// Where a row is.

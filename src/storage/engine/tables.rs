@@ -64,6 +64,14 @@ pub trait Sorted: Send + Sync + 'static {
         range: (&[u8], &[u8]),
         each: &mut dyn FnMut(&[u8], &[u8]) -> ControlFlow<()>,
     ) -> Result<(), StoreError>;
+
+    /// The same, descending.
+    fn range_back(
+        &self,
+        table: Table,
+        range: (&[u8], &[u8]),
+        each: &mut dyn FnMut(&[u8], &[u8]) -> ControlFlow<()>,
+    ) -> Result<(), StoreError>;
 }
 
 #[cfg(test)]
@@ -134,6 +142,21 @@ pub(in crate::storage) mod memory {
         ) -> Result<(), StoreError> {
             let range = (table, from.to_vec())..(table, to.to_vec());
             for ((_, key), value) in self.0.range(range) {
+                if each(key, value).is_break() {
+                    break;
+                }
+            }
+            Ok(())
+        }
+
+        fn range_back(
+            &self,
+            table: Table,
+            (from, to): (&[u8], &[u8]),
+            each: &mut dyn FnMut(&[u8], &[u8]) -> ControlFlow<()>,
+        ) -> Result<(), StoreError> {
+            let range = (table, from.to_vec())..(table, to.to_vec());
+            for ((_, key), value) in self.0.range(range).rev() {
                 if each(key, value).is_break() {
                     break;
                 }

@@ -5,9 +5,11 @@ use std::collections::BTreeMap;
 use super::reply;
 use crate::command::context::{Ctx, Outcome};
 use crate::error::Error;
-use crate::logic::causal::{Kind, Object};
+use crate::logic::causal::{Element, Kind, Object};
 use crate::logic::edit::Edit;
+use crate::logic::types::element;
 use crate::logic::types::zset::{self, Score};
+use crate::replica::Reach;
 use crate::routing::args::Args;
 
 /// The options of ZADD.
@@ -115,7 +117,8 @@ pub(in crate::command::family) fn set(
 ) -> Result<i64, Error> {
     // Beside a removal that this node has not heard of it has to be added again.
     let others_remove = ctx.is_in_cluster();
-    ctx.change(key, Kind::Zset, |set, _| {
+    let named: Vec<Element> = pairs.iter().map(|(m, _)| element(Kind::Zset, m)).collect();
+    ctx.change_some(key, Kind::Zset, Reach::Named(&named), |set, _| {
         Ok(set_all(set, pairs, options, others_remove))
     })
 }
@@ -166,7 +169,8 @@ fn add(
     amount: Score,
     options: Options,
 ) -> Result<Option<Score>, Error> {
-    ctx.change(key, Kind::Zset, |set, _| {
+    let named = [element(Kind::Zset, member)];
+    ctx.change_some(key, Kind::Zset, Reach::Named(&named), |set, _| {
         let old = zset::score(set, member);
         if old.is_none() && options.if_present || old.is_some() && options.if_absent {
             return Ok((Edit::Keep, None));

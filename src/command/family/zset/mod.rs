@@ -15,6 +15,7 @@ use crate::command::spec::keys;
 use crate::logic::causal::Kind;
 use crate::logic::edit::Edit;
 use crate::logic::types::zset::{self, Score};
+use crate::replica::Reach;
 use crate::resp::format_double;
 use crate::routing::args::Args;
 
@@ -341,19 +342,21 @@ pub const ROWS: &[Row] = &[
 ];
 
 fn zcard(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
-    let set = ctx.typed(args.at(1), Kind::Zset)?;
+    let set = ctx.typed_some(args.at(1), Kind::Zset, Reach::Head)?;
     ctx.reply.integer(zset::len(&set) as i64);
     Ok(())
 }
 
 fn zscore(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
-    let set = ctx.typed(args.at(1), Kind::Zset)?;
+    let named = elements::named(Kind::Zset, args, 2);
+    let set = ctx.typed_some(args.at(1), Kind::Zset, Reach::Named(&named))?;
     reply::reply_score(ctx, zset::score(&set, args.at(2)));
     Ok(())
 }
 
 fn zmscore(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
-    let set = ctx.typed(args.at(1), Kind::Zset)?;
+    let named = elements::named(Kind::Zset, args, 2);
+    let set = ctx.typed_some(args.at(1), Kind::Zset, Reach::Named(&named))?;
     ctx.reply.array(args.len() - 2);
     for member in args.from(2) {
         reply::reply_score(ctx, zset::score(&set, member));
@@ -381,7 +384,9 @@ fn rank(ctx: &mut Ctx<'_>, args: Args<'_>, from: fn(usize, usize) -> usize) -> O
 }
 
 fn zrem(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
-    let gone = ctx.change(args.at(1), Kind::Zset, |set, _| {
+    let elements = elements::named(Kind::Zset, args, 2);
+    let reach = Reach::Named(&elements);
+    let gone = ctx.change_some(args.at(1), Kind::Zset, reach, |set, _| {
         let named: std::collections::BTreeSet<&[u8]> = args.from(2).collect();
         let there = named.into_iter().filter(|m| zset::score(set, m).is_some());
         let there: Vec<_> = there.map(zset::remove).collect();
