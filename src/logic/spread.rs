@@ -21,7 +21,7 @@ use super::codec::{DecodeError, Reader, put_bytes, put_varint, put_zigzag};
 use super::digest;
 use super::placement::key_hash;
 use super::record::{self, CHECKSUM_LEN, ROW};
-use super::types::zset::{self, Score};
+use super::types::zset::{self, Bound, Score};
 
 const HEAD: u8 = 4;
 const ELEMENT: u8 = 5;
@@ -29,7 +29,8 @@ const ELEMENT: u8 = 5;
 const SCORES: u8 = 0x84;
 /// How long a generation is in the keys of its rows.
 pub const GENERATION_LEN: usize = 8;
-const HASH_LEN: usize = 6;
+/// How much of an element's hash is in the key of its row.
+pub const HASH_LEN: usize = 6;
 
 /// What the row of a key with many elements says.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -381,6 +382,59 @@ pub fn ordered(kind: Kind) -> (u8, u8) {
     match kind {
         Kind::Zset => (SCORES, SCORES + 1),
         kind => (kind as u8, kind as u8 + 1),
+    }
+}
+
+/// Some elements in an order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stretch {
+    /// From this place on.
+    pub from: Vec<u8>,
+    /// Up to this one, without it.
+    pub to: Vec<u8>,
+    /// So many at most: if there are more, the first.
+    pub most: usize,
+    /// The last instead.
+    pub is_back: bool,
+    /// If there are fewer, others from the beginning of the kind on.
+    pub wraps: bool,
+}
+
+impl Stretch {
+    /// Members of a sorted set by their scores.
+    pub fn of_scores((min, max): (Bound<Score>, Bound<Score>), most: usize, is_back: bool) -> Self {
+        let above = |score: Score| (u64::from_be_bytes(score.ordered()) + 1).to_be_bytes();
+        let place = |bytes: &[u8]| [&[SCORES], bytes].concat();
+        let from = match min {
+            Bound::Lowest => vec![SCORES],
+            Bound::Highest => vec![SCORES + 1],
+            Bound::With(score) => place(&score.ordered()),
+            Bound::Without(score) => place(&above(score)),
+        };
+        let to = match max {
+            Bound::Lowest => vec![SCORES],
+            Bound::Highest => vec![SCORES + 1],
+            Bound::With(score) => place(&above(score)),
+            Bound::Without(score) => place(&score.ordered()),
+        };
+        Self {
+            from,
+            to,
+            most,
+            is_back,
+            wraps: false,
+        }
+    }
+
+    /// Elements of a hash, set or sorted set in the order of their hashes, from the first bytes of one on.
+    pub fn of_hashes(kind: Kind, hash: [u8; HASH_LEN], most: usize, wraps: bool) -> Self {
+        Self {
+            from: [&[kind as u8], &hash[..]].concat(),
+            to: vec![kind as u8 + 1],
+            most,
+            is_back: false,
+            wraps,
+        }
     }
 }
 

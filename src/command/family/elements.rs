@@ -7,18 +7,38 @@ use crate::error::Error;
 use crate::logic::causal::{Element, Kind, Object};
 use crate::logic::glob;
 use crate::logic::placement::key_hash;
-use crate::logic::types::element;
-use crate::replica::random_u64;
+use crate::logic::spread::Stretch;
+use crate::logic::types::{element, len, there};
+use crate::replica::{Reach, random_u64};
 use crate::routing::args::Args;
 
 /// Collections of so many elements are scanned in one go, as Redis's small ones are.
 const SCANNED_AT_ONCE: usize = 128;
+/// A random element is one of so many that follow a random place.
+const RANDOM_AMONG: usize = 16;
 /// How many elements a client may ask for where each may come more than once.
 const MOST_REPEATS: u64 = 1 << 24;
 
 /// The elements of a kind that arguments from one on name.
 pub(super) fn named(kind: Kind, args: Args<'_>, from: usize) -> Vec<Element> {
     args.from(from).map(|name| element(kind, name)).collect()
+}
+
+/// As much of a kind in its order as a range of places takes, both ends included, negative from the end: what is at
+/// hand begins where the range counts from, or all is.
+pub(super) fn reach_of_places<'e>(kind: Kind, first: i64, last: i64) -> Reach<'e> {
+    let count = |from_end: i64| usize::try_from(from_end).unwrap_or(usize::MAX);
+    match (first < 0, last < 0) {
+        (false, false) => Reach::Ends(kind, count(last.saturating_add(1)), 0),
+        (true, true) => Reach::Ends(kind, 0, count(first.saturating_neg())),
+        _ => Reach::Whole,
+    }
+}
+
+/// Elements that follow a random place.
+pub(super) fn random_stretch(kind: Kind) -> Stretch {
+    let [_, _, hash @ ..] = random_u64().to_be_bytes();
+    Stretch::of_hashes(kind, hash, RANDOM_AMONG, true)
 }
 
 /// The options of HSCAN, SSCAN and ZSCAN.
@@ -40,13 +60,35 @@ impl<'a> Scan<'a> {
         let cursor = std::str::from_utf8(args.at(2)).ok();
         let cursor = cursor.and_then(|text| text.parse().ok());
         let cursor = cursor.ok_or(Error::text("ERR invalid cursor"))?;
-        let object = ctx.typed(args.at(1), kind)?;
+        let options = Self::new(cursor).with_options(args);
+        // One more than is wanted, and all of its hash.
+        let hash = |cursor: u64| {
+            let [_, _, hash @ ..] = cursor.min(MOST_PLACE).to_be_bytes();
+            hash
+        };
+        let mut most = options
+            .as_ref()
+            .map_or(1, |scan| scan.count.max(SCANNED_AT_ONCE).saturating_add(1));
+        let (object, is_all) = loop {
+            let stretch = Stretch::of_hashes(kind, hash(cursor), most, false);
+            let object = ctx.typed_some(args.at(1), kind, Reach::Stretch(&stretch))?;
+            let mut places: Vec<u64> = there(&object, kind).map(|(e, _)| place(&e.name)).collect();
+            places.sort_unstable();
+            let is_all = object.is_whole() || places.len() < most;
+            // What shares the last place may go on.
+            let is_split = !is_all && places.first() == places.last();
+            if !is_split || most == 1 {
+                break (object, is_all);
+            }
+            most = most.saturating_mul(2);
+        };
         let scan = if object.is_unknown() {
             Self::new(0)
         } else {
-            Self::new(cursor).with_options(args)?
+            options?
         };
-        scan.reply(ctx, all(&object))
+        let len = len(&object, kind);
+        scan.reply(ctx, all(&object), (len, is_all))
     }
 
     fn new(cursor: u64) -> Self {
@@ -77,23 +119,37 @@ impl<'a> Scan<'a> {
     /// A page of elements, each with what is shown beside it. An element that is there throughout comes.
     ///
     /// Elements are in the order of their hashes, and a cursor is where in that order to go on: whoever
-    /// comes or goes meanwhile moves nobody else.
-    fn reply<V: AsRef<[u8]>>(&self, ctx: &mut Ctx<'_>, all: Vec<(&Bytes, Option<V>)>) -> Outcome {
-        let is_small = all.len() <= SCANNED_AT_ONCE;
+    /// comes or goes meanwhile moves nobody else. Of a large collection some are at hand from the cursor on.
+    fn reply<V: AsRef<[u8]>>(
+        &self,
+        ctx: &mut Ctx<'_>,
+        all: Vec<(&Bytes, Option<V>)>,
+        (len, is_all): (usize, bool),
+    ) -> Outcome {
+        let is_small = len <= SCANNED_AT_ONCE && is_all;
         let mut placed: Vec<(u64, &Bytes, Option<V>)> = all
             .into_iter()
             .map(|(name, value)| (place(name), name, value))
             .filter(|(place, ..)| *place >= self.cursor)
             .collect();
         let mut next = 0;
-        if !is_small && placed.len() > self.count {
+        if !is_small && (placed.len() > self.count || !is_all) {
             placed.sort_unstable_by_key(|(place, ..)| *place);
-            let last = placed[self.count - 1].0;
-            let len = placed.partition_point(|(place, ..)| *place <= last);
-            if len < placed.len() {
+            let end = placed.last().map_or(0, |(place, ..)| *place);
+            let nth = self.count.min(placed.len()).saturating_sub(1);
+            let mut last = placed.get(nth).map_or(0, |(place, ..)| *place);
+            if !is_all && last == end {
+                // Others may share it: they come with the next page.
+                let before = placed.partition_point(|(place, ..)| *place < end);
+                last = placed
+                    .get(before.saturating_sub(1))
+                    .map_or(0, |(place, ..)| *place);
+            }
+            let taken = placed.partition_point(|(place, ..)| *place <= last);
+            if taken < placed.len() || !is_all {
                 next = last + 1;
             }
-            placed.truncate(len);
+            placed.truncate(taken);
         }
         let is_wanted = |name: &[u8]| self.pattern.is_none_or(|p| glob::matches(p, name));
         placed.retain(|(_, name, _)| is_wanted(name));
@@ -110,6 +166,9 @@ impl<'a> Scan<'a> {
         Ok(())
     }
 }
+
+/// The last place.
+const MOST_PLACE: u64 = (1 << 48) - 1;
 
 /// Where an element comes in a scan: numbers that every client can hold.
 fn place(name: &[u8]) -> u64 {

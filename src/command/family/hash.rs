@@ -324,8 +324,9 @@ pub(super) fn hscan(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
 
 pub(super) fn hrandfield(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
     if args.len() == 2 {
-        let hash = ctx.typed(args.at(1), Kind::Hash)?;
-        let at = elements::random_below(hash::len(&hash));
+        let stretch = elements::random_stretch(Kind::Hash);
+        let hash = ctx.typed_some(args.at(1), Kind::Hash, Reach::Stretch(&stretch))?;
+        let at = elements::random_below(hash::fields(&hash).count());
         let field = hash::fields(&hash).nth(at).map(|(field, _)| field);
         ctx.reply.bulk_or_null(field.map(|field| &field[..]));
         return Ok(());

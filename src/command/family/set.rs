@@ -246,7 +246,12 @@ pub(super) fn srandmember(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
     if count == Some(i64::MIN) {
         return Err(Error::OutOfRange);
     }
-    let set = ctx.typed(args.at(1), Kind::Set)?;
+    let stretch = elements::random_stretch(Kind::Set);
+    let reach = match count {
+        None => Reach::Stretch(&stretch),
+        Some(_) => Reach::Whole,
+    };
+    let set = ctx.typed_some(args.at(1), Kind::Set, reach)?;
     let members: Vec<&Bytes> = set::members(&set).collect();
     let Some(count) = count else {
         let member = members.get(elements::random_below(members.len()));
@@ -270,7 +275,12 @@ pub(super) fn spop(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
         Some(_) => Some(elements::positive_count(args, 2)?),
         None => None,
     };
-    let popped = ctx.change(args.at(1), Kind::Set, |set, _| {
+    let stretch = elements::random_stretch(Kind::Set);
+    let reach = match count {
+        None => Reach::Stretch(&stretch),
+        Some(_) => Reach::Whole,
+    };
+    let popped = ctx.change_some(args.at(1), Kind::Set, reach, |set, _| {
         let members: Vec<&Bytes> = set::members(set).collect();
         let count = count.unwrap_or(1).min(members.len()) as i64;
         let places = elements::random_places(members.len(), count)?;

@@ -4,7 +4,6 @@
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -12,10 +11,9 @@ use super::rows::{gone_op, gone_range};
 use super::{Key, Located, Replica, ReplicaError};
 use crate::base::random::random_u64;
 use crate::logic::causal::{Context, Element, Kind, Object, Rest};
-use crate::logic::codec::DecodeError;
 use crate::logic::place::Position;
 use crate::logic::record;
-use crate::logic::spread::{self, Bounds, Cell, GENERATION_LEN, Gathered, Head, Stored};
+use crate::logic::spread::{self, Bounds, Cell, GENERATION_LEN, Gathered, Head, Stored, Stretch};
 use crate::storage::{Op, Row, StoreError, Table, Write};
 
 /// Rows read at a time.
@@ -34,6 +32,8 @@ pub enum Reach<'a> {
     Named(&'a [Element]),
     /// So many of a kind from each end, in their order.
     Ends(Kind, usize, usize),
+    /// Some in an order.
+    Stretch(&'a Stretch),
 }
 
 /// How a key's rows lie.
@@ -175,6 +175,10 @@ impl Replica {
         if !is_sunk && reach != Reach::Whole {
             let ends = match reach {
                 Reach::Ends(_, first, last) => (first > 0, last > 0),
+                Reach::Stretch(stretch) if stretch.from.first() == head.bounds.lowest.first() => (
+                    !stretch.is_back && stretch.from <= head.bounds.lowest,
+                    stretch.is_back && stretch.to > head.bounds.highest,
+                ),
                 _ => (false, false),
             };
             let bounds = head.bounds.clone();
@@ -224,48 +228,89 @@ impl Replica {
                 }
             }
             Reach::Ends(kind, first, last) => {
-                for element in self.ends_of(located, head, (kind, first, last))? {
-                    self.gather_one(located, head.generation, &element, &mut gathered)?;
-                }
+                let rows = self.ends_of(located, head, (kind, first, last))?;
+                self.gather_rows(located, head.generation, rows, &mut gathered)?;
+            }
+            Reach::Stretch(stretch) => {
+                let rows = self.stretch_of(located, head, stretch)?;
+                self.gather_rows(located, head.generation, rows, &mut gathered)?;
             }
         }
         Ok(gathered)
     }
 
-    /// The elements at the ends of a kind's order.
+    /// The rows at the ends of a kind's order.
     fn ends_of(
         &self,
         located: &Located<'_>,
         head: &Head,
         (kind, first, last): (Kind, usize, usize),
-    ) -> Result<BTreeSet<Element>, ReplicaError> {
+    ) -> Result<Vec<Row>, ReplicaError> {
         let (start, end) = spread::ordered(kind);
-        let bound = |place: &[u8], otherwise: u8| {
-            if place.first() == Some(&start) {
-                place.to_vec()
-            } else {
-                vec![otherwise]
-            }
-        };
-        let Bounds { lowest, highest } = &head.bounds;
-        let from = row_key(located, head.generation, &bound(lowest, start));
-        let mut to = row_key(located, head.generation, &bound(highest, end));
-        // The highest itself, too.
-        to.push(0);
-        let (shard, skipped) = (located.shard, located.row_key.len() + GENERATION_LEN);
+        let (from, to) = between(located, head, (&[start], &[end]));
         let mut rows = if first > 0 {
-            self.store.scan(shard, Table::Data, &from, &to, first)?
+            self.store
+                .scan(located.shard, Table::Data, &from, &to, first)?
         } else {
             Vec::new()
         };
         if last > 0 {
-            rows.extend(self.store.scan_back(shard, &from, &to, last)?);
+            rows.extend(self.store.scan_back(located.shard, &from, &to, last)?);
         }
-        let element = |(key, _): Row| match kind {
-            Kind::Zset => spread::member_at(&key[skipped..]),
-            _ => spread::element_at(&key[skipped..])?.ok_or(DecodeError::Malformed),
+        // What is at both ends is there once.
+        rows.sort_unstable();
+        rows.dedup();
+        Ok(rows)
+    }
+
+    fn stretch_of(
+        &self,
+        located: &Located<'_>,
+        head: &Head,
+        stretch: &Stretch,
+    ) -> Result<Vec<Row>, ReplicaError> {
+        let Stretch {
+            from,
+            to,
+            most,
+            is_back,
+            wraps,
+        } = stretch;
+        let (start, end) = between(located, head, (from, to));
+        if *is_back {
+            return Ok(self.store.scan_back(located.shard, &start, &end, *most)?);
+        }
+        let scan = |from: &[u8], to: &[u8], limit| {
+            self.store.scan(located.shard, Table::Data, from, to, limit)
         };
-        Ok(rows.into_iter().map(element).collect::<Result<_, _>>()?)
+        let mut rows = scan(&start, &end, *most)?;
+        if *wraps && rows.len() < *most {
+            let first = row_key(located, head.generation, &from[..1]);
+            rows.extend(scan(&first, &start, *most - rows.len())?);
+        }
+        Ok(rows)
+    }
+
+    /// Takes rows of elements, and the elements of rows of their order.
+    fn gather_rows(
+        &self,
+        located: &Located<'_>,
+        generation: u64,
+        rows: Vec<Row>,
+        gathered: &mut Gathered,
+    ) -> Result<(), ReplicaError> {
+        let skipped = located.row_key.len() + GENERATION_LEN;
+        for (key, row) in rows {
+            let place = &key[skipped..];
+            match spread::element_at(place)? {
+                Some(element) => gathered.take(element, &row)?,
+                None => {
+                    let member = spread::member_at(place)?;
+                    self.gather_one(located, generation, &member, gathered)?;
+                }
+            }
+        }
+        Ok(())
     }
 
     fn gather_one(
@@ -508,6 +553,25 @@ fn gather_all(
             return Ok(gathered);
         }
     }
+}
+
+/// The keys between two places, as far as there may be rows.
+fn between(located: &Located<'_>, head: &Head, (from, to): (&[u8], &[u8])) -> (Vec<u8>, Vec<u8>) {
+    let Bounds { lowest, highest } = &head.bounds;
+    let key = |place: &[u8]| row_key(located, head.generation, place);
+    let is_in_order = |bound: &[u8]| bound.first().is_some_and(|kind| Some(kind) == from.first());
+    let from_key = if is_in_order(lowest) && from < &lowest[..] {
+        key(lowest)
+    } else {
+        key(from)
+    };
+    let to_key = if is_in_order(highest) && &highest[..] < to {
+        // The highest itself, too.
+        [&key(highest)[..], &[0]].concat()
+    } else {
+        key(to)
+    };
+    (from_key, to_key)
 }
 
 /// The key of a row of a generation.

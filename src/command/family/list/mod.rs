@@ -5,13 +5,15 @@ mod pop;
 use bytes::Bytes;
 
 use crate::command::context::{Ctx, Outcome};
+use crate::command::family::elements;
 use crate::command::row::{R, RF, Row, W, WF, WM, WMF, cmd};
 use crate::command::spec::keys;
 use crate::error::Error;
-use crate::logic::causal::Kind;
+use crate::logic::causal::{Kind, Object};
 use crate::logic::edit::Edit;
 use crate::logic::types;
 use crate::logic::types::list::{self, End};
+use crate::replica::Reach;
 use crate::routing::args::Args;
 
 /// The rows of this family.
@@ -239,7 +241,8 @@ fn rpushx(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
 
 fn push(ctx: &mut Ctx<'_>, args: Args<'_>, end: End, only_if_there: bool) -> Outcome {
     let actor = ctx.node.replica.actor();
-    let len = ctx.change(args.at(1), Kind::List, |list, now_ms| {
+    let reach = pop::reach_of(end, 1);
+    let len = ctx.change_some(args.at(1), Kind::List, reach, |list, now_ms| {
         let len = list::len(list);
         if only_if_there && len == 0 {
             return Ok((Edit::Keep, 0));
@@ -253,30 +256,47 @@ fn push(ctx: &mut Ctx<'_>, args: Args<'_>, end: End, only_if_there: bool) -> Out
 }
 
 fn llen(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
-    let list = ctx.typed(args.at(1), Kind::List)?;
+    let list = ctx.typed_some(args.at(1), Kind::List, Reach::Head)?;
     ctx.reply.integer(list::len(&list) as i64);
     Ok(())
 }
 
+/// As much of a list as has a place.
+fn reach_of_place<'e>(at: &Result<i64, Error>) -> Reach<'e> {
+    match at {
+        Ok(at) => elements::reach_of_places(Kind::List, *at, *at),
+        Err(_) => Reach::Head,
+    }
+}
+
+/// What is at a place, of a list that has it at hand.
+fn item_at(list: &Object, at: i64) -> Option<(&Bytes, Bytes)> {
+    let nth = |at: u64| usize::try_from(at).unwrap_or(usize::MAX);
+    if at < 0 {
+        list::items(list).rev().nth(nth(at.unsigned_abs() - 1))
+    } else {
+        list::items(list).nth(nth(at.unsigned_abs()))
+    }
+}
+
 fn lindex(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
-    let list = ctx.typed(args.at(1), Kind::List)?;
+    let at = args.integer(2);
+    let list = ctx.typed_some(args.at(1), Kind::List, reach_of_place(&at))?;
     if list::len(&list) == 0 {
         ctx.reply.null();
         return Ok(());
     }
-    let at = args.integer(2)?;
-    let found = types::places(at, at, list::len(&list)).next();
-    let is_there = at >= 0 || at.unsigned_abs() <= list::len(&list) as u64;
-    let item = found.filter(|_| is_there);
-    let item = item.and_then(|at| list::items(&list).nth(at));
+    let item = item_at(&list, at?);
     ctx.reply.bulk_or_null(item.as_ref().map(|(_, v)| &v[..]));
     Ok(())
 }
 
 fn lrange(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
     let (first, last) = (args.integer(2)?, args.integer(3)?);
-    let list = ctx.typed(args.at(1), Kind::List)?;
-    let places = types::places(first, last, list::len(&list));
+    let reach = elements::reach_of_places(Kind::List, first, last);
+    let list = ctx.typed_some(args.at(1), Kind::List, reach)?;
+    // Of what is at hand: that is where both count from.
+    let places = types::places(first, last, list::items(&list).count());
     ctx.reply.array(places.len());
     let items = list::items(&list).skip(places.start).take(places.len());
     items.for_each(|(_, value)| ctx.reply.bulk(&value));
@@ -284,16 +304,13 @@ fn lrange(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
 }
 
 fn lset(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
-    let value = args.at(3);
-    ctx.change(args.at(1), Kind::List, |list, _| {
-        let len = list::len(list) as i64;
-        if len == 0 {
+    let (at, value) = (args.integer(2), args.at(3));
+    let reach = reach_of_place(&at);
+    ctx.change_some(args.at(1), Kind::List, reach, |list, _| {
+        if list::len(list) == 0 {
             return Err(Error::NoSuchKey);
         }
-        let at = args.integer(2)?;
-        let at = if at < 0 { at.saturating_add(len) } else { at };
-        let at = usize::try_from(at).ok();
-        let found = at.and_then(|at| list::items(list).nth(at));
+        let found = item_at(list, at?);
         let (place, _) = found.ok_or(Error::text("ERR index out of range"))?;
         Ok((Edit::Touch(vec![list::put(place, value)]), ()))
     })?;
@@ -358,13 +375,32 @@ fn lrem(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
 
 fn ltrim(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
     let (first, last) = (args.integer(2)?, args.integer(3)?);
-    ctx.change(args.at(1), Kind::List, |list, _| {
-        let kept = types::places(first, last, list::len(list));
-        let items = list::items(list).enumerate();
-        let removed = items.filter(|(at, _)| !kept.contains(at));
-        let removed = removed.map(|(_, (place, _))| list::remove(place)).collect();
-        Ok((Edit::touch(removed), ()))
-    })?;
+    // How many go at each end.
+    let beyond = |len: usize| {
+        let kept = types::places(first, last, len);
+        if kept.is_empty() {
+            (len, 0)
+        } else {
+            (kept.start, len - kept.end)
+        }
+    };
+    let list = ctx.typed_some(args.at(1), Kind::List, Reach::Head)?;
+    let (left, right) = beyond(list::len(&list));
+    let trim = |list: &Object, _| {
+        let (left, right) = beyond(list::len(list));
+        let items: Vec<&Bytes> = list::items(list).map(|(place, _)| place).collect();
+        if items.len() < left + right {
+            // Something came meanwhile.
+            return Ok((Edit::Keep, false));
+        }
+        let gone = items[..left].iter().chain(&items[items.len() - right..]);
+        let removed = gone.map(|place| list::remove(place)).collect();
+        Ok((Edit::touch(removed), true))
+    };
+    let reach = Reach::Ends(Kind::List, left, right);
+    if !ctx.change_some(args.at(1), Kind::List, reach, trim)? {
+        ctx.change(args.at(1), Kind::List, trim)?;
+    }
     ctx.reply.ok();
     Ok(())
 }

@@ -8,7 +8,9 @@ use crate::command::family::elements;
 use crate::error::Error;
 use crate::logic::causal::Kind;
 use crate::logic::edit::Edit;
+use crate::logic::types::element;
 use crate::logic::types::list::{self, End};
+use crate::replica::Reach;
 use crate::routing::args::Args;
 
 pub(super) fn lpop(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
@@ -30,7 +32,7 @@ fn pop_some(ctx: &mut Ctx<'_>, args: Args<'_>, end: End, name: &'static str) -> 
     }
     let count = elements::positive_count(args, 2)?;
     if count == 0 {
-        let list = ctx.typed(args.at(1), Kind::List)?;
+        let list = ctx.typed_some(args.at(1), Kind::List, Reach::Head)?;
         if list::len(&list) == 0 {
             ctx.reply.null_array();
         } else {
@@ -47,9 +49,18 @@ fn pop_some(ctx: &mut Ctx<'_>, args: Args<'_>, end: End, name: &'static str) -> 
     Ok(())
 }
 
+/// So many elements from an end.
+pub(super) fn reach_of<'e>(end: End, count: usize) -> Reach<'e> {
+    match end {
+        End::Left => Reach::Ends(Kind::List, count, 0),
+        End::Right => Reach::Ends(Kind::List, 0, count),
+    }
+}
+
 /// Removes up to `count` elements from an end.
 fn pop(ctx: &mut Ctx<'_>, key: &[u8], end: End, count: usize) -> Result<Vec<Bytes>, Error> {
-    let popped = ctx.change(key, Kind::List, |list, _| {
+    let reach = reach_of(end, count);
+    let popped = ctx.change_some(key, Kind::List, reach, |list, _| {
         let items = list::items(list);
         let items: Vec<(&Bytes, Bytes)> = match end {
             End::Left => items.take(count).collect(),
@@ -91,7 +102,7 @@ pub(super) fn brpoplpush(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
 fn move_one(ctx: &mut Ctx<'_>, args: Args<'_>, (from, to): (End, End)) -> Outcome {
     let (source, target) = (args.at(1), args.at(2));
     let actor = ctx.node.replica.actor();
-    let list = ctx.typed(source, Kind::List)?;
+    let list = ctx.typed_some(source, Kind::List, reach_of(from, 1))?;
     let mut items = list::items(&list);
     let first = match from {
         End::Left => items.next(),
@@ -104,18 +115,20 @@ fn move_one(ctx: &mut Ctx<'_>, args: Args<'_>, (from, to): (End, End)) -> Outcom
     let push =
         |list: &_, now_ms| list::push(list, to, (actor, now_ms), std::iter::once(&value[..]));
     if source == target {
-        ctx.change(source, Kind::List, |list, now_ms| {
+        let both = Reach::Ends(Kind::List, 1, 1);
+        ctx.change_some(source, Kind::List, both, |list, now_ms| {
             let mut turned = push(list, now_ms);
             turned.push(list::remove(place));
             Ok((Edit::Touch(turned), ()))
         })?;
     } else {
         // The new place before the old one goes: a crash in between leaves two, never none.
-        ctx.change(target, Kind::List, |list, now_ms| {
+        ctx.change_some(target, Kind::List, reach_of(to, 1), |list, now_ms| {
             Ok((Edit::Touch(push(list, now_ms)), ()))
         })?;
         let take = |_: &_, _| Ok((Edit::Touch(vec![list::remove(place)]), ()));
-        let taken = ctx.change(source, Kind::List, take);
+        let named = [element(Kind::List, place)];
+        let taken = ctx.change_some(source, Kind::List, Reach::Named(&named), take);
         taken.map_err(|error| error.after_others(true))?;
     }
     ctx.reply.bulk(&value);

@@ -417,7 +417,8 @@ fn scanned(score: f64) -> String {
 
 fn zrandmember(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
     if args.len() == 2 {
-        let set = ctx.typed(args.at(1), Kind::Zset)?;
+        let stretch = elements::random_stretch(Kind::Zset);
+        let set = ctx.typed_some(args.at(1), Kind::Zset, Reach::Stretch(&stretch))?;
         let members = zset::by_score(&set);
         let member = members.get(elements::random_below(members.len()));
         ctx.reply

@@ -8,6 +8,7 @@ use crate::error::Error;
 use crate::logic::causal::Kind;
 use crate::logic::edit::Edit;
 use crate::logic::types::zset::{self, Score};
+use crate::replica::Reach;
 use crate::routing::args::Args;
 
 /// From which end.
@@ -57,7 +58,11 @@ fn pop(
     end: End,
     count: usize,
 ) -> Result<Vec<(Score, Bytes)>, Error> {
-    let popped = ctx.change(key, Kind::Zset, |set, _| {
+    let reach = match end {
+        End::Min => Reach::Ends(Kind::Zset, count, 0),
+        End::Max => Reach::Ends(Kind::Zset, 0, count),
+    };
+    let popped = ctx.change_some(key, Kind::Zset, reach, |set, _| {
         let mut members = zset::by_score(set);
         if matches!(end, End::Max) {
             members.reverse();

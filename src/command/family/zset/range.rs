@@ -1,13 +1,18 @@
 //! Ranges of sorted sets, by place, score or bytes.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 
 use super::reply;
 use crate::command::context::{Ctx, Outcome};
+use crate::command::family::elements;
 use crate::error::Error;
-use crate::logic::causal::Kind;
+use crate::logic::causal::{Kind, Object};
 use crate::logic::edit::Edit;
+use crate::logic::spread::Stretch;
 use crate::logic::types::zset::{self, Bound, Range, Score};
+use crate::replica::Reach;
 use crate::routing::args::Args;
 
 /// What a range is of.
@@ -79,6 +84,16 @@ impl<'a> Query<'a> {
         })
     }
 
+    /// A sorted set with all at hand that is asked for.
+    fn read(&self, ctx: &Ctx<'_>, key: &[u8]) -> Result<Arc<Object>, Error> {
+        let most = usize::try_from(self.offset)
+            .ok()
+            .zip(usize::try_from(self.limit).ok())
+            .map_or(usize::MAX, |(offset, limit)| offset.saturating_add(limit));
+        let wanted = Wanted::of(&self.range, most, self.backwards);
+        ctx.typed_some(key, Kind::Zset, wanted.reach())
+    }
+
     /// Of members in their order those that are asked for.
     fn select<'m>(&self, members: &[(Score, &'m Bytes)]) -> Vec<(Score, &'m Bytes)> {
         let mut all = members.to_vec();
@@ -93,6 +108,39 @@ impl<'a> Query<'a> {
         let offset = usize::try_from(self.offset).unwrap_or(usize::MAX);
         let limit = usize::try_from(self.limit).unwrap_or(usize::MAX);
         found.into_iter().skip(offset).take(limit).collect()
+    }
+}
+
+/// As much of a sorted set as a range takes.
+enum Wanted {
+    All,
+    Ends(usize, usize),
+    Stretch(Stretch),
+}
+
+impl Wanted {
+    fn of(range: &Range<'_>, most: usize, backwards: bool) -> Self {
+        match range {
+            Range::Places(first, last) => {
+                match elements::reach_of_places(Kind::Zset, *first, *last) {
+                    Reach::Ends(_, low, high) if backwards => Self::Ends(high, low),
+                    Reach::Ends(_, low, high) => Self::Ends(low, high),
+                    _ => Self::All,
+                }
+            }
+            Range::Scores(min, max) => {
+                Self::Stretch(Stretch::of_scores((*min, *max), most, backwards))
+            }
+            Range::Bytes(..) => Self::All,
+        }
+    }
+
+    fn reach(&self) -> Reach<'_> {
+        match self {
+            Self::All => Reach::Whole,
+            Self::Ends(low, high) => Reach::Ends(Kind::Zset, *low, *high),
+            Self::Stretch(stretch) => Reach::Stretch(stretch),
+        }
     }
 }
 
@@ -160,7 +208,7 @@ pub(super) fn zrevrangebylex(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
 
 fn show(ctx: &mut Ctx<'_>, args: Args<'_>, fixed: Option<(By, bool)>) -> Outcome {
     let query = Query::parse(args, 2, fixed, true)?;
-    let set = ctx.typed(args.at(1), Kind::Zset)?;
+    let set = query.read(ctx, args.at(1))?;
     let found = query.select(&zset::by_score(&set));
     reply::reply_members(ctx, &found, query.with_scores);
     Ok(())
@@ -168,7 +216,7 @@ fn show(ctx: &mut Ctx<'_>, args: Args<'_>, fixed: Option<(By, bool)>) -> Outcome
 
 pub(super) fn zrangestore(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
     let query = Query::parse(args, 3, None, false)?;
-    let set = ctx.typed(args.at(2), Kind::Zset)?;
+    let set = query.read(ctx, args.at(2))?;
     let found = query.select(&zset::by_score(&set));
     let members = found.iter().map(|(score, member)| (*score, &member[..]));
     reply::store(ctx, args.at(1), members)
@@ -184,7 +232,8 @@ pub(super) fn zlexcount(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
 
 fn count(ctx: &mut Ctx<'_>, args: Args<'_>, by: By) -> Outcome {
     let range = range(args, by, (2, 3))?;
-    let set = ctx.typed(args.at(1), Kind::Zset)?;
+    let wanted = Wanted::of(&range, usize::MAX, false);
+    let set = ctx.typed_some(args.at(1), Kind::Zset, wanted.reach())?;
     let members = zset::by_score(&set);
     ctx.reply.integer(range.select(&members).len() as i64);
     Ok(())
@@ -204,7 +253,8 @@ pub(super) fn zremrangebylex(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
 
 fn remove(ctx: &mut Ctx<'_>, args: Args<'_>, by: By) -> Outcome {
     let range = range(args, by, (2, 3))?;
-    let gone = ctx.change(args.at(1), Kind::Zset, |set, _| {
+    let wanted = Wanted::of(&range, usize::MAX, false);
+    let gone = ctx.change_some(args.at(1), Kind::Zset, wanted.reach(), |set, _| {
         let members = zset::by_score(set);
         let found = &members[range.select(&members)];
         let removed = found.iter().map(|(_, member)| zset::remove(member));
