@@ -61,6 +61,11 @@ impl Keys {
         spread(xxh3_64_with_seed(key, self.seed) as u32)
     }
 
+    /// The hash of what stands for all elements of the key of which one is an element.
+    pub(super) fn hash_of_elements(&self, key: &[u8]) -> u64 {
+        self.hash(&place::behind(key))
+    }
+
     /// Whether all that is between two keys are elements of one.
     #[expect(clippy::unused_self, reason = "one way to ask what a key is")]
     pub(super) fn are_of_one(&self, from: &[u8], to: &[u8]) -> bool {

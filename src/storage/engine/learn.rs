@@ -46,10 +46,15 @@ impl Engine {
             let (mut from, end) = (self.keys.start_of(nth), self.keys.start_of(nth + 1));
             loop {
                 hashes.clear();
+                let mut rows = 0;
                 let range = (from.clone(), &end);
                 below.range(Table::Data, (&range.0, range.1), &mut |key, _| {
                     hashes.push(self.keys.hash(key));
-                    if hashes.len() < ROWS_A_REST {
+                    if self.keys.is_element(key) {
+                        hashes.push(self.keys.hash_of_elements(key));
+                    }
+                    rows += 1;
+                    if rows < ROWS_A_REST {
                         return ControlFlow::Continue(());
                     }
                     from.clear();
@@ -57,10 +62,10 @@ impl Engine {
                     from.push(0);
                     ControlFlow::Break(())
                 })?;
-                let is_all = hashes.len() < ROWS_A_REST;
+                let is_all = rows < ROWS_A_REST;
                 let grown = part.lock().know(&hashes, is_all);
                 self.note_known(grown.all);
-                read += hashes.len();
+                read += rows;
                 if read >= ROWS_A_REST {
                     read = 0;
                     if rest() || self.knows_too_much() {

@@ -442,7 +442,7 @@ impl Engine {
                 return self.dirty_range((from, to), limit);
             }
             let loose = self.loose[table as usize - 1].lock();
-            loose.range((from, to), limit.saturating_add(1))
+            loose.range((from, to), limit.saturating_add(1)).into()
         };
         merge::scan(table, range, limit, overlay, || self.tables.snapshot())
     }
@@ -458,7 +458,12 @@ impl Engine {
         let part = &self.parts[self.keys.part(from)];
         let overlay = |to: &[u8], limit: usize| {
             let part = part.lock();
-            part.range_back(&self.keys, (from, to), limit)
+            let (rows, bound) = part.range_back(&self.keys, (from, to), limit);
+            merge::Overlay {
+                rows,
+                bound,
+                is_all: !part.may_have_elements_below(&self.keys, from),
+            }
         };
         merge::scan_back(Table::Data, range, limit, overlay, || {
             self.tables.snapshot()
@@ -469,24 +474,31 @@ impl Engine {
         let flushed = self.flushed.load(Ordering::Acquire);
         let mut found = Vec::new();
         let mut living = 0;
+        let is_of_one = self.keys.are_of_one(from, to);
+        let overlay = |rows, bound, is_all| merge::Overlay {
+            rows,
+            bound,
+            is_all,
+        };
         for nth in self.keys.part(from)..=self.keys.part(to) {
             let part = self.parts[nth].lock();
-            if part.is_empty() {
+            let is_all = is_of_one && !part.may_have_elements_below(&self.keys, from);
+            if part.is_empty() && !is_all {
                 continue;
             }
             let (rows, bound) = part.range(&self.keys, (from, to), flushed, limit - living);
             drop(part);
             living += rows.iter().filter(|(_, value)| value.is_some()).count();
             found.extend(rows);
-            if bound.is_some() {
-                return (found, bound);
+            if bound.is_some() || is_all {
+                return overlay(found, bound, is_all);
             }
             if living >= limit {
                 let bound = found.last().map(|(key, _)| key.clone());
-                return (found, bound);
+                return overlay(found, bound, false);
             }
         }
-        (found, None)
+        overlay(found, None, false)
     }
 
     /// The batch has what belongs together: it is not completed before [`Self::gathered`] was called as

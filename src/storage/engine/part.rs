@@ -107,6 +107,11 @@ impl Part {
             .is_none_or(|known| known.may_have(hash))
     }
 
+    /// Whether the tables may have elements of the key of which one is an element.
+    pub(super) fn may_have_elements_below(&self, keys: &Keys, key: &[u8]) -> bool {
+        self.may_be_below(keys.hash_of_elements(key))
+    }
+
     /// From now on what the tables get is known.
     pub(super) fn begin_to_know(&mut self) -> Growth {
         let grown = self.give_up_knowing();
@@ -162,14 +167,28 @@ impl Part {
         batch: u64,
         views: &[Needed],
     ) -> Growth {
+        let may_be_below = self.may_be_below(hash);
         match self
             .slots
             .entry(hash, |slot| slot.is(hash, key), Slot::hash)
         {
-            Entry::Occupied(entry) => {
-                let slot = entry.into_mut();
-                let rest = &mut self.rest;
-                Place { slot, rest }.put(keys, value, batch, views)
+            Entry::Occupied(mut entry) => {
+                let slot = entry.get_mut();
+                let rest = &mut *self.rest;
+                // The tables need not hear of an element that they never had; who reads on, neither.
+                let goes = value.is_none() && keys.is_element(key) && !may_be_below;
+                let mut growth = Place { slot, rest }.put(keys, value, batch, views);
+                if goes {
+                    let bytes = slot.bytes() as i64;
+                    growth.all -= bytes;
+                    growth.dirty -= bytes;
+                    self.rest.elements.remove(key);
+                    entry.remove();
+                }
+                growth
+            }
+            Entry::Vacant(_) if value.is_none() && keys.is_element(key) && !may_be_below => {
+                Growth::default()
             }
             Entry::Vacant(entry) => {
                 let entry = entry.insert(Slot::new((hash, key), value, batch));
@@ -255,6 +274,9 @@ impl Part {
                     && let Some(known) = &mut rest.known
                 {
                     growth.all += known.add(slot.hash());
+                    if keys.is_element(slot.key()) {
+                        growth.all += known.add(keys.hash_of_elements(slot.key()));
+                    }
                 }
                 taken.push(slot.taken());
             }

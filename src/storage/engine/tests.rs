@@ -259,6 +259,25 @@ fn any_op(random: &mut impl FnMut(u64) -> u64) -> Op {
     op(table, &key, (random(4) > 0).then_some(&value))
 }
 
+/// Elements of one key are read from either end of a range.
+fn check_elements(engine: &Engine, model: &Model, random: &mut impl FnMut(u64) -> u64) {
+    let key = [&key(random(60) as u32)[..13], &[0, 1, b'k']].concat();
+    let (from, to) = (random(9) as u8, random(10) as u8);
+    let limit = 1 + random(4) as usize;
+    let (from, to) = ([&key[..], &[from]].concat(), [&key[..], &[to]].concat());
+    let is_in = |key: &&Vec<u8>| from <= **key && **key < to;
+    let of_data = model.iter().filter(|((table, _), _)| *table == Table::Data);
+    let found: Vec<Row> = of_data
+        .filter(|((_, key), _)| is_in(&key))
+        .map(|((_, key), value)| (key.clone(), value.clone()))
+        .collect();
+    let forth = engine.scan(Table::Data, (&from, &to), limit);
+    assert_eq!(forth.expect("scan"), found[..limit.min(found.len())]);
+    let back = engine.scan_back((&from, &to), limit).expect("scan");
+    let expected: Vec<Row> = found.into_iter().rev().take(limit).collect();
+    assert_eq!(back, expected);
+}
+
 #[test]
 fn an_engine_does_what_an_ordered_map_does_through_flushes_faults_and_starts() {
     for seed in 0..60u64 {
@@ -319,6 +338,7 @@ fn an_engine_does_what_an_ordered_map_does_through_flushes_faults_and_starts() {
                 model.get(&(probe.table, probe.key)),
                 "{seed}"
             );
+            check_elements(&engine, &model, &mut random);
             if random(5) == 0 {
                 assert_eq!(all(&engine), model, "{seed}");
                 let from = any_op(&mut random);

@@ -84,10 +84,10 @@ impl View {
             let rows = self.of_part(nth, (from, to));
             if let Some((key, _)) = rows.last() {
                 let bound = key.clone();
-                return (rows, Some(bound));
+                return (rows, Some(bound)).into();
             }
         }
-        (Vec::new(), None)
+        (Vec::new(), None).into()
     }
 }
 
@@ -105,7 +105,7 @@ impl Frozen for View {
             }
             let layers = self.layers[table as usize - 1].iter();
             let layers = layers.map(|layer| &**layer);
-            range_of(layers, (from, to), limit.saturating_add(1))
+            range_of(layers, (from, to), limit.saturating_add(1)).into()
         };
         merge::scan(table, (from, to), limit, overlay, || {
             Ok(Arc::clone(&self.below))
