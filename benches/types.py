@@ -80,7 +80,7 @@ def main():
                         for pipeline in (1, 16):
                             count = REQUESTS
                             if title in WHOLE and name.startswith("ringwood"):
-                                count = max(100, min(REQUESTS, 20_000_000 // size))
+                                count = max(50, min(REQUESTS, 3_000_000 // size))
                             before = cpu_seconds(process)
                             rate, p99 = measure(port, command, pipeline, size, count)
                             took = (cpu_seconds(process) - before) / count * 1e6

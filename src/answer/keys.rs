@@ -96,7 +96,7 @@ fn apply(node: Arc<Node>, at: WireKey, raw: Bytes, how: Join, view: u64) -> Answ
     let Some(turns) = node.site.gate.at_once(&wanted) else {
         return Answer::Later(Box::pin(async move {
             let turns = node.site.gate.enter(&wanted).await;
-            let written = take_in(&node, &at, &raw, how);
+            let written = take_in(&node, &at, &raw, &how);
             drop(turns);
             match written {
                 Ok(written) => {
@@ -107,7 +107,7 @@ fn apply(node: Arc<Node>, at: WireKey, raw: Bytes, how: Join, view: u64) -> Answ
             }
         }));
     };
-    let written = take_in(&node, &at, &raw, how);
+    let written = take_in(&node, &at, &raw, &how);
     drop(turns);
     match written {
         Ok(written) => Answer::Later(Box::pin(async move {
@@ -117,7 +117,7 @@ fn apply(node: Arc<Node>, at: WireKey, raw: Bytes, how: Join, view: u64) -> Answ
     }
 }
 
-fn take_in(node: &Node, at: &WireKey, raw: &[u8], how: Join) -> Result<Written, Response> {
+fn take_in(node: &Node, at: &WireKey, raw: &[u8], how: &Join) -> Result<Written, Response> {
     let refused = |reason: String| Response::Refused(reason);
     let key = checked(at)?;
     let object = record::WIRE

@@ -267,7 +267,7 @@ impl Convergence {
                 .map_err(Into::into)
                 .and_then(|object| {
                     let dots: Vec<Dot> = object.all_versions().map(|version| version.dot).collect();
-                    self.replica.join(at, object, Join::default())?;
+                    self.replica.join(at, object, &Join::default())?;
                     self.replica.dead_of(at, &dots)
                 });
             match joined {

@@ -354,7 +354,7 @@ impl Convergence {
             .fetch_add(bytes, Ordering::Relaxed);
         let object = record::WIRE.decode(raw).map_err(ReplicaError::from)?;
         let at = checked(key).ok_or(ExchangeError::Unexpected)?;
-        match self.replica.join(at, object, Join::default()) {
+        match self.replica.join(at, object, &Join::default()) {
             Ok(written) => self.replica.store().kick(written.shard),
             // It is reported, and mended by a read.
             Err(ReplicaError::Row(_)) => {}

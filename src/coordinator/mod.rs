@@ -7,6 +7,7 @@
 
 mod forward;
 mod read;
+mod take;
 mod watched;
 mod write;
 

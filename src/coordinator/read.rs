@@ -10,6 +10,7 @@ use smallvec::SmallVec;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
+use super::take::Taken;
 use super::watched::Hedge;
 use super::{Coordinator, MOST_AGAIN, QuorumError};
 use crate::cluster::View;
@@ -26,8 +27,6 @@ use crate::replica::{Join, Key, Reach, ReplicaError};
 const SOONEST_HEDGE: Duration = Duration::from_millis(2);
 /// How often it is tried to mend damaged rows.
 const MEND_EVERY: Duration = Duration::from_secs(1);
-/// Objects up to this size, in bytes, are taken in by reads though the disk is nearly full.
-const SMALL: usize = 16 << 10;
 
 impl Coordinator {
     /// Joins the copies of `r` replicas, this node's among them, into this node's, and more until it
@@ -113,13 +112,7 @@ impl Coordinator {
         if r <= 1 && serves && !all && covers && !self.replica.has_damaged() {
             return None;
         }
-        // Of a large collection what others have of it is compared first.
-        let reach = if self.replica.has_damaged() {
-            Reach::Whole
-        } else {
-            Reach::Head
-        };
-        let ours = self.replica.read_some(key, reach);
+        let ours = self.own_copy(key);
         let is_damaged = matches!(ours, Err(ReplicaError::Row(_)));
         let ours = ours.ok();
         let me = self.cluster.me();
@@ -155,17 +148,12 @@ impl Coordinator {
             coordinator: Arc::clone(self),
             key: WireKey { db, name },
             // No object has the digest that is asked for where this one cannot be read.
-            ours: match ours {
-                Some(object) => self.replica.digest(key, object),
-                None => u64::MAX,
-            },
+            ours: ours.map_or(u64::MAX, |object| self.replica.digest(key, object)),
             lives: ours.map_or(0, |object| digest::of_living(key.name, object)),
             dots: ours.map_or(Vec::new(), |object| {
                 object.all_versions().map(|v| v.dot).collect()
             }),
-            have_seen: ours
-                .filter(|object| !object.is_whole())
-                .map(|object| object.context().clone()),
+            have_seen: ours.and_then(seen_of_large),
             stray_for,
             view,
             can_begin_again,
@@ -185,6 +173,16 @@ impl Coordinator {
             self.watched.add(reading.begun, &watched);
         }
         Some(decision)
+    }
+
+    /// This node's copy; of a large collection the sums, which are compared first.
+    fn own_copy(&self, key: Key<'_>) -> Result<Arc<Object>, ReplicaError> {
+        let reach = if self.replica.has_damaged() {
+            Reach::Whole
+        } else {
+            Reach::Head
+        };
+        self.replica.read_some(key, reach)
     }
 
     /// Of a hundred reads so many ask all owners.
@@ -305,7 +303,7 @@ impl Reading {
             mends: true,
             ..Join::default()
         };
-        match self.coordinator.replica.join(key, object, how) {
+        match self.coordinator.replica.join(key, object, &how) {
             Ok(written) => {
                 self.coordinator.replica.store().kick(written.shard);
                 let name = key.name.escape_ascii().to_string();
@@ -464,52 +462,7 @@ impl Reading {
     }
 }
 
-/// What lives in an object that was taken in.
-pub(super) struct Taken {
-    lives: u64,
-    dots: SmallVec<[Dot; 1]>,
-}
-
-impl Taken {
-    fn of(key: &WireKey, object: &Object) -> Self {
-        Self {
-            lives: digest::of_living(&key.name, object),
-            dots: object.all_versions().map(|version| version.dot).collect(),
-        }
-    }
-}
-
-impl Coordinator {
-    /// Joins another node's object into this node's copy; `None` when it was not taken in.
-    pub(super) fn take(
-        &self,
-        key: &WireKey,
-        raw: &[u8],
-        stray_for: Option<NodeId>,
-    ) -> Option<Taken> {
-        let Ok(object) = record::WIRE.decode(raw) else {
-            tracing::warn!("a replica's object cannot be read");
-            return None;
-        };
-        let taken = Taken::of(key, &object);
-        let key = Key {
-            db: key.db,
-            name: &key.name,
-        };
-        let how = Join {
-            hint_for: stray_for,
-            is_read: raw.len() <= SMALL,
-            ..Join::default()
-        };
-        match self.replica.join(key, object, how) {
-            Ok(written) => {
-                self.replica.store().kick(written.shard);
-                Some(taken)
-            }
-            Err(error) => {
-                tracing::warn!(%error, "a replica's object was not taken in");
-                None
-            }
-        }
-    }
+/// What a copy has seen of which not all is at hand.
+fn seen_of_large(object: &Object) -> Option<Context> {
+    (!object.is_whole()).then(|| object.context().clone())
 }

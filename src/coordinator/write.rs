@@ -10,7 +10,7 @@ use tokio::sync::oneshot;
 
 use super::{Coordinator, MOST_AGAIN, QuorumError};
 use crate::cluster::View;
-use crate::logic::causal::{Dot, Element};
+use crate::logic::causal::{Dot, Element, Object};
 use crate::logic::edit::{Edit, Put};
 use crate::logic::membership::Member;
 use crate::logic::placement::NodeId;
@@ -418,7 +418,6 @@ impl Sending {
                 let mut delta = written.delta.take()?;
                 // A node that has refused the first delta must still learn what that one had overwritten.
                 delta.object.join(first);
-                delta.touched = None;
                 Some((delta, written))
             });
         let rewrites = &self.coordinator.counters.rewrites;
@@ -478,12 +477,8 @@ impl Sending {
             return;
         }
         if let Ok(object) = self.coordinator.replica.read(self.key()) {
-            let all = Delta {
-                db: self.key.db,
-                name: self.key.name.clone(),
-                object: (*object).clone(),
-                touched: None,
-            };
+            let object = Object::clone(&object);
+            let all = Delta::whole(self.key.db, self.key.name.clone(), object);
             let (nobody, _) = oneshot::channel();
             let how = How {
                 w: Wait { w: 1, hoped: 1 },

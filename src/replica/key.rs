@@ -4,6 +4,7 @@ use std::cell::RefCell;
 
 use super::large::Lies;
 use crate::logic::place::{Position, RowKey};
+use crate::logic::spread;
 
 /// One key of one database.
 #[derive(Clone, Copy, Debug)]
@@ -25,4 +26,11 @@ pub(super) struct Located<'a> {
     pub(super) row_key: RowKey,
     /// How its rows lie, as they were read last.
     pub(super) lies: RefCell<Lies>,
+}
+
+impl Located<'_> {
+    /// The key of a row of a generation.
+    pub(super) fn row_of(&self, generation: u64, place: &[u8]) -> Vec<u8> {
+        [&self.row_key[..], &spread::start_of(generation), place].concat()
+    }
 }

@@ -18,6 +18,7 @@ mod inplace;
 mod key;
 mod keyspace;
 mod large;
+mod locate;
 mod places;
 mod reclaim;
 mod rewrite;
@@ -32,7 +33,6 @@ mod tests;
 mod tree;
 mod watching;
 
-use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU32, AtomicU64, Ordering};
@@ -107,6 +107,18 @@ pub struct Delta {
     pub object: Object,
     /// The elements of collections that it changes or removes, where it is about no others.
     pub touched: Option<Vec<Element>>,
+}
+
+impl Delta {
+    /// All that is known of a key.
+    pub fn whole(db: u8, name: Bytes, object: Object) -> Self {
+        Self {
+            db,
+            name,
+            object,
+            touched: None,
+        }
+    }
 }
 
 /// Why the replica could not do its part. Nothing was changed, where nothing else is said.
@@ -386,32 +398,6 @@ impl Replica {
         self.databases.read()[usize::from(number)]
     }
 
-    fn locate<'a>(&self, key: Key<'a>, at: Position) -> Located<'a> {
-        let shard = self.shard_of(at.partition);
-        Located {
-            key,
-            epoch: self.spaces.of(at.partition, key.db).epoch(),
-            as_of: self.store.progress(shard).failures(),
-            at,
-            shard,
-            row_key: place::row_key(at, key.db, key.name),
-            lies: RefCell::default(),
-        }
-    }
-
-    /// The key of a row that was found.
-    fn found<'a>(&self, row_key: &[u8], (at, db, name): (Position, u8, &'a [u8])) -> Located<'a> {
-        Located {
-            key: Key { db, name },
-            epoch: self.spaces.of(at.partition, db).epoch(),
-            as_of: 0,
-            at,
-            shard: self.shard_of(at.partition),
-            row_key: row_key.into(),
-            lies: RefCell::default(),
-        }
-    }
-
     /// Shards hold contiguous ranges of partitions, so that a scan reads each shard in one go.
     fn shard_of(&self, partition: u16) -> usize {
         usize::from(partition) * self.store.shards() / usize::from(self.partitions.count())
@@ -516,11 +502,7 @@ impl Replica {
                 touched: edit.touched(&current, now_ms),
             })
         });
-        let mut object = current.joined(delta.clone());
-        if !object.is_plain_about_its_rest() {
-            current = self.load(located)?;
-            object = current.joined(delta);
-        }
+        let mut object = self.joined(located, &mut current, delta)?;
         self.fold(&located.key, located.at.partition, &mut object);
         self.guard(&located.key, &current, &mut object);
         let mut written = self.store_object(located, &current, &object, None)?;

@@ -54,7 +54,7 @@ impl Replica {
         &self,
         key: Key<'_>,
         mut object: Object,
-        how: Join,
+        how: &Join,
     ) -> Result<Written, ReplicaError> {
         if object.context().last(self.actor) > self.last_seq() {
             // Nobody can have seen what this run has not written yet.
@@ -68,7 +68,7 @@ impl Replica {
         let newest = object.all_versions().map(|v| v.at).max();
         self.observe(newest.unwrap_or_default());
         let _order = self.lock(located.at);
-        let (mut current, is_damaged) = match self.load_for(&located, &object, &how) {
+        let (mut current, is_damaged) = match self.load_for(&located, &object, how) {
             Err(ReplicaError::Row(_)) if how.mends => (Arc::clone(&self.empty), true),
             loaded => (loaded?, false),
         };
@@ -82,17 +82,7 @@ impl Replica {
         let is_new = object
             .all_versions()
             .any(|version| !current.context().contains(version.dot));
-        let mut joined = if current.is_whole() {
-            current.joined(object)
-        } else {
-            let joined = current.joined(object.clone());
-            if joined.is_plain_about_its_rest() {
-                joined
-            } else {
-                current = self.load(&located)?;
-                current.joined(object)
-            }
-        };
+        let mut joined = self.joined(&located, &mut current, object)?;
         self.spaces
             .of(located.at.partition, key.db)
             .sink(&mut joined);
@@ -148,6 +138,24 @@ impl Replica {
             self.hints.add(node, &row);
         }
         Ok(written)
+    }
+
+    /// An object with what comes in; with all of it where some does not tell.
+    pub(super) fn joined(
+        &self,
+        located: &Located<'_>,
+        current: &mut Arc<Object>,
+        object: Object,
+    ) -> Result<Object, ReplicaError> {
+        if current.is_whole() {
+            return Ok(current.joined(object));
+        }
+        let joined = current.joined(object.clone());
+        if joined.is_plain_about_its_rest() {
+            return Ok(joined);
+        }
+        *current = self.load(located)?;
+        Ok(current.joined(object))
     }
 
     /// As much of a key's object as what comes in is about.

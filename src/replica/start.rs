@@ -53,9 +53,6 @@ pub struct Options {
     pub most_in_one_row: usize,
 }
 
-/// Of so many bytes a collection is one row, where nothing else is said.
-pub const IN_ONE_ROW: usize = 1_024;
-
 impl Options {
     /// A lone node's.
     pub fn alone(partitions: Partitions) -> Self {
@@ -74,7 +71,7 @@ impl Options {
                 bytes: 16 << 20,
             },
             policies: Arc::default(),
-            most_in_one_row: IN_ONE_ROW,
+            most_in_one_row: 1_024,
         }
     }
 }
@@ -90,7 +87,7 @@ const ALONE: Rule = Rule {
 const ACTORS_ROW: &[u8] = b"actors";
 /// There when the rows of counts are those of the last stop.
 const COUNTED_ROW: &[u8] = b"counted";
-const COUNTS_VERSION: u8 = 4;
+const COUNTS_VERSION: u8 = 5;
 const COUNTS_PREFIX: &[u8] = b"counts/";
 const DATABASES_ROW: &[u8] = b"databases";
 const PARTITIONS_ROW: &[u8] = b"partitions";
@@ -270,11 +267,7 @@ impl Replica {
     }
 
     fn put_meta(&self, key: &[u8], value: Option<Vec<u8>>) -> bool {
-        let op = Op {
-            table: Table::Meta,
-            key: key.to_vec(),
-            value,
-        };
+        let op = meta_op(key, value);
         match self.store.submit(0, Write::freeing(vec![op])) {
             Ok(ticket) => {
                 self.store.progress(0).block_until_committed(ticket);
@@ -360,11 +353,7 @@ impl Replica {
             Some(_) => Ok(()),
             None => {
                 self.put_meta(PARTITIONS_ROW, Some(ours.to_vec()));
-                self.spare(&[Op {
-                    table: Table::Meta,
-                    key: PARTITIONS_ROW.to_vec(),
-                    value: Some(ours.to_vec()),
-                }]);
+                self.spare(&[meta_op(PARTITIONS_ROW, Some(ours.to_vec()))]);
                 Ok(())
             }
         }
@@ -389,11 +378,7 @@ impl Replica {
         let mut raw = Vec::new();
         record::put_context(&mut raw, actors);
         self.put_meta(ACTORS_ROW, Some(raw.clone()));
-        self.spare(&[Op {
-            table: Table::Meta,
-            key: ACTORS_ROW.to_vec(),
-            value: Some(raw),
-        }]);
+        self.spare(&[meta_op(ACTORS_ROW, Some(raw))]);
     }
 
     fn find_databases(&self) -> Result<(), ReplicaError> {
@@ -520,5 +505,13 @@ impl Replica {
         let mut everything = self.actors.lock().clone();
         everything.insert_interval(self.actor, 0, self.seq.load(Ordering::Acquire));
         everything
+    }
+}
+
+fn meta_op(key: &[u8], value: Option<Vec<u8>>) -> Op {
+    Op {
+        table: Table::Meta,
+        key: key.to_vec(),
+        value,
     }
 }

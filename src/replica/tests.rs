@@ -157,13 +157,13 @@ fn what_a_blind_write_has_not_seen_is_not_stored_beside_it_increments_neither() 
         only_over_seen: true,
         ..Join::default()
     };
-    let refused = other.join(key("n"), (*blind).clone(), how.clone());
+    let refused = other.join(key("n"), (*blind).clone(), &how);
     assert!(matches!(refused, Err(ReplicaError::Unseen(_))));
     assert_eq!(get(&other, key("n")).as_deref(), Some("5"));
     // Where there is nothing that it has not seen, it is stored, and again, too.
     let third = node(3);
     for _ in 0..2 {
-        let stored = third.join(key("n"), (*blind).clone(), how.clone());
+        let stored = third.join(key("n"), (*blind).clone(), &how);
         stored.expect("stored");
     }
 }
@@ -417,7 +417,7 @@ fn what_a_partition_has_seen_cannot_come_back() {
     set(&ours, key("k"), "old", None);
     let old = ours.read(key("k")).expect("read");
     theirs
-        .join(key("k"), (*old).clone(), Join::default())
+        .join(key("k"), (*old).clone(), &Join::default())
         .expect("joined");
     let delete = |_: &Object, _| (Edit::delete(), ());
     ours.update(key("k"), delete).expect("deleted");
@@ -436,14 +436,14 @@ fn what_a_partition_has_seen_cannot_come_back() {
         (1, 0, 0)
     );
 
-    ours.join(key("k"), (*old).clone(), Join::default())
+    ours.join(key("k"), (*old).clone(), &Join::default())
         .expect("joined");
     assert_eq!(get(&ours, key("k")), None);
     let dots: Vec<_> = old.all_versions().map(|version| version.dot).collect();
     assert_eq!(ours.dead_of(key("k"), &dots).expect("read"), dots);
     set(&theirs, key("k"), "new", None);
     let new = theirs.read(key("k")).expect("read");
-    ours.join(key("k"), (*new).clone(), Join::default())
+    ours.join(key("k"), (*new).clone(), &Join::default())
         .expect("joined");
     assert_eq!(get(&ours, key("k")).as_deref(), Some("new"));
 }
@@ -463,7 +463,7 @@ fn both_hold_what_has_ended() -> [Replica; 2] {
 
 fn hand_over(from: &Replica, to: &Replica) {
     let object = from.read(key("k")).expect("read");
-    to.join(key("k"), (*object).clone(), Join::default())
+    to.join(key("k"), (*object).clone(), &Join::default())
         .expect("joined");
 }
 
@@ -563,7 +563,7 @@ fn what_is_counted_after_a_copy_was_dropped_counts_once() {
     let both = after.joined(kept.clone());
     assert_eq!(total(&both), "7");
     replica
-        .join(key("k"), kept, Join::default())
+        .join(key("k"), kept, &Join::default())
         .expect("joined");
     assert_eq!(total(&add(8)), "15");
 }
@@ -769,7 +769,7 @@ fn a_write_covers_no_dot_of_this_run_that_a_dropped_copy_had() {
     assert!(replica.drop_copy(key("a"), &second).expect("dropped"));
     assert!(replica.read(key("a")).expect("read").is_unknown());
     replica
-        .join(key("a"), first, Join::default())
+        .join(key("a"), first, &Join::default())
         .expect("joined");
     set(&replica, key("a"), "third", None);
     let third = replica.read(key("a")).expect("read");
@@ -795,7 +795,7 @@ fn a_damaged_row_gives_way_to_a_quorum_and_to_nothing_else() {
     store.spoil(crate::storage::Table::Data, |_| true);
     let replica = shared_on(&store, 3);
     assert!(matches!(replica.read(key("a")), Err(ReplicaError::Row(_))));
-    let one = replica.join(key("a"), theirs.clone(), Join::default());
+    let one = replica.join(key("a"), theirs.clone(), &Join::default());
     assert!(matches!(one, Err(ReplicaError::Row(_))));
     assert_eq!(
         replica.next_damaged(&(0, Vec::new())),
@@ -805,7 +805,7 @@ fn a_damaged_row_gives_way_to_a_quorum_and_to_nothing_else() {
         mends: true,
         ..Join::default()
     };
-    replica.join(key("a"), theirs, how).expect("mended");
+    replica.join(key("a"), theirs, &how).expect("mended");
     assert_eq!(get(&replica, key("a")).as_deref(), Some("theirs"));
     assert_eq!(replica.next_damaged(&(0, Vec::new())), None);
 }
@@ -914,7 +914,7 @@ fn exchange(a: &Replica, b: &Replica) {
         let theirs = to.read(key("k")).expect("read");
         let dots: Vec<_> = theirs.all_versions().map(|version| version.dot).collect();
         object.observe(from.dead_of(key("k"), &dots).expect("read"));
-        to.join(key("k"), object, Join::default()).expect("joined");
+        to.join(key("k"), object, &Join::default()).expect("joined");
     }
 }
 
@@ -942,7 +942,7 @@ fn who_has_reclaimed_a_key_that_goes_on_elsewhere_learns_of_it_from_any_piece_of
         .expect("looked");
     assert_eq!(found.dropped, 0, "nobody knows what was said meanwhile");
     // The last change alone comes first.
-    let joined = theirs.join(key("k"), last.object, Join::default());
+    let joined = theirs.join(key("k"), last.object, &Join::default());
     joined.expect("joined");
     exchange(&theirs, &ours);
     exchange(&ours, &theirs);

@@ -2,6 +2,7 @@
 //!
 //! A value is kept as normalised text (bytes and times as plain numbers, as CONFIG GET shows them).
 
+mod directive;
 mod directives;
 mod error;
 
@@ -12,10 +13,11 @@ use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use parking_lot::RwLock;
 use toml_edit::{DocumentMut, Item, TomlError, Value};
 
-pub use directives::{DIRECTIVES, Directive, Kind, OutputLimit};
+pub use directive::{Directive, Kind, OutputLimit};
+pub use directives::DIRECTIVES;
 pub use error::ConfigError;
 
-use directives::OutputLimits;
+use directive::OutputLimits;
 
 /// The values of all directives.
 #[derive(Debug)]

@@ -1,5 +1,7 @@
 //! What commands on collections have in common: counts, scans of elements, random elements.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 
 use crate::command::context::{Ctx, Outcome};
@@ -61,27 +63,8 @@ impl<'a> Scan<'a> {
         let cursor = cursor.and_then(|text| text.parse().ok());
         let cursor = cursor.ok_or(Error::text("ERR invalid cursor"))?;
         let options = Self::new(cursor).with_options(args);
-        // One more than is wanted, and all of its hash.
-        let hash = |cursor: u64| {
-            let [_, _, hash @ ..] = cursor.min(MOST_PLACE).to_be_bytes();
-            hash
-        };
-        let mut most = options
-            .as_ref()
-            .map_or(1, |scan| scan.count.max(SCANNED_AT_ONCE).saturating_add(1));
-        let (object, is_all) = loop {
-            let stretch = Stretch::of_hashes(kind, hash(cursor), most, false);
-            let object = ctx.typed_some(args.at(1), kind, Reach::Stretch(&stretch))?;
-            let mut places: Vec<u64> = there(&object, kind).map(|(e, _)| place(&e.name)).collect();
-            places.sort_unstable();
-            let is_all = object.is_whole() || places.len() < most;
-            // What shares the last place may go on.
-            let is_split = !is_all && places.first() == places.last();
-            if !is_split || most == 1 {
-                break (object, is_all);
-            }
-            most = most.saturating_mul(2);
-        };
+        let count = options.as_ref().map_or(1, |scan| scan.count);
+        let (object, is_all) = Self::read(ctx, args.at(1), kind, (cursor, count))?;
         let scan = if object.is_unknown() {
             Self::new(0)
         } else {
@@ -89,6 +72,35 @@ impl<'a> Scan<'a> {
         };
         let len = len(&object, kind);
         scan.reply(ctx, all(&object), (len, is_all))
+    }
+
+    /// A collection with more than a page at hand from a cursor on, and whether it ends with that.
+    fn read(
+        ctx: &Ctx<'_>,
+        key: &[u8],
+        kind: Kind,
+        (cursor, count): (u64, usize),
+    ) -> Result<(Arc<Object>, bool), Error> {
+        let head = ctx.typed_some(key, kind, Reach::Head)?;
+        if head.is_whole() {
+            return Ok((head, true));
+        }
+        let [_, _, hash @ ..] = cursor.min(MOST_PLACE).to_be_bytes();
+        let mut most = count.saturating_add(1);
+        if len(&head, kind) <= SCANNED_AT_ONCE {
+            most = most.max(SCANNED_AT_ONCE + 1);
+        }
+        loop {
+            let stretch = Stretch::of_hashes(kind, hash, most, false);
+            let object = ctx.typed_some(key, kind, Reach::Stretch(&stretch))?;
+            let places = || there(&object, kind).map(|(element, _)| place(&element.name));
+            let is_all = object.is_whole() || places().count() < most;
+            // What shares the last place may go on.
+            if is_all || places().min() != places().max() {
+                return Ok((object, is_all));
+            }
+            most = most.saturating_mul(2);
+        }
     }
 
     fn new(cursor: u64) -> Self {

@@ -9,6 +9,7 @@ mod delta;
 mod dot;
 mod hlc;
 mod object;
+mod partial;
 mod rest;
 #[cfg(test)]
 mod tests;

@@ -81,7 +81,9 @@ impl KeyRequest {
                 put_view(out, *view, wire);
                 if wire >= ELEMENTS {
                     out.push(u8::from(seen.is_some()));
-                    seen.iter().for_each(|seen| put_context(out, seen));
+                    if let Some(seen) = seen {
+                        put_context(out, seen);
+                    }
                 }
             }
         }

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use super::*;
-use crate::logic::causal::{ActorId, Payload, Value};
+use crate::logic::causal::{ActorId, Element, Kind, Payload, Value};
 use crate::logic::edit::{Edit, Put, Touch};
 use crate::logic::placement::Partitions;
 use crate::logic::types;
@@ -112,7 +112,9 @@ fn take(replica: &Replica, delta: &Delta) {
         db: delta.db,
         name: &delta.name,
     };
-    replica.join(key, delta.object.clone(), how).expect("taken");
+    replica
+        .join(key, delta.object.clone(), &how)
+        .expect("taken");
 }
 
 fn roots(replica: &Replica) -> Vec<u64> {
@@ -237,21 +239,21 @@ fn a_row_an_element_tells_what_one_row_tells() {
             }
             if steps.below(8) == 0 {
                 for delta in late.drain(..) {
-                    [&one, &many]
-                        .into_iter()
-                        .for_each(|replica| take(replica, &delta));
+                    for replica in [&one, &many] {
+                        take(replica, &delta);
+                    }
                 }
             }
             if steps.below(30) == 0 {
                 // A whole copy, as one that is repaired.
                 let object = Object::clone(&one.read(key).expect("read"));
-                many.join(key, object, Join::default()).expect("taken");
+                many.join(key, object, &Join::default()).expect("taken");
             }
             if steps.below(60) == 0 && late.is_empty() {
                 let floor = one.everything_written();
-                [&one, &many].into_iter().for_each(|replica| {
+                for replica in [&one, &many] {
                     replica.raise_floor(Some(0), &floor).expect("raised");
-                });
+                }
             }
             if late.is_empty() {
                 let (a, b) = (one.read(key).expect("read"), many.read(key).expect("read"));
@@ -261,9 +263,9 @@ fn a_row_an_element_tells_what_one_row_tells() {
             check(&many, key, &whole, &mut steps);
         }
         for delta in late.drain(..) {
-            [&one, &many]
-                .into_iter()
-                .for_each(|replica| take(replica, &delta));
+            for replica in [&one, &many] {
+                take(replica, &delta);
+            }
         }
         assert_eq!(roots(&one), roots(&many), "seed {seed}");
         let again = node(&stores[1], 3, 1, true);

@@ -12,6 +12,7 @@ use parking_lot::Mutex;
 
 use super::memory::MemoryTables;
 use super::*;
+use crate::storage::Row;
 use crate::storage::{Frozen, WriteFailed};
 
 const SEGMENT: u64 = 8 << 10;

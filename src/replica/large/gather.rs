@@ -1,0 +1,175 @@
+//! Reading the rows of elements.
+
+use super::reach::{Reach, Scan};
+use crate::logic::causal::{Element, Kind};
+use crate::logic::spread::{self, Bounds, GENERATION_LEN, Gathered, Head, Stretch};
+use crate::replica::{Located, Replica, ReplicaError};
+use crate::storage::{Row, Table};
+
+/// Rows read at a time.
+const PAGE: usize = 1_024;
+
+impl Replica {
+    pub(super) fn gather_some(
+        &self,
+        located: &Located<'_>,
+        head: &Head,
+        reach: Reach<'_>,
+    ) -> Result<Gathered, ReplicaError> {
+        let mut gathered = Gathered::default();
+        match reach {
+            Reach::Whole | Reach::Head => {}
+            Reach::Named(elements) => {
+                let mut named: Vec<&Element> = elements.iter().collect();
+                named.retain(|element| spread::has_row(element.kind));
+                named.sort_unstable();
+                named.dedup();
+                for element in named {
+                    self.gather_one(located, head.generation, element, &mut gathered)?;
+                }
+            }
+            Reach::Ends(kind, first, last) => {
+                let rows = self.ends_of(located, head, (kind, first, last))?;
+                self.gather_rows(located, head.generation, rows, &mut gathered)?;
+            }
+            Reach::Stretch(stretch) => {
+                let rows = self.stretch_of(located, head, stretch)?;
+                self.gather_rows(located, head.generation, rows, &mut gathered)?;
+            }
+        }
+        Ok(gathered)
+    }
+
+    /// The rows at the ends of a kind's order.
+    fn ends_of(
+        &self,
+        located: &Located<'_>,
+        head: &Head,
+        (kind, first, last): (Kind, usize, usize),
+    ) -> Result<Vec<Row>, ReplicaError> {
+        let (start, end) = spread::ordered(kind);
+        let (from, to) = between(located, head, (&[start], &[end]));
+        let mut rows = if first > 0 {
+            self.store
+                .scan(located.shard, Table::Data, &from, &to, first)?
+        } else {
+            Vec::new()
+        };
+        if last > 0 {
+            rows.extend(self.store.scan_back(located.shard, &from, &to, last)?);
+        }
+        // What is at both ends is there once.
+        rows.sort_unstable();
+        rows.dedup();
+        Ok(rows)
+    }
+
+    fn stretch_of(
+        &self,
+        located: &Located<'_>,
+        head: &Head,
+        stretch: &Stretch,
+    ) -> Result<Vec<Row>, ReplicaError> {
+        let Stretch {
+            from,
+            to,
+            most,
+            is_back,
+            wraps,
+        } = stretch;
+        let (start, end) = between(located, head, (from, to));
+        if *is_back {
+            return Ok(self.store.scan_back(located.shard, &start, &end, *most)?);
+        }
+        let scan = |from: &[u8], to: &[u8], limit| {
+            self.store.scan(located.shard, Table::Data, from, to, limit)
+        };
+        let mut rows = scan(&start, &end, *most)?;
+        if *wraps && rows.len() < *most {
+            let first = located.row_of(head.generation, &from[..1]);
+            rows.extend(scan(&first, &start, *most - rows.len())?);
+        }
+        Ok(rows)
+    }
+
+    /// Takes rows of elements, and the elements of rows of their order.
+    fn gather_rows(
+        &self,
+        located: &Located<'_>,
+        generation: u64,
+        rows: Vec<Row>,
+        gathered: &mut Gathered,
+    ) -> Result<(), ReplicaError> {
+        let skipped = located.row_key.len() + GENERATION_LEN;
+        for (key, row) in rows {
+            let place = &key[skipped..];
+            if let Some(element) = spread::element_at(place)? {
+                gathered.take(element, &row)?;
+            } else {
+                let member = spread::member_at(place)?;
+                self.gather_one(located, generation, &member, gathered)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn gather_one(
+        &self,
+        located: &Located<'_>,
+        generation: u64,
+        element: &Element,
+        gathered: &mut Gathered,
+    ) -> Result<(), ReplicaError> {
+        let key = located.row_of(generation, &spread::place_of(element));
+        if let Some(row) = self.store.load(located.shard, Table::Data, &key)? {
+            gathered.take(element.clone(), &row)?;
+        }
+        Ok(())
+    }
+}
+
+/// All elements, by whoever reads rows.
+pub(super) fn gather_all(
+    located: &Located<'_>,
+    generation: u64,
+    scan: Scan<'_>,
+) -> Result<Gathered, ReplicaError> {
+    let mut gathered = Gathered::default();
+    let start = located.row_of(generation, &[]);
+    let end = [&start[..], &[u8::MAX]].concat();
+    let (skipped, mut from) = (start.len(), start);
+    loop {
+        let rows = scan(&from, &end, PAGE)?;
+        let is_all = rows.len() < PAGE;
+        if let Some((last, _)) = rows.last() {
+            from = [last.as_slice(), &[0]].concat();
+        }
+        for (key, row) in rows {
+            if let Some(element) = spread::element_at(&key[skipped..])? {
+                gathered.take(element, &row)?;
+            }
+        }
+        if is_all {
+            return Ok(gathered);
+        }
+    }
+}
+
+/// The keys between two places, as far as there may be rows.
+fn between(located: &Located<'_>, head: &Head, (from, to): (&[u8], &[u8])) -> (Vec<u8>, Vec<u8>) {
+    let Bounds { lowest, highest } = &head.bounds;
+    let key = |place: &[u8]| located.row_of(head.generation, place);
+    let is_in_order = |bound: &[u8]| bound.first().is_some_and(|kind| Some(kind) == from.first());
+    let from_key = if is_in_order(lowest) && from < &lowest[..] {
+        key(lowest)
+    } else {
+        key(from)
+    };
+    let to_key = if is_in_order(highest) && &highest[..] < to {
+        // The highest itself, too.
+        [&key(highest)[..], &[0]].concat()
+    } else {
+        key(to)
+    };
+    (from_key, to_key)
+}
