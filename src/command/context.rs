@@ -157,12 +157,7 @@ impl Ctx<'_> {
 
     /// The object of a key in the selected database.
     pub fn object(&self, name: &[u8]) -> Result<Arc<Object>, Error> {
-        self.object_in(self.session.db, name)
-    }
-
-    /// The object of a key.
-    pub fn object_in(&self, db: u8, name: &[u8]) -> Result<Arc<Object>, Error> {
-        self.some_in(db, name, Reach::Whole)
+        self.some_of(name, Reach::Whole)
     }
 
     /// The object of a key in the selected database, with as much of it at hand as a reach says, or more.
@@ -170,7 +165,8 @@ impl Ctx<'_> {
         self.some_in(self.session.db, name, reach)
     }
 
-    fn some_in(&self, db: u8, name: &[u8], reach: Reach<'_>) -> Result<Arc<Object>, Error> {
+    /// The same of a key in a database.
+    pub fn some_in(&self, db: u8, name: &[u8], reach: Reach<'_>) -> Result<Arc<Object>, Error> {
         let key = self.key(db, name)?;
         let replica = &self.node.replica;
         loop {

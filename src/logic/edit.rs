@@ -9,8 +9,8 @@ use bytes::Bytes;
 use smallvec::{SmallVec, smallvec};
 
 use super::causal::{
-    ActorId, Context, Contribution, DeltaBuilder, Dot, Element, Kind, Object, Payload, Timestamp,
-    Value, Version,
+    ActorId, Context, Contribution, DeltaBuilder, Dot, Element, Kind, Object, Over, Payload,
+    Timestamp, Value, Version,
 };
 
 /// What a write changes.
@@ -274,7 +274,7 @@ fn leaves_nothing(object: &Object, touched: &[&Touch]) -> bool {
         at.is_ok_and(|at| touched[at].value.is_none())
     };
     let mut cells = object.cells().iter().map(|(element, _)| element);
-    object.is_whole()
+    object.rest().is_none_or(|rest| rest.elements() == 0)
         && touched.iter().all(|touch| touch.value.is_none())
         && cells.all(|element| *element == Element::EXPIRY || goes(element))
 }
@@ -354,7 +354,10 @@ fn count(
 }
 
 /// The values that say when the key ends, and are heard no more once it is said anew.
-fn bases(object: &Object) -> Box<[Dot]> {
+fn bases(object: &Object) -> Over {
+    if !object.is_whole() {
+        return Over::Seen(Box::new(object.context().clone()));
+    }
     let is_base = |element: &Element, version: &Version| match version.value.payload {
         // What is gone here may live elsewhere.
         Payload::Bytes(_) | Payload::Gone(_) => true,
@@ -368,7 +371,7 @@ fn bases(object: &Object) -> Box<[Dot]> {
         dots.extend(bases.map(|version| version.dot));
     }
     dots.sort_unstable();
-    dots.into()
+    Over::Dots(dots.into())
 }
 
 #[cfg(test)]
@@ -590,7 +593,7 @@ mod tests {
         let expiry = Put {
             element: Element::EXPIRY,
             value: Value {
-                payload: Payload::Deadline(Box::default()),
+                payload: Payload::Deadline(Over::default()),
                 expires_at_ms: Some(2_000),
             },
         };

@@ -8,19 +8,20 @@
 //!            | cells: n, then n x (kind u8, name, versions: n, then n x (actor, seq, time,
 //!              flags u8, [expiry], [seq - chain], payload))
 //!            | in version 2, resets: n, then n x (id u64le, seq, total)
-//!            | in version 3, resets: n, then n x (kind u8, name, id u64le, seq, total)
+//!            | in versions 3 and 6, resets: n, then n x (kind u8, name, id u64le, seq, total)
 //!            | crc32 u32le
 //! ```
 //!
 //! Numbers are varints, `actor` is an index into the table above. The lowest version is written that says
 //! all: 1 of a string without resets, whose expiry was never changed and whose chains have one link; 2 of
-//! every string; 3 of collections. The encoding is canonical: equal objects have equal bytes, and the
+//! every string; 3 of collections; 6 where a change of the expiry names all that was seen. (4 and 5 are rows of
+//! [`super::spread`].) The encoding is canonical: equal objects have equal bytes, and the
 //! decoder accepts only what the encoder writes. It reads hostile input without panic and without
 //! allocating more than the input's own size.
 
 use super::causal::{
-    ActorId, Cells, Context, Contribution, Dot, Element, Kind, Object, Payload, Reset, Timestamp,
-    Value, Version, Versions,
+    ActorId, Cells, Context, Contribution, Dot, Element, Kind, Object, Over, Payload, Reset,
+    Timestamp, Value, Version, Versions,
 };
 use super::codec::{DecodeError, Reader, put_bytes, put_varint, put_zigzag};
 use bytes::Bytes;
@@ -31,6 +32,7 @@ pub(super) const IS_COUNT: u8 = 2;
 pub(super) const HAS_CHAIN: u8 = 4;
 const IS_DEADLINE: u8 = 8;
 const IS_GONE: u8 = 16;
+const IS_OVER_SEEN: u8 = 32;
 
 /// The versions of a record: of a string that the first builds could have written, of every other string,
 /// of collections.
@@ -39,6 +41,7 @@ pub struct Format {
     pub(super) plain: u8,
     pub(super) full: u8,
     collection: u8,
+    wide: u8,
 }
 
 /// A row of the store.
@@ -46,12 +49,14 @@ pub const ROW: Format = Format {
     plain: 1,
     full: 2,
     collection: 3,
+    wide: 6,
 };
 /// An object in a message.
 pub const WIRE: Format = Format {
     plain: 1,
     full: 2,
     collection: 3,
+    wide: 6,
 };
 
 impl Format {
@@ -63,12 +68,18 @@ impl Format {
 
     /// Whether a record is of a version that has collections.
     pub fn is_collection(self, record: &[u8]) -> bool {
-        record.first() == Some(&self.collection)
+        record.first() == Some(&self.collection) || self.is_wide(record)
+    }
+
+    /// Whether a record is of a version that names all that was seen.
+    pub fn is_wide(self, record: &[u8]) -> bool {
+        record.first() == Some(&self.wide)
     }
 
     /// The lowest version that says all of an object.
     fn version_of(self, object: &Object) -> u8 {
         match () {
+            () if is_over_seen(object) => self.wide,
             () if !is_string(object) => self.collection,
             () if !is_plain(object) => self.full,
             () => self.plain,
@@ -83,7 +94,8 @@ impl Format {
             .map(|v| match &v.value.payload {
                 Payload::Bytes(bytes) => bytes.len(),
                 Payload::Count(_) => 10,
-                Payload::Deadline(over) => over.len() * 16,
+                Payload::Deadline(Over::Dots(dots)) => dots.len() * 16,
+                Payload::Deadline(Over::Seen(seen)) => seen.actors() * 16,
                 Payload::Gone(_) => 20,
             })
             .sum();
@@ -103,7 +115,8 @@ impl Format {
             }
         }
         if version != self.plain {
-            put_resets(&mut out, object.resets(), version == self.collection);
+            let named = version == self.collection || version == self.wide;
+            put_resets(&mut out, object.resets(), named);
         }
         let sum = crc32fast::hash(&out);
         out.extend_from_slice(&sum.to_le_bytes());
@@ -125,7 +138,7 @@ impl Format {
         if crc32fast::hash(body).to_le_bytes() != sum {
             return Err(DecodeError::Checksum);
         }
-        let is_collection = version == self.collection;
+        let is_collection = version == self.collection || version == self.wide;
         if !is_collection && version != self.plain && version != self.full {
             return Err(DecodeError::Version(version));
         }
@@ -176,6 +189,13 @@ fn is_string(object: &Object) -> bool {
     let is_string = |element: &Element| matches!(element.kind, Kind::String | Kind::Expiry);
     object.cells().iter().all(|(element, _)| is_string(element))
         && object.resets().iter().all(|r| r.element == Element::STRING)
+}
+
+/// Whether a change of its expiry names all that its writer had seen.
+fn is_over_seen(object: &Object) -> bool {
+    let ends = object.versions(&Element::EXPIRY).iter();
+    let mut ends = ends.map(|version| &version.value.payload);
+    ends.any(|payload| matches!(payload, Payload::Deadline(Over::Seen(_))))
 }
 
 /// Whether the first builds could have written it: no resets, no expiry that was changed, chains of one link.
@@ -290,7 +310,8 @@ pub(super) fn put_event(out: &mut Vec<u8>, version: &Version) {
         Payload::Bytes(_) => 0,
         Payload::Count(Contribution { chain, .. }) if *chain == version.dot.seq => IS_COUNT,
         Payload::Count(_) => IS_COUNT | HAS_CHAIN,
-        Payload::Deadline(_) => IS_DEADLINE,
+        Payload::Deadline(Over::Dots(_)) => IS_DEADLINE,
+        Payload::Deadline(Over::Seen(_)) => IS_DEADLINE | IS_OVER_SEEN,
         Payload::Gone(None) => IS_GONE,
         Payload::Gone(Some(_)) => IS_GONE | IS_COUNT,
     };
@@ -311,7 +332,8 @@ pub(super) fn put_event(out: &mut Vec<u8>, version: &Version) {
             }
             put_zigzag(out, *total);
         }
-        Payload::Deadline(over) => {
+        Payload::Deadline(Over::Seen(seen)) => put_context(out, seen),
+        Payload::Deadline(Over::Dots(over)) => {
             put_varint(out, over.len() as u64);
             for dot in over {
                 out.extend_from_slice(&dot.actor.0.to_le_bytes());
@@ -368,7 +390,10 @@ pub(super) fn read_event(
                 total: r.zigzag()?,
             })
         }
-        IS_DEADLINE => Payload::Deadline(read_over(r)?),
+        IS_DEADLINE => Payload::Deadline(Over::Dots(read_over(r)?)),
+        flags if flags == IS_DEADLINE | IS_OVER_SEEN => {
+            Payload::Deadline(Over::Seen(Box::new(read_context(r)?)))
+        }
         IS_GONE => Payload::Gone(None),
         flags if flags == IS_GONE | IS_COUNT => {
             let links = r.varint()?;
@@ -458,7 +483,7 @@ mod tests {
     fn a_row_and_a_message_say_which_version_they_are_of() {
         let mut delta = Object::delta(ActorId(1), 0);
         let value = Value {
-            payload: Payload::Deadline(Box::default()),
+            payload: Payload::Deadline(Over::default()),
             expires_at_ms: None,
         };
         delta.put(1, Timestamp(1), &Element::EXPIRY, value);

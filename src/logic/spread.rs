@@ -29,6 +29,8 @@ const ELEMENT: u8 = 5;
 const SCORES: u8 = 0x84;
 /// How long a generation is in the keys of its rows.
 pub const GENERATION_LEN: usize = 8;
+/// At most so much stands between the key of a head and the name in the key of an element's row.
+pub const MOST_BEFORE_NAME: usize = GENERATION_LEN + 1 + 8;
 /// How much of an element's hash is in the key of its row.
 pub const HASH_LEN: usize = 6;
 
@@ -172,7 +174,7 @@ impl Gathered {
         let copy = Bytes::copy_from_slice(opened(row, ELEMENT)?);
         let mut r = Reader(&copy);
         let mut versions = Versions::new();
-        for _ in 0..r.count(13)? {
+        for _ in 0..r.count(11)? {
             let actor = ActorId(r.u64_le()?);
             versions.push(record::read_event(&mut r, actor, Some(&copy))?);
         }
@@ -320,6 +322,11 @@ impl Head {
 /// Whether a row of data is a head.
 pub fn is_head(row: &[u8]) -> bool {
     row.first() == Some(&HEAD)
+}
+
+/// Whether the row of an element has no versions: what is remembered of them alone.
+pub fn is_bare(row: &[u8]) -> bool {
+    row.starts_with(&[ELEMENT, 0])
 }
 
 /// What a row of data is.

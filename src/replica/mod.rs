@@ -630,12 +630,15 @@ impl Replica {
             };
             (self.shape, spot)
         };
-        space.count(Step {
+        let is_told = space.count(Step {
             old,
             new,
             epoch: located.epoch,
             spot: self.shared.then(spot),
         });
+        if !is_told {
+            self.counting.begin_anew();
+        }
     }
 
     fn tick(&self, now_ms: u64) -> Timestamp {

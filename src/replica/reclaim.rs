@@ -263,7 +263,11 @@ impl Replica {
             Ok(Stored::Object(object)) => (object, None),
             Ok(Stored::Head(head)) => {
                 let generation = Some(head.generation);
-                (head.with(Gathered::default())?, generation)
+                let Ok(object) = head.with(Gathered::default()) else {
+                    self.note_damaged(Key { db, name });
+                    return Ok(());
+                };
+                (object, generation)
             }
             Err(_) => {
                 self.note_damaged(Key { db, name });

@@ -18,7 +18,7 @@ use super::round::Tombstones;
 use super::rows::ENDED;
 use super::{Key, Located, Replica, ReplicaError};
 use crate::base::clock;
-use crate::logic::causal::{Context, Dot, Element, Object, Payload, Version};
+use crate::logic::causal::{Context, Dot, Element, Object, Over, Payload, Version};
 use crate::logic::codec::Reader;
 use crate::logic::place;
 use crate::logic::record;
@@ -186,12 +186,12 @@ impl Replica {
         let seen = self.seen.of(self.tree_of(key.name), partition);
         if !seen.is_empty() {
             let mut dead = 0;
-            let named = named_by_news(object, &seen, current);
+            let news = news_of_ends(object, &seen, current);
             let held = dots_of(current);
             object.retain_versions(|version| {
                 let lives = !seen.contains(version.dot)
                     || held.binary_search(&version.dot).is_ok()
-                    || named.binary_search(&version.dot).is_ok();
+                    || is_named(&news, current, version.dot);
                 dead += u64::from(!lives);
                 lives
             });
@@ -218,6 +218,9 @@ impl Replica {
 
     /// Of some dots of a key those that were overwritten, as far as this node's copy knows.
     pub fn dead_of(&self, key: Key<'_>, dots: &[Dot]) -> Result<Vec<Dot>, ReplicaError> {
+        if dots.is_empty() {
+            return Ok(Vec::new());
+        }
         let at = place::Position::of(key.name, self.partitions);
         let object = self.read(key)?;
         let seen = self.seen.of(self.tree_of(key.name), at.partition);
@@ -349,20 +352,21 @@ impl Replica {
     }
 }
 
-/// The values that a change of the expiry names of which nothing is known here: what is known of them is
-/// that they have ended, not that they were overwritten.
-fn named_by_news(object: &Object, seen: &Context, current: &Object) -> Vec<Dot> {
+/// Which values changes of the expiry name of which nothing is known here.
+fn news_of_ends(object: &Object, seen: &Context, current: &Object) -> Vec<Over> {
     let is_news = |v: &&Version| !seen.contains(v.dot) && !current.context().contains(v.dot);
     let news = object.versions(&Element::EXPIRY).iter().filter(is_news);
-    let mut named: Vec<Dot> = news
-        .flat_map(|version| match &version.value.payload {
-            Payload::Deadline(over) => over.to_vec(),
-            _ => Vec::new(),
-        })
-        .filter(|dot| !current.context().contains(*dot))
-        .collect();
-    named.sort_unstable();
-    named
+    let over = |version: &Version| match &version.value.payload {
+        Payload::Deadline(over) => Some(over.clone()),
+        _ => None,
+    };
+    news.filter_map(over).collect()
+}
+
+/// Whether one is named of which nothing is known here: what is known is that it has ended, not that it was
+/// overwritten.
+fn is_named(news: &[Over], current: &Object, dot: Dot) -> bool {
+    news.iter().any(|over| over.contains(dot)) && !current.context().contains(dot)
 }
 
 fn seen_key(owners: u8, partition: u16) -> Vec<u8> {

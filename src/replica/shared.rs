@@ -18,6 +18,9 @@ use crate::storage::{Need, Refused, Write};
 /// Stands for all partitions in the row of a floor.
 pub(super) const ALL_PARTITIONS: u16 = u16::MAX;
 
+/// More elements are not looked for one by one.
+const MOST_TOUCHED: usize = 4_096;
+
 /// How an object is taken in.
 #[derive(Clone, Debug, Default)]
 pub struct Join {
@@ -151,7 +154,7 @@ impl Replica {
             return Ok(current.joined(object));
         }
         let joined = current.joined(object.clone());
-        if joined.is_plain_about_its_rest() {
+        if joined.is_plain_about_its_rest() && located.has_room_for_all(&joined) {
             return Ok(joined);
         }
         *current = self.load(located)?;
@@ -168,7 +171,8 @@ impl Replica {
         if how.only_over_seen {
             return self.load(located);
         }
-        let Some(touched) = &how.touched else {
+        let touched = how.touched.as_ref();
+        let Some(touched) = touched.filter(|all| all.len() <= MOST_TOUCHED) else {
             let head = self.load_some(located, Reach::Head)?;
             return if head.is_whole() || object.is_over(&head) {
                 Ok(head)

@@ -40,6 +40,12 @@ pub(super) struct Step<'a> {
     pub(super) spot: Option<(Shape, Spot<'a>)>,
 }
 
+impl Step<'_> {
+    fn is_whole(&self) -> bool {
+        self.old.is_whole() && self.new.is_whole()
+    }
+}
+
 /// The step of a key that holds one value, or nothing before, to holding one: whose it is, and whether
 /// it ends.
 #[derive(Clone, Copy, Debug)]
@@ -61,9 +67,13 @@ impl Space {
 
     /// Follows an object from one state to the next, as they were in an epoch: what was flushed
     /// meanwhile counts no more.
-    pub(super) fn count(&self, step: Step<'_>) {
+    ///
+    /// Whether it could be told: not of elements that are not at hand.
+    #[must_use]
+    pub(super) fn count(&self, step: Step<'_>) -> bool {
         let floor = self.floor.read();
         match &*floor {
+            Some(_) if step.epoch != self.epoch() && !step.is_whole() => return false,
             Some(floor) if step.epoch != self.epoch() => {
                 let sunk = |object: &Object| {
                     let mut object = object.clone();
@@ -75,6 +85,7 @@ impl Space {
             }
             _ => self.add(step),
         }
+        true
     }
 
     /// The same for a plain step of the only owner.
@@ -311,12 +322,13 @@ mod tests {
         let (space, empty) = (Space::default(), Object::default());
         let (before, old) = (space.epoch(), written(1));
         let count = |old: &Object, new: &Object| {
-            space.count(Step {
+            let is_told = space.count(Step {
                 old,
                 new,
                 epoch: before,
                 spot: None,
             });
+            assert!(is_told);
         };
         count(&empty, &old);
         assert_eq!(space.live(), 1);

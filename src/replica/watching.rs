@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::absence::Absence;
 use super::arrivals::Awaited;
-use super::{Key, Replica, ReplicaError};
+use super::{Key, Reach, Replica, ReplicaError};
 use crate::logic::causal::Object;
 use crate::logic::place::Position;
 
@@ -17,7 +17,7 @@ impl Replica {
     ) -> Result<(Arc<Object>, Option<Arc<Absence>>), ReplicaError> {
         let located = self.locate(key, Position::of(key.name, self.partitions));
         let _order = self.lock(located.at);
-        let object = self.load(&located)?;
+        let object = self.load_some(&located, Reach::Head)?;
         let absence = (!is_there(&object)).then(|| self.absences.watch(key));
         Ok((object, absence))
     }

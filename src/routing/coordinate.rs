@@ -17,7 +17,7 @@ use crate::coordinator::{Coordinator, Here, Quorum, QuorumError, Replicating, Wa
 use crate::error::Error;
 use crate::logic::causal::Dot;
 use crate::peer::message::Wrote;
-use crate::replica::{Key, Written};
+use crate::replica::{Key, Reach, Written};
 use crate::resp::Reply;
 
 /// A transaction of more commands may take its time.
@@ -298,7 +298,7 @@ async fn look(
         let key = Key { db, name };
         blind &= own.is_empty() || site.replica.has_seen(key, &own);
         // What cannot be read has to be mended before.
-        blind &= site.replica.read(key).is_ok();
+        blind &= site.replica.read_some(key, Reach::Head).is_ok();
         begun.push((db, name, own));
     }
     if blind {

@@ -15,6 +15,7 @@ use crate::command::spec::{Flags, keys};
 use crate::error::Error;
 use crate::logic::causal::Object;
 use crate::logic::types;
+use crate::replica::Reach;
 use crate::routing;
 use crate::routing::args::Args;
 
@@ -188,7 +189,7 @@ fn holds(ctx: &Ctx<'_>, watch: &Watch) -> Result<bool, Error> {
     let Seen::Here { context, absence } = watch.seen() else {
         return Ok(false);
     };
-    let object = ctx.object_in(watch.db(), watch.key())?;
+    let object = ctx.some_in(watch.db(), watch.key(), Reach::Head)?;
     let is_there = is_there(&object);
     Ok(match absence {
         Some(absence) => !is_there && !absence.is_over(),

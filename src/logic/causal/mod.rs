@@ -22,5 +22,5 @@ pub use hlc::{Observed, Timestamp};
 pub use object::Object;
 pub use rest::{KINDS, Rest, Wrote};
 pub use version::{
-    Cells, Contribution, Element, Kind, Payload, Reset, Value, Version, Versions, holds,
+    Cells, Contribution, Element, Kind, Over, Payload, Reset, Value, Version, Versions, holds,
 };

@@ -182,7 +182,7 @@ impl Object {
         }
         let is_replaced = |dot: &Dot| {
             changes.iter().any(|change| match &change.value.payload {
-                Payload::Deadline(over) => over.binary_search(dot).is_ok(),
+                Payload::Deadline(over) => over.contains(*dot),
                 Payload::Bytes(_) | Payload::Count(_) | Payload::Gone(_) => false,
             })
         };

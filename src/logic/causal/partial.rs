@@ -68,7 +68,7 @@ impl Object {
         let cells = self.cells.iter().map(|(element, versions)| {
             let values = versions.iter().map(|version| match &version.value.payload {
                 Payload::Bytes(bytes) => 24 + bytes.len(),
-                Payload::Deadline(over) => 24 + 16 * over.len(),
+                Payload::Deadline(over) => 24 + over.size(),
                 Payload::Count(_) | Payload::Gone(_) => 32,
             });
             4 + element.name.len() + values.sum::<usize>()

@@ -3,8 +3,8 @@
 use smallvec::{SmallVec, smallvec};
 
 use super::{
-    ActorId, Context, Contribution, Dot, Element, Kind, Object, Payload, Reset, Timestamp, Value,
-    Version, Versions,
+    ActorId, Context, Contribution, Dot, Element, Kind, Object, Over, Payload, Reset, Timestamp,
+    Value, Version, Versions,
 };
 
 fn dot(actor: u64, seq: u64) -> Dot {
@@ -101,7 +101,7 @@ fn elements_dots_and_resets_ascend_and_no_cell_is_empty() {
 
 #[test]
 fn an_element_holds_what_belongs_there() {
-    let deadline = |over: &[Dot]| version(dot(1, 9), Payload::Deadline(over.into()));
+    let deadline = |over: &[Dot]| version(dot(1, 9), Payload::Deadline(Over::Dots(over.into())));
     let fits = |element: Element, version| {
         let cells: Cells = smallvec![(element, smallvec![version])];
         object(cells).is_some()

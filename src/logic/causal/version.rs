@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use smallvec::SmallVec;
 
+use super::context::Context;
 use super::dot::{ActorId, Dot};
 use super::hlc::Timestamp;
 
@@ -40,12 +41,20 @@ pub enum Payload {
     Bytes(Bytes),
     /// One actor's contribution to a counter.
     Count(Contribution),
-    /// A change of the key's expiry to the value's own: the values whose first expiry it replaces,
-    /// ascending.
-    Deadline(Box<[Dot]>),
+    /// A change of the key's expiry to the value's own: the values whose first expiry it replaces.
+    Deadline(Over),
     /// What was here has ended and was reclaimed. A copy that still has it may know that it goes on. Of a
     /// contribution it is still known what it was: a write that overwrites it must say so.
     Gone(Option<Contribution>),
+}
+
+/// The values whose first expiry a change of it replaces.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Over {
+    /// These, ascending.
+    Dots(Box<[Dot]>),
+    /// All that its writer had seen, of a key with too many to be named.
+    Seen(Box<Context>),
 }
 
 /// What one actor has added to a counter since its chain began.
@@ -113,6 +122,31 @@ impl Element {
     };
 }
 
+impl Default for Over {
+    /// None.
+    fn default() -> Self {
+        Over::Dots(Box::default())
+    }
+}
+
+impl Over {
+    /// Whether a value is among them.
+    pub fn contains(&self, dot: Dot) -> bool {
+        match self {
+            Over::Dots(dots) => dots.binary_search(&dot).is_ok(),
+            Over::Seen(seen) => seen.contains(dot),
+        }
+    }
+
+    /// About how many bytes it takes.
+    pub(super) fn size(&self) -> usize {
+        match self {
+            Over::Dots(dots) => 16 * dots.len(),
+            Over::Seen(seen) => 16 * seen.actors(),
+        }
+    }
+}
+
 impl Reset {
     /// What it is about; an object has one of each.
     pub(super) fn place(&self) -> (&Element, ActorId) {
@@ -142,9 +176,10 @@ pub(super) fn fits(element: &Element, version: &Version) -> bool {
         | Payload::Gone(Some(Contribution { chain, .. })) => {
             element.kind != Kind::Expiry && (1..=version.dot.seq).contains(chain)
         }
-        Payload::Deadline(over) => {
-            *element == Element::EXPIRY && over.windows(2).all(|w| w[0] < w[1])
+        Payload::Deadline(Over::Dots(dots)) => {
+            *element == Element::EXPIRY && dots.windows(2).all(|w| w[0] < w[1])
         }
+        Payload::Deadline(Over::Seen(_)) => *element == Element::EXPIRY,
     }
 }
 

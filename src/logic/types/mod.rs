@@ -18,7 +18,7 @@ pub use elements::{element, len, places, there};
 
 use bytes::Bytes;
 
-use crate::logic::causal::{Element, Kind, Object, Payload, Value, Version, Versions};
+use crate::logic::causal::{Element, Kind, Object, Over, Payload, Value, Version, Versions};
 use crate::logic::edit::{Put, Puts};
 
 /// The types, in the words of TYPE.
@@ -140,7 +140,7 @@ pub fn end_at(puts: &mut Puts, at_ms: Option<u64>) {
     let ending = at_ms.filter(|_| has_collection).map(|at_ms| Put {
         element: Element::EXPIRY,
         value: Value {
-            payload: Payload::Deadline(Box::default()),
+            payload: Payload::Deadline(Over::default()),
             expires_at_ms: Some(at_ms),
         },
     });
@@ -149,6 +149,11 @@ pub fn end_at(puts: &mut Puts, at_ms: Option<u64>) {
 
 /// Whether every element has a name and values that its type can have.
 pub fn is_possible(object: &Object) -> bool {
+    let is_counted = |kind| matches!(kind, Kind::String | Kind::Hash | Kind::Zset);
+    let mut resets = object.resets().iter();
+    if !resets.all(|reset| is_counted(reset.element.kind)) {
+        return false;
+    }
     object.cells().iter().all(|(element, versions)| {
         let mut payloads = versions.iter().map(|version| &version.value.payload);
         payloads.all(|payload| fits(element, payload))

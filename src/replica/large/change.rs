@@ -27,6 +27,7 @@ impl Replica {
         let lies = located.lies.borrow();
         let has_elements =
             !new.is_whole() || new.cells().iter().any(|(e, _)| spread::has_row(e.kind));
+        let has_room = located.has_room_for_all(new);
         if let Lies::InMany {
             generation,
             bounds,
@@ -35,6 +36,7 @@ impl Replica {
             && has_elements
             && !forgotten
             && old.is_whole() == new.is_whole()
+            && has_room
         {
             let rows = Rows {
                 located,
@@ -51,7 +53,7 @@ impl Replica {
         ops.extend(stale.map(|generation| gone_op(&located.row_key, generation)));
         let row = (!forgotten).then(|| record::ROW.encode(new));
         let is_large = |row: &Vec<u8>| row.len() > self.most_in_one_row;
-        if has_elements && row.as_ref().is_some_and(is_large) {
+        if has_elements && has_room && row.as_ref().is_some_and(is_large) {
             let rows = Rows {
                 located,
                 generation: random_u64() >> 1,
@@ -74,6 +76,7 @@ impl Replica {
     pub fn reclaim_elements(&self) -> Result<bool, ReplicaError> {
         let mut more = false;
         for shard in 0..self.store.shards() {
+            let failures = self.store.progress(shard).failures();
             let (from, to) = gone_range();
             let first = self.store.scan(shard, Table::Meta, &from, &to, 1)?;
             let Some((note, _)) = first.into_iter().next() else {
@@ -93,7 +96,8 @@ impl Replica {
             if is_all {
                 ops.push(removal(Table::Meta, note));
             }
-            self.store.submit(shard, Write::freeing(ops))?;
+            let write = Write::freeing(ops).as_of(failures);
+            self.store.submit(shard, write)?;
             let removed = &self.counters.removed_rows;
             removed.fetch_add(dropped, Ordering::Relaxed);
         }

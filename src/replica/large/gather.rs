@@ -4,7 +4,7 @@ use super::reach::{Reach, Scan};
 use crate::logic::causal::{Element, Kind};
 use crate::logic::spread::{self, Bounds, GENERATION_LEN, Gathered, Head, Stretch};
 use crate::replica::{Located, Replica, ReplicaError};
-use crate::storage::{Row, Table};
+use crate::storage::{Row, StoreError, Table};
 
 /// Rows read at a time.
 const PAGE: usize = 1_024;
@@ -84,10 +84,26 @@ impl Replica {
         let scan = |from: &[u8], to: &[u8], limit| {
             self.store.scan(located.shard, Table::Data, from, to, limit)
         };
-        let mut rows = scan(&start, &end, *most)?;
+        // What has nothing but a memory is none.
+        let some = |from: &[u8], to: &[u8], most: usize| -> Result<Vec<Row>, StoreError> {
+            let (mut found, mut from) = (Vec::new(), from.to_vec());
+            loop {
+                let wanted = most - found.len();
+                let rows = scan(&from, to, wanted)?;
+                let is_all = rows.len() < wanted;
+                if let Some((last, _)) = rows.last() {
+                    from = [last.as_slice(), &[0]].concat();
+                }
+                found.extend(rows.into_iter().filter(|(_, row)| !spread::is_bare(row)));
+                if is_all || found.len() == most {
+                    return Ok(found);
+                }
+            }
+        };
+        let mut rows = some(&start, &end, *most)?;
         if *wraps && rows.len() < *most {
             let first = located.row_of(head.generation, &from[..1]);
-            rows.extend(scan(&first, &start, *most - rows.len())?);
+            rows.extend(some(&first, &start, *most - rows.len())?);
         }
         Ok(rows)
     }
@@ -120,6 +136,10 @@ impl Replica {
         element: &Element,
         gathered: &mut Gathered,
     ) -> Result<(), ReplicaError> {
+        if !located.has_room_for(element) {
+            // Where there is such a one the key is one row.
+            return Ok(());
+        }
         let key = located.row_of(generation, &spread::place_of(element));
         if let Some(row) = self.store.load(located.shard, Table::Data, &key)? {
             gathered.take(element.clone(), &row)?;

@@ -15,10 +15,11 @@ use crate::logic::place::Position;
 use crate::logic::spread::{self, Stored};
 use crate::storage::{StoreError, Table};
 
+pub(super) use reach::Lies;
 pub use reach::Reach;
-pub(super) use reach::{Lies, Scan};
 
 use gather::gather_all;
+use reach::Scan;
 
 impl Replica {
     /// The object of a key with as much of it at hand as a reach says, or more.
@@ -30,10 +31,16 @@ impl Replica {
         let Some(raw) = self.stored(&located)? else {
             return Ok(Arc::clone(&self.empty));
         };
-        if reach == Reach::Head || !spread::is_head(&raw) {
+        if !spread::is_head(&raw) {
             return self.load_from(&located, &raw, reach);
         }
-        // Its rows are to be of one moment.
+        if reach == Reach::Head {
+            // Nobody writes one row in part. More of them would have to be of one moment.
+            let busy: Scan<'_> = &|_, _, _| Err(StoreError::Busy);
+            if let Ok((object, _)) = self.assemble(&located, &raw, reach, busy) {
+                return Ok(self.shown(object));
+            }
+        }
         let _order = self.lock(located.at);
         self.load_some(&located, reach)
     }
@@ -76,11 +83,20 @@ impl Replica {
                     }
                 }
             })?;
-        *located.lies.borrow_mut() = lies;
+        // Of what is forgotten the rows say nothing any more.
+        *located.lies.borrow_mut() = match lies {
+            Lies::InMany { generation, .. } if self.forgets(&object) => Lies::Stale(generation),
+            lies => lies,
+        };
+        Ok(self.shown(object))
+    }
+
+    /// An object as whoever reads it is to see it.
+    fn shown(&self, object: Object) -> Arc<Object> {
         if self.forgets(&object) {
-            return Ok(Arc::clone(&self.empty));
+            return Arc::clone(&self.empty);
         }
-        Ok(Arc::new(object))
+        Arc::new(object)
     }
 
     /// What a row of data shows of its key, without elements that are rows of their own: unless all of them

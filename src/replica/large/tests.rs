@@ -4,9 +4,10 @@
 use std::sync::Arc;
 
 use super::*;
-use crate::logic::causal::{ActorId, Element, Kind, Payload, Value};
+use crate::logic::causal::{ActorId, Dot, Element, Kind, Payload, Value};
 use crate::logic::edit::{Edit, Put, Touch};
 use crate::logic::placement::Partitions;
+use crate::logic::spread::Stretch;
 use crate::logic::types;
 use crate::replica::{Delta, Join, Options};
 use crate::storage::{MemoryStore, Store};
@@ -272,4 +273,101 @@ fn a_row_an_element_tells_what_one_row_tells() {
         assert_eq!(roots(&again), roots(&many), "seed {seed}: counted anew");
         assert_eq!(superfluous(&many, &names), 0, "seed {seed}");
     }
+}
+
+fn put(replica: &Replica, name: &str, elements: &[Element]) -> Delta {
+    let touch = |element: &Element| Touch::put(element.clone(), "value".into());
+    let edit = Edit::Touch(elements.iter().map(touch).collect());
+    let key = key(name);
+    let written = replica.update_some(key, Reach::Named(elements), |_, _| (edit, ()));
+    let delta = written
+        .expect("written")
+        .1
+        .and_then(|written| written.delta);
+    *delta.expect("shared")
+}
+
+fn key(name: &str) -> Key<'_> {
+    Key {
+        db: 0,
+        name: name.as_bytes(),
+    }
+}
+
+fn field(name: &str) -> Element {
+    types::element(Kind::Hash, name.as_bytes())
+}
+
+#[test]
+fn a_name_that_is_longer_than_keys_of_rows_keeps_its_collection_in_one_row() {
+    let many = node(&Arc::new(MemoryStore::new(1)), 1, 1, true);
+    put(&many, "k", &[field("a"), field("b")]);
+    let long = field(&"n".repeat(70_000));
+    let some = many.read_some(key("k"), Reach::Named(std::slice::from_ref(&long)));
+    assert!(some.expect("read").versions(&long).is_empty());
+    put(&many, "k", std::slice::from_ref(&long));
+    put(&many, "k", &[field("c")]);
+    let whole = many.read(key("k")).expect("read");
+    assert_eq!(types::len(&whole, Kind::Hash), 4);
+    let located = many.locate(key("k"), Position::of(b"k", many.partitions));
+    many.load(&located).expect("read");
+    assert_eq!(*located.lies.borrow(), Lies::InOne);
+    // When it goes the others have rows of their own again.
+    let gone = Edit::Touch(vec![Touch::remove(long)]);
+    many.update(key("k"), |_, _| (gone, ())).expect("removed");
+    many.load(&located).expect("read");
+    assert!(matches!(*located.lies.borrow(), Lies::InMany { .. }));
+    assert_eq!(superfluous(&many, &["k".to_owned()]), 0);
+}
+
+#[test]
+fn what_is_remembered_of_elements_is_no_element_of_a_stretch() {
+    let stores = [Arc::new(MemoryStore::new(1)), Arc::new(MemoryStore::new(1))];
+    let (here, there) = (node(&stores[0], 1, 1, true), node(&stores[1], 2, 1, true));
+    for n in 0..60 {
+        let counted = Edit::Count(field(&format!("counted-{n}")), 1);
+        let written = there
+            .update(key("k"), |_, _| (counted, ()))
+            .expect("counted");
+        take(&here, &written.1.and_then(|w| w.delta).expect("shared"));
+    }
+    put(
+        &here,
+        "k",
+        &(0..60)
+            .map(|n| field(&format!("plain-{n}")))
+            .collect::<Vec<_>>(),
+    );
+    for n in 0..60 {
+        let gone = Edit::Touch(vec![Touch::remove(field(&format!("counted-{n}")))]);
+        here.update(key("k"), |_, _| (gone, ())).expect("removed");
+    }
+    let stretch = Stretch::of_hashes(Kind::Hash, [0; spread::HASH_LEN], 50, false);
+    let some = here
+        .read_some(key("k"), Reach::Stretch(&stretch))
+        .expect("read");
+    assert_eq!(types::there(&some, Kind::Hash).count(), 50);
+    assert_eq!(types::len(&some, Kind::Hash), 60);
+}
+
+#[test]
+fn a_change_of_the_end_of_a_large_key_names_all_that_its_writer_had_seen() {
+    let stores = [Arc::new(MemoryStore::new(1)), Arc::new(MemoryStore::new(1))];
+    let (here, there) = (node(&stores[0], 1, 1, true), node(&stores[1], 2, 1, true));
+    let fields: Vec<Element> = (0..20).map(|n| field(&format!("field-{n}"))).collect();
+    put(&here, "k", &fields);
+    let edit = Edit::Retime(None);
+    let written = here.update_some(key("k"), Reach::Head, |_, _| (edit, ()));
+    written.expect("written");
+    // The other has seen everything but that, and forgotten the key.
+    let seen = Context::of_dots((1..=20).map(|seq| Dot {
+        actor: ActorId(1),
+        seq,
+    }));
+    let partition = Position::of(b"k", there.partitions).partition;
+    there.saw(1, &[partition], &seen).expect("seen");
+    let all = Object::clone(&here.read(key("k")).expect("read"));
+    there.join(key("k"), all, &Join::default()).expect("taken");
+    let there = there.read(key("k")).expect("read");
+    assert_eq!(types::len(&there, Kind::Hash), 20);
 }

@@ -176,7 +176,8 @@ impl Part {
                 let slot = entry.get_mut();
                 let rest = &mut *self.rest;
                 // The tables need not hear of an element that they never had; who reads on, neither.
-                let goes = value.is_none() && keys.is_element(key) && !may_be_below;
+                let is_needed = !views.is_empty() || !rest.saved.is_empty();
+                let goes = value.is_none() && keys.is_element(key) && !may_be_below && !is_needed;
                 let mut growth = Place { slot, rest }.put(keys, value, batch, views);
                 if goes {
                     let bytes = slot.bytes() as i64;

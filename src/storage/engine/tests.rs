@@ -757,3 +757,22 @@ fn many_threads_write_read_and_flush_at_once() {
     );
     assert_eq!(engine.dirty_bytes(), 0);
 }
+
+#[test]
+fn an_element_that_went_while_an_earlier_view_is_open_is_in_no_later_one() {
+    let place = Place::new();
+    let engine = Arc::new(place.open());
+    engine.learn(|| false).expect("learnt");
+    let element = [&key(1)[..13], &[0, 1, b'k'], &[7]].concat();
+    let put = |value: Option<&[u8]>| {
+        let ops = vec![op(Table::Data, &element, value)];
+        engine.put(&Write::of(ops)).expect("taken");
+        engine.kick();
+    };
+    put(Some(b"value"));
+    let earlier = engine.view().expect("a view");
+    put(None);
+    let later = engine.view().expect("a view");
+    let rows = |view: &view::View| view.scan(Table::Data, &[], &[0xff], 9).expect("scan").len();
+    assert_eq!((rows(&earlier), rows(&later)), (1, 0));
+}

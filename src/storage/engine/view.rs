@@ -65,7 +65,8 @@ impl Engine {
 }
 
 impl View {
-    fn of_part(&self, nth: usize, (from, to): (&[u8], &[u8])) -> Vec<Copied> {
+    /// Rows until so many that were there were met.
+    fn of_part(&self, nth: usize, (from, to): (&[u8], &[u8]), limit: usize) -> Vec<Copied> {
         let mut last = self.last.lock();
         if last.as_ref().is_none_or(|(part, _)| *part != nth) {
             let rows = self.engine.parts[nth].lock().of_view(self.needed);
@@ -74,14 +75,22 @@ impl View {
         let rows = last.as_ref().map_or(&[][..], |(_, rows)| rows);
         let first = rows.partition_point(|(key, _)| key.as_slice() < from);
         let end = rows.partition_point(|(key, _)| key.as_slice() < to);
-        rows[first..end.max(first)].to_vec()
+        let (mut found, mut living) = (Vec::new(), 0);
+        for row in &rows[first..end.max(first)] {
+            found.push(row.clone());
+            living += usize::from(row.1.is_some());
+            if living > limit {
+                break;
+            }
+        }
+        found
     }
 
     /// What was in memory from one key on: of one part at a time.
-    fn overlay(&self, from: &[u8], to: &[u8]) -> merge::Overlay {
+    fn overlay(&self, from: &[u8], to: &[u8], limit: usize) -> merge::Overlay {
         let keys = &self.engine.keys;
         for nth in keys.part(from)..=keys.part(to).min(PARTS - 1) {
-            let rows = self.of_part(nth, (from, to));
+            let rows = self.of_part(nth, (from, to), limit);
             if let Some((key, _)) = rows.last() {
                 let bound = key.clone();
                 return (rows, Some(bound)).into();
@@ -101,7 +110,7 @@ impl Frozen for View {
     ) -> Result<Vec<Row>, StoreError> {
         let overlay = |from: &[u8], limit: usize| {
             if table == Table::Data {
-                return self.overlay(from, to);
+                return self.overlay(from, to, limit);
             }
             let layers = self.layers[table as usize - 1].iter();
             let layers = layers.map(|layer| &**layer);

@@ -385,19 +385,19 @@ fn ltrim(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
         }
     };
     let list = ctx.typed_some(args.at(1), Kind::List, Reach::Head)?;
-    let (left, right) = beyond(list::len(&list));
+    let ends = beyond(list::len(&list));
     let trim = |list: &Object, _| {
         let (left, right) = beyond(list::len(list));
-        let items: Vec<&Bytes> = list::items(list).map(|(place, _)| place).collect();
-        if items.len() < left + right {
-            // Something came meanwhile.
+        if !list.is_whole() && (left > ends.0 || right > ends.1) {
+            // Something came meanwhile: that is not what is at hand.
             return Ok((Edit::Keep, false));
         }
+        let items: Vec<&Bytes> = list::items(list).map(|(place, _)| place).collect();
         let gone = items[..left].iter().chain(&items[items.len() - right..]);
         let removed = gone.map(|place| list::remove(place)).collect();
         Ok((Edit::touch(removed), true))
     };
-    let reach = Reach::Ends(Kind::List, left, right);
+    let reach = Reach::Ends(Kind::List, ends.0, ends.1);
     if !ctx.change_some(args.at(1), Kind::List, reach, trim)? {
         ctx.change(args.at(1), Kind::List, trim)?;
     }

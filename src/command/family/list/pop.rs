@@ -6,7 +6,7 @@ use bytes::Bytes;
 use crate::command::context::{Ctx, Outcome};
 use crate::command::family::elements;
 use crate::error::Error;
-use crate::logic::causal::Kind;
+use crate::logic::causal::{Kind, Object};
 use crate::logic::edit::Edit;
 use crate::logic::types::element;
 use crate::logic::types::list::{self, End};
@@ -99,38 +99,47 @@ pub(super) fn brpoplpush(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
     rpoplpush(ctx, args)
 }
 
+/// What is at an end.
+fn outermost(list: &Object, end: End) -> Option<(&Bytes, Bytes)> {
+    let mut items = list::items(list);
+    match end {
+        End::Left => items.next(),
+        End::Right => items.next_back(),
+    }
+}
+
 fn move_one(ctx: &mut Ctx<'_>, args: Args<'_>, (from, to): (End, End)) -> Outcome {
     let (source, target) = (args.at(1), args.at(2));
     let actor = ctx.node.replica.actor();
     let list = ctx.typed_some(source, Kind::List, reach_of(from, 1))?;
-    let mut items = list::items(&list);
-    let first = match from {
-        End::Left => items.next(),
-        End::Right => items.next_back(),
-    };
-    let Some((place, value)) = first else {
+    let Some((place, value)) = outermost(&list, from) else {
         ctx.reply.null();
         return Ok(());
     };
-    let push =
-        |list: &_, now_ms| list::push(list, to, (actor, now_ms), std::iter::once(&value[..]));
+    let push = |list: &_, value: &Bytes, now_ms| {
+        list::push(list, to, (actor, now_ms), std::iter::once(&value[..]))
+    };
     if source == target {
         let both = Reach::Ends(Kind::List, 1, 1);
-        ctx.change_some(source, Kind::List, both, |list, now_ms| {
-            let mut turned = push(list, now_ms);
+        let turned = ctx.change_some(source, Kind::List, both, |list, now_ms| {
+            let Some((place, value)) = outermost(list, from) else {
+                return Ok((Edit::Keep, None));
+            };
+            let mut turned = push(list, &value, now_ms);
             turned.push(list::remove(place));
-            Ok((Edit::Touch(turned), ()))
+            Ok((Edit::Touch(turned), Some(value)))
         })?;
-    } else {
-        // The new place before the old one goes: a crash in between leaves two, never none.
-        ctx.change_some(target, Kind::List, reach_of(to, 1), |list, now_ms| {
-            Ok((Edit::Touch(push(list, now_ms)), ()))
-        })?;
-        let take = |_: &_, _| Ok((Edit::Touch(vec![list::remove(place)]), ()));
-        let named = [element(Kind::List, place)];
-        let taken = ctx.change_some(source, Kind::List, Reach::Named(&named), take);
-        taken.map_err(|error| error.after_others(true))?;
+        ctx.reply.bulk_or_null(turned.as_deref());
+        return Ok(());
     }
+    // The new place before the old one goes: a crash in between leaves two, never none.
+    ctx.change_some(target, Kind::List, reach_of(to, 1), |list, now_ms| {
+        Ok((Edit::Touch(push(list, &value, now_ms)), ()))
+    })?;
+    let take = |_: &_, _| Ok((Edit::Touch(vec![list::remove(place)]), ()));
+    let named = [element(Kind::List, place)];
+    let taken = ctx.change_some(source, Kind::List, Reach::Named(&named), take);
+    taken.map_err(|error| error.after_others(true))?;
     ctx.reply.bulk(&value);
     Ok(())
 }
