@@ -78,6 +78,10 @@ bench-long: deps ## ten million SETs over ten million keys, beside redis-server
 	cargo build --release
 	python3 benches/long_run.py
 
+bench-types: deps ## one element of collections of ten to a million, beside redis-server
+	cargo build --release
+	python3 benches/types.py
+
 bench-cluster: deps ## three nodes beside one and redis-server, then one is killed
 	cargo build --release
 	python3 benches/cluster.py
@@ -102,4 +106,4 @@ fuzz: ## a minute of fuzzing each for requests, rows, other nodes' messages and 
 ci: FUZZ_LIMIT = -seed=1 -runs=1000000
 ci: check test fuzz ## what CI runs
 
-.PHONY: help tools run cluster deps test sim clients logic check audit mutants docs bench bench-long bench-cluster fuzz ci
+.PHONY: help tools run cluster deps test sim clients logic check audit mutants docs bench bench-long bench-types bench-cluster fuzz ci

@@ -179,11 +179,17 @@ fn fetch_from(
     if !lacks && replica.digest(key, &head) == *digest {
         return Ok(Response::Same);
     }
-    // What the other still has and everybody has seen overwritten must not come back.
-    let dead = replica.dead_of(key, dots)?;
-    let is_known = |seen: &Context| dead.is_empty() && seen.covers(head.context());
-    if !lacks && !head.is_whole() && seen.as_ref().is_some_and(is_known) {
-        // Whatever is here the other has, or knows to be overwritten: what is on its way.
+    // The asker's copy is large: it does not say one by one what lives there.
+    let is_news = match seen {
+        Some(seen) => !replica.knows_all(key, &head, seen),
+        None => false,
+    };
+    if let Some(seen) = seen
+        && is_news
+        && !lacks
+        && seen.covers(head.context())
+    {
+        // Whatever is here the other has, or knows to be overwritten: something is on its way here.
         return Ok(Response::Same);
     }
     let object = if head.is_whole() {
@@ -195,10 +201,106 @@ fn fetch_from(
         let left = (!object.is_unknown()).then(|| record::WIRE.encode(&object));
         return Ok(Response::Empty(left.unwrap_or_default().into()));
     }
-    if dead.is_empty() {
-        return Ok(Response::Object(record::WIRE.encode(&object).into()));
-    }
     let mut object = Arc::unwrap_or_clone(object);
-    object.observe(dead);
+    match seen {
+        // What it has and this copy has not was overwritten, by whomever: all that it has seen is known here.
+        Some(seen) if !is_news => object.observe_all(seen),
+        // What the other still has and everybody has seen overwritten must not come back.
+        _ => object.observe(replica.dead_of(key, dots)?),
+    }
     Ok(Response::Object(record::WIRE.encode(&object).into()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::logic::causal::{ActorId, Kind};
+    use crate::logic::edit::{Edit, Touch};
+    use crate::logic::placement::Partitions;
+    use crate::logic::types::{self, element};
+    use crate::replica::Options;
+    use crate::storage::{MemoryStore, Store};
+
+    const KEY: Key<'_> = Key { db: 0, name: b"k" };
+
+    /// A node that keeps every collection as a row an element.
+    fn node(actor: u64) -> Replica {
+        let options = Options {
+            actor: ActorId(actor),
+            shared: true,
+            most_in_one_row: 1,
+            ..Options::alone(Partitions::new(4).expect("a power of two"))
+        };
+        let store = Arc::new(MemoryStore::new(1)) as Arc<dyn Store>;
+        Replica::start(store, options).expect("starts").0
+    }
+
+    fn write(replica: &Replica, edit: Edit) {
+        let written = replica.update_some(KEY, Reach::Head, |_, _| (edit, ()));
+        written.expect("written");
+    }
+
+    fn fields(range: std::ops::Range<u32>) -> Edit {
+        let put = |n| {
+            Touch::put(
+                element(Kind::Hash, format!("field-{n}").as_bytes()),
+                "v".into(),
+            )
+        };
+        Edit::Touch(range.map(put).collect())
+    }
+
+    fn copy(from: &Replica, to: &Replica) {
+        let object = (*from.read(KEY).expect("read")).clone();
+        to.join(KEY, object, &Join::default()).expect("taken");
+    }
+
+    /// What one answers to another that has a large copy, and what that makes of it.
+    fn ask(asker: &Replica, answerer: &Replica) -> (bool, usize) {
+        let head = asker.read_some(KEY, Reach::Head).expect("read");
+        assert!(!head.is_whole());
+        let asked = Asked {
+            digest: asker.digest(KEY, &head),
+            dots: head.all_versions().map(|version| version.dot).collect(),
+            seen: Some(head.context().clone()),
+        };
+        let answer = fetch_from(answerer, KEY, &asked, false).expect("read");
+        let is_same = answer == Response::Same;
+        if let Response::Object(raw) = answer {
+            let object = record::WIRE.decode(&raw).expect("an object");
+            asker.join(KEY, object, &Join::default()).expect("taken");
+        }
+        let left = asker.read(KEY).expect("read");
+        (is_same, types::len(&left, Kind::Hash))
+    }
+
+    #[test]
+    fn who_has_a_large_copy_is_sent_what_it_does_not_know_and_learns_what_is_gone() {
+        let (writer, asker, answerer) = (node(1), node(2), node(3));
+        write(&writer, fields(0..30));
+        for replica in [&asker, &answerer] {
+            copy(&writer, replica);
+        }
+        assert_eq!(ask(&asker, &answerer), (true, 30));
+        // What is on its way to the other is no news.
+        write(&asker, fields(30..32));
+        assert_eq!(ask(&asker, &answerer), (true, 32));
+        copy(&asker, &answerer);
+        write(&answerer, fields(40..50));
+        assert_eq!(ask(&asker, &answerer), (false, 42));
+        // All is deleted beside the asker, and who had written it is gone and forgotten.
+        write(&answerer, Edit::delete());
+        let everything = [1, 2, 3].map(|actor| (ActorId(actor), u64::MAX));
+        let mut seen = Context::new();
+        for (actor, last) in everything {
+            seen.insert_interval(actor, 0, last);
+        }
+        let all: Vec<u16> = (0..4).collect();
+        answerer.saw(1, &all, &seen).expect("seen");
+        let folded = answerer.read(KEY).expect("read");
+        answerer
+            .join(KEY, (*folded).clone(), &Join::default())
+            .expect("folded");
+        assert_eq!(ask(&asker, &answerer), (false, 0));
+    }
 }

@@ -45,6 +45,27 @@ fn is_of(object: &Object, kind: Kind, now_ms: u64) -> Result<bool, Error> {
     }
 }
 
+/// To read more elements takes its time.
+const MANY: u64 = 8_192;
+
+/// Whether so much of a key is read that others of this thread should not wait for it.
+fn takes_long(replica: &Replica, key: Key<'_>, reach: Reach<'_>) -> Result<bool, ReplicaError> {
+    if reach != Reach::Whole {
+        return Ok(false);
+    }
+    let head = replica.read_some(key, Reach::Head)?;
+    Ok(head.rest().is_some_and(|rest| rest.elements() > MANY))
+}
+
+/// A key's object with as much of it at hand as a reach says.
+fn at_hand(replica: &Replica, key: Key<'_>, reach: Reach<'_>) -> Result<Arc<Object>, ReplicaError> {
+    if takes_long(replica, key, reach)? {
+        at_length(|| replica.read_some(key, reach))
+    } else {
+        replica.read_some(key, reach)
+    }
+}
+
 /// What the connection does after a command.
 #[derive(Default)]
 pub enum After {
@@ -171,7 +192,7 @@ impl Ctx<'_> {
         let replica = &self.node.replica;
         loop {
             let failures = replica.failed_batches();
-            let object = replica.read_some(key, reach)?;
+            let object = at_hand(replica, key, reach)?;
             self.note_read(key);
             // Else it may be what has just turned out not to be stored.
             if replica.failed_batches() == failures {
@@ -297,7 +318,12 @@ impl Ctx<'_> {
             };
             (change, result)
         };
-        let (result, written) = self.node.replica.update_some(key, reach, decide)?;
+        let replica = &self.node.replica;
+        let (result, written) = if takes_long(replica, key, reach)? {
+            at_length(|| replica.update_some(key, reach, decide))?
+        } else {
+            replica.update_some(key, reach, decide)?
+        };
         if is_refused {
             return Err(QuorumError::CoordinatorLost.into());
         }

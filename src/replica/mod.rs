@@ -9,6 +9,7 @@ mod arrivals;
 mod compare;
 mod count;
 mod counting;
+mod delta;
 mod ending;
 mod ends;
 mod handoff;
@@ -43,7 +44,7 @@ use smallvec::SmallVec;
 use thiserror::Error;
 
 use crate::base::clock;
-use crate::logic::causal::{ActorId, Context, Element, Object, Timestamp};
+use crate::logic::causal::{ActorId, Context, Object, Timestamp};
 use crate::logic::codec::DecodeError;
 use crate::logic::edit::{Edit, Stamp};
 use crate::logic::guard;
@@ -59,6 +60,7 @@ pub use crate::storage::WriteFailed;
 pub use absence::Absence;
 pub use arrivals::Awaited;
 pub use compare::{Listed, Page};
+pub use delta::Delta;
 pub use handoff::Piece;
 pub use hint::{Hint, HintLimits, HintPass};
 pub use key::Key;
@@ -94,31 +96,6 @@ pub struct Written {
     pub ticket: Ticket,
     /// What other nodes must hear, where others hold the key too.
     pub delta: Option<Box<Delta>>,
-}
-
-/// What one write changed of a key.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Delta {
-    /// The database as stored.
-    pub db: u8,
-    /// The key.
-    pub name: Bytes,
-    /// The delta.
-    pub object: Object,
-    /// The elements of collections that it changes or removes, where it is about no others.
-    pub touched: Option<Vec<Element>>,
-}
-
-impl Delta {
-    /// All that is known of a key.
-    pub fn whole(db: u8, name: Bytes, object: Object) -> Self {
-        Self {
-            db,
-            name,
-            object,
-            touched: None,
-        }
-    }
 }
 
 /// Why the replica could not do its part. Nothing was changed, where nothing else is said.

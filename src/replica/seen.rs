@@ -216,6 +216,18 @@ impl Replica {
         }
     }
 
+    /// Whether this node's copy of a key knows what became of all that somebody has seen of it: by itself, by its
+    /// partition, by a flush.
+    pub fn knows_all(&self, key: Key<'_>, object: &Object, seen: &Context) -> bool {
+        let at = place::Position::of(key.name, self.partitions);
+        let mut known = (*self.seen.of(self.tree_of(key.name), at.partition)).clone();
+        known.join(object.context());
+        if let Some(floor) = self.spaces.of(at.partition, key.db).floor() {
+            known.join(&floor);
+        }
+        known.covers(seen)
+    }
+
     /// Of some dots of a key those that were overwritten, as far as this node's copy knows.
     pub fn dead_of(&self, key: Key<'_>, dots: &[Dot]) -> Result<Vec<Dot>, ReplicaError> {
         if dots.is_empty() {

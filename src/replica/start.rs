@@ -71,7 +71,7 @@ impl Options {
                 bytes: 16 << 20,
             },
             policies: Arc::default(),
-            most_in_one_row: 1_024,
+            most_in_one_row: 2_048,
         }
     }
 }

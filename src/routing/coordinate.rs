@@ -298,7 +298,7 @@ async fn look(
         let key = Key { db, name };
         blind &= own.is_empty() || site.replica.has_seen(key, &own);
         // What cannot be read has to be mended before.
-        blind &= site.replica.read_some(key, Reach::Head).is_ok();
+        blind &= !site.replica.has_damaged() && site.replica.read_some(key, Reach::Head).is_ok();
         begun.push((db, name, own));
     }
     if blind {

@@ -4,6 +4,9 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+use ringwood::logic::causal::{ActorId, Dot, Kind, Payload, Rest, Timestamp, Value, Version};
+use ringwood::logic::spread::{self, Stored};
+use ringwood::logic::types::element;
 use ringwood::storage::{
     Changing, Frozen, Progress, Refused, Row, Store, StoreError, Table, Ticket, Usage, Write,
 };
@@ -32,6 +35,10 @@ pub enum Fault {
     SwitchBeforeProof,
     /// A batch that was said to have failed is there later, and nobody is told.
     LandLate,
+    /// The sums of large collections drift from their elements.
+    DriftSums,
+    /// A removal covers additions that its coordinator has not seen.
+    CoverUnseen,
 }
 
 /// A store with a fault.
@@ -41,6 +48,27 @@ pub struct Faulty {
     pub writes: AtomicU64,
     /// Whether the run has ended: nothing of it reaches the disk any more.
     pub ended: AtomicBool,
+}
+
+/// Has the head of a large collection count one element more.
+fn drift(row: &mut Vec<u8>) {
+    let Ok(Stored::Head(mut head)) = spread::read(row) else {
+        return;
+    };
+    let phantom = Version {
+        dot: Dot {
+            actor: ActorId(1),
+            seq: 1,
+        },
+        at: Timestamp(1),
+        value: Value {
+            payload: Payload::Bytes("".into()),
+            expires_at_ms: None,
+        },
+    };
+    let element = element(Kind::Set, b"phantom");
+    head.total.add(&Rest::of(&element, &[phantom], 0, 1));
+    *row = head.encode();
 }
 
 impl Store for Faulty {
@@ -60,6 +88,14 @@ impl Store for Faulty {
                 let lies = !nth.is_multiple_of(3);
                 ops.retain(|op| !(lies && op.table == Table::Data));
             }
+            Fault::DriftSums => {
+                let nth = self.writes.fetch_add(1, Ordering::Relaxed);
+                if nth.is_multiple_of(5) {
+                    ops.iter_mut()
+                        .filter_map(|op| op.value.as_mut())
+                        .for_each(drift);
+                }
+            }
             Fault::None
             | Fault::ReuseDots
             | Fault::StoreUnseen
@@ -67,6 +103,7 @@ impl Store for Faulty {
             | Fault::LoseHints
             | Fault::HideDifferences
             | Fault::SwitchBeforeProof
+            | Fault::CoverUnseen
             | Fault::LandLate => {}
         }
         self.inner.enqueue(shard, write)

@@ -161,6 +161,16 @@ fn a_skipped_hint_is_found() {
 }
 
 #[test]
+fn sums_that_drift_from_the_elements_are_found() {
+    is_found(Kind::Cut, Fault::DriftSums);
+}
+
+#[test]
+fn a_removal_that_covers_what_it_has_not_seen_is_found() {
+    is_found(Kind::Cut, Fault::CoverUnseen);
+}
+
+#[test]
 fn a_reused_dot_is_found() {
     is_found(Kind::Crash, Fault::ReuseDots);
 }

@@ -9,7 +9,9 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
+use ringwood::logic::causal::Dot;
 use ringwood::logic::placement::NodeId;
+use ringwood::logic::record;
 use ringwood::peer::message::{KeyRequest, NEWEST, Request, Response};
 use ringwood::peer::{Answer as Answering, CallError, Done, Handler, Peers, encode};
 use tokio::sync::oneshot;
@@ -318,6 +320,21 @@ impl Peers for Port {
                 touched,
                 view,
             }),
+            Ok(Request::Key(KeyRequest::Apply {
+                key,
+                object,
+                hint_for,
+                only_over_seen,
+                touched,
+                view,
+            })) if self.fault == Fault::CoverUnseen => encode(KeyRequest::Apply {
+                key,
+                object: covering_more(&object),
+                hint_for,
+                only_over_seen,
+                touched,
+                view,
+            }),
             _ => body,
         };
         let is_command =
@@ -382,4 +399,20 @@ impl Peers for Port {
     fn close(&self) {
         self.tasks.lock().expect("no panic").abort_all();
     }
+}
+
+/// A removal that also covers what those whose writes it overwrites will write next.
+fn covering_more(raw: &Bytes) -> Bytes {
+    let Ok(mut object) = record::WIRE.decode(raw) else {
+        return raw.clone();
+    };
+    if object.is_tombstone() {
+        let seen = object.context().clone();
+        let next = seen.actor_ids().flat_map(|actor| {
+            let last = seen.last(actor);
+            (last + 1..last + 20).map(move |seq| Dot { actor, seq })
+        });
+        object.observe(next);
+    }
+    record::WIRE.encode(&object).into()
 }

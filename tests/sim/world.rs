@@ -1417,7 +1417,8 @@ impl World {
                 db: 0,
                 name: key.as_bytes(),
             };
-            let mut object = running.replica.read(at).expect("read").bare();
+            let object = running.replica.read(at);
+            let mut object = object.map_err(|error| format!("{key}: {error}"))?.bare();
             // By which clock a value has ended is another matter.
             if key == "ending" {
                 object = Object::default();

@@ -171,7 +171,7 @@ const LONG_FILES: &[(&str, usize, &str)] = &[
     ("net::connection", 590, "one subject"),
     (
         "replica",
-        652,
+        632,
         "a replica and what its files share: to be taken apart",
     ),
     ("replica::start", 517, "one subject"),

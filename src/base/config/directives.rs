@@ -229,7 +229,7 @@ pub static DIRECTIVES: &[Directive] = &[
     ),
     fixed(
         "collection-row-size",
-        "1kb",
+        "2kb",
         Kind::Bytes(1, 64 << 20),
         "Up to so many bytes a hash, set, sorted set or list is kept as one row, beyond as a row an element.",
     ),

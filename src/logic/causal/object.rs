@@ -400,6 +400,11 @@ impl Object {
         self.context.join(&Context::of_dots(seen));
     }
 
+    /// Also sees all that somebody else has seen.
+    pub fn observe_all(&mut self, seen: &Context) {
+        self.context.join(seen);
+    }
+
     /// The versions that are at hand, having seen nothing else.
     #[must_use]
     pub fn bare(&self) -> Object {

@@ -2,8 +2,9 @@
 
 use super::reach::{Reach, Scan};
 use crate::logic::causal::{Element, Kind};
-use crate::logic::spread::{self, Bounds, GENERATION_LEN, Gathered, Head, Stretch};
-use crate::replica::{Located, Replica, ReplicaError};
+use crate::logic::place::Position;
+use crate::logic::spread::{self, Bounds, GENERATION_LEN, Gathered, Head, Stored, Stretch};
+use crate::replica::{Key, Located, Replica, ReplicaError};
 use crate::storage::{Row, StoreError, Table};
 
 /// Rows read at a time.
@@ -106,6 +107,34 @@ impl Replica {
             rows.extend(some(&first, &start, *most - rows.len())?);
         }
         Ok(rows)
+    }
+
+    /// How many elements stand before a place in their order: each at some time of the call.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn count_below(&self, key: Key<'_>, place: &[u8]) -> Result<usize, ReplicaError> {
+        let located = self.locate(key, Position::of(key.name, self.partitions));
+        let raw = self
+            .store
+            .load(located.shard, Table::Data, &located.row_key)?;
+        let Some(Stored::Head(head)) = raw.as_deref().map(spread::read).transpose()? else {
+            return Ok(0);
+        };
+        let (mut from, end) = between(&located, &head, (&place[..1], place));
+        let mut count = 0;
+        loop {
+            let rows = self
+                .store
+                .scan(located.shard, Table::Data, &from, &end, PAGE)?;
+            count += rows.len();
+            match rows.last() {
+                Some((last, _)) if rows.len() == PAGE => {
+                    from = [last.as_slice(), &[0]].concat();
+                }
+                _ => return Ok(count),
+            }
+        }
     }
 
     /// Takes rows of elements, and the elements of rows of their order.

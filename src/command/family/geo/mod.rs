@@ -7,12 +7,14 @@ use words::{coordinates, place, reply_place, unit};
 
 use super::zset::add;
 use crate::command::context::{Ctx, Outcome};
+use crate::command::family::elements;
 use crate::command::row::{R, Row, WM, cmd};
 use crate::command::spec::keys;
 use crate::error::Error;
 use crate::logic::causal::Kind;
 use crate::logic::types::geo::Place;
 use crate::logic::types::zset;
+use crate::replica::Reach;
 use crate::routing::args::Args;
 
 /// The rows of this family.
@@ -142,7 +144,8 @@ fn geodist(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
         5 => unit(args.at(4))?,
         _ => return Err(Error::Syntax),
     };
-    let set = ctx.typed(args.at(1), Kind::Zset)?;
+    let named = elements::named(Kind::Zset, args, 2);
+    let set = ctx.typed_some(args.at(1), Kind::Zset, Reach::Named(&named))?;
     let found = |nth| zset::score(&set, args.at(nth)).map(Place::of);
     match (found(2), found(3)) {
         (Some(a), Some(b)) => ctx
@@ -154,7 +157,8 @@ fn geodist(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
 }
 
 fn geohash(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
-    let set = ctx.typed(args.at(1), Kind::Zset)?;
+    let named = elements::named(Kind::Zset, args, 2);
+    let set = ctx.typed_some(args.at(1), Kind::Zset, Reach::Named(&named))?;
     ctx.reply.array(args.len() - 2);
     for member in args.from(2) {
         let hash = zset::score(&set, member).map(|score| Place::of(score).geohash());
@@ -164,7 +168,8 @@ fn geohash(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
 }
 
 fn geopos(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
-    let set = ctx.typed(args.at(1), Kind::Zset)?;
+    let named = elements::named(Kind::Zset, args, 2);
+    let set = ctx.typed_some(args.at(1), Kind::Zset, Reach::Named(&named))?;
     ctx.reply.array(args.len() - 2);
     for member in args.from(2) {
         match zset::score(&set, member) {

@@ -9,11 +9,13 @@ pub(super) mod reply;
 use bytes::Bytes;
 
 use super::elements::{self, Scan};
+use crate::base::blocking::at_length;
 use crate::command::context::{Ctx, Outcome};
 use crate::command::row::{R, RF, Row, W, WF, WM, WMF, cmd};
 use crate::command::spec::keys;
 use crate::logic::causal::Kind;
 use crate::logic::edit::Edit;
+use crate::logic::spread;
 use crate::logic::types::zset::{self, Score};
 use crate::replica::Reach;
 use crate::resp::format_double;
@@ -369,17 +371,26 @@ fn zrank(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
 }
 
 fn zrevrank(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
-    rank(ctx, args, |at, len| len - 1 - at)
+    // Members may have gone since they were counted.
+    rank(ctx, args, |at, len| len.saturating_sub(at + 1))
 }
 
 fn rank(ctx: &mut Ctx<'_>, args: Args<'_>, from: fn(usize, usize) -> usize) -> Outcome {
-    let set = ctx.typed(args.at(1), Kind::Zset)?;
-    let members = zset::by_score(&set);
-    let at = members.iter().position(|(_, member)| *member == args.at(2));
-    match at {
-        Some(at) => ctx.reply.integer(from(at, members.len()) as i64),
-        None => ctx.reply.null(),
-    }
+    let named = elements::named(Kind::Zset, args, 2);
+    let set = ctx.typed_some(args.at(1), Kind::Zset, Reach::Named(&named))?;
+    let Some(score) = zset::score(&set, args.at(2)) else {
+        ctx.reply.null();
+        return Ok(());
+    };
+    let at = if set.is_whole() {
+        let members = zset::by_score(&set);
+        members.partition_point(|member| *member < (score, &named[0].name))
+    } else {
+        let key = ctx.key(ctx.session.db, args.at(1))?;
+        let place = spread::order_of(score, args.at(2));
+        at_length(|| ctx.node.replica.count_below(key, &place))?
+    };
+    ctx.reply.integer(from(at, zset::len(&set)) as i64);
     Ok(())
 }
 

@@ -14,26 +14,25 @@
 //! when it has many elements again; the rows of the one before are dropped behind it. Lowest and highest are
 //! bounds of the rows in order: what was taken from an end is not passed over again and again.
 
+mod places;
+
 use bytes::Bytes;
 
-use super::causal::{ActorId, Cells, Element, Kind, Object, Reset, Rest, Version, Versions, Wrote};
-use super::codec::{DecodeError, Reader, put_bytes, put_varint, put_zigzag};
-use super::digest;
-use super::placement::key_hash;
-use super::record::{self, CHECKSUM_LEN, ROW};
-use super::types::zset::{self, Bound, Score};
+use crate::logic::causal::{
+    ActorId, Cells, Element, Kind, Object, Reset, Rest, Version, Versions, Wrote,
+};
+use crate::logic::codec::{DecodeError, Reader, put_bytes, put_varint, put_zigzag};
+use crate::logic::digest;
+use crate::logic::record::{self, CHECKSUM_LEN, ROW};
+use crate::logic::types::zset;
+
+pub use places::{
+    GENERATION_LEN, HASH_LEN, MOST_BEFORE_NAME, Stretch, element_at, member_at, order_of, ordered,
+    place_of, start_of,
+};
 
 const HEAD: u8 = 4;
 const ELEMENT: u8 = 5;
-/// Stands before a member's score, in the place of a kind.
-const SCORES: u8 = 0x84;
-/// How long a generation is in the keys of its rows.
-pub const GENERATION_LEN: usize = 8;
-/// At most so much stands between the key of a head and the name in the key of an element's row.
-pub const MOST_BEFORE_NAME: usize = GENERATION_LEN + 1 + 8;
-/// How much of an element's hash is in the key of its row.
-pub const HASH_LEN: usize = 6;
-
 /// What the row of a key with many elements says.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Head {
@@ -112,13 +111,27 @@ pub fn cells(object: &Object) -> Vec<Cell<'_>> {
     }
 }
 
-/// The sums of all elements of collections, of those that are not at hand too.
-pub fn total(object: &Object) -> Rest {
-    let mut total = object.rest().cloned().unwrap_or_default();
+/// The sums of the elements of collections that are at hand.
+fn total(object: &Object) -> Rest {
+    let mut total = Rest::default();
     for cell in cells(object) {
         total.add(&cell.sums(object));
     }
     total
+}
+
+/// The same without their digests, which cost the most.
+fn counts(object: &Object) -> Rest {
+    let mut counts = Rest::default();
+    for Cell {
+        element,
+        versions,
+        resets,
+    } in cells(object)
+    {
+        counts.add(&Rest::of(element, versions, resets.len(), 0));
+    }
+    counts
 }
 
 impl Cell<'_> {
@@ -287,6 +300,13 @@ impl Head {
     /// # Errors
     /// When those cannot be its elements.
     pub fn with(self, gathered: Gathered) -> Result<Object, DecodeError> {
+        let all = self.total.clone();
+        let object = self.gathered(gathered)?;
+        let rest = all.without(&total(&object)).ok_or(DecodeError::Malformed)?;
+        Ok(object.with_rest(rest))
+    }
+
+    fn gathered(self, gathered: Gathered) -> Result<Object, DecodeError> {
         let Gathered {
             cells: mut found,
             mut resets,
@@ -299,10 +319,7 @@ impl Head {
             own.cloned().partition(|(e, _)| e.kind == Kind::String);
         let cells: Cells = before.into_iter().chain(found).chain(behind).collect();
         let context = self.object.context().clone();
-        let object = Object::from_parts(context, cells, resets).ok_or(DecodeError::Malformed)?;
-        let here = total(&object);
-        let rest = self.total.without(&here).ok_or(DecodeError::Malformed)?;
-        Ok(object.with_rest(rest))
+        Object::from_parts(context, cells, resets).ok_or(DecodeError::Malformed)
     }
 
     /// The same, where all elements were gathered.
@@ -311,11 +328,9 @@ impl Head {
     /// When those are not all its elements.
     pub fn with_all(self, gathered: Gathered) -> Result<Object, DecodeError> {
         let total = self.total.clone();
-        let whole = self.with(gathered)?;
-        let is_same = total.is_same(&self::total(&whole));
-        (whole.is_whole() && is_same)
-            .then_some(whole)
-            .ok_or(DecodeError::Malformed)
+        let whole = self.gathered(gathered)?;
+        let is_same = total.counts_as(&counts(&whole));
+        is_same.then_some(whole).ok_or(DecodeError::Malformed)
     }
 }
 
@@ -349,120 +364,6 @@ pub fn without_elements(object: &Object) -> Object {
     let own: Cells = own.cloned().collect();
     let of_head = Object::from_parts(object.context().clone(), own, resets.cloned().collect());
     of_head.expect("a part of an object is one")
-}
-
-/// Where the rows of a generation begin: what follows the key of the head, below [`super::place::BEHIND`].
-pub fn start_of(generation: u64) -> [u8; GENERATION_LEN] {
-    (generation & (u64::MAX >> 1)).to_be_bytes()
-}
-
-/// What follows the generation in the key of an element's row.
-pub fn place_of(element: &Element) -> Vec<u8> {
-    let mut out = Vec::with_capacity(1 + HASH_LEN + element.name.len());
-    out.push(element.kind as u8);
-    if element.kind != Kind::List {
-        let hash = key_hash(&element.name).to_be_bytes();
-        out.extend_from_slice(&hash[..HASH_LEN]);
-    }
-    out.extend_from_slice(&element.name);
-    out
-}
-
-/// The element at such a place; `None` where it is a place in another order.
-///
-/// # Errors
-/// When nothing can be there.
-pub fn element_at(place: &[u8]) -> Result<Option<Element>, DecodeError> {
-    let (first, rest) = place.split_first().ok_or(DecodeError::Truncated)?;
-    if *first == SCORES {
-        return Ok(None);
-    }
-    let kind = record::read_kind(*first)?;
-    let skipped = if kind == Kind::List { 0 } else { HASH_LEN };
-    let name = rest.get(skipped..).ok_or(DecodeError::Truncated)?;
-    let name = Bytes::copy_from_slice(name);
-    Ok(Some(Element { kind, name }))
-}
-
-/// Where the places of a kind's elements in their order begin and end.
-pub fn ordered(kind: Kind) -> (u8, u8) {
-    match kind {
-        Kind::Zset => (SCORES, SCORES + 1),
-        kind => (kind as u8, kind as u8 + 1),
-    }
-}
-
-/// Some elements in an order.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Stretch {
-    /// From this place on.
-    pub from: Vec<u8>,
-    /// Up to this one, without it.
-    pub to: Vec<u8>,
-    /// So many at most: if there are more, the first.
-    pub most: usize,
-    /// The last instead.
-    pub is_back: bool,
-    /// If there are fewer, others from the beginning of the kind on.
-    pub wraps: bool,
-}
-
-impl Stretch {
-    /// Members of a sorted set by their scores.
-    pub fn of_scores((min, max): (Bound<Score>, Bound<Score>), most: usize, is_back: bool) -> Self {
-        let above = |score: Score| (u64::from_be_bytes(score.ordered()) + 1).to_be_bytes();
-        let place = |bytes: &[u8]| [&[SCORES], bytes].concat();
-        let from = match min {
-            Bound::Lowest => vec![SCORES],
-            Bound::Highest => vec![SCORES + 1],
-            Bound::With(score) => place(&score.ordered()),
-            Bound::Without(score) => place(&above(score)),
-        };
-        let to = match max {
-            Bound::Lowest => vec![SCORES],
-            Bound::Highest => vec![SCORES + 1],
-            Bound::With(score) => place(&above(score)),
-            Bound::Without(score) => place(&score.ordered()),
-        };
-        Self {
-            from,
-            to,
-            most,
-            is_back,
-            wraps: false,
-        }
-    }
-
-    /// Elements of a hash, set or sorted set in the order of their hashes, from the first bytes of one on.
-    pub fn of_hashes(kind: Kind, hash: [u8; HASH_LEN], most: usize, wraps: bool) -> Self {
-        Self {
-            from: [&[kind as u8], &hash[..]].concat(),
-            to: vec![kind as u8 + 1],
-            most,
-            is_back: false,
-            wraps,
-        }
-    }
-}
-
-/// The place of a member in the order of scores.
-pub fn order_of(score: Score, member: &[u8]) -> Vec<u8> {
-    let mut out = vec![SCORES];
-    out.extend_from_slice(&score.ordered());
-    out.extend_from_slice(member);
-    out
-}
-
-/// The member at a place in the order of scores.
-///
-/// # Errors
-/// When it is no such place.
-pub fn member_at(place: &[u8]) -> Result<Element, DecodeError> {
-    let member = place.get(1 + 8..).ok_or(DecodeError::Truncated)?;
-    Ok(Element {
-        kind: Kind::Zset,
-        name: Bytes::copy_from_slice(member),
-    })
 }
 
 fn seal(mut out: Vec<u8>) -> Vec<u8> {
