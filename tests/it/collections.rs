@@ -1,6 +1,8 @@
 //! Collections as their users meet them: who waits for an element gets one, conflicts of fields are shown and
 //! settled, a cart that both sides of a cut have changed loses nothing.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use super::harness::{Cluster, Connection, Server, bulks, encode, eventually};
 
 fn send(connection: &mut Connection, words: &[&str]) {
@@ -204,4 +206,79 @@ fn collections_outlive_a_kill_and_end_when_they_shall() {
     assert_eq!(c.call(&["EXISTS", "hash"]), ":0\r\n");
     c.call(&["HSET", "hash", "again", "1"]);
     assert_eq!(c.call(&["TTL", "hash"]), ":-1\r\n");
+}
+
+/// What was acknowledged of fields: whether each is there; nothing of those of which nobody knows.
+type Fields = BTreeMap<String, Option<bool>>;
+
+/// Sets fields and removes some, through every member that answers.
+fn change_fields(cluster: &Cluster, members: &[usize], steps: std::ops::Range<usize>) -> Fields {
+    let mut fields = Fields::new();
+    for n in steps {
+        let member = members[n % members.len()];
+        let field = format!("field-{n}");
+        let mut is_there = Some(true);
+        let set = cluster.call(member, &["HSET", "large", &field, "some value"]);
+        if set.starts_with('-') {
+            is_there = None;
+        }
+        if n % 3 == 0 {
+            let gone = cluster.call(members[(n + 1) % members.len()], &["HDEL", "large", &field]);
+            is_there = if gone.starts_with('-') {
+                None
+            } else {
+                Some(false)
+            };
+        }
+        fields.insert(field, is_there);
+    }
+    fields
+}
+
+#[test]
+fn a_large_hash_loses_no_field_to_kills_and_every_node_counts_the_same() {
+    let mut cluster = Cluster::start(3, &["--anti-entropy-interval", "1"]);
+    let mut fields = change_fields(&cluster, &[0, 1, 2], 0..600);
+    cluster.members[2].kill();
+    fields.extend(change_fields(&cluster, &[0, 1], 600..900));
+    let deleted = cluster.call(0, &["HDEL", "large", "field-1", "field-2"]);
+    assert_eq!(deleted, ":2\r\n");
+    fields.extend(["field-1", "field-2"].map(|field| (field.to_owned(), Some(false))));
+    cluster.members[2].start(None);
+    fields.extend(change_fields(&cluster, &[2, 0, 1], 900..1_200));
+    cluster.members[0].kill();
+    cluster.members[0].start(None);
+    cluster.wait_until_whole();
+    let known: Vec<(&String, bool)> = fields
+        .iter()
+        .filter_map(|(f, is)| Some((f, (*is)?)))
+        .collect();
+    assert!(known.len() > 1_100, "{}", known.len());
+    for member in 0..3 {
+        let mut last = String::new();
+        eventually("every field is what it was acknowledged to be", || {
+            let all = bulks(&cluster.call(member, &["HGETALL", "large"]));
+            let there: BTreeSet<&str> = all.iter().step_by(2).map(String::as_str).collect();
+            let wrong = known
+                .iter()
+                .filter(|(f, is)| there.contains(f.as_str()) != *is);
+            let len = cluster.call(member, &["HLEN", "large"]);
+            last = format!("{len} {} {:?}", there.len(), wrong.collect::<Vec<_>>());
+            last.ends_with("[]") && len == format!(":{}\r\n", there.len())
+        });
+        println!("{last}");
+    }
+    // Copies agree, element by element.
+    eventually("the copies agree", || {
+        cluster
+            .call(1, &["RINGWOOD", "EXPLAIN", "large"])
+            .contains("copies agree yes")
+    });
+    for member in 0..3 {
+        assert_eq!(cluster.call(member, &["EXPIRE", "large", "1000"]), ":1\r\n");
+    }
+    assert_eq!(cluster.call(2, &["DEL", "large"]), ":1\r\n");
+    for member in 0..3 {
+        assert_eq!(cluster.call(member, &["EXISTS", "large"]), ":0\r\n");
+    }
 }
