@@ -1,5 +1,5 @@
 //! How a large collection is written down: a head, a row an element, and where elements have another order than
-//! that of their names, a row of that order each. So that one of a million is read and written alone.
+//! that of their names, the same row in that order once more. So that one of a million is read and written alone.
 //!
 //! ```text
 //! head     4 u8 | generation u64le | length, record of all but the elements of collections | sums | crc32 u32le

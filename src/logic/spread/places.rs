@@ -17,7 +17,7 @@ pub const MOST_BEFORE_NAME: usize = GENERATION_LEN + 1 + 8;
 /// How much of an element's hash is in the key of its row.
 pub const HASH_LEN: usize = 6;
 
-/// Where the rows of a generation begin: what follows the key of the head, below [`super::place::BEHIND`].
+/// Where the rows of a generation begin: what follows the key of the head, below [`crate::logic::place::BEHIND`].
 pub fn start_of(generation: u64) -> [u8; GENERATION_LEN] {
     (generation & (u64::MAX >> 1)).to_be_bytes()
 }

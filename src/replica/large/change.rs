@@ -161,24 +161,24 @@ impl Rows<'_> {
         let Some(element) = before.or(now).map(|cell| cell.element) else {
             return;
         };
-        if before != now {
-            ops.push(Op {
-                table: Table::Data,
-                key: self
-                    .located
-                    .row_of(self.generation, &spread::place_of(element)),
-                value: now.map(Cell::encode),
-            });
-        }
-        // A list's elements are in order themselves.
-        if was != is && element.kind != Kind::List {
-            let row = |place: &Vec<u8>| self.located.row_of(self.generation, place);
-            ops.extend(was.map(|place| removal(Table::Data, row(place))));
+        let row = |place: &[u8]| self.located.row_of(self.generation, place);
+        let value = now.map(Cell::encode);
+        // A list's elements are in order themselves; others have the same row once more.
+        if element.kind != Kind::List {
+            let moved = was.filter(|was| Some(*was) != is);
+            ops.extend(moved.map(|place| removal(Table::Data, row(place))));
             ops.extend(is.map(|place| Op {
                 table: Table::Data,
                 key: row(place),
-                value: Some(Vec::new()),
+                value: value.clone(),
             }));
+        }
+        if before != now {
+            ops.push(Op {
+                table: Table::Data,
+                key: row(&spread::place_of(element)),
+                value,
+            });
         }
     }
 

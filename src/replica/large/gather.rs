@@ -31,11 +31,11 @@ impl Replica {
             }
             Reach::Ends(kind, first, last) => {
                 let rows = self.ends_of(located, head, (kind, first, last))?;
-                self.gather_rows(located, head.generation, rows, &mut gathered)?;
+                gather_rows(located, rows, &mut gathered)?;
             }
             Reach::Stretch(stretch) => {
                 let rows = self.stretch_of(located, head, stretch)?;
-                self.gather_rows(located, head.generation, rows, &mut gathered)?;
+                gather_rows(located, rows, &mut gathered)?;
             }
         }
         Ok(gathered)
@@ -137,27 +137,6 @@ impl Replica {
         }
     }
 
-    /// Takes rows of elements, and the elements of rows of their order.
-    fn gather_rows(
-        &self,
-        located: &Located<'_>,
-        generation: u64,
-        rows: Vec<Row>,
-        gathered: &mut Gathered,
-    ) -> Result<(), ReplicaError> {
-        let skipped = located.row_key.len() + GENERATION_LEN;
-        for (key, row) in rows {
-            let place = &key[skipped..];
-            if let Some(element) = spread::element_at(place)? {
-                gathered.take(element, &row)?;
-            } else {
-                let member = spread::member_at(place)?;
-                self.gather_one(located, generation, &member, gathered)?;
-            }
-        }
-        Ok(())
-    }
-
     fn gather_one(
         &self,
         located: &Located<'_>,
@@ -175,6 +154,24 @@ impl Replica {
         }
         Ok(())
     }
+}
+
+/// Takes rows of elements, or those of their order.
+fn gather_rows(
+    located: &Located<'_>,
+    rows: Vec<Row>,
+    gathered: &mut Gathered,
+) -> Result<(), ReplicaError> {
+    let skipped = located.row_key.len() + GENERATION_LEN;
+    for (key, row) in rows {
+        let place = &key[skipped..];
+        let element = match spread::element_at(place)? {
+            Some(element) => element,
+            None => spread::member_at(place)?,
+        };
+        gathered.take(element, &row)?;
+    }
+    Ok(())
 }
 
 /// All elements, by whoever reads rows.
