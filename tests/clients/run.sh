@@ -65,6 +65,7 @@ else
     run ioredis node "$cache/node/ioredis.mjs" "$@"
     run ioredis_types node "$cache/node/ioredis_types.mjs" "$@"
     run node_redis node "$cache/node/node_redis.mjs" "$@"
+    run node_redis_types node "$cache/node/node_redis_types.mjs" "$@"
     run connect_redis node "$cache/node/connect_redis.mjs" "$@"
     rust redis_rs "$@"
 fi
