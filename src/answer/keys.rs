@@ -192,11 +192,14 @@ fn fetch_from(
         // Whatever is here the other has, or knows to be overwritten: something is on its way here.
         return Ok(Response::Same);
     }
+    let known = head.context().clone();
     let object = if head.is_whole() {
         head
     } else {
         replica.read(key)?
     };
+    // It may have been given up in between: then it knows nothing.
+    let is_news = is_news || !object.context().covers(&known);
     if lacks {
         let left = (!object.is_unknown()).then(|| record::WIRE.encode(&object));
         return Ok(Response::Empty(left.unwrap_or_default().into()));

@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use smallvec::SmallVec;
 
+use super::at_hand::{at_hand, takes_long};
 use super::exec::Exec;
 use super::node::Node;
 use super::session::Session;
@@ -42,27 +43,6 @@ fn is_of(object: &Object, kind: Kind, now_ms: u64) -> Result<bool, Error> {
         None => Ok(false),
         Some(of) if of == kind => Ok(true),
         Some(_) => Err(Error::WrongType),
-    }
-}
-
-/// To read more elements takes its time.
-const MANY: u64 = 8_192;
-
-/// Whether so much of a key is read that others of this thread should not wait for it.
-fn takes_long(replica: &Replica, key: Key<'_>, reach: Reach<'_>) -> Result<bool, ReplicaError> {
-    if reach != Reach::Whole {
-        return Ok(false);
-    }
-    let head = replica.read_some(key, Reach::Head)?;
-    Ok(head.rest().is_some_and(|rest| rest.elements() > MANY))
-}
-
-/// A key's object with as much of it at hand as a reach says.
-fn at_hand(replica: &Replica, key: Key<'_>, reach: Reach<'_>) -> Result<Arc<Object>, ReplicaError> {
-    if takes_long(replica, key, reach)? {
-        at_length(|| replica.read_some(key, reach))
-    } else {
-        replica.read_some(key, reach)
     }
 }
 
@@ -254,7 +234,11 @@ impl Ctx<'_> {
         kind: Kind,
         decide: impl FnOnce(&Object, u64) -> Result<(Edit, R), Error>,
     ) -> Result<R, Error> {
-        self.change_some(name, kind, Reach::Whole, decide)
+        let reach = match kind {
+            Kind::String => Reach::Head,
+            _ => Reach::Whole,
+        };
+        self.change_some(name, kind, reach, decide)
     }
 
     /// The same with as much of it at hand as a reach says, or more.

@@ -3,6 +3,7 @@
 //! Reading order: `spec` and `row` (what a row of the table says), `table`, `context` (what a handler works
 //! with), `dispatch` (how one command runs), then a file a family below `family`.
 
+mod at_hand;
 mod context;
 mod dispatch;
 mod events;

@@ -234,8 +234,9 @@ impl Replica {
             return Ok(Vec::new());
         }
         let at = place::Position::of(key.name, self.partitions);
-        let object = self.read(key)?;
+        // Before the object: what is seen later may be in a later one.
         let seen = self.seen.of(self.tree_of(key.name), at.partition);
+        let object = self.read(key)?;
         let floor = self.spaces.of(at.partition, key.db).floor();
         let flushed = |dot| floor.as_ref().is_some_and(|floor| floor.contains(dot));
         let overwritten = |dot| object.context().contains(dot) || flushed(dot);

@@ -169,8 +169,8 @@ impl Rest {
         &self.actors
     }
 
-    /// Whether they are as many as others, and as long.
-    pub fn counts_as(&self, other: &Rest) -> bool {
+    /// Whether they are those of which somebody else has the sums.
+    pub fn is_same(&self, other: &Rest) -> bool {
         let versions = |rest: &Rest| rest.actors.iter().map(|wrote| wrote.versions).sum::<u64>();
         self.there == other.there
             && self.elements == other.elements
@@ -179,6 +179,7 @@ impl Rest {
             && self.counted == other.counted
             && self.resets == other.resets
             && self.bytes == other.bytes
+            && self.sum == other.sum
             && versions(self) == versions(other)
     }
 
@@ -243,7 +244,7 @@ mod tests {
         let wrote = both.actors()[0];
         assert_eq!((wrote.versions, wrote.first, wrote.last), (2, 3, 7));
         let without = both.clone().without(&b).expect("it is among them");
-        assert!(without.counts_as(&a) && without.sum == a.sum && !without.has_written(ActorId(2)));
+        assert!(without.is_same(&a) && !without.has_written(ActorId(2)));
         assert_eq!(without.kinds().collect::<Vec<_>>(), [Kind::Hash]);
         assert_eq!(a.clone().without(&b), None);
         let set = rest(Kind::Set, "m", &[(1, 1), (2, 1)]);

@@ -27,8 +27,8 @@ use crate::logic::record::{self, CHECKSUM_LEN, ROW};
 use crate::logic::types::zset;
 
 pub use places::{
-    GENERATION_LEN, HASH_LEN, MOST_BEFORE_NAME, Stretch, element_at, member_at, order_of, ordered,
-    place_of, start_of,
+    GENERATION_LEN, HASH_LEN, MOST_BEFORE_NAME, SCORES, Stretch, element_at, member_at, order_of,
+    ordered, place_of, start_of,
 };
 
 const HEAD: u8 = 4;
@@ -118,20 +118,6 @@ fn total(object: &Object) -> Rest {
         total.add(&cell.sums(object));
     }
     total
-}
-
-/// The same without their digests, which cost the most.
-fn counts(object: &Object) -> Rest {
-    let mut counts = Rest::default();
-    for Cell {
-        element,
-        versions,
-        resets,
-    } in cells(object)
-    {
-        counts.add(&Rest::of(element, versions, resets.len(), 0));
-    }
-    counts
 }
 
 impl Cell<'_> {
@@ -329,7 +315,7 @@ impl Head {
     pub fn with_all(self, gathered: Gathered) -> Result<Object, DecodeError> {
         let total = self.total.clone();
         let whole = self.gathered(gathered)?;
-        let is_same = total.counts_as(&counts(&whole));
+        let is_same = total.is_same(&self::total(&whole));
         is_same.then_some(whole).ok_or(DecodeError::Malformed)
     }
 }

@@ -9,7 +9,7 @@ use crate::logic::record;
 use crate::logic::types::zset::{Bound, Score};
 
 /// Stands before a member's score, in the place of a kind.
-const SCORES: u8 = 0x84;
+pub const SCORES: u8 = 0x84;
 /// How long a generation is in the keys of its rows.
 pub const GENERATION_LEN: usize = 8;
 /// At most so much stands between the key of a head and the name in the key of an element's row.

@@ -4,6 +4,7 @@ use super::reach::{Reach, Scan};
 use crate::logic::causal::{Element, Kind};
 use crate::logic::place::Position;
 use crate::logic::spread::{self, Bounds, GENERATION_LEN, Gathered, Head, Stored, Stretch};
+use crate::logic::types::zset;
 use crate::replica::{Key, Located, Replica, ReplicaError};
 use crate::storage::{Row, StoreError, Table};
 
@@ -109,19 +110,39 @@ impl Replica {
         Ok(rows)
     }
 
-    /// How many elements stand before a place in their order: each at some time of the call.
+    /// How many members of a sorted set stand before one, and how many there are; `None` where it is not there.
     ///
     /// # Errors
     /// When the store cannot be read.
-    pub fn count_below(&self, key: Key<'_>, place: &[u8]) -> Result<usize, ReplicaError> {
+    pub fn rank(
+        &self,
+        key: Key<'_>,
+        member: &Element,
+    ) -> Result<Option<(usize, usize)>, ReplicaError> {
         let located = self.locate(key, Position::of(key.name, self.partitions));
+        let _order = self.lock(located.at);
+        let set = self.load_some(&located, Reach::Named(std::slice::from_ref(member)))?;
+        let Some(score) = zset::score(&set, &member.name) else {
+            return Ok(None);
+        };
+        let before = if set.is_whole() {
+            let members = zset::by_score(&set);
+            members.partition_point(|other| *other < (score, &member.name))
+        } else {
+            self.count_below(&located, &spread::order_of(score, &member.name))?
+        };
+        Ok(Some((before, zset::len(&set))))
+    }
+
+    /// How many rows stand before a place in an order. The caller holds the key's lock.
+    fn count_below(&self, located: &Located<'_>, place: &[u8]) -> Result<usize, ReplicaError> {
         let raw = self
             .store
             .load(located.shard, Table::Data, &located.row_key)?;
         let Some(Stored::Head(head)) = raw.as_deref().map(spread::read).transpose()? else {
             return Ok(0);
         };
-        let (mut from, end) = between(&located, &head, (&place[..1], place));
+        let (mut from, end) = between(located, &head, (&place[..1], place));
         let mut count = 0;
         loop {
             let rows = self
@@ -182,7 +203,8 @@ pub(super) fn gather_all(
 ) -> Result<Gathered, ReplicaError> {
     let mut gathered = Gathered::default();
     let start = located.row_of(generation, &[]);
-    let end = [&start[..], &[u8::MAX]].concat();
+    // Rows in another order say the same once more.
+    let end = [&start[..], &[spread::SCORES]].concat();
     let (skipped, mut from) = (start.len(), start);
     loop {
         let rows = scan(&from, &end, PAGE)?;

@@ -1,6 +1,7 @@
 //! Rows of the tables, and over them what is in memory.
 
 use std::ops::ControlFlow;
+use std::sync::Arc;
 
 use super::part::Copied;
 use super::tables::Sorted;
@@ -26,91 +27,54 @@ impl From<(Vec<Copied>, Option<Vec<u8>>)> for Overlay {
     }
 }
 
+/// Which end of a range comes first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Order {
+    Ascending,
+    Descending,
+}
+
 /// Up to `limit` rows with `from <= key < to`. What is in memory is asked for first, since it may reach the
 /// tables meanwhile: `overlay` copies it, some at a time.
 pub(super) fn scan(
-    table: Table,
+    (table, order): (Table, Order),
     (from, to): (&[u8], &[u8]),
     limit: usize,
-    mut overlay: impl FnMut(&[u8], usize) -> Overlay,
-    snapshot: impl Fn() -> Result<std::sync::Arc<dyn Sorted>, StoreError>,
+    mut overlay: impl FnMut((&[u8], &[u8]), usize) -> Overlay,
+    snapshot: impl Fn() -> Result<Arc<dyn Sorted>, StoreError>,
 ) -> Result<Vec<Row>, StoreError> {
     let mut rows = Vec::new();
-    let mut from = from.to_vec();
-    while rows.len() < limit && from.as_slice() < to {
+    let (mut from, mut to) = (from.to_vec(), to.to_vec());
+    while rows.len() < limit && from < to {
         let Overlay {
             rows: over,
             bound,
             is_all,
-        } = overlay(&from, limit - rows.len());
-        let after = bound.map(|mut bound| {
-            bound.push(0);
-            bound
-        });
-        let end = after.as_deref().unwrap_or(to).min(to);
-        if is_all {
-            let living = over
-                .into_iter()
-                .filter_map(|(key, value)| Some((key, value?)));
-            rows.extend(living.take(limit - rows.len()));
-        } else {
-            merge(&*snapshot()?, table, (&from, end), over, limit, &mut rows)?;
-        }
-        match after {
-            Some(after) => from = after,
-            None => break,
-        }
-    }
-    Ok(rows)
-}
-
-/// The same from the other end on, descending.
-pub(super) fn scan_back(
-    table: Table,
-    (from, to): (&[u8], &[u8]),
-    limit: usize,
-    mut overlay: impl FnMut(&[u8], usize) -> Overlay,
-    snapshot: impl Fn() -> Result<std::sync::Arc<dyn Sorted>, StoreError>,
-) -> Result<Vec<Row>, StoreError> {
-    let mut rows = Vec::new();
-    let mut to = to.to_vec();
-    while rows.len() < limit && from < to.as_slice() {
-        let Overlay {
-            rows: over,
-            bound,
-            is_all,
-        } = overlay(&to, limit - rows.len());
-        let start = bound.as_deref().unwrap_or(from).max(from);
-        let mut over = over.into_iter().peekable();
-        let add = |rows: &mut Vec<Row>, (key, value): Copied| {
-            rows.extend(value.map(|value| (key, value)));
-            rows.len() == limit
-        };
+        } = overlay((&from, &to), limit - rows.len());
         let below = if is_all { None } else { Some(snapshot()?) };
-        let mut each = |key: &[u8], value: &[u8]| {
-            while let Some(next) = over.next_if(|(over, _)| over.as_slice() > key) {
-                if add(&mut rows, next) {
-                    return ControlFlow::Break(());
-                }
+        // As far as that is complete, and the rest.
+        let (complete, rest) = match (bound, order) {
+            (None, _) => ((from, to), None),
+            (Some(mut bound), Order::Ascending) => {
+                bound.push(0);
+                let end = bound.clone().min(to.clone());
+                ((from, end), Some((bound, to)))
             }
-            let row = match over.next_if(|(over, _)| over == key) {
-                Some(newer) => newer,
-                None => (key.to_vec(), Some(value.to_vec())),
-            };
-            if add(&mut rows, row) {
-                return ControlFlow::Break(());
+            (Some(bound), Order::Descending) => {
+                let start = bound.clone().max(from.clone());
+                ((start, to), Some((from, bound)))
             }
-            ControlFlow::Continue(())
         };
-        if let Some(below) = below {
-            below.range_back(table, (start, &to), &mut each)?;
-        }
-        while rows.len() < limit {
-            let Some(next) = over.next() else { break };
-            add(&mut rows, next);
-        }
-        match bound {
-            Some(bound) => to = bound,
+        let range = (&complete.0[..], &complete.1[..]);
+        merge(
+            below.as_deref(),
+            (table, order),
+            range,
+            over,
+            (limit, &mut rows),
+        )?;
+        match rest {
+            Some(rest) => (from, to) = rest,
             None => break,
         }
     }
@@ -118,23 +82,23 @@ pub(super) fn scan_back(
 }
 
 fn merge(
-    below: &dyn Sorted,
-    table: Table,
+    below: Option<&dyn Sorted>,
+    (table, order): (Table, Order),
     range: (&[u8], &[u8]),
     over: Vec<Copied>,
-    limit: usize,
-    rows: &mut Vec<Row>,
+    (limit, rows): (usize, &mut Vec<Row>),
 ) -> Result<(), StoreError> {
     let mut over = over.into_iter().peekable();
+    let is_before = |over: &[u8], key: &[u8]| match order {
+        Order::Ascending => over < key,
+        Order::Descending => over > key,
+    };
     let add = |rows: &mut Vec<Row>, (key, value): Copied| {
         rows.extend(value.map(|value| (key, value)));
         rows.len() == limit
     };
-    if rows.len() == limit {
-        return Ok(());
-    }
-    below.range(table, range, &mut |key, value| {
-        while let Some(next) = over.next_if(|(over, _)| over.as_slice() < key) {
+    let mut each = |key: &[u8], value: &[u8]| {
+        while let Some(next) = over.next_if(|(over, _)| is_before(over, key)) {
             if add(rows, next) {
                 return ControlFlow::Break(());
             }
@@ -147,7 +111,12 @@ fn merge(
             return ControlFlow::Break(());
         }
         ControlFlow::Continue(())
-    })?;
+    };
+    match (below, order) {
+        (None, _) => {}
+        (Some(below), Order::Ascending) => below.range(table, range, &mut each)?,
+        (Some(below), Order::Descending) => below.range_back(table, range, &mut each)?,
+    }
     while rows.len() < limit {
         let Some(next) = over.next() else { break };
         add(rows, next);

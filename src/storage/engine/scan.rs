@@ -2,7 +2,8 @@
 
 use std::sync::atomic::Ordering;
 
-use super::{Engine, merge};
+use super::Engine;
+use super::merge::{self, Order};
 use crate::storage::{Row, StoreError, Table};
 
 impl Engine {
@@ -13,15 +14,16 @@ impl Engine {
         range: (&[u8], &[u8]),
         limit: usize,
     ) -> Result<Vec<Row>, StoreError> {
-        let to = range.1;
-        let overlay = |from: &[u8], limit: usize| {
+        let overlay = |range: (&[u8], &[u8]), limit: usize| {
             if table == Table::Data {
-                return self.dirty_range((from, to), limit);
+                return self.dirty_range(range, limit);
             }
             let loose = self.loose[table as usize - 1].lock();
-            loose.range((from, to), limit.saturating_add(1)).into()
+            loose.range(range, limit.saturating_add(1)).into()
         };
-        merge::scan(table, range, limit, overlay, || self.tables.snapshot())
+        merge::scan((table, Order::Ascending), range, limit, overlay, || {
+            self.tables.snapshot()
+        })
     }
 
     /// Up to `limit` rows of elements of one key with `from <= key < to`, descending.
@@ -33,18 +35,17 @@ impl Engine {
         let from = range.0;
         debug_assert!(self.keys.are_of_one(from, range.1), "elements of one key");
         let part = &self.parts[self.keys.part(from)];
-        let overlay = |to: &[u8], limit: usize| {
+        let overlay = |range: (&[u8], &[u8]), limit: usize| {
             let part = part.lock();
-            let (rows, bound) = part.range_back(&self.keys, (from, to), limit);
+            let (rows, bound) = part.range_back(&self.keys, range, limit);
             merge::Overlay {
                 rows,
                 bound,
                 is_all: !part.may_have_elements_below(&self.keys, from),
             }
         };
-        merge::scan_back(Table::Data, range, limit, overlay, || {
-            self.tables.snapshot()
-        })
+        let order = (Table::Data, Order::Descending);
+        merge::scan(order, range, limit, overlay, || self.tables.snapshot())
     }
 
     fn dirty_range(&self, (from, to): (&[u8], &[u8]), limit: usize) -> merge::Overlay {

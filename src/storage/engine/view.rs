@@ -108,7 +108,7 @@ impl Frozen for View {
         to: &[u8],
         limit: usize,
     ) -> Result<Vec<Row>, StoreError> {
-        let overlay = |from: &[u8], limit: usize| {
+        let overlay = |(from, to): (&[u8], &[u8]), limit: usize| {
             if table == Table::Data {
                 return self.overlay(from, to, limit);
             }
@@ -116,7 +116,8 @@ impl Frozen for View {
             let layers = layers.map(|layer| &**layer);
             range_of(layers, (from, to), limit.saturating_add(1)).into()
         };
-        merge::scan(table, (from, to), limit, overlay, || {
+        let order = (table, merge::Order::Ascending);
+        merge::scan(order, (from, to), limit, overlay, || {
             Ok(Arc::clone(&self.below))
         })
     }

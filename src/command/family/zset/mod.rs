@@ -10,13 +10,14 @@ use bytes::Bytes;
 
 use super::elements::{self, Scan};
 use crate::base::blocking::at_length;
+use crate::base::clock;
 use crate::command::context::{Ctx, Outcome};
 use crate::command::row::{R, RF, Row, W, WF, WM, WMF, cmd};
 use crate::command::spec::keys;
 use crate::logic::causal::Kind;
 use crate::logic::edit::Edit;
-use crate::logic::spread;
 use crate::logic::types::zset::{self, Score};
+use crate::logic::types::{self, element};
 use crate::replica::Reach;
 use crate::resp::format_double;
 use crate::routing::args::Args;
@@ -371,26 +372,28 @@ fn zrank(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
 }
 
 fn zrevrank(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
-    // Members may have gone since they were counted.
-    rank(ctx, args, |at, len| len.saturating_sub(at + 1))
+    rank(ctx, args, |at, len| len - 1 - at)
 }
 
 fn rank(ctx: &mut Ctx<'_>, args: Args<'_>, from: fn(usize, usize) -> usize) -> Outcome {
-    let named = elements::named(Kind::Zset, args, 2);
-    let set = ctx.typed_some(args.at(1), Kind::Zset, Reach::Named(&named))?;
-    let Some(score) = zset::score(&set, args.at(2)) else {
-        ctx.reply.null();
-        return Ok(());
-    };
-    let at = if set.is_whole() {
-        let members = zset::by_score(&set);
-        members.partition_point(|member| *member < (score, &named[0].name))
+    let head = ctx.typed_some(args.at(1), Kind::Zset, Reach::Head)?;
+    let (key, member) = (
+        ctx.key(ctx.session.db, args.at(1))?,
+        element(Kind::Zset, args.at(2)),
+    );
+    let rank = || ctx.node.replica.rank(key, &member);
+    let rank = if head.is_whole() {
+        rank()?
     } else {
-        let key = ctx.key(ctx.session.db, args.at(1))?;
-        let place = spread::order_of(score, args.at(2));
-        at_length(|| ctx.node.replica.count_below(key, &place))?
+        at_length(rank)?
     };
-    ctx.reply.integer(from(at, zset::len(&set)) as i64);
+    // What it has counted may not be committed yet; and it may have ended.
+    let now = ctx.some_of(args.at(1), Reach::Head)?;
+    let rank = rank.filter(|_| types::kind(&now, clock::now_ms()) == Some(Kind::Zset));
+    match rank {
+        Some((before, len)) => ctx.reply.integer(from(before, len) as i64),
+        None => ctx.reply.null(),
+    }
     Ok(())
 }
 

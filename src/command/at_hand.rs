@@ -1,0 +1,54 @@
+//! Reading as much of a key as a command needs: what takes its time does not hold up others of the thread.
+
+use std::sync::Arc;
+
+use crate::base::blocking::at_length;
+use crate::logic::causal::Object;
+use crate::replica::{Key, Reach, Replica, ReplicaError};
+
+/// To read more elements takes its time.
+const MANY: u64 = 8_192;
+
+/// Whether so much of a key is read that others of this thread should not wait for it.
+pub(super) fn takes_long(
+    replica: &Replica,
+    key: Key<'_>,
+    reach: Reach<'_>,
+) -> Result<bool, ReplicaError> {
+    if !is_long(reach) {
+        return Ok(false);
+    }
+    let head = replica.read_some(key, Reach::Head)?;
+    Ok(has_many(&head))
+}
+
+/// Whether a reach may be one to many elements.
+fn is_long(reach: Reach<'_>) -> bool {
+    match reach {
+        Reach::Whole => true,
+        Reach::Head | Reach::Named(_) => false,
+        Reach::Ends(_, first, last) => first.saturating_add(last) > MANY as usize,
+        Reach::Stretch(stretch) => stretch.most > MANY as usize,
+    }
+}
+
+fn has_many(head: &Object) -> bool {
+    head.rest().is_some_and(|rest| rest.elements() > MANY)
+}
+
+/// A key's object with as much of it at hand as a reach says.
+pub(super) fn at_hand(
+    replica: &Replica,
+    key: Key<'_>,
+    reach: Reach<'_>,
+) -> Result<Arc<Object>, ReplicaError> {
+    if !is_long(reach) {
+        return replica.read_some(key, reach);
+    }
+    let head = replica.read_some(key, Reach::Head)?;
+    match () {
+        () if head.is_whole() => Ok(head),
+        () if has_many(&head) => at_length(|| replica.read_some(key, reach)),
+        () => replica.read_some(key, reach),
+    }
+}
