@@ -9,7 +9,7 @@ use crate::command::row::{OWN, R, RF, Row, W, WF, cmd};
 use crate::error::Error;
 use crate::logic::glob;
 use crate::logic::types;
-use crate::replica::{Found, Key, Replica, ReplicaError};
+use crate::replica::{Found, Key, Reach, Replica, ReplicaError};
 use crate::resp::{Listing, Reply};
 use crate::routing::args::Args;
 use crate::routing::{self, All};
@@ -268,7 +268,7 @@ fn page(
         if let Some(kind) = &options.kind {
             let mut kept = Vec::new();
             for name in std::mem::take(&mut found.keys) {
-                let object = replica.read(Key { db, name: &name })?;
+                let object = replica.read_some(Key { db, name: &name }, Reach::Head)?;
                 let shown = types::kind(&object, clock::now_ms()).map_or("none", types::name);
                 if kind.eq_ignore_ascii_case(shown.as_bytes()) {
                     kept.push(name);
