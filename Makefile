@@ -80,7 +80,7 @@ bench-long: deps ## ten million SETs over ten million keys, beside redis-server
 
 bench-types: deps ## one element of collections of ten to a million, beside redis-server
 	cargo build --release
-	python3 benches/types.py
+	python3 benches/elements.py
 
 bench-cluster: deps ## three nodes beside one and redis-server, then one is killed
 	cargo build --release

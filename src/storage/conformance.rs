@@ -172,6 +172,26 @@ fn scans_are_ordered_bounded_and_half_open() {
 }
 
 #[test]
+fn elements_of_a_key_are_read_from_its_end_on() {
+    every_adapter(|store| {
+        let element = |n: u8| [&[0; 13][..], &[0, 1, b'k', n]].concat();
+        let op = |n: u8| Op {
+            table: Table::Data,
+            key: element(n),
+            value: Some(vec![n]),
+        };
+        submit(store, (1..6).map(op).collect());
+        let back = |from, to, limit| -> Vec<u8> {
+            let rows = store.scan_back(0, &element(from), &element(to), limit);
+            rows.expect("scan").into_iter().map(|(_, v)| v[0]).collect()
+        };
+        assert_eq!(back(0, 9, 10), [5, 4, 3, 2, 1]);
+        assert_eq!(back(2, 5, 2), [4, 3]);
+        assert!(back(5, 2, 10).is_empty());
+    });
+}
+
+#[test]
 fn a_reopened_store_has_everything_and_knows_a_clean_stop() {
     let dir = tempfile::tempdir().expect("a folder");
     let store = open(dir.path()).expect("open");

@@ -35,8 +35,10 @@ pub enum Fault {
     SwitchBeforeProof,
     /// A batch that was said to have failed is there later, and nobody is told.
     LandLate,
-    /// The sums of large collections drift from their elements.
-    DriftSums,
+    /// Large collections count elements that they do not have.
+    DriftCounts,
+    /// The digests of large collections miss what changed of an element, and so do the trees.
+    DriftDigests,
     /// A removal covers additions that its coordinator has not seen.
     CoverUnseen,
 }
@@ -50,8 +52,8 @@ pub struct Faulty {
     pub ended: AtomicBool,
 }
 
-/// Has the head of a large collection count one element more.
-fn drift(row: &mut Vec<u8>) {
+/// Has the head of a large collection count one element more, or have another digest.
+fn drift(row: &mut Vec<u8>, counts: bool) {
     let Ok(Stored::Head(mut head)) = spread::read(row) else {
         return;
     };
@@ -66,8 +68,9 @@ fn drift(row: &mut Vec<u8>) {
             expires_at_ms: None,
         },
     };
-    let element = element(Kind::Set, b"phantom");
-    head.total.add(&Rest::of(&element, &[phantom], 0, 1));
+    let versions = if counts { vec![phantom] } else { Vec::new() };
+    head.total
+        .add(&Rest::of(&element(Kind::Set, b""), &versions, 0, 1));
     *row = head.encode();
 }
 
@@ -88,12 +91,12 @@ impl Store for Faulty {
                 let lies = !nth.is_multiple_of(3);
                 ops.retain(|op| !(lies && op.table == Table::Data));
             }
-            Fault::DriftSums => {
+            Fault::DriftCounts | Fault::DriftDigests => {
                 let nth = self.writes.fetch_add(1, Ordering::Relaxed);
                 if nth.is_multiple_of(5) {
-                    ops.iter_mut()
-                        .filter_map(|op| op.value.as_mut())
-                        .for_each(drift);
+                    let counts = self.fault == Fault::DriftCounts;
+                    let rows = ops.iter_mut().filter_map(|op| op.value.as_mut());
+                    rows.for_each(|row| drift(row, counts));
                 }
             }
             Fault::None

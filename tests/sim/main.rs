@@ -161,8 +161,13 @@ fn a_skipped_hint_is_found() {
 }
 
 #[test]
-fn sums_that_drift_from_the_elements_are_found() {
-    is_found(Kind::Cut, Fault::DriftSums);
+fn counts_that_drift_from_the_elements_are_found() {
+    is_found(Kind::Cut, Fault::DriftCounts);
+}
+
+#[test]
+fn a_digest_that_misses_a_change_of_an_element_is_found() {
+    is_found(Kind::Cut, Fault::DriftDigests);
 }
 
 #[test]

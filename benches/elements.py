@@ -3,7 +3,7 @@
 the processor's time that an operation costs the server, and how long ninety-nine of a hundred take at most.
 
 Load is bounded: every run has a fixed number of requests, and every server started here is stopped.
-Usage: types.py [REQUESTS] [LARGEST]
+Usage: elements.py [REQUESTS] [LARGEST]
 """
 import os, signal, socket, subprocess, sys, tempfile
 from side_by_side import PEERS, cpu_seconds, free_port, start
