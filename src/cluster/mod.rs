@@ -174,6 +174,15 @@ struct State {
     placement: Arc<Placement>,
 }
 
+/// Members that could hold a key.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Reachable {
+    /// How many answer.
+    pub answering: usize,
+    /// How many of these have room.
+    pub with_room: usize,
+}
+
 impl Cluster {
     /// The view of a node that knows itself and what it has written down.
     ///
@@ -703,19 +712,25 @@ impl Cluster {
         self.placement().members()
     }
 
-    /// How many members that could hold a key answer, and have room for it if it `grows`, as far as so many
+    /// How many members that could hold a key answer, and how many of these have room, as far as so many
     /// are wanted.
-    pub fn reachable(&self, route: Route, wanted: usize, grows: bool) -> usize {
+    pub fn reachable(&self, route: Route, wanted: usize) -> Reachable {
         let holders = self.holders(route.part());
         let fallbacks: &[NodeId] = if route.rule.strict {
             &[]
         } else {
             &holders.fallbacks
         };
-        let could = holders.all().chain(fallbacks.iter().copied());
-        let takes = |id: &NodeId| self.answers(*id) && (!grows || self.takes_writes(*id));
-        let answering = could.filter(takes);
-        answering.take(wanted).count()
+        let mut reachable = Reachable::default();
+        let mut could = holders.all().chain(fallbacks.iter().copied());
+        while let Some(id) = could.next().filter(|_| reachable.with_room < wanted) {
+            // Asked once: it may come back at any moment.
+            if self.answers(id) {
+                reachable.answering += 1;
+                reachable.with_room += usize::from(self.takes_writes(id));
+            }
+        }
+        reachable
     }
 
     fn placement(&self) -> Arc<Placement> {

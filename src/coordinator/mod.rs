@@ -267,18 +267,20 @@ impl Coordinator {
     /// Whether so many members that could hold a key answer, and have room for it if it `grows`.
     ///
     /// # Errors
-    /// [`QuorumError::Unreachable`] when not.
+    /// [`QuorumError::Unreachable`] when fewer answer, [`QuorumError::NotStored`] when all they lack is room.
     pub fn check_reachable(&self, name: &[u8], wanted: u8, grows: bool) -> Result<(), QuorumError> {
         // Of a cluster with fewer members all are enough.
         let wanted = usize::from(wanted).min(self.cluster.could_hold().max(1));
-        let reachable = self
-            .cluster
-            .reachable(self.cluster.route(name), wanted, grows);
-        if reachable < wanted {
-            Err(QuorumError::Unreachable { reachable, wanted })
-        } else {
-            Ok(())
+        let reachable = self.cluster.reachable(self.cluster.route(name), wanted);
+        if reachable.answering < wanted {
+            let reachable = reachable.answering;
+            return Err(QuorumError::Unreachable { reachable, wanted });
         }
+        // It is no fault of the network where all that is missing is room.
+        if grows && reachable.with_room < wanted {
+            return Err(QuorumError::NotStored);
+        }
+        Ok(())
     }
 
     /// Asks another node within the deadline.

@@ -89,16 +89,7 @@ fn check_reachable(
             Quorum { r, .. } if coordinator.is_strict(key) => r,
             _ => continue,
         };
-        let grows = work.grows();
-        if let Err(error) = coordinator.check_reachable(key, wanted, grows) {
-            // It is no fault of the network where all that is missing is room.
-            let has_no_room = grows && coordinator.check_reachable(key, wanted, false).is_ok();
-            return Err(if has_no_room {
-                QuorumError::NotStored
-            } else {
-                error
-            });
-        }
+        coordinator.check_reachable(key, wanted, work.grows())?;
     }
     Ok(())
 }

@@ -1,14 +1,19 @@
 //! The network is cut between real processes, and clients write on both sides.
 
-use super::harness::{Connection, Server, eventually};
+use std::path::Path;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use super::harness::{Connection, Server, encode, eventually};
 use super::namespaces::Machines;
 
 const NODES: usize = 3;
 const KEYS: usize = 1_000;
 
 struct Divided {
-    servers: Vec<Server>,
-    _dir: tempfile::TempDir,
+    servers: Vec<Mutex<Server>>,
+    dir: tempfile::TempDir,
     machines: Machines,
 }
 
@@ -16,27 +21,10 @@ impl Divided {
     fn start() -> Option<Self> {
         let machines = Machines::new(NODES)?;
         let dir = tempfile::tempdir().expect("a folder");
-        let seed = format!("{}:7000", Machines::address(0));
-        let start = |nth: usize| {
-            let (host, name) = (Machines::address(nth), format!("node-{nth}"));
-            let flags = [
-                ("--node-name", name.as_str()),
-                ("--cluster-enabled", "yes"),
-                ("--cluster-secret", "a test"),
-                ("--peer-bind", &host),
-                ("--peer-port", "7000"),
-                ("--seeds", &seed),
-                ("--request-timeout-ms", "200"),
-            ];
-            let flags: Vec<&str> = flags.iter().flat_map(|(f, v)| [*f, *v]).collect();
-            machines.on(nth, || {
-                Server::ringwood(&dir.path().join(nth.to_string()), &flags)
-            })
-        };
-        let servers = (0..NODES).map(start).collect();
+        let start = |nth| Mutex::new(start_one(&machines, dir.path(), nth));
         let divided = Self {
-            servers,
-            _dir: dir,
+            servers: (0..NODES).map(start).collect(),
+            dir,
             machines,
         };
         divided.wait_until_each_sees(NODES);
@@ -51,9 +39,17 @@ impl Divided {
         Some(divided)
     }
 
+    /// To a node; while it starts again this waits.
     fn connect(&self, nth: usize) -> Connection {
-        let server = &self.servers[nth];
+        let server = self.servers[nth].lock().expect("no panic");
         self.machines.on(nth, || server.connect())
+    }
+
+    fn kill_and_start(&self, nth: usize) {
+        let mut server = self.servers[nth].lock().expect("no panic");
+        server.signal("KILL");
+        server.await_end();
+        *server = start_one(&self.machines, self.dir.path(), nth);
     }
 
     fn wait_until_each_sees(&self, count: usize) {
@@ -65,6 +61,22 @@ impl Divided {
             });
         }
     }
+}
+
+fn start_one(machines: &Machines, dir: &Path, nth: usize) -> Server {
+    let seed = format!("{}:7000", Machines::address(0));
+    let (host, name) = (Machines::address(nth), format!("node-{nth}"));
+    let flags = [
+        ("--node-name", name.as_str()),
+        ("--cluster-enabled", "yes"),
+        ("--cluster-secret", "a test"),
+        ("--peer-bind", &host),
+        ("--peer-port", "7000"),
+        ("--seeds", &seed),
+        ("--request-timeout-ms", "200"),
+    ];
+    let flags: Vec<&str> = flags.iter().flat_map(|(f, v)| [*f, *v]).collect();
+    machines.on(nth, || Server::ringwood(&dir.join(nth.to_string()), &flags))
 }
 
 /// Writes every key until it is acknowledged.
@@ -228,6 +240,130 @@ fn a_cart_keeps_what_either_side_of_a_cut_has_added_and_nothing_that_was_taken_o
                 order[0].ends_with("-item") && order[1..] == ["and", "more"],
                 "{orders:?}"
             );
+        }
+    }
+}
+
+/// Increments in all, of a key and of a field, by one client of each node; `RINGWOOD_INCREMENTS` says how many.
+const INCREMENTS: u64 = 20_000;
+/// So many at a time.
+const TOGETHER: usize = 20;
+
+/// How many increments of a key, and of a field, were acknowledged, and how many may have been made.
+#[derive(Debug, Default)]
+struct Counted {
+    acknowledged: [u64; 2],
+    begun: [u64; 2],
+    refused: u64,
+}
+
+impl Counted {
+    /// Counts through a node, and changes when that shall end, until so many are acknowledged.
+    fn count(divided: &Divided, nth: usize) -> Self {
+        let words: [&[&str]; 3] = [
+            &["INCR", "hits"],
+            &["HINCRBY", "stock", "tea", "1"],
+            &["EXPIRE", "hits", "100000"],
+        ];
+        let encoded = words.map(|words| {
+            let words: Vec<Vec<u8>> = words.iter().map(|word| word.as_bytes().to_vec()).collect();
+            encode(&words)
+        });
+        let mut counted = Self::default();
+        let mut connection = divided.connect(nth);
+        let wanted = std::env::var("RINGWOOD_INCREMENTS").ok();
+        let wanted = wanted.and_then(|n| n.parse().ok()).unwrap_or(INCREMENTS) / NODES as u64;
+        while counted.acknowledged.iter().sum::<u64>() < wanted {
+            let refused = counted.refused;
+            let both = encoded[..2].concat().repeat(TOGETHER / 2);
+            let sent = connection.send(&[both, encoded[2].clone()].concat());
+            counted.begun = counted.begun.map(|begun| begun + TOGETHER as u64 / 2);
+            let heard = sent.and_then(|()| counted.hear(&mut connection));
+            if heard.is_err() {
+                // It was killed: what was not answered may have been made or not.
+                connection = divided.connect(nth);
+            }
+            if counted.refused > refused {
+                std::thread::sleep(Duration::from_millis(10));
+            }
+        }
+        counted
+    }
+
+    fn hear(&mut self, connection: &mut Connection) -> std::io::Result<()> {
+        for nth in 0..TOGETHER {
+            let reply = connection.reply()?;
+            if reply.starts_with(b":") {
+                self.acknowledged[nth % 2] += 1;
+                continue;
+            }
+            self.refused += 1;
+            let text = String::from_utf8_lossy(&reply);
+            // What is said to be stored nowhere was not made.
+            if text.contains("nothing was stored") {
+                self.begun[nth % 2] -= 1;
+            } else {
+                assert!(text.starts_with("-NOQUORUM"), "{text}");
+            }
+        }
+        connection.reply().map(|_| ())
+    }
+}
+
+#[test]
+fn increments_beside_expiries_are_counted_once_through_kills_and_cuts() {
+    let Some(divided) = Divided::start() else {
+        return;
+    };
+    let is_over = AtomicBool::new(false);
+    let counted: Vec<Counted> = std::thread::scope(|scope| {
+        let disturbs = scope.spawn(|| {
+            let mut times = 0;
+            while !is_over.load(Ordering::Relaxed) || times == 0 {
+                divided.machines.unplug(2);
+                std::thread::sleep(Duration::from_millis(700));
+                divided.machines.plug_in(2);
+                divided.kill_and_start(times % NODES);
+                std::thread::sleep(Duration::from_millis(700));
+                times += 1;
+            }
+            times
+        });
+        let divided = &divided;
+        let clients: Vec<_> = (0..NODES)
+            .map(|nth| scope.spawn(move || Counted::count(divided, nth)))
+            .collect();
+        let ended = clients.into_iter().map(std::thread::ScopedJoinHandle::join);
+        let counted: Vec<_> = ended.collect();
+        is_over.store(true, Ordering::Relaxed);
+        println!("{} cuts and kills", disturbs.join().expect("no panic"));
+        counted
+            .into_iter()
+            .map(|one| one.expect("no panic"))
+            .collect()
+    });
+    divided.wait_until_each_sees(NODES);
+    println!("{counted:?}");
+    let sum = |of: fn(&Counted) -> [u64; 2], at: usize| -> u64 {
+        counted.iter().map(|one| of(one)[at]).sum()
+    };
+    for nth in 0..NODES {
+        let mut connection = divided.connect(nth);
+        for (at, words) in [&["GET", "hits"][..], &["HGET", "stock", "tea"]]
+            .iter()
+            .enumerate()
+        {
+            let (least, most) = (sum(|one| one.acknowledged, at), sum(|one| one.begun, at));
+            let mut shown = String::new();
+            eventually("everything that was acknowledged is counted", || {
+                shown = connection.call(words);
+                let number = shown
+                    .split("\r\n")
+                    .nth(1)
+                    .and_then(|text| text.parse().ok());
+                number.is_some_and(|number: u64| (least..=most).contains(&number))
+            });
+            println!("{words:?}: {shown:?}, acknowledged {least}, begun {most}");
         }
     }
 }

@@ -208,6 +208,14 @@ impl History {
         Ok(())
     }
 
+    /// What was pushed to a list.
+    pub fn in_list(&self, key: &str) -> Vec<String> {
+        let prefix = format!("{key}/");
+        let places = self.blind.keys();
+        let items = places.filter_map(|place| Some(place.strip_prefix(&prefix)?.to_owned()));
+        items.collect()
+    }
+
     /// What a collection shows: every item that was added and not taken out again, and, where quorums meet,
     /// none that was; what was counted; each value of a list once.
     pub fn check_elements(&self, key: &str, there: &[String], strict: bool) -> Result<(), String> {
