@@ -71,6 +71,11 @@ pub enum PlanError {
     /// A step concerns somebody that is no member, or one already.
     #[error("a step does not apply: the member is not there, leaves already, or is one already")]
     Impossible,
+    /// One that is to leave is not there to hand over what it has.
+    #[error(
+        "a member that is to leave does not answer: it hands over what it has by itself. Start it, or remove it"
+    )]
+    Silent,
     /// Nobody would be left.
     #[error("no member would be left")]
     Nobody,

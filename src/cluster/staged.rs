@@ -23,6 +23,7 @@ impl Cluster {
         if !after.present().any(Member::is_placed) {
             return Err(PlanError::Nobody);
         }
+        self.check_leaving(&steps)?;
         let n = self.options.rules.default().n;
         let table =
             |of: &Membership| Table::new(&of.placed(), self.options.partitions, usize::from(n));
@@ -56,9 +57,11 @@ impl Cluster {
     /// Does what is planned: from now on the membership is the new one.
     ///
     /// # Errors
-    /// When nothing is planned, or the membership is not what it was; the plan is withdrawn then.
+    /// When nothing is planned, the membership is not what it was, or a member that is to leave does not
+    /// answer; the plan is withdrawn then.
     pub fn commit(&self) -> Result<Plan, PlanError> {
         let plan = self.staged.lock().take().ok_or(PlanError::Nothing)?;
+        self.check_leaving(&plan.steps)?;
         self.change(|membership| {
             if changes(membership.all()) != plan.view {
                 return Err(PlanError::Changed);
@@ -69,6 +72,17 @@ impl Cluster {
             Ok(())
         })?;
         Ok(plan)
+    }
+
+    /// Who is to leave must be there: behind its back the smaller side of a cut could relieve all of the
+    /// larger, and serve alone what that one goes on to write.
+    fn check_leaving(&self, steps: &[Step]) -> Result<(), PlanError> {
+        let is_silent =
+            |step: &Step| matches!(step, Step::Leave(id) if *id != self.me() && !self.answers(*id));
+        if steps.iter().any(is_silent) {
+            return Err(PlanError::Silent);
+        }
+        Ok(())
     }
 
     /// What moves, of keys with any number of owners.

@@ -265,6 +265,13 @@ fn a_plan_is_shown_and_withdrawn_and_good_for_one_membership_only() {
         let reply = call(&cluster, 0, &[&["RINGWOOD", "PLAN"], words].concat());
         assert!(reply.starts_with(error), "{words:?}: {reply}");
     }
+    // Who is to leave hands over by itself.
+    cluster.members[2].kill();
+    eventually("a silent member cannot leave", || {
+        call(&cluster, 0, &["RINGWOOD", "PLAN", "LEAVE", "node-3"]).contains("does not answer")
+    });
+    let removed = call(&cluster, 0, &["RINGWOOD", "PLAN", "REMOVE", "node-3"]);
+    assert!(removed.starts_with('$'), "{removed}");
 }
 
 #[test]
