@@ -25,9 +25,12 @@ pub(super) fn takes_long(
 /// Whether a reach may be one to many elements.
 fn is_long(reach: Reach<'_>) -> bool {
     match reach {
-        Reach::Whole => true,
         Reach::Head | Reach::Named(_) => false,
         Reach::Ends(_, first, last) => first.saturating_add(last) > MANY as usize,
+        Reach::Places(_, first, last) if (first < 0) == (last < 0) => {
+            last.saturating_sub(first) > MANY as i64
+        }
+        Reach::Whole | Reach::Places(..) => true,
         Reach::Stretch(stretch) => stretch.most > MANY as usize,
     }
 }

@@ -21,6 +21,7 @@ mod keyspace;
 mod large;
 mod locate;
 mod places;
+mod ranked;
 mod reclaim;
 mod rewrite;
 mod round;
@@ -165,6 +166,7 @@ pub struct Replica {
     databases: RwLock<[u8; DATABASES as usize]>,
     absences: Absences,
     arrivals: Arc<Arrivals>,
+    ranks: ranked::AllRanks,
     to_reclaim: Mutex<BTreeSet<(u16, u8)>>,
     /// Held while floors of whole databases are raised.
     raising: Mutex<()>,
@@ -545,7 +547,7 @@ impl Replica {
     ) -> Result<Written, ReplicaError> {
         let (gone, forgotten) = (new.is_tombstone(), self.forgets(new));
         let mut ops = Vec::with_capacity(2);
-        self.data_ops(&mut ops, located, (old, new), forgotten);
+        let moved = self.data_ops(&mut ops, located, (old, new), forgotten);
         ops.extend(hint);
         rows::index_ops(&mut ops, &located.row_key, old, new, self.shared);
         // What is deleted, or dropped, gives space back.
@@ -558,6 +560,7 @@ impl Replica {
         let ticket = {
             let _followed = self.counting.follow();
             let ticket = self.store.enqueue(located.shard, write)?;
+            self.ranks.follow(located, moved);
             if forgotten {
                 self.counters.removed_rows.fetch_add(1, Ordering::Relaxed);
             }
@@ -574,27 +577,6 @@ impl Replica {
             ticket,
             delta: None,
         })
-    }
-
-    /// A copy goes, and with it the memory of this run's dots on it, up to one.
-    fn note_dropped(&self, partition: u16, upto: u64) {
-        if self.shared {
-            let dropped = &self.dropped_upto[usize::from(partition)];
-            dropped.fetch_max(upto, Ordering::AcqRel);
-        }
-    }
-
-    /// What was not stored here others may have: this run's dots of it are not known any more.
-    fn note_failures(&self, located: &Located<'_>) {
-        let noted = &self.failures_noted[located.shard];
-        if noted.load(Ordering::Acquire) == located.as_of {
-            return;
-        }
-        let upto = self.last_seq();
-        for partition in self.partitions_of(located.shard) {
-            self.note_dropped(partition, upto);
-        }
-        noted.store(located.as_of, Ordering::Release);
     }
 
     fn count(&self, space: &Space, located: &Located<'_>, old: &Object, new: &Object) {

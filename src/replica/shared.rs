@@ -335,4 +335,25 @@ impl Replica {
             }
         }
     }
+
+    /// A copy goes, and with it the memory of this run's dots on it, up to one.
+    pub(super) fn note_dropped(&self, partition: u16, upto: u64) {
+        if self.shared {
+            let dropped = &self.dropped_upto[usize::from(partition)];
+            dropped.fetch_max(upto, Ordering::AcqRel);
+        }
+    }
+
+    /// What was not stored here others may have: this run's dots of it are not known any more.
+    pub(super) fn note_failures(&self, located: &Located<'_>) {
+        let noted = &self.failures_noted[located.shard];
+        if noted.load(Ordering::Acquire) == located.as_of {
+            return;
+        }
+        let upto = self.last_seq();
+        for partition in self.partitions_of(located.shard) {
+            self.note_dropped(partition, upto);
+        }
+        noted.store(located.as_of, Ordering::Release);
+    }
 }

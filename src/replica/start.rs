@@ -10,6 +10,7 @@ use super::absence::Absences;
 use super::counting::Counting;
 use super::ending::Ends;
 use super::hint::{HintLimits, Hints};
+use super::ranked::AllRanks;
 use super::round::Seen;
 use super::rows::{FLOOR_PREFIX, floor_op, note_key};
 use super::shared::ALL_PARTITIONS;
@@ -113,9 +114,9 @@ impl Replica {
         store: Arc<dyn Store>,
         options: Options,
     ) -> Result<(Self, Recovery), ReplicaError> {
-        let Options { partitions, .. } = options;
-        let shards = store.shards();
+        let (partitions, shards) = (options.partitions, store.shards());
         let sizes = options.rules.sizes();
+        let failures = |shard| AtomicU64::new(store.progress(shard).failures());
         let replica = Self {
             partitions,
             actor: options.actor,
@@ -125,6 +126,7 @@ impl Replica {
             looked_at: (0..STRIPES).map(|_| AtomicU32::new(0)).collect(),
             absences: Absences::default(),
             arrivals: Arc::default(),
+            ranks: AllRanks::default(),
             spaces: Spaces::new(partitions.count(), sizes.len()),
             actors: Mutex::new(Context::new()),
             databases: RwLock::new(std::array::from_fn(|nth| nth as u8)),
@@ -148,9 +150,7 @@ impl Replica {
             limits: options.limits,
             policies: options.policies,
             damaged: Mutex::default(),
-            failures_noted: (0..shards)
-                .map(|shard| AtomicU64::new(store.progress(shard).failures()))
-                .collect(),
+            failures_noted: (0..shards).map(failures).collect(),
             dropped_upto: (0..partitions.count()).map(|_| AtomicU64::new(0)).collect(),
             sizes,
             most_in_one_row: options.most_in_one_row,

@@ -10,7 +10,7 @@ use crate::logic::causal::{Element, Kind, Object};
 use crate::logic::glob;
 use crate::logic::placement::key_hash;
 use crate::logic::spread::Stretch;
-use crate::logic::types::{element, len, there};
+use crate::logic::types::{element, len, places, there};
 use crate::replica::{Reach, random_u64};
 use crate::routing::args::Args;
 
@@ -26,14 +26,16 @@ pub(super) fn named(kind: Kind, args: Args<'_>, from: usize) -> Vec<Element> {
     args.from(from).map(|name| element(kind, name)).collect()
 }
 
-/// As much of a kind in its order as a range of places takes, both ends included, negative from the end: what is at
-/// hand begins where the range counts from, or all is.
-pub(super) fn reach_of_places<'e>(kind: Kind, first: i64, last: i64) -> Reach<'e> {
-    let count = |from_end: i64| usize::try_from(from_end).unwrap_or(usize::MAX);
-    match (first < 0, last < 0) {
-        (false, false) => Reach::Ends(kind, count(last.saturating_add(1)), 0),
-        (true, true) => Reach::Ends(kind, 0, count(first.saturating_neg())),
-        _ => Reach::Whole,
+/// Which of the elements at hand, so many, are those between two places: all, where others are not.
+pub(super) fn places_at_hand(
+    object: &Object,
+    (first, last): (i64, i64),
+    at_hand: usize,
+) -> std::ops::Range<usize> {
+    if object.is_whole() {
+        places(first, last, at_hand)
+    } else {
+        0..at_hand
     }
 }
 

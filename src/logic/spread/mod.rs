@@ -15,6 +15,7 @@
 //! bounds of the rows in order: what was taken from an end is not passed over again and again.
 
 mod places;
+mod ranks;
 
 use bytes::Bytes;
 
@@ -30,6 +31,7 @@ pub use places::{
     GENERATION_LEN, HASH_LEN, MOST_BEFORE_NAME, SCORES, Stretch, element_at, member_at, order_of,
     ordered, place_of, start_of,
 };
+pub use ranks::{Found, Ranks, SAMPLED};
 
 const HEAD: u8 = 4;
 const ELEMENT: u8 = 5;

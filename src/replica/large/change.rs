@@ -7,6 +7,7 @@ use crate::base::random::random_u64;
 use crate::logic::causal::{Kind, Object};
 use crate::logic::record;
 use crate::logic::spread::{self, Bounds, Cell, Head};
+use crate::replica::ranked::Moved;
 use crate::replica::rows::{gone_op, gone_range};
 use crate::replica::{Located, Replica, ReplicaError};
 use crate::storage::{Op, Table, Write};
@@ -16,14 +17,14 @@ const DROPPED: usize = 512;
 
 impl Replica {
     /// The rows of data that change when an object does. Where all that was not at hand is overwritten, what there is
-    /// now has rows of another generation.
+    /// now has rows of another generation. What comes and goes in their order, if somebody follows it.
     pub(in crate::replica) fn data_ops(
         &self,
         ops: &mut Vec<Op>,
         located: &Located<'_>,
         (old, new): (&Object, &Object),
         forgotten: bool,
-    ) {
+    ) -> Option<Moved> {
         let lies = located.lies.borrow();
         let has_elements =
             !new.is_whole() || new.cells().iter().any(|(e, _)| spread::has_row(e.kind));
@@ -42,9 +43,9 @@ impl Replica {
                 located,
                 generation: *generation,
                 bounds: bounds.clone(),
+                moved: self.ranks.has(located).then(Moved::default),
             };
-            rows.change(ops, (old, new), *ends);
-            return;
+            return rows.change(ops, (old, new), *ends);
         }
         let stale = match *lies {
             Lies::InOne => None,
@@ -58,15 +59,16 @@ impl Replica {
                 located,
                 generation: random_u64() >> 1,
                 bounds: Bounds::default(),
+                moved: None,
             };
-            rows.change(ops, (&Object::default(), new), (false, false));
-            return;
+            return rows.change(ops, (&Object::default(), new), (false, false));
         }
         ops.push(Op {
             table: Table::Data,
             key: located.row_key.to_vec(),
             value: row,
         });
+        None
     }
 
     /// Drops a slice of the rows of collections that were emptied; whether there may be more. Blocks.
@@ -110,10 +112,16 @@ struct Rows<'l> {
     located: &'l Located<'l>,
     generation: u64,
     bounds: Bounds,
+    moved: Option<Moved>,
 }
 
 impl Rows<'_> {
-    fn change(mut self, ops: &mut Vec<Op>, (old, new): (&Object, &Object), ends: (bool, bool)) {
+    fn change(
+        mut self,
+        ops: &mut Vec<Op>,
+        (old, new): (&Object, &Object),
+        ends: (bool, bool),
+    ) -> Option<Moved> {
         let (before, now) = (spread::cells(old), spread::cells(new));
         let (mut before, mut now) = (before.iter().peekable(), now.iter().peekable());
         let mut total = new.rest().cloned().unwrap_or_default();
@@ -135,6 +143,10 @@ impl Rows<'_> {
             if a != b || was != is {
                 self.change_cell(ops, (a, b), (was.as_ref(), is.as_ref()));
             }
+            if let Some(moved) = self.moved.as_mut().filter(|_| was != is) {
+                moved.gone.extend(was.clone());
+                moved.come.extend(is.clone());
+            }
             gone.extend(was.filter(|_| is.is_none()));
             left.extend(is);
         }
@@ -150,6 +162,11 @@ impl Rows<'_> {
             key: self.located.row_key.to_vec(),
             value: Some(head.encode()),
         });
+        let generation = self.generation;
+        self.moved.map(|moved| Moved {
+            generation,
+            ..moved
+        })
     }
 
     fn change_cell(

@@ -3,13 +3,17 @@
 use super::reach::{Reach, Scan};
 use crate::logic::causal::{Element, Kind};
 use crate::logic::place::Position;
-use crate::logic::spread::{self, Bounds, GENERATION_LEN, Gathered, Head, Stored, Stretch};
-use crate::logic::types::zset;
+use crate::logic::spread::{
+    self, Bounds, GENERATION_LEN, Gathered, Head, SAMPLED, Stored, Stretch,
+};
+use crate::logic::types::{self, zset};
 use crate::replica::{Key, Located, Replica, ReplicaError};
 use crate::storage::{Row, StoreError, Table};
 
 /// Rows read at a time.
 const PAGE: usize = 1_024;
+/// What is so near to an end is counted from there.
+const NEAR: usize = 2 * SAMPLED;
 
 impl Replica {
     pub(super) fn gather_some(
@@ -32,6 +36,10 @@ impl Replica {
             }
             Reach::Ends(kind, first, last) => {
                 let rows = self.ends_of(located, head, (kind, first, last))?;
+                gather_rows(located, rows, &mut gathered)?;
+            }
+            Reach::Places(kind, first, last) => {
+                let rows = self.rows_at(located, head, (kind, first, last))?;
                 gather_rows(located, rows, &mut gathered)?;
             }
             Reach::Stretch(stretch) => {
@@ -63,6 +71,41 @@ impl Replica {
         // What is at both ends is there once.
         rows.sort_unstable();
         rows.dedup();
+        Ok(rows)
+    }
+
+    /// The rows between two places of a kind's order.
+    fn rows_at(
+        &self,
+        located: &Located<'_>,
+        head: &Head,
+        (kind, first, last): (Kind, i64, i64),
+    ) -> Result<Vec<Row>, ReplicaError> {
+        let len = head.total.there(kind) as usize;
+        let wanted = types::places(first, last, len);
+        if wanted.is_empty() {
+            return Ok(Vec::new());
+        }
+        let (start, end) = spread::ordered(kind);
+        let (mut from, to) = between(located, head, (&[start], &[end]));
+        if len - wanted.end < wanted.start.min(NEAR) {
+            let most = len - wanted.start;
+            let mut rows = self.store.scan_back(located.shard, &from, &to, most)?;
+            rows.sort_unstable();
+            rows.truncate(wanted.len());
+            return Ok(rows);
+        }
+        let mut before = 0;
+        if wanted.start > NEAR {
+            let (standing, place) =
+                self.stretch_where(located, (head, kind), |ranks| ranks.of_rank(wanted.start))?;
+            (before, from) = (standing, from.max(located.row_of(head.generation, &place)));
+        }
+        let most = wanted.end - before;
+        let mut rows = self
+            .store
+            .scan(located.shard, Table::Data, &from, &to, most)?;
+        rows.drain(..rows.len().min(wanted.start - before));
         Ok(rows)
     }
 
@@ -129,25 +172,66 @@ impl Replica {
             let members = zset::by_score(&set);
             members.partition_point(|other| *other < (score, &member.name))
         } else {
-            self.count_below(&located, &spread::order_of(score, &member.name))?
+            let place = spread::order_of(score, &member.name);
+            self.head_of(&located)?
+                .map_or(Ok(0), |head| self.count_below(&located, &head, &place))?
         };
         Ok(Some((before, zset::len(&set))))
     }
 
-    /// How many rows stand before a place in an order. The caller holds the key's lock.
-    fn count_below(&self, located: &Located<'_>, place: &[u8]) -> Result<usize, ReplicaError> {
+    /// How many members of a sorted set stand in a stretch of its order; `None` where all of it has to be read.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn count_in(&self, key: Key<'_>, stretch: &Stretch) -> Result<Option<usize>, ReplicaError> {
+        let located = self.locate(key, Position::of(key.name, self.partitions));
+        let _order = self.lock(located.at);
+        if self.load_some(&located, Reach::Head)?.is_whole() {
+            return Ok(None);
+        }
+        let Some(head) = self.head_of(&located)? else {
+            return Ok(None);
+        };
+        let upto = self.count_below(&located, &head, &stretch.to)?;
+        let before = self.count_below(&located, &head, &stretch.from)?;
+        Ok(Some(upto.saturating_sub(before)))
+    }
+
+    fn head_of(&self, located: &Located<'_>) -> Result<Option<Head>, ReplicaError> {
         let raw = self
             .store
             .load(located.shard, Table::Data, &located.row_key)?;
-        let Some(Stored::Head(head)) = raw.as_deref().map(spread::read).transpose()? else {
-            return Ok(0);
-        };
-        let (mut from, end) = between(located, &head, (&place[..1], place));
+        Ok(match raw.as_deref().map(spread::read).transpose()? {
+            Some(Stored::Head(head)) => Some(*head),
+            _ => None,
+        })
+    }
+
+    /// How many members of a sorted set stand before a place in its order. The caller holds the key's lock.
+    fn count_below(
+        &self,
+        located: &Located<'_>,
+        head: &Head,
+        place: &[u8],
+    ) -> Result<usize, ReplicaError> {
+        let (start, end) = spread::ordered(Kind::Zset);
+        let len = head.total.there(Kind::Zset) as usize;
+        match place {
+            _ if *place <= [start][..] => return Ok(0),
+            _ if *place >= [end][..] => return Ok(len),
+            _ => {}
+        }
+        let (mut from, to) = between(located, head, (&[start], place));
         let mut count = 0;
+        if len > NEAR {
+            let (before, begins) =
+                self.stretch_where(located, (head, Kind::Zset), |ranks| ranks.of_place(place))?;
+            (count, from) = (before, from.max(located.row_of(head.generation, &begins)));
+        }
         loop {
             let rows = self
                 .store
-                .scan(located.shard, Table::Data, &from, &end, PAGE)?;
+                .scan(located.shard, Table::Data, &from, &to, PAGE)?;
             count += rows.len();
             match rows.last() {
                 Some((last, _)) if rows.len() == PAGE => {

@@ -3,6 +3,7 @@
 
 mod change;
 mod gather;
+mod ranks;
 mod reach;
 #[cfg(test)]
 mod tests;
@@ -13,6 +14,7 @@ use super::{Key, Located, Replica, ReplicaError};
 use crate::logic::causal::{Context, Object, Rest};
 use crate::logic::place::Position;
 use crate::logic::spread::{self, Stored};
+use crate::logic::types;
 use crate::storage::{StoreError, Table};
 
 pub(super) use reach::Lies;
@@ -152,6 +154,11 @@ impl Replica {
         if !is_sunk && reach != Reach::Whole {
             let ends = match reach {
                 Reach::Ends(_, first, last) => (first > 0, last > 0),
+                Reach::Places(kind, first, last) => {
+                    let len = head.total.there(kind) as usize;
+                    let wanted = types::places(first, last, len);
+                    (wanted.start == 0, wanted.end == len)
+                }
                 Reach::Stretch(stretch) if stretch.from.first() == head.bounds.lowest.first() => (
                     !stretch.is_back && stretch.from <= head.bounds.lowest,
                     stretch.is_back && stretch.to > head.bounds.highest,

@@ -15,6 +15,8 @@ pub enum Reach<'a> {
     Named(&'a [Element]),
     /// So many of a kind from each end, in their order.
     Ends(Kind, usize, usize),
+    /// Those of a kind between two places in its order, both included, negative from the end: exactly those, or all.
+    Places(Kind, i64, i64),
     /// Some in an order.
     Stretch(&'a Stretch),
 }

@@ -14,7 +14,12 @@ use crate::storage::{MemoryStore, Store};
 
 const PARTITIONS: u16 = 4;
 
-fn node(store: &Arc<MemoryStore>, actor: u64, most_in_one_row: usize, shared: bool) -> Replica {
+pub(super) fn node(
+    store: &Arc<MemoryStore>,
+    actor: u64,
+    most_in_one_row: usize,
+    shared: bool,
+) -> Replica {
     let partitions = Partitions::new(PARTITIONS).expect("a power of two");
     let options = Options {
         actor: ActorId(actor),
@@ -28,10 +33,10 @@ fn node(store: &Arc<MemoryStore>, actor: u64, most_in_one_row: usize, shared: bo
 }
 
 /// Steps that follow from a seed.
-struct Steps(u64);
+pub(super) struct Steps(pub u64);
 
 impl Steps {
-    fn below(&mut self, bound: u64) -> u64 {
+    pub fn below(&mut self, bound: u64) -> u64 {
         self.0 = self
             .0
             .wrapping_mul(6_364_136_223_846_793_005)

@@ -264,19 +264,15 @@ fn llen(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
 /// As much of a list as has a place.
 fn reach_of_place<'e>(at: &Result<i64, Error>) -> Reach<'e> {
     match at {
-        Ok(at) => elements::reach_of_places(Kind::List, *at, *at),
+        Ok(at) => Reach::Places(Kind::List, *at, *at),
         Err(_) => Reach::Head,
     }
 }
 
 /// What is at a place, of a list that has it at hand.
 fn item_at(list: &Object, at: i64) -> Option<(&Bytes, Bytes)> {
-    let nth = |at: u64| usize::try_from(at).unwrap_or(usize::MAX);
-    if at < 0 {
-        list::items(list).rev().nth(nth(at.unsigned_abs() - 1))
-    } else {
-        list::items(list).nth(nth(at.unsigned_abs()))
-    }
+    let places = elements::places_at_hand(list, (at, at), list::items(list).count());
+    list::items(list).take(places.end).nth(places.start)
 }
 
 fn lindex(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
@@ -293,10 +289,9 @@ fn lindex(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
 
 fn lrange(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
     let (first, last) = (args.integer(2)?, args.integer(3)?);
-    let reach = elements::reach_of_places(Kind::List, first, last);
+    let reach = Reach::Places(Kind::List, first, last);
     let list = ctx.typed_some(args.at(1), Kind::List, reach)?;
-    // Of what is at hand: that is where both count from.
-    let places = types::places(first, last, list::items(&list).count());
+    let places = elements::places_at_hand(&list, (first, last), list::items(&list).count());
     ctx.reply.array(places.len());
     let items = list::items(&list).skip(places.start).take(places.len());
     items.for_each(|(_, value)| ctx.reply.bulk(&value));

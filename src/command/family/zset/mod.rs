@@ -4,20 +4,18 @@ pub(super) mod add;
 mod combine;
 mod pop;
 mod range;
+mod rank;
 pub(super) mod reply;
 
 use bytes::Bytes;
 
 use super::elements::{self, Scan};
-use crate::base::blocking::at_length;
-use crate::base::clock;
 use crate::command::context::{Ctx, Outcome};
 use crate::command::row::{R, RF, Row, W, WF, WM, WMF, cmd};
 use crate::command::spec::keys;
 use crate::logic::causal::Kind;
 use crate::logic::edit::Edit;
 use crate::logic::types::zset::{self, Score};
-use crate::logic::types::{self, element};
 use crate::replica::Reach;
 use crate::resp::format_double;
 use crate::routing::args::Args;
@@ -230,7 +228,7 @@ pub const ROWS: &[Row] = &[
         RF,
         keys::READ,
         "sorted_set",
-        zrank,
+        rank::zrank,
         "The place of a member, from the lowest score.",
     ),
     cmd(
@@ -302,7 +300,7 @@ pub const ROWS: &[Row] = &[
         RF,
         keys::READ,
         "sorted_set",
-        zrevrank,
+        rank::zrevrank,
         "The place of a member, from the highest score.",
     ),
     cmd(
@@ -363,36 +361,6 @@ fn zmscore(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
     ctx.reply.array(args.len() - 2);
     for member in args.from(2) {
         reply::reply_score(ctx, zset::score(&set, member));
-    }
-    Ok(())
-}
-
-fn zrank(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
-    rank(ctx, args, |at, _| at)
-}
-
-fn zrevrank(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
-    rank(ctx, args, |at, len| len - 1 - at)
-}
-
-fn rank(ctx: &mut Ctx<'_>, args: Args<'_>, from: fn(usize, usize) -> usize) -> Outcome {
-    let head = ctx.typed_some(args.at(1), Kind::Zset, Reach::Head)?;
-    let (key, member) = (
-        ctx.key(ctx.session.db, args.at(1))?,
-        element(Kind::Zset, args.at(2)),
-    );
-    let rank = || ctx.node.replica.rank(key, &member);
-    let rank = if head.is_whole() {
-        rank()?
-    } else {
-        at_length(rank)?
-    };
-    // What it has counted may not be committed yet; and it may have ended.
-    let now = ctx.some_of(args.at(1), Reach::Head)?;
-    let rank = rank.filter(|_| types::kind(&now, clock::now_ms()) == Some(Kind::Zset));
-    match rank {
-        Some((before, len)) => ctx.reply.integer(from(before, len) as i64),
-        None => ctx.reply.null(),
     }
     Ok(())
 }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::rank::counted;
 use super::reply;
 use crate::command::context::{Ctx, Outcome};
 use crate::command::family::elements;
@@ -95,12 +96,12 @@ impl<'a> Query<'a> {
     }
 
     /// Of members in their order those that are asked for.
-    fn select<'m>(&self, members: &[(Score, &'m Bytes)]) -> Vec<(Score, &'m Bytes)> {
-        let mut all = members.to_vec();
+    fn select<'s>(&self, set: &'s Object) -> Vec<(Score, &'s Bytes)> {
+        let mut all = zset::by_score(set);
         if self.backwards && matches!(self.range, Range::Places(..)) {
             all.reverse();
         }
-        let mut found = all[self.range.select(&all)].to_vec();
+        let mut found = all[select(&self.range, set, &all)].to_vec();
         if self.backwards && !matches!(self.range, Range::Places(..)) {
             found.reverse();
         }
@@ -111,23 +112,27 @@ impl<'a> Query<'a> {
     }
 }
 
+/// Which of the members at hand are in a range.
+fn select(range: &Range<'_>, set: &Object, members: &[(Score, &Bytes)]) -> std::ops::Range<usize> {
+    match range {
+        Range::Places(first, last) => elements::places_at_hand(set, (*first, *last), members.len()),
+        _ => range.select(members),
+    }
+}
+
 /// As much of a sorted set as a range takes.
 enum Wanted {
     All,
-    Ends(usize, usize),
+    Places(i64, i64),
     Stretch(Stretch),
 }
 
 impl Wanted {
     fn of(range: &Range<'_>, most: usize, backwards: bool) -> Self {
         match range {
-            Range::Places(first, last) => {
-                match elements::reach_of_places(Kind::Zset, *first, *last) {
-                    Reach::Ends(_, low, high) if backwards => Self::Ends(high, low),
-                    Reach::Ends(_, low, high) => Self::Ends(low, high),
-                    _ => Self::All,
-                }
-            }
+            // What is at 0 from the one end is at -1 from the other.
+            Range::Places(first, last) if backwards => Self::Places(!*last, !*first),
+            Range::Places(first, last) => Self::Places(*first, *last),
             Range::Scores(min, max) => {
                 Self::Stretch(Stretch::of_scores((*min, *max), most, backwards))
             }
@@ -138,7 +143,7 @@ impl Wanted {
     fn reach(&self) -> Reach<'_> {
         match self {
             Self::All => Reach::Whole,
-            Self::Ends(low, high) => Reach::Ends(Kind::Zset, *low, *high),
+            Self::Places(first, last) => Reach::Places(Kind::Zset, *first, *last),
             Self::Stretch(stretch) => Reach::Stretch(stretch),
         }
     }
@@ -209,7 +214,7 @@ pub(super) fn zrevrangebylex(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
 fn show(ctx: &mut Ctx<'_>, args: Args<'_>, fixed: Option<(By, bool)>) -> Outcome {
     let query = Query::parse(args, 2, fixed, true)?;
     let set = query.read(ctx, args.at(1))?;
-    let found = query.select(&zset::by_score(&set));
+    let found = query.select(&set);
     reply::reply_members(ctx, &found, query.with_scores);
     Ok(())
 }
@@ -217,7 +222,7 @@ fn show(ctx: &mut Ctx<'_>, args: Args<'_>, fixed: Option<(By, bool)>) -> Outcome
 pub(super) fn zrangestore(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
     let query = Query::parse(args, 3, None, false)?;
     let set = query.read(ctx, args.at(2))?;
-    let found = query.select(&zset::by_score(&set));
+    let found = query.select(&set);
     let members = found.iter().map(|(score, member)| (*score, &member[..]));
     reply::store(ctx, args.at(1), members)
 }
@@ -233,6 +238,19 @@ pub(super) fn zlexcount(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
 fn count(ctx: &mut Ctx<'_>, args: Args<'_>, by: By) -> Outcome {
     let range = range(args, by, (2, 3))?;
     let wanted = Wanted::of(&range, usize::MAX, false);
+    if let Wanted::Stretch(stretch) = &wanted
+        && !ctx
+            .typed_some(args.at(1), Kind::Zset, Reach::Head)?
+            .is_whole()
+    {
+        let counted = counted(ctx, args.at(1), |replica, key| {
+            replica.count_in(key, stretch)
+        })?;
+        if let Some(counted) = counted {
+            ctx.reply.integer(counted as i64);
+            return Ok(());
+        }
+    }
     let set = ctx.typed_some(args.at(1), Kind::Zset, wanted.reach())?;
     let members = zset::by_score(&set);
     ctx.reply.integer(range.select(&members).len() as i64);
@@ -256,7 +274,7 @@ fn remove(ctx: &mut Ctx<'_>, args: Args<'_>, by: By) -> Outcome {
     let wanted = Wanted::of(&range, usize::MAX, false);
     let gone = ctx.change_some(args.at(1), Kind::Zset, wanted.reach(), |set, _| {
         let members = zset::by_score(set);
-        let found = &members[range.select(&members)];
+        let found = &members[select(&range, set, &members)];
         let removed = found.iter().map(|(_, member)| zset::remove(member));
         Ok((Edit::touch(removed.collect()), found.len()))
     })?;
