@@ -2,6 +2,7 @@
 //! settled, a cart that both sides of a cut have changed loses nothing.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::harness::{Cluster, Connection, Server, bulks, encode, eventually};
 
@@ -281,4 +282,41 @@ fn a_large_hash_loses_no_field_to_kills_and_every_node_counts_the_same() {
     for member in 0..3 {
         assert_eq!(cluster.call(member, &["EXISTS", "large"]), ":0\r\n");
     }
+}
+
+#[test]
+fn what_is_written_together_is_read_together() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let server = Server::ringwood(dir.path(), &["--collection-row-size", "100"]);
+    let names: Vec<String> = (0..200).map(|n| format!("name-{n:03}")).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let values: Vec<&str> = names.iter().flat_map(|name| [*name, "v"]).collect();
+    let scores: Vec<&str> = names.iter().flat_map(|name| ["1", *name]).collect();
+    let mut c = server.connect();
+    for n in 0..50 {
+        c.call(&["HSET", "hash", &format!("stays-{n}"), "v"]);
+        c.call(&["ZADD", "zset", "2", &format!("stays-{n}")]);
+    }
+    let is_over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            for _ in 0..200 {
+                c.call(&[&["HSET", "hash"][..], &values].concat());
+                c.call(&[&["ZADD", "zset"][..], &scores].concat());
+                c.call(&[&["HDEL", "hash"][..], &names].concat());
+                c.call(&[&["ZREM", "zset"][..], &names].concat());
+            }
+            is_over.store(true, Ordering::Relaxed);
+        });
+        scope.spawn(|| {
+            let mut c = server.connect();
+            let of_hash = [&["HMGET", "hash"][..], &names].concat();
+            while !is_over.load(Ordering::Relaxed) {
+                let found = bulks(&c.call(&of_hash)).len();
+                assert!([0, 200].contains(&found), "{found} of 200 fields");
+                let lowest = bulks(&c.call(&["ZRANGE", "zset", "0", "249"]));
+                assert!([50, 250].contains(&lowest.len()), "{lowest:?}");
+            }
+        });
+    });
 }

@@ -1,19 +1,15 @@
 //! Reading the rows of elements.
 
-use super::reach::{Reach, Scan};
+use super::reach::{NEAR, Reach, Scan};
 use crate::logic::causal::{Element, Kind};
 use crate::logic::place::Position;
-use crate::logic::spread::{
-    self, Bounds, GENERATION_LEN, Gathered, Head, SAMPLED, Stored, Stretch,
-};
+use crate::logic::spread::{self, Bounds, GENERATION_LEN, Gathered, Head, Stored, Stretch};
 use crate::logic::types::{self, zset};
 use crate::replica::{Key, Located, Replica, ReplicaError};
 use crate::storage::{Row, StoreError, Table};
 
 /// Rows read at a time.
 const PAGE: usize = 1_024;
-/// What is so near to an end is counted from there.
-const NEAR: usize = 2 * SAMPLED;
 
 impl Replica {
     pub(super) fn gather_some(

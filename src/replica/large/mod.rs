@@ -36,15 +36,33 @@ impl Replica {
         if !spread::is_head(&raw) {
             return self.load_from(&located, &raw, reach);
         }
-        if reach == Reach::Head {
-            // Nobody writes one row in part. More of them would have to be of one moment.
-            let busy: Scan<'_> = &|_, _, _| Err(StoreError::Busy);
-            if let Ok((object, _)) = self.assemble(&located, &raw, reach, busy) {
-                return Ok(self.shown(object));
-            }
+        if let Some(object) = self.read_aside(&located, &raw, reach)? {
+            return Ok(object);
         }
         let _order = self.lock(located.at);
         self.load_some(&located, reach)
+    }
+
+    /// Reads rows without holding up who writes them. A write of an element is one with that of the head, which is
+    /// never again what it was: rows are of one moment where the head is the same behind them. `None` where it is
+    /// not, or more is to be read.
+    fn read_aside(
+        &self,
+        located: &Located<'_>,
+        raw: &[u8],
+        reach: Reach<'_>,
+    ) -> Result<Option<Arc<Object>>, ReplicaError> {
+        if !reach.is_quick() {
+            return Ok(None);
+        }
+        let busy: Scan<'_> = &|_, _, _| Err(StoreError::Busy);
+        let Ok((object, _)) = self.assemble(located, raw, reach, busy) else {
+            return Ok(None);
+        };
+        let is_same = reach == Reach::Head
+            || self.stored(located)?.is_some_and(|now| now == raw)
+                && self.store.progress(located.shard).failures() == located.as_of;
+        Ok(is_same.then(|| self.shown(object)))
     }
 
     /// The current object, or some of it. Who writes it holds the key's lock.

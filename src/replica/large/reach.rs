@@ -1,7 +1,7 @@
 //! How much of a key is read, and how its rows lie.
 
 use crate::logic::causal::{Element, Kind};
-use crate::logic::spread::{Bounds, Stretch};
+use crate::logic::spread::{Bounds, SAMPLED, Stretch};
 use crate::storage::{Row, StoreError};
 
 /// How much of a key is read, of elements of collections: what is small is read whole.
@@ -19,6 +19,27 @@ pub enum Reach<'a> {
     Places(Kind, i64, i64),
     /// Some in an order.
     Stretch(&'a Stretch),
+}
+
+/// What is so near to an end is counted from there.
+pub(super) const NEAR: usize = 2 * SAMPLED;
+
+impl Reach<'_> {
+    /// Whether few rows are read, and nothing but rows.
+    pub(super) fn is_quick(self) -> bool {
+        let (first, last) = match self {
+            Reach::Whole => return false,
+            Reach::Head => return true,
+            Reach::Named(named) => return named.len() <= NEAR,
+            Reach::Stretch(stretch) => return stretch.most <= NEAR,
+            Reach::Ends(_, first, last) => return first.max(last) <= NEAR,
+            Reach::Places(_, first, last) => (first, last),
+        };
+        let from_start = 0..=NEAR as i64;
+        from_start.contains(&first) && from_start.contains(&last)
+            // What is at -1 from the one end is at 0 from the other.
+            || from_start.contains(&!first) && from_start.contains(&!last)
+    }
 }
 
 /// How a key's rows lie.
