@@ -12,6 +12,7 @@ mod grammar;
 mod growth;
 mod harness;
 mod hostile;
+mod large;
 mod losses;
 mod model;
 mod namespaces;

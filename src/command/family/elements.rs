@@ -1,4 +1,4 @@
-//! What commands on collections have in common: counts, scans of elements, random elements.
+//! What commands on collections have in common: counts, and scans of elements.
 
 use std::sync::Arc;
 
@@ -11,15 +11,11 @@ use crate::logic::glob;
 use crate::logic::placement::key_hash;
 use crate::logic::spread::Stretch;
 use crate::logic::types::{element, len, places, there};
-use crate::replica::{Reach, random_u64};
+use crate::replica::Reach;
 use crate::routing::args::Args;
 
 /// Collections of so many elements are scanned in one go, as Redis's small ones are.
 const SCANNED_AT_ONCE: usize = 128;
-/// A random element is one of so many that follow a random place.
-const RANDOM_AMONG: usize = 16;
-/// How many elements a client may ask for where each may come more than once.
-const MOST_REPEATS: u64 = 1 << 24;
 
 /// The elements of a kind that arguments from one on name.
 pub(super) fn named(kind: Kind, args: Args<'_>, from: usize) -> Vec<Element> {
@@ -37,12 +33,6 @@ pub(super) fn places_at_hand(
     } else {
         0..at_hand
     }
-}
-
-/// Elements that follow a random place.
-pub(super) fn random_stretch(kind: Kind) -> Stretch {
-    let [_, _, hash @ ..] = random_u64().to_be_bytes();
-    Stretch::of_hashes(kind, hash, RANDOM_AMONG, true)
 }
 
 /// The options of HSCAN, SSCAN and ZSCAN.
@@ -187,51 +177,6 @@ const MOST_PLACE: u64 = (1 << 48) - 1;
 /// Where an element comes in a scan: numbers that every client can hold.
 fn place(name: &[u8]) -> u64 {
     key_hash(name) >> 16
-}
-
-/// A number below another, or 0.
-pub(super) fn random_below(end: usize) -> usize {
-    (random_u64() % (end as u64).max(1)) as usize
-}
-
-/// So many of `len` places: where negative, some may come again; else each once, in any order.
-pub(super) fn random_places(len: usize, count: i64) -> Result<Vec<usize>, Error> {
-    if len == 0 {
-        return Ok(Vec::new());
-    }
-    if count < 0 {
-        let count = count.unsigned_abs();
-        if count > MOST_REPEATS {
-            return Err(Error::OutOfRange);
-        }
-        return Ok((0..count).map(|_| random_below(len)).collect());
-    }
-    let mut places: Vec<usize> = (0..len).collect();
-    let count = usize::try_from(count).unwrap_or(usize::MAX).min(len);
-    // The beginning of a shuffle.
-    for at in 0..count {
-        places.swap(at, at + random_below(len - at));
-    }
-    places.truncate(count);
-    Ok(places)
-}
-
-/// How many random elements are wanted, and whether with what this option says.
-pub(super) fn random_count(args: Args<'_>, with: &str) -> Result<(i64, bool), Error> {
-    let count = args.integer(2)?;
-    let is_with = args.is(3, with);
-    if args.len() > 4 || args.len() == 4 && !is_with {
-        return Err(Error::Syntax);
-    }
-    if is_with && count.unsigned_abs() > i64::MAX as u64 / 2 {
-        return Err(Error::OutOfRange);
-    }
-    if count == i64::MIN {
-        return Err(Error::text(
-            "ERR value is out of range, value must between -9223372036854775807 and 9223372036854775807",
-        ));
-    }
-    Ok((count, is_with))
 }
 
 /// The number of keys that a word says, and the place behind them: LMPOP and its like.

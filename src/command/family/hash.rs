@@ -7,6 +7,7 @@ use bytes::Bytes;
 
 use super::elements::{self, Scan};
 use super::float;
+use super::random;
 use crate::command::context::{Ctx, Outcome};
 use crate::command::row::{R, RF, Row, WF, WMF, cmd};
 use crate::command::spec::keys;
@@ -324,26 +325,38 @@ pub(super) fn hscan(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
 
 pub(super) fn hrandfield(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
     if args.len() == 2 {
-        let stretch = elements::random_stretch(Kind::Hash);
+        let stretch = random::stretch(Kind::Hash);
         let hash = ctx.typed_some(args.at(1), Kind::Hash, Reach::Stretch(&stretch))?;
-        let at = elements::random_below(hash::fields(&hash).count());
+        let at = random::below(hash::fields(&hash).count());
         let field = hash::fields(&hash).nth(at).map(|(field, _)| field);
         ctx.reply.bulk_or_null(field.map(|field| &field[..]));
         return Ok(());
     }
-    let (count, with_values) = elements::random_count(args, "WITHVALUES")?;
-    let hash = ctx.typed(args.at(1), Kind::Hash)?;
-    let fields: Vec<(&Bytes, Bytes)> = hash::fields(&hash).collect();
-    let places = elements::random_places(fields.len(), count)?;
-    let len = |at: &usize| fields[*at].0.len() + fields[*at].1.len();
-    elements::check_reply(ctx, places.iter().map(len))?;
-    if with_values {
-        ctx.reply.pairs(places.len());
+    let (count, with_values) = random::count(args, "WITHVALUES")?;
+    let chosen = random::of_large(ctx, args.at(1), Kind::Hash, count)?;
+    let reach = chosen.as_deref().map_or(Reach::Whole, Reach::Named);
+    let hash = ctx.typed_some(args.at(1), Kind::Hash, reach)?;
+    let fields: Vec<(&Bytes, Bytes)> = if let Some(chosen) = &chosen {
+        let names = random::names(chosen);
+        let fields = names.filter_map(|name| Some((name, hash::get(&hash, name)?)));
+        fields.collect()
     } else {
-        ctx.reply.array(places.len());
+        let all: Vec<(&Bytes, Bytes)> = hash::fields(&hash).collect();
+        let places = random::places(all.len(), count)?;
+        places.into_iter().map(|at| all[at].clone()).collect()
+    };
+    elements::check_reply(
+        ctx,
+        fields
+            .iter()
+            .map(|(field, value)| field.len() + value.len()),
+    )?;
+    if with_values {
+        ctx.reply.pairs(fields.len());
+    } else {
+        ctx.reply.array(fields.len());
     }
-    for at in places {
-        let (field, value) = &fields[at];
+    for (field, value) in &fields {
         if with_values {
             ctx.reply.pair();
         }

@@ -24,6 +24,7 @@ pub mod list;
 pub mod meet;
 pub mod operator;
 pub mod plan;
+mod random;
 pub mod server;
 pub mod set;
 pub mod snapshot;

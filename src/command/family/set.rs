@@ -6,6 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::elements::{self, Scan};
+use super::random;
 use crate::command::context::{Ctx, Outcome};
 use crate::command::row::{R, RF, Row, WF, WM, WMF, cmd};
 use crate::command::spec::keys;
@@ -246,7 +247,15 @@ pub(super) fn srandmember(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
     if count == Some(i64::MIN) {
         return Err(Error::OutOfRange);
     }
-    let stretch = elements::random_stretch(Kind::Set);
+    if let Some(count) = count
+        && let Some(chosen) = random::of_large(ctx, args.at(1), Kind::Set, count)?
+    {
+        ctx.count_lookup(true);
+        ctx.reply.array(chosen.len());
+        random::names(&chosen).for_each(|name| ctx.reply.bulk(name));
+        return Ok(());
+    }
+    let stretch = random::stretch(Kind::Set);
     let reach = match count {
         None => Reach::Stretch(&stretch),
         Some(_) => Reach::Whole,
@@ -254,11 +263,11 @@ pub(super) fn srandmember(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
     let set = ctx.typed_some(args.at(1), Kind::Set, reach)?;
     let members: Vec<&Bytes> = set::members(&set).collect();
     let Some(count) = count else {
-        let member = members.get(elements::random_below(members.len()));
+        let member = members.get(random::below(members.len()));
         ctx.reply.bulk_or_null(member.map(|member| &member[..]));
         return Ok(());
     };
-    let places = elements::random_places(members.len(), count)?;
+    let places = random::places(members.len(), count)?;
     elements::check_reply(ctx, places.iter().map(|at| members[*at].len()))?;
     ctx.reply.array(places.len());
     for at in places {
@@ -275,19 +284,23 @@ pub(super) fn spop(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
         Some(_) => Some(elements::positive_count(args, 2)?),
         None => None,
     };
-    let stretch = elements::random_stretch(Kind::Set);
+    let stretch = random::stretch(Kind::Set);
+    let mut popped = match count {
+        None => Vec::new(),
+        Some(count) => pop_of_large(ctx, args.at(1), count)?,
+    };
     let reach = match count {
         None => Reach::Stretch(&stretch),
         Some(_) => Reach::Whole,
     };
-    let popped = ctx.change_some(args.at(1), Kind::Set, reach, |set, _| {
-        let members: Vec<&Bytes> = set::members(set).collect();
-        let count = count.unwrap_or(1).min(members.len()) as i64;
-        let places = elements::random_places(members.len(), count)?;
-        let popped: Vec<Bytes> = places.iter().map(|at| members[*at].clone()).collect();
-        let removed = popped.iter().map(|member| set::remove(member)).collect();
-        Ok((Edit::touch(removed), popped))
-    })?;
+    let wanted = count.unwrap_or(1) - popped.len();
+    if wanted > 0 {
+        popped.extend(ctx.change_some(args.at(1), Kind::Set, reach, |set, _| {
+            let members: Vec<&Bytes> = set::members(set).collect();
+            let places = random::places(members.len(), wanted.min(members.len()) as i64)?;
+            Ok(taken(places.iter().map(|at| members[*at])))
+        })?);
+    }
     ctx.count_lookup(!popped.is_empty());
     if count.is_none() {
         ctx.reply.bulk_or_null(popped.first().map(|m| &m[..]));
@@ -298,6 +311,32 @@ pub(super) fn spop(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
         ctx.reply.bulk(&member);
     }
     Ok(())
+}
+
+/// Random members of a large set, as long as it is one.
+fn pop_of_large(ctx: &mut Ctx<'_>, key: &[u8], count: usize) -> Result<Vec<Bytes>, Error> {
+    let mut popped = Vec::new();
+    while popped.len() < count {
+        let wanted = i64::try_from(count - popped.len()).unwrap_or(i64::MAX);
+        let Some(chosen) = random::of_large(ctx, key, Kind::Set, wanted)? else {
+            break;
+        };
+        let reach = Reach::Named(&chosen);
+        // Some may have gone since they were chosen.
+        popped.extend(ctx.change_some(key, Kind::Set, reach, |set, _| {
+            Ok(taken(
+                random::names(&chosen).filter(|name| set::contains(set, name)),
+            ))
+        })?);
+    }
+    Ok(popped)
+}
+
+/// Members go, and are shown.
+fn taken<'m>(members: impl Iterator<Item = &'m Bytes>) -> (Edit, Vec<Bytes>) {
+    let members: Vec<Bytes> = members.cloned().collect();
+    let removed = members.iter().map(|member| set::remove(member)).collect();
+    (Edit::touch(removed), members)
 }
 
 pub(super) fn smove(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {

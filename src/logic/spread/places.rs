@@ -99,6 +99,33 @@ impl Stretch {
         }
     }
 
+    /// Members of a sorted set that have one score by their bytes.
+    pub fn of_bytes(
+        score: Score,
+        (min, max): (Bound<&[u8]>, Bound<&[u8]>),
+        most: usize,
+        is_back: bool,
+    ) -> Self {
+        let all = Self::of_scores((Bound::With(score), Bound::With(score)), most, is_back);
+        let place = |bytes: &[u8]| [&all.from[..], bytes].concat();
+        let behind = |bytes: &[u8]| [&all.from[..], bytes, &[0]].concat();
+        let (from, to) = (
+            match min {
+                Bound::Lowest => all.from.clone(),
+                Bound::Highest => all.to.clone(),
+                Bound::With(bytes) => place(bytes),
+                Bound::Without(bytes) => behind(bytes),
+            },
+            match max {
+                Bound::Lowest => all.from.clone(),
+                Bound::Highest => all.to.clone(),
+                Bound::With(bytes) => behind(bytes),
+                Bound::Without(bytes) => place(bytes),
+            },
+        );
+        Self { from, to, ..all }
+    }
+
     /// Elements of a hash, set or sorted set in the order of their hashes, from the first bytes of one on.
     pub fn of_hashes(kind: Kind, hash: [u8; HASH_LEN], most: usize, wraps: bool) -> Self {
         Self {

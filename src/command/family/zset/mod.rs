@@ -10,6 +10,7 @@ pub(super) mod reply;
 use bytes::Bytes;
 
 use super::elements::{self, Scan};
+use super::random;
 use crate::command::context::{Ctx, Outcome};
 use crate::command::row::{R, RF, Row, W, WF, WM, WMF, cmd};
 use crate::command::spec::keys;
@@ -399,20 +400,28 @@ fn scanned(score: f64) -> String {
 
 fn zrandmember(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
     if args.len() == 2 {
-        let stretch = elements::random_stretch(Kind::Zset);
+        let stretch = random::stretch(Kind::Zset);
         let set = ctx.typed_some(args.at(1), Kind::Zset, Reach::Stretch(&stretch))?;
         let members = zset::by_score(&set);
-        let member = members.get(elements::random_below(members.len()));
+        let member = members.get(random::below(members.len()));
         ctx.reply
             .bulk_or_null(member.map(|(_, member)| &member[..]));
         return Ok(());
     }
-    let (count, with_scores) = elements::random_count(args, "WITHSCORES")?;
-    let set = ctx.typed(args.at(1), Kind::Zset)?;
-    let members = zset::by_score(&set);
-    let places = elements::random_places(members.len(), count)?;
-    elements::check_reply(ctx, places.iter().map(|at| members[*at].1.len()))?;
-    let members: Vec<(Score, &Bytes)> = places.into_iter().map(|at| members[at]).collect();
+    let (count, with_scores) = random::count(args, "WITHSCORES")?;
+    let chosen = random::of_large(ctx, args.at(1), Kind::Zset, count)?;
+    let reach = chosen.as_deref().map_or(Reach::Whole, Reach::Named);
+    let set = ctx.typed_some(args.at(1), Kind::Zset, reach)?;
+    let members: Vec<(Score, &Bytes)> = if let Some(chosen) = &chosen {
+        let names = random::names(chosen);
+        let members = names.filter_map(|name| Some((zset::score(&set, name)?, name)));
+        members.collect()
+    } else {
+        let all = zset::by_score(&set);
+        let places = random::places(all.len(), count)?;
+        places.into_iter().map(|at| all[at]).collect()
+    };
+    elements::check_reply(ctx, members.iter().map(|(_, member)| member.len()))?;
     reply::reply_members(ctx, &members, with_scores);
     Ok(())
 }

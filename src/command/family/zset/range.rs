@@ -91,7 +91,7 @@ impl<'a> Query<'a> {
             .ok()
             .zip(usize::try_from(self.limit).ok())
             .map_or(usize::MAX, |(offset, limit)| offset.saturating_add(limit));
-        let wanted = Wanted::of(&self.range, most, self.backwards);
+        let wanted = Wanted::of((ctx, key), &self.range, most, self.backwards)?;
         ctx.typed_some(key, Kind::Zset, wanted.reach())
     }
 
@@ -128,16 +128,26 @@ enum Wanted {
 }
 
 impl Wanted {
-    fn of(range: &Range<'_>, most: usize, backwards: bool) -> Self {
-        match range {
+    fn of(
+        (ctx, key): (&Ctx<'_>, &[u8]),
+        range: &Range<'_>,
+        most: usize,
+        backwards: bool,
+    ) -> Result<Self, Error> {
+        Ok(match range {
             // What is at 0 from the one end is at -1 from the other.
             Range::Places(first, last) if backwards => Self::Places(!*last, !*first),
             Range::Places(first, last) => Self::Places(*first, *last),
             Range::Scores(min, max) => {
                 Self::Stretch(Stretch::of_scores((*min, *max), most, backwards))
             }
-            Range::Bytes(..) => Self::All,
-        }
+            Range::Bytes(min, max) => match one_score(ctx, key)? {
+                Some(score) => {
+                    Self::Stretch(Stretch::of_bytes(score, (*min, *max), most, backwards))
+                }
+                None => Self::All,
+            },
+        })
     }
 
     fn reach(&self) -> Reach<'_> {
@@ -147,6 +157,18 @@ impl Wanted {
             Self::Stretch(stretch) => Reach::Stretch(stretch),
         }
     }
+}
+
+/// The score that all members of a large sorted set have: then bytes are their order.
+fn one_score(ctx: &Ctx<'_>, key: &[u8]) -> Result<Option<Score>, Error> {
+    let ends = ctx.some_of(key, Reach::Ends(Kind::Zset, 1, 1))?;
+    if ends.is_whole() {
+        return Ok(None);
+    }
+    let members = zset::by_score(&ends);
+    let (first, last) = (members.first(), members.last());
+    let score = |end: Option<&(Score, &Bytes)>| end.map(|(score, _)| *score);
+    Ok(score(first).filter(|first| Some(*first) == score(last)))
 }
 
 fn range(args: Args<'_>, by: By, (min, max): (usize, usize)) -> Result<Range<'_>, Error> {
@@ -237,7 +259,7 @@ pub(super) fn zlexcount(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
 
 fn count(ctx: &mut Ctx<'_>, args: Args<'_>, by: By) -> Outcome {
     let range = range(args, by, (2, 3))?;
-    let wanted = Wanted::of(&range, usize::MAX, false);
+    let wanted = Wanted::of((ctx, args.at(1)), &range, usize::MAX, false)?;
     if let Wanted::Stretch(stretch) = &wanted
         && !ctx
             .typed_some(args.at(1), Kind::Zset, Reach::Head)?
@@ -271,7 +293,7 @@ pub(super) fn zremrangebylex(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
 
 fn remove(ctx: &mut Ctx<'_>, args: Args<'_>, by: By) -> Outcome {
     let range = range(args, by, (2, 3))?;
-    let wanted = Wanted::of(&range, usize::MAX, false);
+    let wanted = Wanted::of((ctx, args.at(1)), &range, usize::MAX, false)?;
     let gone = ctx.change_some(args.at(1), Kind::Zset, wanted.reach(), |set, _| {
         let members = zset::by_score(set);
         let found = &members[select(&range, set, &members)];
