@@ -2,6 +2,8 @@
 //!
 //! Runs everything twice: with RESP3 and with RESP2, which is what redis-rs chooses by itself.
 
+mod types;
+
 use std::collections::{BTreeSet, HashMap};
 use std::fmt::Debug;
 use std::process::ExitCode;
@@ -1029,7 +1031,7 @@ fn ringwood_only(t: &mut Checks, r: &mut Connection, _: &mut Connection, _: &Run
 
 fn run_all(t: &mut Checks, run: &Run) -> RedisResult<()> {
     let (mut r, mut other) = (run.client.get_connection()?, run.client.get_connection()?);
-    let groups: [Group; 12] = [
+    let groups: [Group; 17] = [
         strings,
         binary,
         pipelines,
@@ -1042,6 +1044,11 @@ fn run_all(t: &mut Checks, run: &Run) -> RedisResult<()> {
         clients,
         server,
         errors,
+        types::hashes,
+        types::sets,
+        types::sorted_sets,
+        types::lists,
+        types::others,
     ];
     for group in groups {
         r.flushall()?;
