@@ -7,7 +7,7 @@ use crate::logic::causal::Object;
 use crate::replica::{Key, Reach, Replica, ReplicaError};
 
 /// To read more elements takes its time.
-const MANY: u64 = 8_192;
+pub(super) const MANY: u64 = 8_192;
 
 /// Whether so much of a key is read that others of this thread should not wait for it.
 pub(super) fn takes_long(
@@ -19,7 +19,7 @@ pub(super) fn takes_long(
         return Ok(false);
     }
     let head = replica.read_some(key, Reach::Head)?;
-    Ok(has_many(&head))
+    Ok(has_many(replica, key, reach, &head))
 }
 
 /// Whether a reach may be one to many elements.
@@ -27,16 +27,28 @@ fn is_long(reach: Reach<'_>) -> bool {
     match reach {
         Reach::Head | Reach::Named(_) => false,
         Reach::Ends(_, first, last) => first.saturating_add(last) > MANY as usize,
-        Reach::Places(_, first, last) if (first < 0) == (last < 0) => {
-            last.saturating_sub(first) > MANY as i64
+        Reach::Whole => true,
+        // To find a place is to count others, if that was not done before.
+        Reach::Places(_, first, last) => {
+            let near = 0..MANY as i64;
+            !(near.contains(&first) && near.contains(&last)
+                || near.contains(&!first) && near.contains(&!last))
         }
-        Reach::Whole | Reach::Places(..) => true,
         Reach::Stretch(stretch) => stretch.most > MANY as usize,
     }
 }
 
-fn has_many(head: &Object) -> bool {
-    head.rest().is_some_and(|rest| rest.elements() > MANY)
+fn has_many(replica: &Replica, key: Key<'_>, reach: Reach<'_>, head: &Object) -> bool {
+    let has_many = head.rest().is_some_and(|rest| rest.elements() > MANY);
+    has_many
+        && match reach {
+            Reach::Places(_, first, last)
+                if (first < 0) == (last < 0) && last.saturating_sub(first) < MANY as i64 =>
+            {
+                !replica.has_ranks(key, MANY as usize)
+            }
+            _ => true,
+        }
 }
 
 /// A key's object with as much of it at hand as a reach says.
@@ -51,7 +63,7 @@ pub(super) fn at_hand(
     let head = replica.read_some(key, Reach::Head)?;
     match () {
         () if head.is_whole() => Ok(head),
-        () if has_many(&head) => at_length(|| replica.read_some(key, reach)),
+        () if has_many(replica, key, reach, &head) => at_length(|| replica.read_some(key, reach)),
         () => replica.read_some(key, reach),
     }
 }

@@ -9,14 +9,32 @@ use super::key::Located;
 use crate::logic::causal::Kind;
 use crate::logic::spread::{self, Head, Ranks};
 
+/// They are in so many places, by partition, each with a lock of its own.
+const SHELVES: usize = 16;
 /// Stretches in all: some 80 bytes each. Beyond it those that nobody has asked for longest are forgotten.
 const MOST_STRETCHES: usize = 1 << 18;
-/// The ranks of some collections, by their heads' keys.
+
+/// The ranks of some collections.
 #[derive(Default)]
 pub(super) struct AllRanks {
-    of: Mutex<BTreeMap<Vec<u8>, Ranked>>,
+    shelves: [Shelf; SHELVES],
+}
+
+#[derive(Default)]
+struct Shelf {
+    ranked: Mutex<ByKey>,
     /// How many there are, so that where there are none nobody locks.
     count: AtomicUsize,
+}
+
+/// By their heads' keys.
+#[derive(Default)]
+struct ByKey {
+    of: BTreeMap<Vec<u8>, Ranked>,
+    /// Who was asked for when, the first longest ago.
+    by_age: BTreeMap<u64, Vec<u8>>,
+    asked: u64,
+    stretches: usize,
 }
 
 pub(super) struct Ranked {
@@ -25,8 +43,9 @@ pub(super) struct Ranked {
     generation: u64,
     /// The shard's failures then: with one more the rows may be others.
     as_of: u64,
-    /// Raised with every question.
+    /// When they were asked for, and how many stretches they had.
     asked: u64,
+    stretches: usize,
 }
 
 /// Places of elements that came or went with a write.
@@ -40,16 +59,31 @@ pub(super) struct Moved {
 impl AllRanks {
     /// Whether somebody has asked for those of a key.
     pub(super) fn has(&self, located: &Located<'_>) -> bool {
-        self.count.load(Ordering::Acquire) > 0 && self.of.lock().contains_key(&located.row_key[..])
+        self.see(located, |_| ()).is_some()
+    }
+
+    /// Whether they tell at once, without reading many rows first.
+    pub(super) fn tell_at_once(&self, located: &Located<'_>, most: usize) -> bool {
+        let largest = self.see(located, |ranked| ranked.ranks.largest());
+        largest.is_some_and(|largest| largest <= most)
+    }
+
+    fn see<R>(&self, located: &Located<'_>, see: impl FnOnce(&Ranked) -> R) -> Option<R> {
+        let shelf = self.shelf(located);
+        if shelf.count.load(Ordering::Acquire) == 0 {
+            return None;
+        }
+        shelf.ranked.lock().of.get(&located.row_key[..]).map(see)
     }
 
     /// A key's rows have changed: nothing is known of how, if nothing is said.
     pub(super) fn follow(&self, located: &Located<'_>, moved: Option<Moved>) {
-        if self.count.load(Ordering::Acquire) == 0 {
+        let shelf = self.shelf(located);
+        if shelf.count.load(Ordering::Acquire) == 0 {
             return;
         }
-        let mut of = self.of.lock();
-        let Some(ranked) = of.get_mut(&located.row_key[..]) else {
+        let mut all = shelf.ranked.lock();
+        let Some(ranked) = all.of.get_mut(&located.row_key[..]) else {
             return;
         };
         let is_followed = moved.is_some_and(|moved| {
@@ -58,40 +92,59 @@ impl AllRanks {
                 && ranked.follow(&moved)
         });
         if !is_followed {
-            of.remove(&located.row_key[..]);
-            self.count.store(of.len(), Ordering::Release);
+            all.remove(&located.row_key);
+            shelf.count.store(all.of.len(), Ordering::Release);
         }
     }
 
-    /// Whoever takes a key's puts them back; the key's lock is held.
+    /// Whoever takes a key's puts them back: under the key's lock, as nobody may write its rows meanwhile.
     pub(super) fn take(
         &self,
         located: &Located<'_>,
         (head, kind): (&Head, Kind),
     ) -> Option<Ranked> {
-        let mut of = self.of.lock();
-        let ranked = of.remove(&located.row_key[..])?;
-        self.count.store(of.len(), Ordering::Release);
+        let shelf = self.shelf(located);
+        let mut all = shelf.ranked.lock();
+        let ranked = all.remove(&located.row_key)?;
+        shelf.count.store(all.of.len(), Ordering::Release);
         let is_of_now = ranked.generation == head.generation
             && ranked.as_of == located.as_of
             && ranked.kind == kind;
         is_of_now.then_some(ranked)
     }
 
-    pub(super) fn put(&self, located: &Located<'_>, mut ranked: Ranked) {
-        let mut of = self.of.lock();
-        let last = of.values().map(|other| other.asked).max();
-        ranked.asked = last.unwrap_or(0) + 1;
-        of.insert(located.row_key.to_vec(), ranked);
-        let all = |of: &BTreeMap<Vec<u8>, Ranked>| {
-            of.values().map(|r| r.ranks.stretches()).sum::<usize>()
-        };
-        while of.len() > 1 && all(&of) > MOST_STRETCHES {
-            let oldest = of.iter().min_by_key(|(_, ranked)| ranked.asked);
-            let oldest = oldest.map(|(key, _)| key.clone()).unwrap_or_default();
-            of.remove(&oldest);
+    pub(super) fn put(&self, located: &Located<'_>, ranked: Ranked) {
+        let shelf = self.shelf(located);
+        let mut all = shelf.ranked.lock();
+        all.put(located.row_key.to_vec(), ranked);
+        while all.stretches > MOST_STRETCHES / SHELVES && all.of.len() > 1 {
+            let Some((_, oldest)) = all.by_age.pop_first() else {
+                break;
+            };
+            all.remove(&oldest);
         }
-        self.count.store(of.len(), Ordering::Release);
+        shelf.count.store(all.of.len(), Ordering::Release);
+    }
+
+    fn shelf(&self, located: &Located<'_>) -> &Shelf {
+        &self.shelves[usize::from(located.at.partition) % SHELVES]
+    }
+}
+
+impl ByKey {
+    fn put(&mut self, key: Vec<u8>, mut ranked: Ranked) {
+        self.asked += 1;
+        (ranked.asked, ranked.stretches) = (self.asked, ranked.ranks.stretches());
+        self.stretches += ranked.stretches;
+        self.by_age.insert(self.asked, key.clone());
+        self.of.insert(key, ranked);
+    }
+
+    fn remove(&mut self, key: &[u8]) -> Option<Ranked> {
+        let ranked = self.of.remove(key)?;
+        self.by_age.remove(&ranked.asked);
+        self.stretches -= ranked.stretches;
+        Some(ranked)
     }
 }
 
@@ -104,6 +157,7 @@ impl Ranked {
             generation: head.generation,
             as_of,
             asked: 0,
+            stretches: 0,
         }
     }
 

@@ -284,6 +284,75 @@ fn a_large_hash_loses_no_field_to_kills_and_every_node_counts_the_same() {
     }
 }
 
+/// Says that a writer has ended, whatever ended it.
+struct Over<'f>(&'f AtomicBool);
+
+impl Drop for Over<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+/// What a list shows in a piece is what it shows in whole.
+fn is_of_one_order(c: &mut Connection) {
+    let all = bulks(&c.call(&["LRANGE", "list", "0", "-1"]));
+    for first in (0..all.len()).step_by(173) {
+        let last = (first + 9).min(all.len() - 1);
+        let piece = c.call(&["LRANGE", "list", &first.to_string(), &last.to_string()]);
+        assert_eq!(bulks(&piece), all[first..=last], "{first}");
+    }
+    let members = bulks(&c.call(&["ZRANGE", "zset", "0", "-1"]));
+    for nth in (0..members.len()).step_by(97) {
+        let rank = c.call(&["ZRANK", "zset", &members[nth]]);
+        assert_eq!(rank, format!(":{nth}\r\n"), "{}", members[nth]);
+    }
+}
+
+#[test]
+fn places_are_right_beside_who_writes() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let server = Server::ringwood(dir.path(), &["--collection-row-size", "100"]);
+    let mut c = server.connect();
+    for n in 0..1_500 {
+        c.call(&["RPUSH", "list", &n.to_string()]);
+        c.call(&["ZADD", "zset", &(n * 7 % 300).to_string(), &n.to_string()]);
+    }
+    let is_over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let _over = Over(&is_over);
+            let mut c = server.connect();
+            for n in 0..3_000 {
+                c.call(&["LPUSH", "list", &n.to_string()]);
+                c.call(&[
+                    "ZADD",
+                    "zset",
+                    &(n % 300).to_string(),
+                    &(n % 2_000).to_string(),
+                ]);
+                if n % 2 == 0 {
+                    c.call(&["RPOP", "list"]);
+                    c.call(&["ZREM", "zset", &(n % 1_999).to_string()]);
+                }
+            }
+        });
+        for _ in 0..2 {
+            scope.spawn(|| {
+                let mut c = server.connect();
+                while !is_over.load(Ordering::Relaxed) {
+                    for at in ["-257", "-256", "-258", "256", "257", "700"] {
+                        c.call(&["LINDEX", "list", at]);
+                        c.call(&["ZREVRANGE", "zset", at, at]);
+                    }
+                    c.call(&["ZRANK", "zset", "999"]);
+                    c.call(&["ZCOUNT", "zset", "100", "200"]);
+                }
+            });
+        }
+    });
+    is_of_one_order(&mut c);
+}
+
 #[test]
 fn what_is_written_together_is_read_together() {
     let dir = tempfile::tempdir().expect("a folder");
@@ -300,13 +369,13 @@ fn what_is_written_together_is_read_together() {
     let is_over = AtomicBool::new(false);
     std::thread::scope(|scope| {
         scope.spawn(|| {
+            let _over = Over(&is_over);
             for _ in 0..200 {
                 c.call(&[&["HSET", "hash"][..], &values].concat());
                 c.call(&[&["ZADD", "zset"][..], &scores].concat());
                 c.call(&[&["HDEL", "hash"][..], &names].concat());
                 c.call(&[&["ZREM", "zset"][..], &names].concat());
             }
-            is_over.store(true, Ordering::Relaxed);
         });
         scope.spawn(|| {
             let mut c = server.connect();

@@ -131,7 +131,8 @@ fn random_elements_of_a_large_collection_are_its_own() {
     let dir = tempfile::tempdir().expect("a folder");
     let server = filled(dir.path(), "100");
     let mut c = server.connect();
-    for count in ["0", "1", "10", "500", "2900", "5000"] {
+    // Those up to 32 are read one by one.
+    for count in ["0", "1", "10", "32", "500", "5000"] {
         let wanted = count.parse::<usize>().expect("a count").min(COUNT);
         for (words, step) in [
             (&["SRANDMEMBER", "set", count][..], 1),
@@ -142,10 +143,19 @@ fn random_elements_of_a_large_collection_are_its_own() {
             assert_eq!(distinct(&mut c, words, step).len(), wanted, "{words:?}");
         }
     }
-    let again = bulks(&c.call(&["SRANDMEMBER", "set", "-700"]));
-    assert_eq!(again.len(), 700);
+    for count in ["-30", "-700"] {
+        let again = bulks(&c.call(&["SRANDMEMBER", "set", count]));
+        assert_eq!(again.len().to_string(), count[1..]);
+    }
+    for words in [
+        ["SPOP", "hash", "0"],
+        ["SPOP", "hash", "3"],
+        ["SRANDMEMBER", "scores", "3"],
+    ] {
+        assert!(c.call(&words).starts_with("-WRONGTYPE"), "{words:?}");
+    }
     let mut popped = BTreeSet::new();
-    for count in ["700", "1", "2000", "700"] {
+    for count in ["30", "1", "700", "9", "2000", "700"] {
         let before = popped.len();
         popped.extend(distinct(&mut c, &["SPOP", "set", count], 1));
         let wanted = (before + count.parse::<usize>().expect("a count")).min(COUNT);

@@ -273,7 +273,10 @@ impl Counted {
         let mut connection = divided.connect(nth);
         let wanted = std::env::var("RINGWOOD_INCREMENTS").ok();
         let wanted = wanted.and_then(|n| n.parse().ok()).unwrap_or(INCREMENTS) / NODES as u64;
+        let mut rounds = 0;
         while counted.acknowledged.iter().sum::<u64>() < wanted {
+            rounds += 1;
+            assert!(rounds < 100_000, "{counted:?}");
             let refused = counted.refused;
             let both = encoded[..2].concat().repeat(TOGETHER / 2);
             let sent = connection.send(&[both, encoded[2].clone()].concat());

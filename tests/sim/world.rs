@@ -826,7 +826,19 @@ impl World {
             running.map(|running| Arc::clone(&running.cluster))
         };
         if let Some(cluster) = cluster {
-            cluster.accept_loss(|_| true);
+            // Nothing else may be lost.
+            let had = |partition: u16| {
+                cluster.with_membership(|membership| {
+                    let mut gone = membership.all().filter(|member| member.gone);
+                    let part = (3, partition);
+                    gone.any(|member| {
+                        let complete = member.complete.as_ref();
+                        complete.is_some_and(|parts| parts.contains(part))
+                            || member.proven.contains(part)
+                    })
+                })
+            };
+            cluster.accept_loss(had);
             sleep(Duration::from_mins(1)).await;
         }
     }

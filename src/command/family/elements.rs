@@ -4,16 +4,25 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use crate::base::blocking::at_length;
 use crate::command::context::{Ctx, Outcome};
 use crate::error::Error;
 use crate::logic::causal::{Element, Kind, Object};
 use crate::logic::glob;
 use crate::logic::placement::key_hash;
-use crate::logic::spread::Stretch;
+use crate::logic::spread::{self, Stretch};
 use crate::logic::types::{element, len, places, there};
 use crate::replica::Reach;
+use crate::resp::Reply;
 use crate::routing::args::Args;
 
+/// Collections of more elements than this are replied in pages of so many.
+const PAGES_FROM: usize = 8_192;
+const PAGE: usize = 256;
+/// Bytes of the protocol around a field and its value, about.
+const AROUND: u64 = 14;
+/// At most so much of a reply is made room for before it is there.
+const MOST_RESERVED: usize = 256 << 20;
 /// Collections of so many elements are scanned in one go, as Redis's small ones are.
 const SCANNED_AT_ONCE: usize = 128;
 
@@ -32,6 +41,70 @@ pub(super) fn places_at_hand(
         places(first, last, at_hand)
     } else {
         0..at_hand
+    }
+}
+
+/// Replies with all elements of a collection: how many there are, and each. Those of a large one are shown page by
+/// page, so that they are not all in memory beside the reply.
+pub(super) fn reply_all(
+    ctx: &mut Ctx<'_>,
+    key: &[u8],
+    kind: Kind,
+    begin: fn(&mut Reply, usize),
+    each: fn(&mut Reply, &Object),
+) -> Outcome {
+    let head = ctx.typed_some(key, kind, Reach::Head)?;
+    let is_large = !head.is_whole() && len(&head, kind) > PAGES_FROM;
+    if is_large && at_length(|| reply_in_pages(ctx, (key, kind), &head, (begin, each)))? {
+        return Ok(());
+    }
+    let all = if head.is_whole() {
+        head
+    } else {
+        ctx.typed(key, kind)?
+    };
+    begin(ctx.reply, len(&all, kind));
+    each(ctx.reply, &all);
+    Ok(())
+}
+
+/// The same in pages; `false` where something was written meanwhile: then they are not of one moment, and there is
+/// no reply.
+fn reply_in_pages(
+    ctx: &mut Ctx<'_>,
+    (key, kind): (&[u8], Kind),
+    head: &Object,
+    (begin, each): (fn(&mut Reply, usize), fn(&mut Reply, &Object)),
+) -> Result<bool, Error> {
+    let mark = ctx.reply.len();
+    // Where it is made at once it need not be copied again and again.
+    let bytes = head
+        .rest()
+        .map_or(0, |rest| rest.bytes() + rest.elements() * AROUND);
+    let bytes = usize::try_from(bytes).unwrap_or(MOST_RESERVED);
+    ctx.reply.buffer().reserve(bytes.min(MOST_RESERVED));
+    begin(ctx.reply, len(head, kind));
+    let mut stretch = Stretch {
+        from: vec![kind as u8],
+        to: vec![kind as u8 + 1],
+        most: PAGE,
+        is_back: false,
+        wraps: false,
+    };
+    loop {
+        let page = ctx.some_of(key, Reach::Stretch(&stretch))?;
+        if page.is_whole() || page.context() != head.context() {
+            ctx.reply.buffer().truncate(mark);
+            return Ok(false);
+        }
+        each(ctx.reply, &page);
+        let places = there(&page, kind).map(|(element, _)| spread::place_of(element));
+        match places.max() {
+            Some(last) if there(&page, kind).count() == PAGE => {
+                stretch.from = [&last[..], &[0]].concat();
+            }
+            _ => return Ok(true),
+        }
     }
 }
 

@@ -17,6 +17,7 @@ use crate::logic::edit::Edit;
 use crate::logic::integer;
 use crate::logic::types::hash;
 use crate::replica::Reach;
+use crate::resp::Reply;
 use crate::routing::args::Args;
 
 /// The rows of this family.
@@ -227,27 +228,24 @@ pub(super) fn hmget(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
 }
 
 pub(super) fn hgetall(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
-    let hash = ctx.typed(args.at(1), Kind::Hash)?;
-    ctx.reply.map(hash::len(&hash));
-    for (field, value) in hash::fields(&hash) {
-        ctx.reply.bulk(field);
-        ctx.reply.bulk(&value);
-    }
-    Ok(())
+    elements::reply_all(ctx, args.at(1), Kind::Hash, Reply::map, |reply, hash| {
+        for (field, value) in hash::fields(hash) {
+            reply.bulk(field);
+            reply.bulk(&value);
+        }
+    })
 }
 
 pub(super) fn hkeys(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
-    let hash = ctx.typed(args.at(1), Kind::Hash)?;
-    ctx.reply.array(hash::len(&hash));
-    hash::fields(&hash).for_each(|(field, _)| ctx.reply.bulk(field));
-    Ok(())
+    elements::reply_all(ctx, args.at(1), Kind::Hash, Reply::array, |reply, hash| {
+        hash::fields(hash).for_each(|(field, _)| reply.bulk(field));
+    })
 }
 
 pub(super) fn hvals(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
-    let hash = ctx.typed(args.at(1), Kind::Hash)?;
-    ctx.reply.array(hash::len(&hash));
-    hash::fields(&hash).for_each(|(_, value)| ctx.reply.bulk(&value));
-    Ok(())
+    elements::reply_all(ctx, args.at(1), Kind::Hash, Reply::array, |reply, hash| {
+        hash::fields(hash).for_each(|(_, value)| reply.bulk(&value));
+    })
 }
 
 pub(super) fn hlen(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
@@ -333,9 +331,7 @@ pub(super) fn hrandfield(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
         return Ok(());
     }
     let (count, with_values) = random::count(args, "WITHVALUES")?;
-    let chosen = random::of_large(ctx, args.at(1), Kind::Hash, count)?;
-    let reach = chosen.as_deref().map_or(Reach::Whole, Reach::Named);
-    let hash = ctx.typed_some(args.at(1), Kind::Hash, reach)?;
+    let (hash, chosen) = random::read(ctx, args.at(1), Kind::Hash, count)?;
     let fields: Vec<(&Bytes, Bytes)> = if let Some(chosen) = &chosen {
         let names = random::names(chosen);
         let fields = names.filter_map(|name| Some((name, hash::get(&hash, name)?)));

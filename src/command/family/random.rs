@@ -1,13 +1,15 @@
 //! Random elements of collections.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use bytes::Bytes;
 
+use crate::base::blocking::at_length;
 use crate::base::clock;
 use crate::command::context::Ctx;
 use crate::error::Error;
-use crate::logic::causal::{Element, Kind};
+use crate::logic::causal::{Element, Kind, Object};
 use crate::logic::spread::Stretch;
 use crate::logic::types::{self, len, there};
 use crate::replica::{Reach, random_u64};
@@ -17,9 +19,12 @@ use crate::routing::args::Args;
 const RANDOM_AMONG: usize = 16;
 /// How many elements a client may ask for where each may come more than once.
 const MOST_REPEATS: u64 = 1 << 24;
-/// More random elements, or more than this part of all, are chosen among all of them.
+/// More random elements, or more than one of so many, are chosen among all of them: to read an element at a random
+/// place costs as much as to read so many one after the other.
 const MOST_ONE_BY_ONE: u64 = 1_024;
-const ONE_BY_ONE_OF: u64 = 4;
+const ONE_BY_ONE_OF: u64 = 50;
+/// To find more takes its time.
+const FEW: u64 = 32;
 
 /// Elements that follow a random place.
 pub(super) fn stretch(kind: Kind) -> Stretch {
@@ -41,6 +46,39 @@ pub(super) fn of_large(
     if !is_large || wanted > MOST_ONE_BY_ONE.min(len(&head, kind) as u64 / ONE_BY_ONE_OF) {
         return Ok(None);
     }
+    let choose = || one_by_one(ctx, key, kind, count);
+    if wanted <= FEW {
+        choose()
+    } else {
+        at_length(choose)
+    }
+}
+
+/// A collection with so many random elements at hand, and which they are; or all of it.
+pub(super) fn read(
+    ctx: &Ctx<'_>,
+    key: &[u8],
+    kind: Kind,
+    count: i64,
+) -> Result<(Arc<Object>, Option<Vec<Element>>), Error> {
+    if let Some(chosen) = of_large(ctx, key, kind, count)? {
+        let object = ctx.typed_some(key, kind, Reach::Named(&chosen))?;
+        let is_there = |of: &Element| there(&object, kind).any(|(element, _)| element == of);
+        // Else some have gone since they were chosen.
+        if chosen.iter().all(is_there) {
+            return Ok((object, Some(chosen)));
+        }
+    }
+    Ok((ctx.typed(key, kind)?, None))
+}
+
+fn one_by_one(
+    ctx: &Ctx<'_>,
+    key: &[u8],
+    kind: Kind,
+    count: i64,
+) -> Result<Option<Vec<Element>>, Error> {
+    let wanted = count.unsigned_abs();
     let (mut chosen, mut met) = (Vec::new(), BTreeSet::new());
     // Few come again, of so many.
     for _ in 0..wanted * 4 + 64 {

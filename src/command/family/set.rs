@@ -15,6 +15,7 @@ use crate::logic::causal::{Kind, Object};
 use crate::logic::edit::{self, Edit};
 use crate::logic::types::{element, set};
 use crate::replica::Reach;
+use crate::resp::Reply;
 use crate::routing::args::Args;
 
 /// The rows of this family.
@@ -223,10 +224,9 @@ pub(super) fn smismember(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
 }
 
 pub(super) fn smembers(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
-    let set = ctx.typed(args.at(1), Kind::Set)?;
-    ctx.reply.set(set::len(&set));
-    set::members(&set).for_each(|member| ctx.reply.bulk(member));
-    Ok(())
+    elements::reply_all(ctx, args.at(1), Kind::Set, Reply::set, |reply, set| {
+        set::members(set).for_each(|member| reply.bulk(member));
+    })
 }
 
 pub(super) fn sscan(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
@@ -295,11 +295,14 @@ pub(super) fn spop(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
     };
     let wanted = count.unwrap_or(1) - popped.len();
     if wanted > 0 {
-        popped.extend(ctx.change_some(args.at(1), Kind::Set, reach, |set, _| {
+        let rest = ctx.change_some(args.at(1), Kind::Set, reach, |set, _| {
             let members: Vec<&Bytes> = set::members(set).collect();
             let places = random::places(members.len(), wanted.min(members.len()) as i64)?;
             Ok(taken(places.iter().map(|at| members[*at])))
-        })?);
+        });
+        popped.extend(rest.map_err(|error| error.after_others(!popped.is_empty()))?);
+    } else if popped.is_empty() {
+        ctx.typed_some(args.at(1), Kind::Set, Reach::Head)?;
     }
     ctx.count_lookup(!popped.is_empty());
     if count.is_none() {
@@ -323,11 +326,12 @@ fn pop_of_large(ctx: &mut Ctx<'_>, key: &[u8], count: usize) -> Result<Vec<Bytes
         };
         let reach = Reach::Named(&chosen);
         // Some may have gone since they were chosen.
-        popped.extend(ctx.change_some(key, Kind::Set, reach, |set, _| {
+        let some = ctx.change_some(key, Kind::Set, reach, |set, _| {
             Ok(taken(
                 random::names(&chosen).filter(|name| set::contains(set, name)),
             ))
-        })?);
+        });
+        popped.extend(some.map_err(|error| error.after_others(!popped.is_empty()))?);
     }
     Ok(popped)
 }

@@ -12,6 +12,8 @@ pub const SAMPLED: usize = 128;
 pub struct Ranks {
     /// Ascending; the first begins before everything.
     stretches: Vec<Counted>,
+    /// None has more.
+    largest: usize,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -51,12 +53,18 @@ impl Ranks {
         let from = Box::default();
         Self {
             stretches: vec![Counted { from, count }],
+            largest: count,
         }
     }
 
     /// How many stretches there are.
     pub fn stretches(&self) -> usize {
         self.stretches.len()
+    }
+
+    /// How many places a stretch has at most.
+    pub fn largest(&self) -> usize {
+        self.largest
     }
 
     /// How many places there are.
@@ -92,6 +100,7 @@ impl Ranks {
     pub fn add(&mut self, place: &[u8]) {
         let nth = self.nth(place);
         self.stretches[nth].count += 1;
+        self.largest = self.largest.max(self.stretches[nth].count);
     }
 
     /// A place goes.
@@ -108,8 +117,10 @@ impl Ranks {
         Ok(())
     }
 
-    /// Puts smaller ones in the place of a stretch: `places` are all that stand in it, in their order.
-    pub fn sample(&mut self, nth: usize, places: impl IntoIterator<Item: AsRef<[u8]>>) {
+    /// Puts smaller ones in the place of a stretch: `places` are all that stand in it, in their order. Whether they are
+    /// as many as were counted.
+    pub fn sample(&mut self, nth: usize, places: impl IntoIterator<Item: AsRef<[u8]>>) -> bool {
+        let counted = self.stretches[nth].count;
         let mut smaller = vec![Counted {
             from: std::mem::take(&mut self.stretches[nth].from),
             count: 0,
@@ -123,7 +134,11 @@ impl Ranks {
                 smaller.push(Counted { from, count: 1 });
             }
         }
+        let found: usize = smaller.iter().map(|stretch| stretch.count).sum();
         self.stretches.splice(nth..=nth, smaller);
+        let counts = self.stretches.iter().map(|stretch| stretch.count);
+        self.largest = counts.max().unwrap_or(0);
+        found == counted
     }
 
     fn nth(&self, place: &[u8]) -> usize {
@@ -190,10 +205,12 @@ mod tests {
                     let nth = found.nth;
                     let places: Vec<[u8; 4]> = within(&ranks, &all, nth).copied().collect();
                     prop_assert_eq!(places.len(), found.count);
-                    ranks.sample(nth, &places);
+                    prop_assert!(ranks.sample(nth, &places));
                 }
             }
             prop_assert_eq!(ranks.count(), all.len());
+            let largest = ranks.stretches.iter().map(|stretch| stretch.count).max();
+            prop_assert!(Some(ranks.largest()) >= largest);
             let at = place(asked);
             let found = ranks.of_place(&at);
             let before = within(&ranks, &all, found.nth).filter(|other| **other < at).count();

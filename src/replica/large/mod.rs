@@ -169,7 +169,13 @@ impl Replica {
             }
             is_sunk = may_cover(&floor, &head.total);
         }
-        if !is_sunk && reach != Reach::Whole {
+        // Rows of elements that are gone stand in the order, and are no places.
+        let is_ordered = matches!(
+            reach,
+            Reach::Ends(..) | Reach::Places(..) | Reach::Stretch(_)
+        );
+        let tells = !is_ordered || head.total.all_there() == head.total.elements();
+        if tells && !is_sunk && reach != Reach::Whole {
             let ends = match reach {
                 Reach::Ends(_, first, last) => (first > 0, last > 0),
                 Reach::Places(kind, first, last) => {

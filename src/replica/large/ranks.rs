@@ -5,17 +5,18 @@ use crate::logic::causal::Kind;
 use crate::logic::place::Position;
 use crate::logic::spread::{self, Found, GENERATION_LEN, Head, Ranks};
 use crate::replica::ranked::Ranked;
-use crate::replica::{Key, Located, Replica, ReplicaError};
+use crate::replica::{Key, Located, Replica, ReplicaError, stripe};
 use crate::storage::{StoreError, Table};
 
 /// Rows read at a time.
 const PAGE: usize = 1_024;
 
 impl Replica {
-    /// Whether somebody has asked for places in a key's order, so that the next answer comes at once.
-    pub fn has_ranks(&self, key: Key<'_>) -> bool {
-        self.ranks
-            .has(&self.locate(key, Position::of(key.name, self.partitions)))
+    /// Whether somebody has asked for places in a key's order, so that the next answer takes reading no more
+    /// than so many rows.
+    pub fn has_ranks(&self, key: Key<'_>, most: usize) -> bool {
+        let located = self.locate(key, Position::of(key.name, self.partitions));
+        self.ranks.tell_at_once(&located, most)
     }
 
     /// The stretch of a kind's order that is looked for: how many stand before it, and where it begins. The
@@ -26,6 +27,7 @@ impl Replica {
         (head, kind): (&Head, Kind),
         find: impl Fn(&Ranks) -> Found<'_>,
     ) -> Result<(usize, Vec<u8>), ReplicaError> {
+        debug_assert!(self.stripes[stripe(located.at)].is_locked(), "in order");
         let begun = || Ranked::new((head, kind), located.as_of);
         let taken = self.ranks.take(located, (head, kind));
         let mut ranked = taken.unwrap_or_else(begun);
@@ -47,9 +49,14 @@ impl Replica {
             let (nth, from) = (found.nth, from.to_vec());
             let mut failed = None;
             let places = self.places(located, head.generation, (&from, &to), &mut failed);
-            ranked.ranks.sample(nth, places);
+            let is_right = ranked.ranks.sample(nth, places);
             if let Some(error) = failed {
                 return Err(error.into());
+            }
+            // What was not followed is counted anew; what was counted anew is what there is.
+            let is_new = nth == 0 && to == [end];
+            if !is_right && !is_new {
+                ranked = begun();
             }
         };
         self.ranks.put(located, ranked);
@@ -194,7 +201,7 @@ mod tests {
                     "{first} {last}"
                 );
             }
-            assert!(replica.has_ranks(KEY));
+            assert!(replica.has_ranks(KEY, 4_096));
             if round == 0 {
                 let deleted = replica.update(KEY, |_, _| (Edit::delete(), ()));
                 deleted.expect("written");
@@ -246,6 +253,6 @@ mod tests {
                 assert_eq!(shown, model[wanted].to_vec(), "step {step}: {first} {last}");
             }
         }
-        assert!(replica.has_ranks(KEY));
+        assert!(replica.has_ranks(KEY, 4_096));
     }
 }

@@ -35,7 +35,7 @@ impl Reach<'_> {
             Reach::Ends(_, first, last) => return first.max(last) <= NEAR,
             Reach::Places(_, first, last) => (first, last),
         };
-        let from_start = 0..=NEAR as i64;
+        let from_start = 0..NEAR as i64;
         from_start.contains(&first) && from_start.contains(&last)
             // What is at -1 from the one end is at 0 from the other.
             || from_start.contains(&!first) && from_start.contains(&!last)

@@ -409,9 +409,7 @@ fn zrandmember(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
         return Ok(());
     }
     let (count, with_scores) = random::count(args, "WITHSCORES")?;
-    let chosen = random::of_large(ctx, args.at(1), Kind::Zset, count)?;
-    let reach = chosen.as_deref().map_or(Reach::Whole, Reach::Named);
-    let set = ctx.typed_some(args.at(1), Kind::Zset, reach)?;
+    let (set, chosen) = random::read(ctx, args.at(1), Kind::Zset, count)?;
     let members: Vec<(Score, &Bytes)> = if let Some(chosen) = &chosen {
         let names = random::names(chosen);
         let members = names.filter_map(|name| Some((zset::score(&set, name)?, name)));

@@ -261,9 +261,7 @@ fn count(ctx: &mut Ctx<'_>, args: Args<'_>, by: By) -> Outcome {
     let range = range(args, by, (2, 3))?;
     let wanted = Wanted::of((ctx, args.at(1)), &range, usize::MAX, false)?;
     if let Wanted::Stretch(stretch) = &wanted
-        && !ctx
-            .typed_some(args.at(1), Kind::Zset, Reach::Head)?
-            .is_whole()
+        && !ctx.some_of(args.at(1), Reach::Head)?.is_whole()
     {
         let counted = counted(ctx, args.at(1), |replica, key| {
             replica.count_in(key, stretch)

@@ -2,6 +2,7 @@
 
 use crate::base::blocking::at_length;
 use crate::base::clock;
+use crate::command::at_hand::MANY;
 use crate::command::context::{Ctx, Outcome};
 use crate::error::Error;
 use crate::logic::causal::Kind;
@@ -35,7 +36,7 @@ pub(super) fn counted<R>(
 ) -> Result<Option<R>, Error> {
     let head = ctx.typed_some(name, Kind::Zset, Reach::Head)?;
     let (replica, key) = (&ctx.node.replica, ctx.key(ctx.session.db, name)?);
-    let found = if head.is_whole() || replica.has_ranks(key) {
+    let found = if head.is_whole() || replica.has_ranks(key, MANY as usize) {
         count(replica, key)?
     } else {
         at_length(|| count(replica, key))?
