@@ -167,3 +167,39 @@ fn random_elements_of_a_large_collection_are_its_own() {
     }
     assert_eq!(c.call(&["EXISTS", "set"]), ":0\r\n");
 }
+
+#[test]
+fn all_of_a_large_collection_is_replied_as_of_one_moment() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let server = Server::ringwood(dir.path(), &[]);
+    let mut c = server.connect();
+    let names: Vec<String> = (0..9_000).map(|n| format!("name-{n:05}")).collect();
+    for some in names.chunks(500) {
+        let pairs = some.iter().flat_map(|name| [&name[..], name]);
+        c.call(&[&["HSET", "hash"][..], &pairs.collect::<Vec<_>>()].concat());
+        let members: Vec<&str> = some.iter().map(String::as_str).collect();
+        c.call(&[&["SADD", "set"][..], &members].concat());
+    }
+    let all: BTreeSet<String> = names.iter().cloned().collect();
+    for words in [["HKEYS", "hash"], ["HVALS", "hash"], ["SMEMBERS", "set"]] {
+        assert!(distinct(&mut c, &words, 1) == all, "{words:?}");
+    }
+    std::thread::scope(|scope| {
+        let writer = scope.spawn(|| {
+            let mut c = server.connect();
+            for _ in 0..300 {
+                c.call(&["HSET", "hash", "a", "1", "z", "1"]);
+                std::thread::sleep(std::time::Duration::from_millis(3));
+                c.call(&["HDEL", "hash", "a", "z"]);
+                std::thread::sleep(std::time::Duration::from_millis(3));
+            }
+        });
+        while !writer.is_finished() {
+            let found = bulks(&c.call(&["HGETALL", "hash"]));
+            let fields: BTreeSet<&String> = found.iter().step_by(2).collect();
+            let both = ["a", "z"].map(|field| fields.contains(&field.to_owned()));
+            assert_eq!((found.len(), both[0]), (2 * fields.len(), both[1]));
+            assert_eq!(fields.len(), 9_000 + 2 * usize::from(both[0]));
+        }
+    });
+}
