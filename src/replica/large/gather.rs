@@ -53,6 +53,15 @@ impl Replica {
         head: &Head,
         (kind, first, last): (Kind, usize, usize),
     ) -> Result<Vec<Row>, ReplicaError> {
+        let Bounds { lowest, highest } = &head.bounds;
+        let one = match (first, last) {
+            (1, 0) => self.row_at(located, head, (kind, lowest))?,
+            (0, 1) => self.row_at(located, head, (kind, highest))?,
+            _ => None,
+        };
+        if let Some(row) = one {
+            return Ok(vec![row]);
+        }
         let (start, end) = spread::ordered(kind);
         let (from, to) = between(located, head, (&[start], &[end]));
         let mut rows = if first > 0 {
@@ -68,6 +77,23 @@ impl Replica {
         rows.sort_unstable();
         rows.dedup();
         Ok(rows)
+    }
+
+    /// The row at a bound of a kind's order, if there is one: then it is the first, or the last.
+    fn row_at(
+        &self,
+        located: &Located<'_>,
+        head: &Head,
+        (kind, bound): (Kind, &[u8]),
+    ) -> Result<Option<Row>, ReplicaError> {
+        if bound.first() != Some(&spread::ordered(kind).0) {
+            return Ok(None);
+        }
+        let key = located.row_of(head.generation, bound);
+        let row = self.store.load(located.shard, Table::Data, &key)?;
+        Ok(row
+            .filter(|row| !spread::is_bare(row))
+            .map(|row| (key, row)))
     }
 
     /// The rows between two places of a kind's order.
