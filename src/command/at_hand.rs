@@ -8,6 +8,8 @@ use crate::replica::{Key, Reach, Replica, ReplicaError};
 
 /// To read more elements takes its time.
 pub(super) const MANY: u64 = 8_192;
+/// Or more that are looked for one by one.
+const MANY_NAMED: usize = 256;
 
 /// Whether so much of a key is read that others of this thread should not wait for it.
 pub(super) fn takes_long(
@@ -25,27 +27,29 @@ pub(super) fn takes_long(
 /// Whether a reach may be one to many elements.
 fn is_long(reach: Reach<'_>) -> bool {
     match reach {
-        Reach::Head | Reach::Named(_) => false,
+        Reach::Head => false,
+        Reach::Named(named) => named.len() > MANY_NAMED,
         Reach::Ends(_, first, last) => first.saturating_add(last) > MANY as usize,
         Reach::Whole => true,
-        // To find a place is to count others, if that was not done before.
-        Reach::Places(_, first, last) => {
-            let near = 0..MANY as i64;
-            !(near.contains(&first) && near.contains(&last)
-                || near.contains(&!first) && near.contains(&!last))
-        }
+        Reach::Places(_, first, last) => reach.counts() || !is_short(first, last),
         Reach::Stretch(stretch) => stretch.most > MANY as usize,
     }
+}
+
+/// Whether so few places are read from an end on.
+fn is_short(first: i64, last: i64) -> bool {
+    let few = 0..MANY as i64;
+    few.contains(&first) && few.contains(&last) || few.contains(&!first) && few.contains(&!last)
 }
 
 fn has_many(replica: &Replica, key: Key<'_>, reach: Reach<'_>, head: &Object) -> bool {
     let has_many = head.rest().is_some_and(|rest| rest.elements() > MANY);
     has_many
         && match reach {
-            Reach::Places(_, first, last)
-                if (first < 0) == (last < 0) && last.saturating_sub(first) < MANY as i64 =>
-            {
-                !replica.has_ranks(key, MANY as usize)
+            Reach::Places(_, first, last) if reach.counts() => {
+                let is_one_sided = (first < 0) == (last < 0);
+                let is_short = is_one_sided && last.saturating_sub(first) < MANY as i64;
+                !(is_short && replica.has_ranks(key, MANY as usize))
             }
             _ => true,
         }

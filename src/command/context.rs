@@ -217,6 +217,11 @@ impl Ctx<'_> {
         reach: Reach<'_>,
     ) -> Result<Arc<Object>, Error> {
         let object = self.some_of(name, reach)?;
+        self.as_typed(object, kind)
+    }
+
+    /// What was read, if it is of a type: the lookup counts.
+    pub fn as_typed(&self, object: Arc<Object>, kind: Kind) -> Result<Arc<Object>, Error> {
         let is_there = is_of(&object, kind, clock::now_ms())?;
         self.count_lookup(is_there);
         Ok(if is_there { object } else { Arc::default() })

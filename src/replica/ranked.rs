@@ -1,7 +1,7 @@
 //! The ranks of large collections that somebody has asked for, kept in memory.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
 
@@ -18,6 +18,10 @@ const MOST_STRETCHES: usize = 1 << 18;
 #[derive(Default)]
 pub(super) struct AllRanks {
     shelves: [Shelf; SHELVES],
+    /// Raised with every question.
+    asked: AtomicU64,
+    /// How many stretches they have together.
+    stretches: AtomicUsize,
 }
 
 #[derive(Default)]
@@ -33,8 +37,6 @@ struct ByKey {
     of: BTreeMap<Vec<u8>, Ranked>,
     /// Who was asked for when, the first longest ago.
     by_age: BTreeMap<u64, Vec<u8>>,
-    asked: u64,
-    stretches: usize,
 }
 
 pub(super) struct Ranked {
@@ -64,8 +66,9 @@ impl AllRanks {
 
     /// Whether they tell at once, without reading many rows first.
     pub(super) fn tell_at_once(&self, located: &Located<'_>, most: usize) -> bool {
-        let largest = self.see(located, |ranked| ranked.ranks.largest());
-        largest.is_some_and(|largest| largest <= most)
+        let is_quick =
+            |ranked: &Ranked| ranked.as_of == located.as_of && ranked.ranks.largest() <= most;
+        self.see(located, is_quick).unwrap_or(false)
     }
 
     fn see<R>(&self, located: &Located<'_>, see: impl FnOnce(&Ranked) -> R) -> Option<R> {
@@ -92,8 +95,7 @@ impl AllRanks {
                 && ranked.follow(&moved)
         });
         if !is_followed {
-            all.remove(&located.row_key);
-            shelf.count.store(all.of.len(), Ordering::Release);
+            self.remove(shelf, &mut all, &located.row_key);
         }
     }
 
@@ -105,46 +107,59 @@ impl AllRanks {
     ) -> Option<Ranked> {
         let shelf = self.shelf(located);
         let mut all = shelf.ranked.lock();
-        let ranked = all.remove(&located.row_key)?;
-        shelf.count.store(all.of.len(), Ordering::Release);
+        let ranked = self.remove(shelf, &mut all, &located.row_key)?;
         let is_of_now = ranked.generation == head.generation
             && ranked.as_of == located.as_of
             && ranked.kind == kind;
         is_of_now.then_some(ranked)
     }
 
-    pub(super) fn put(&self, located: &Located<'_>, ranked: Ranked) {
+    pub(super) fn put(&self, located: &Located<'_>, mut ranked: Ranked) {
+        ranked.asked = self.asked.fetch_add(1, Ordering::Relaxed) + 1;
+        ranked.stretches = ranked.ranks.stretches();
+        let (asked, stretches) = (ranked.asked, ranked.stretches);
         let shelf = self.shelf(located);
-        let mut all = shelf.ranked.lock();
-        all.put(located.row_key.to_vec(), ranked);
-        while all.stretches > MOST_STRETCHES / SHELVES && all.of.len() > 1 {
-            let Some((_, oldest)) = all.by_age.pop_first() else {
-                break;
-            };
-            all.remove(&oldest);
+        let before = self.stretches.fetch_add(stretches, Ordering::Relaxed);
+        {
+            let mut all = shelf.ranked.lock();
+            all.by_age.insert(asked, located.row_key.to_vec());
+            all.of.insert(located.row_key.to_vec(), ranked);
+            shelf.count.store(all.of.len(), Ordering::Release);
         }
+        if before + stretches > MOST_STRETCHES {
+            self.make_room(asked);
+        }
+    }
+
+    /// Forgets those that nobody has asked for longest, but for these.
+    fn make_room(&self, but: u64) {
+        while self.stretches.load(Ordering::Relaxed) > MOST_STRETCHES {
+            let oldest = |shelf: &Shelf| shelf.ranked.lock().by_age.keys().next().copied();
+            let by_age = self.shelves.iter().filter_map(|s| Some((oldest(s)?, s)));
+            let Some((age, shelf)) = by_age.min_by_key(|(age, _)| *age) else {
+                return;
+            };
+            if age >= but {
+                return;
+            }
+            let mut all = shelf.ranked.lock();
+            if let Some(key) = all.by_age.get(&age).cloned() {
+                self.remove(shelf, &mut all, &key);
+            }
+        }
+    }
+
+    fn remove(&self, shelf: &Shelf, all: &mut ByKey, key: &[u8]) -> Option<Ranked> {
+        let ranked = all.of.remove(key)?;
+        all.by_age.remove(&ranked.asked);
+        self.stretches
+            .fetch_sub(ranked.stretches, Ordering::Relaxed);
         shelf.count.store(all.of.len(), Ordering::Release);
+        Some(ranked)
     }
 
     fn shelf(&self, located: &Located<'_>) -> &Shelf {
         &self.shelves[usize::from(located.at.partition) % SHELVES]
-    }
-}
-
-impl ByKey {
-    fn put(&mut self, key: Vec<u8>, mut ranked: Ranked) {
-        self.asked += 1;
-        (ranked.asked, ranked.stretches) = (self.asked, ranked.ranks.stretches());
-        self.stretches += ranked.stretches;
-        self.by_age.insert(self.asked, key.clone());
-        self.of.insert(key, ranked);
-    }
-
-    fn remove(&mut self, key: &[u8]) -> Option<Ranked> {
-        let ranked = self.of.remove(key)?;
-        self.by_age.remove(&ranked.asked);
-        self.stretches -= ranked.stretches;
-        Some(ranked)
     }
 }
 

@@ -6,13 +6,15 @@ use std::collections::BTreeSet;
 use super::harness::{Connection, Random, Server, bulks, encode};
 
 const COUNT: usize = 1_600;
+/// Of so many eighty are chosen one by one.
+const MANY: usize = 4_000;
 
 /// A server with collections of so many elements, as rows up to so many bytes.
-fn filled(dir: &std::path::Path, most_in_one_row: &str) -> Server {
+fn filled(dir: &std::path::Path, most_in_one_row: &str, count: usize) -> Server {
     let flags = ["--collection-row-size", most_in_one_row];
     let server = Server::ringwood(&dir.join(most_in_one_row), &flags);
     let mut c = server.connect();
-    for n in 0..COUNT {
+    for n in 0..count {
         let (name, score) = (format!("name-{n:05}"), (n * 7 % 500).to_string());
         for words in [
             &["HSET", "hash", &name, &score][..],
@@ -102,7 +104,7 @@ fn command(random: &mut Random) -> Vec<String> {
 #[test]
 fn a_row_an_element_replies_what_one_row_replies() {
     let dir = tempfile::tempdir().expect("a folder");
-    let servers = ["100", "60000000"].map(|most| filled(dir.path(), most));
+    let servers = ["100", "60000000"].map(|most| filled(dir.path(), most, COUNT));
     let [mut rows, mut one] = servers.each_ref().map(Server::connect);
     let mut random = Random::new(11);
     for _ in 0..3_000 {
@@ -129,11 +131,10 @@ fn distinct(c: &mut Connection, words: &[&str], step: usize) -> BTreeSet<String>
 #[test]
 fn random_elements_of_a_large_collection_are_its_own() {
     let dir = tempfile::tempdir().expect("a folder");
-    let server = filled(dir.path(), "100");
+    let server = filled(dir.path(), "100", MANY);
     let mut c = server.connect();
-    // Those up to 32 are read one by one.
-    for count in ["0", "1", "10", "32", "500", "5000"] {
-        let wanted = count.parse::<usize>().expect("a count").min(COUNT);
+    for count in ["0", "1", "10", "32", "80", "500", "5000"] {
+        let wanted = count.parse::<usize>().expect("a count").min(MANY);
         for (words, step) in [
             (&["SRANDMEMBER", "set", count][..], 1),
             (&["HRANDFIELD", "hash", count], 1),
@@ -155,15 +156,12 @@ fn random_elements_of_a_large_collection_are_its_own() {
         assert!(c.call(&words).starts_with("-WRONGTYPE"), "{words:?}");
     }
     let mut popped = BTreeSet::new();
-    for count in ["30", "1", "700", "9", "2000", "700"] {
+    for count in ["30", "70", "1", "700", "9", "2000", "5000"] {
         let before = popped.len();
         popped.extend(distinct(&mut c, &["SPOP", "set", count], 1));
-        let wanted = (before + count.parse::<usize>().expect("a count")).min(COUNT);
+        let wanted = (before + count.parse::<usize>().expect("a count")).min(MANY);
         assert_eq!(popped.len(), wanted);
-        assert_eq!(
-            c.call(&["SCARD", "set"]),
-            format!(":{}\r\n", COUNT - wanted)
-        );
+        assert_eq!(c.call(&["SCARD", "set"]), format!(":{}\r\n", MANY - wanted));
     }
     assert_eq!(c.call(&["EXISTS", "set"]), ":0\r\n");
 }
@@ -202,4 +200,34 @@ fn all_of_a_large_collection_is_replied_as_of_one_moment() {
             assert_eq!(fields.len(), 9_000 + 2 * usize::from(both[0]));
         }
     });
+}
+
+#[test]
+fn a_read_of_a_large_collection_is_one_hit() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let server = filled(dir.path(), "100", MANY);
+    let mut c = server.connect();
+    let hits = |c: &mut Connection| -> u64 {
+        let info = c.call(&["INFO", "stats"]);
+        let line = info.lines().find_map(|l| l.strip_prefix("keyspace_hits:"));
+        line.and_then(|n| n.parse().ok()).expect("a number")
+    };
+    for words in [
+        &["HGETALL", "hash"][..],
+        &["SMEMBERS", "set"],
+        &["HSCAN", "hash", "0"],
+        &["HRANDFIELD", "hash", "10"],
+        &["SRANDMEMBER", "set", "10"],
+        &["SPOP", "set", "0"],
+        &["SPOP", "set", "10"],
+        &["ZCOUNT", "scores", "10", "200"],
+        &["ZLEXCOUNT", "words", "-", "+"],
+        &["ZRANK", "scores", "name-00700"],
+        &["ZRANGEBYLEX", "words", "-", "[name-00700"],
+        &["LINDEX", "list", "900"],
+    ] {
+        let before = hits(&mut c);
+        assert!(!c.call(words).starts_with('-'));
+        assert_eq!(hits(&mut c), before + 1, "{words:?}");
+    }
 }

@@ -5,13 +5,14 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::base::blocking::at_length;
+use crate::base::clock;
 use crate::command::context::{Ctx, Outcome};
 use crate::error::Error;
 use crate::logic::causal::{Element, Kind, Object};
 use crate::logic::glob;
 use crate::logic::placement::key_hash;
 use crate::logic::spread::{self, Stretch};
-use crate::logic::types::{element, len, places, there};
+use crate::logic::types::{self, element, len, places, there};
 use crate::replica::Reach;
 use crate::resp::Reply;
 use crate::routing::args::Args;
@@ -53,13 +54,21 @@ pub(super) fn reply_all(
     begin: fn(&mut Reply, usize),
     each: fn(&mut Reply, &Object),
 ) -> Outcome {
-    let head = ctx.typed_some(key, kind, Reach::Head)?;
-    let is_large = !head.is_whole() && len(&head, kind) > PAGES_FROM;
-    if is_large && at_length(|| reply_in_pages(ctx, (key, kind), &head, (begin, each)))? {
-        return Ok(());
+    let head = ctx.some_of(key, Reach::Head)?;
+    let is_shown = types::kind(&head, clock::now_ms()) == Some(kind);
+    if is_shown && !head.is_whole() && len(&head, kind) > PAGES_FROM {
+        let mark = ctx.reply.len();
+        let is_all = at_length(|| reply_in_pages(ctx, (key, kind), &head, (begin, each)));
+        if !matches!(is_all, Ok(true)) {
+            ctx.reply.buffer().truncate(mark);
+        }
+        if is_all? {
+            ctx.count_lookup(true);
+            return Ok(());
+        }
     }
     let all = if head.is_whole() {
-        head
+        ctx.as_typed(head, kind)?
     } else {
         ctx.typed(key, kind)?
     };
@@ -68,15 +77,14 @@ pub(super) fn reply_all(
     Ok(())
 }
 
-/// The same in pages; `false` where something was written meanwhile: then they are not of one moment, and there is
-/// no reply.
+/// The same in pages; `false` where something was written meanwhile: then they are not of one moment. What is replied
+/// so far has to be taken back then.
 fn reply_in_pages(
     ctx: &mut Ctx<'_>,
     (key, kind): (&[u8], Kind),
     head: &Object,
     (begin, each): (fn(&mut Reply, usize), fn(&mut Reply, &Object)),
 ) -> Result<bool, Error> {
-    let mark = ctx.reply.len();
     // Where it is made at once it need not be copied again and again.
     let bytes = head
         .rest()
@@ -94,7 +102,6 @@ fn reply_in_pages(
     loop {
         let page = ctx.some_of(key, Reach::Stretch(&stretch))?;
         if page.is_whole() || page.context() != head.context() {
-            ctx.reply.buffer().truncate(mark);
             return Ok(false);
         }
         each(ctx.reply, &page);
@@ -146,9 +153,9 @@ impl<'a> Scan<'a> {
         kind: Kind,
         (cursor, count): (u64, usize),
     ) -> Result<(Arc<Object>, bool), Error> {
-        let head = ctx.typed_some(key, kind, Reach::Head)?;
+        let head = ctx.some_of(key, Reach::Head)?;
         if head.is_whole() {
-            return Ok((head, true));
+            return Ok((ctx.as_typed(head, kind)?, true));
         }
         let [_, _, hash @ ..] = cursor.min(MOST_PLACE).to_be_bytes();
         let mut most = count.saturating_add(1);
@@ -157,12 +164,12 @@ impl<'a> Scan<'a> {
         }
         loop {
             let stretch = Stretch::of_hashes(kind, hash, most, false);
-            let object = ctx.typed_some(key, kind, Reach::Stretch(&stretch))?;
+            let object = ctx.some_of(key, Reach::Stretch(&stretch))?;
             let places = || there(&object, kind).map(|(element, _)| place(&element.name));
             let is_all = object.is_whole() || places().count() < most;
             // What shares the last place may go on.
             if is_all || places().min() != places().max() {
-                return Ok((object, is_all));
+                return Ok((ctx.as_typed(object, kind)?, is_all));
             }
             most = most.saturating_mul(2);
         }

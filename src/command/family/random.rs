@@ -9,7 +9,7 @@ use crate::base::blocking::at_length;
 use crate::base::clock;
 use crate::command::context::Ctx;
 use crate::error::Error;
-use crate::logic::causal::{Element, Kind, Object};
+use crate::logic::causal::{Element, Kind, Object, Version};
 use crate::logic::spread::Stretch;
 use crate::logic::types::{self, len, there};
 use crate::replica::{Reach, random_u64};
@@ -62,11 +62,11 @@ pub(super) fn read(
     count: i64,
 ) -> Result<(Arc<Object>, Option<Vec<Element>>), Error> {
     if let Some(chosen) = of_large(ctx, key, kind, count)? {
-        let object = ctx.typed_some(key, kind, Reach::Named(&chosen))?;
-        let is_there = |of: &Element| there(&object, kind).any(|(element, _)| element == of);
+        let object = ctx.some_of(key, Reach::Named(&chosen))?;
+        let is_there = |of: &Element| object.versions(of).iter().any(Version::is_there);
         // Else some have gone since they were chosen.
         if chosen.iter().all(is_there) {
-            return Ok((object, Some(chosen)));
+            return Ok((ctx.as_typed(object, kind)?, Some(chosen)));
         }
     }
     Ok((ctx.typed(key, kind)?, None))

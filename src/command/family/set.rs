@@ -247,31 +247,26 @@ pub(super) fn srandmember(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
     if count == Some(i64::MIN) {
         return Err(Error::OutOfRange);
     }
-    if let Some(count) = count
-        && let Some(chosen) = random::of_large(ctx, args.at(1), Kind::Set, count)?
-    {
-        ctx.count_lookup(true);
-        ctx.reply.array(chosen.len());
-        random::names(&chosen).for_each(|name| ctx.reply.bulk(name));
-        return Ok(());
-    }
-    let stretch = random::stretch(Kind::Set);
-    let reach = match count {
-        None => Reach::Stretch(&stretch),
-        Some(_) => Reach::Whole,
-    };
-    let set = ctx.typed_some(args.at(1), Kind::Set, reach)?;
-    let members: Vec<&Bytes> = set::members(&set).collect();
     let Some(count) = count else {
+        let stretch = random::stretch(Kind::Set);
+        let set = ctx.typed_some(args.at(1), Kind::Set, Reach::Stretch(&stretch))?;
+        let members: Vec<&Bytes> = set::members(&set).collect();
         let member = members.get(random::below(members.len()));
         ctx.reply.bulk_or_null(member.map(|member| &member[..]));
         return Ok(());
     };
-    let places = random::places(members.len(), count)?;
-    elements::check_reply(ctx, places.iter().map(|at| members[*at].len()))?;
-    ctx.reply.array(places.len());
-    for at in places {
-        ctx.reply.bulk(members[at]);
+    let (set, chosen) = random::read(ctx, args.at(1), Kind::Set, count)?;
+    let members: Vec<&Bytes> = if let Some(chosen) = &chosen {
+        random::names(chosen).collect()
+    } else {
+        let all: Vec<&Bytes> = set::members(&set).collect();
+        let places = random::places(all.len(), count)?;
+        places.into_iter().map(|at| all[at]).collect()
+    };
+    elements::check_reply(ctx, members.iter().map(|member| member.len()))?;
+    ctx.reply.array(members.len());
+    for member in members {
+        ctx.reply.bulk(member);
     }
     Ok(())
 }
@@ -285,6 +280,11 @@ pub(super) fn spop(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
         None => None,
     };
     let stretch = random::stretch(Kind::Set);
+    if count == Some(0) {
+        ctx.typed_some(args.at(1), Kind::Set, Reach::Head)?;
+        ctx.reply.set(0);
+        return Ok(());
+    }
     let mut popped = match count {
         None => Vec::new(),
         Some(count) => pop_of_large(ctx, args.at(1), count)?,
@@ -301,8 +301,6 @@ pub(super) fn spop(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
             Ok(taken(places.iter().map(|at| members[*at])))
         });
         popped.extend(rest.map_err(|error| error.after_others(!popped.is_empty()))?);
-    } else if popped.is_empty() {
-        ctx.typed_some(args.at(1), Kind::Set, Reach::Head)?;
     }
     ctx.count_lookup(!popped.is_empty());
     if count.is_none() {
@@ -321,7 +319,8 @@ fn pop_of_large(ctx: &mut Ctx<'_>, key: &[u8], count: usize) -> Result<Vec<Bytes
     let mut popped = Vec::new();
     while popped.len() < count {
         let wanted = i64::try_from(count - popped.len()).unwrap_or(i64::MAX);
-        let Some(chosen) = random::of_large(ctx, key, Kind::Set, wanted)? else {
+        let chosen = random::of_large(ctx, key, Kind::Set, wanted);
+        let Some(chosen) = chosen.map_err(|error| error.after_others(!popped.is_empty()))? else {
             break;
         };
         let reach = Reach::Named(&chosen);

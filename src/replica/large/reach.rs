@@ -25,20 +25,31 @@ pub enum Reach<'a> {
 pub(super) const NEAR: usize = 2 * SAMPLED;
 
 impl Reach<'_> {
+    /// Whether others have to be counted to find its places, where that was not done before: those near an end are
+    /// counted from there.
+    pub fn counts(self) -> bool {
+        let Reach::Places(_, first, last) = self else {
+            return false;
+        };
+        let near = 0..NEAR as i64;
+        // What is at -1 from the one end is at 0 from the other.
+        !near.contains(&first) && !near.contains(&!last)
+    }
+
     /// Whether few rows are read, and nothing but rows.
     pub(super) fn is_quick(self) -> bool {
-        let (first, last) = match self {
-            Reach::Whole => return false,
-            Reach::Head => return true,
-            Reach::Named(named) => return named.len() <= NEAR,
-            Reach::Stretch(stretch) => return stretch.most <= NEAR,
-            Reach::Ends(_, first, last) => return first.max(last) <= NEAR,
-            Reach::Places(_, first, last) => (first, last),
-        };
-        let from_start = 0..NEAR as i64;
-        from_start.contains(&first) && from_start.contains(&last)
-            // What is at -1 from the one end is at 0 from the other.
-            || from_start.contains(&!first) && from_start.contains(&!last)
+        match self {
+            Reach::Whole => false,
+            Reach::Head => true,
+            Reach::Named(named) => named.len() <= NEAR,
+            Reach::Stretch(stretch) => stretch.most <= NEAR,
+            Reach::Ends(_, first, last) => first.max(last) <= NEAR,
+            Reach::Places(_, first, last) => {
+                let near = 0..NEAR as i64;
+                near.contains(&first) && near.contains(&last)
+                    || near.contains(&!first) && near.contains(&!last)
+            }
+        }
     }
 }
 
