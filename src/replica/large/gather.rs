@@ -1,15 +1,12 @@
 //! Reading the rows of elements.
 
-use super::reach::{NEAR, Reach, Scan};
+use super::reach::{NEAR, Reach, Scan, rows_between};
 use crate::logic::causal::{Element, Kind};
 use crate::logic::place::Position;
 use crate::logic::spread::{self, Bounds, GENERATION_LEN, Gathered, Head, Stored, Stretch};
 use crate::logic::types::{self, zset};
 use crate::replica::{Key, Located, Replica, ReplicaError};
 use crate::storage::{Row, StoreError, Table};
-
-/// Rows read at a time.
-const PAGE: usize = 1_024;
 
 impl Replica {
     pub(super) fn gather_some(
@@ -250,18 +247,13 @@ impl Replica {
                 self.stretch_where(located, (head, Kind::Zset), |ranks| ranks.of_place(place))?;
             (count, from) = (before, from.max(located.row_of(head.generation, &begins)));
         }
-        loop {
-            let rows = self
-                .store
-                .scan(located.shard, Table::Data, &from, &to, PAGE)?;
-            count += rows.len();
-            match rows.last() {
-                Some((last, _)) if rows.len() == PAGE => {
-                    from = [last.as_slice(), &[0]].concat();
-                }
-                _ => return Ok(count),
-            }
+        let scan: Scan<'_> =
+            &|from, to, limit| self.store.scan(located.shard, Table::Data, from, to, limit);
+        for row in rows_between(scan, (from, to)) {
+            row?;
+            count += 1;
         }
+        Ok(count)
     }
 
     fn gather_one(
@@ -311,22 +303,14 @@ pub(super) fn gather_all(
     let start = located.row_of(generation, &[]);
     // Rows in another order say the same once more.
     let end = [&start[..], &[spread::SCORES]].concat();
-    let (skipped, mut from) = (start.len(), start);
-    loop {
-        let rows = scan(&from, &end, PAGE)?;
-        let is_all = rows.len() < PAGE;
-        if let Some((last, _)) = rows.last() {
-            from = [last.as_slice(), &[0]].concat();
-        }
-        for (key, row) in rows {
-            if let Some(element) = spread::element_at(&key[skipped..])? {
-                gathered.take(element, &row)?;
-            }
-        }
-        if is_all {
-            return Ok(gathered);
+    let skipped = start.len();
+    for row in rows_between(scan, (start, end)) {
+        let (key, row) = row?;
+        if let Some(element) = spread::element_at(&key[skipped..])? {
+            gathered.take(element, &row)?;
         }
     }
+    Ok(gathered)
 }
 
 /// The keys between two places, as far as there may be rows.

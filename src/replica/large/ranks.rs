@@ -1,15 +1,13 @@
 //! Ranks of large collections that are asked for by place: made when somebody asks first, and followed by whoever
 //! writes the key's rows.
 
+use super::reach::{Scan, rows_between};
 use crate::logic::causal::Kind;
 use crate::logic::place::Position;
 use crate::logic::spread::{self, Found, GENERATION_LEN, Head, Ranks};
 use crate::replica::ranked::Ranked;
 use crate::replica::{Key, Located, Replica, ReplicaError, stripe};
-use crate::storage::{StoreError, Table};
-
-/// Rows read at a time.
-const PAGE: usize = 1_024;
+use crate::storage::Table;
 
 impl Replica {
     /// Whether somebody has asked for places in a key's order, so that the next answer takes reading no more
@@ -32,6 +30,9 @@ impl Replica {
         let taken = self.ranks.take(located, (head, kind));
         let mut ranked = taken.unwrap_or_else(begun);
         let (start, end) = spread::ordered(kind);
+        let skipped = located.row_key.len() + GENERATION_LEN;
+        let scan: Scan<'_> =
+            &|from, to, limit| self.store.scan(located.shard, Table::Data, from, to, limit);
         let found = loop {
             let found = find(&ranked.ranks);
             let from = if found.from.is_empty() {
@@ -46,9 +47,12 @@ impl Replica {
                 .ranks
                 .end_of(found.nth)
                 .map_or(vec![end], <[u8]>::to_vec);
-            let (nth, from) = (found.nth, from.to_vec());
+            let nth = found.nth;
+            let key = |place: &[u8]| located.row_of(head.generation, place);
+            let rows = rows_between(scan, (key(from), key(&to)));
             let mut failed = None;
-            let places = self.places(located, head.generation, (&from, &to), &mut failed);
+            let rows = rows.map_while(|row| row.map_err(|error| failed = Some(error)).ok());
+            let places = rows.map(|(mut key, _)| key.split_off(skipped));
             let is_right = ranked.ranks.sample(nth, places);
             if let Some(error) = failed {
                 return Err(error.into());
@@ -61,35 +65,6 @@ impl Replica {
         };
         self.ranks.put(located, ranked);
         Ok(found)
-    }
-
-    /// The places between two, read page by page, until something fails.
-    fn places<'a>(
-        &'a self,
-        located: &'a Located<'_>,
-        generation: u64,
-        (from, to): (&[u8], &[u8]),
-        failed: &'a mut Option<StoreError>,
-    ) -> impl Iterator<Item = Vec<u8>> + 'a {
-        let skipped = located.row_key.len() + GENERATION_LEN;
-        let end = located.row_of(generation, to);
-        let mut next = Some(located.row_of(generation, from));
-        let pages = std::iter::from_fn(move || {
-            let from = next.take()?;
-            let rows = self
-                .store
-                .scan(located.shard, Table::Data, &from, &end, PAGE);
-            let rows = rows.map_err(|error| *failed = Some(error)).ok()?;
-            if rows.len() == PAGE {
-                next = rows
-                    .last()
-                    .map(|(last, _)| [last.as_slice(), &[0]].concat());
-            }
-            Some(rows)
-        });
-        pages
-            .flatten()
-            .map(move |(mut key, _)| key.split_off(skipped))
     }
 }
 

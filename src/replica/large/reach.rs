@@ -74,3 +74,29 @@ pub(in crate::replica) enum Lies {
 /// Reads rows of data in their order.
 pub(in crate::replica) type Scan<'s> =
     &'s dyn Fn(&[u8], &[u8], usize) -> Result<Vec<Row>, StoreError>;
+
+/// Rows read at a time.
+const PAGE: usize = 1_024;
+
+/// All rows from one key up to another, page by page.
+pub(super) fn rows_between(
+    scan: Scan<'_>,
+    (from, to): (Vec<u8>, Vec<u8>),
+) -> impl Iterator<Item = Result<Row, StoreError>> + '_ {
+    let mut next = Some(from);
+    let pages = std::iter::from_fn(move || {
+        let from = next.take()?;
+        let page = scan(&from, &to, PAGE);
+        let rows = page.as_ref().ok().filter(|rows| rows.len() == PAGE);
+        let last = rows.and_then(|rows| rows.last());
+        next = last.map(|(last, _)| [last.as_slice(), &[0]].concat());
+        Some(page)
+    });
+    pages.flat_map(|page| {
+        let (rows, error) = match page {
+            Ok(rows) => (rows, None),
+            Err(error) => (Vec::new(), Some(Err(error))),
+        };
+        rows.into_iter().map(Ok).chain(error)
+    })
+}
