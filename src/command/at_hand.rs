@@ -21,7 +21,7 @@ pub(super) fn takes_long(
         return Ok(false);
     }
     let head = replica.read_some(key, Reach::Head)?;
-    Ok(has_many(replica, key, reach, &head))
+    Ok(is_long_of(replica, key, reach, &head))
 }
 
 /// Whether a reach may be one to many elements.
@@ -42,7 +42,8 @@ fn is_short(first: i64, last: i64) -> bool {
     few.contains(&first) && few.contains(&last) || few.contains(&!first) && few.contains(&!last)
 }
 
-fn has_many(replica: &Replica, key: Key<'_>, reach: Reach<'_>, head: &Object) -> bool {
+/// Whether a reach that may be long is, of what a key has. A place that was counted is found at once.
+fn is_long_of(replica: &Replica, key: Key<'_>, reach: Reach<'_>, head: &Object) -> bool {
     let has_many = head.rest().is_some_and(|rest| rest.elements() > MANY);
     has_many
         && match reach {
@@ -67,7 +68,7 @@ pub(super) fn at_hand(
     let head = replica.read_some(key, Reach::Head)?;
     match () {
         () if head.is_whole() => Ok(head),
-        () if has_many(replica, key, reach, &head) => at_length(|| replica.read_some(key, reach)),
+        () if is_long_of(replica, key, reach, &head) => at_length(|| replica.read_some(key, reach)),
         () => replica.read_some(key, reach),
     }
 }

@@ -68,7 +68,8 @@ impl Ranks {
     }
 
     /// How many places there are.
-    pub fn count(&self) -> usize {
+    #[cfg(test)]
+    fn count(&self) -> usize {
         self.stretches.iter().map(|stretch| stretch.count).sum()
     }
 
