@@ -380,6 +380,8 @@ impl Link {
         let write = async {
             let mut out = Vec::new();
             while let Some(first) = outgoing.recv().await {
+                // Whoever has something to ask in this turn does so first: one write for all.
+                tokio::task::yield_now().await;
                 let mut next = Some(first);
                 while let Some(request) = next {
                     self.queued_bytes

@@ -1,6 +1,7 @@
 //! What one connection has written lately: its reads must not show less, and WAIT asks who has it.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{HashMap, VecDeque};
+use std::hash::{BuildHasherDefault, Hasher};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -26,11 +27,28 @@ pub struct Own(Mutex<Latest>);
 
 #[derive(Debug, Default)]
 struct Latest {
-    by_key: HashMap<u64, Key>,
-    /// The keys in the order in which they were last written.
-    order: BTreeMap<u64, u64>,
+    by_key: HashMap<u64, Key, BuildHasherDefault<IsHash>>,
+    /// Keys in the order in which they were written, with the number of that write; of one that was written again
+    /// later that place counts.
+    order: VecDeque<(u64, u64)>,
     /// How many writes were noted.
     count: u64,
+}
+
+/// What is hashed already.
+#[derive(Debug, Default)]
+struct IsHash(u64);
+
+impl Hasher for IsHash {
+    fn write(&mut self, _: &[u8]) {}
+
+    fn write_u64(&mut self, hash: u64) {
+        self.0 = hash;
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
 }
 
 #[derive(Debug)]
@@ -53,6 +71,29 @@ impl Key {
     }
 }
 
+impl Latest {
+    /// Forgets the keys that were written longest ago, where there are too many; and places that do not count.
+    fn tidy(&mut self) {
+        while self.by_key.len() > MAX_KEYS
+            && let Some((nth, hash)) = self.order.pop_front()
+        {
+            if self.is_last(nth, hash) {
+                self.by_key.remove(&hash);
+            }
+        }
+        if self.order.len() > 2 * MAX_KEYS {
+            let mut order = std::mem::take(&mut self.order);
+            order.retain(|(nth, hash)| self.is_last(*nth, *hash));
+            self.order = order;
+        }
+    }
+
+    /// Whether a key was not written again after one write.
+    fn is_last(&self, nth: u64, hash: u64) -> bool {
+        self.by_key.get(&hash).is_some_and(|key| key.nth == nth)
+    }
+}
+
 fn hash(db: u8, name: &[u8]) -> u64 {
     key_hash(name) ^ u64::from(db)
 }
@@ -66,9 +107,9 @@ impl Own {
         let hash = hash(db, &name);
         latest.count += 1;
         let nth = latest.count;
+        latest.order.push_back((nth, hash));
         if let Some(key) = latest.by_key.get_mut(&hash).filter(|key| key.is(db, &name)) {
-            key.noted = noted;
-            let before = std::mem::replace(&mut key.nth, nth);
+            (key.noted, key.nth) = (noted, nth);
             let known = key.writes.iter_mut();
             match known
                 .into_iter()
@@ -78,16 +119,8 @@ impl Own {
                 Some(known) => *known = (dot, at),
                 None => key.writes.push((dot, at)),
             }
-            latest.order.remove(&before);
-            latest.order.insert(nth, hash);
-            return;
+            return latest.tidy();
         }
-        if latest.order.len() == MAX_KEYS
-            && let Some((_, oldest)) = latest.order.pop_first()
-        {
-            latest.by_key.remove(&oldest);
-        }
-        latest.order.insert(nth, hash);
         let key = Key {
             db,
             name,
@@ -96,9 +129,8 @@ impl Own {
             writes: SmallVec::from_elem((dot, at), 1),
         };
         // Two keys of one hash share a place.
-        if let Some(other) = latest.by_key.insert(hash, key) {
-            latest.order.remove(&other.nth);
-        }
+        latest.by_key.insert(hash, key);
+        latest.tidy();
     }
 
     /// A write was not stored anywhere.
@@ -202,6 +234,12 @@ mod tests {
             own.note(write(0, n.to_string(), dot(1, n + 2)));
         }
         assert!(dots(&own, "1").is_empty());
+        assert_eq!(dots(&own, "0"), [dot(1, 3)]);
+        assert_eq!(dots(&own, &MAX_KEYS.to_string()).len(), 1);
+        for n in 0..3 * MAX_KEYS as u64 {
+            own.note(write(0, "5", dot(1, 9_000 + n)));
+        }
+        assert!(own.0.lock().order.len() <= 2 * MAX_KEYS);
         assert_eq!(dots(&own, "0"), [dot(1, 3)]);
         own.forget(0, b"0", dot(1, 3));
         assert!(dots(&own, "0").is_empty());
