@@ -4,15 +4,15 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::deltas::apply_all;
+use super::take::{checked, outdated, refusal, take_in};
 use crate::command::Node;
 use crate::coordinator::Coordinator;
 use crate::logic::causal::{Context, Dot};
-use crate::logic::place::MAX_KEY_LEN;
 use crate::logic::record;
 use crate::peer::Answer;
-use crate::peer::message::{KeyRequest, Response, WhyNot, WireKey};
-use crate::replica::{DATABASES, Join, Key, Reach, Replica, ReplicaError, Uncommitted, Written};
-use crate::storage::{Refused, WriteFailed};
+use crate::peer::message::{KeyRequest, Response, WireKey};
+use crate::replica::{Join, Key, Reach, Replica, ReplicaError, Uncommitted, Written};
 
 /// Begins to answer.
 pub(super) fn start(node: Arc<Node>, request: KeyRequest) -> Answer {
@@ -25,7 +25,7 @@ pub(super) fn start(node: Arc<Node>, request: KeyRequest) -> Answer {
             touched,
             view,
         } => {
-            if let Some(outdated) = outdated(&node, &key, view) {
+            if let Some(outdated) = outdated(&node, &key.name, view) {
                 return Answer::Now(outdated);
             }
             let how = Join {
@@ -36,6 +36,11 @@ pub(super) fn start(node: Arc<Node>, request: KeyRequest) -> Answer {
             };
             apply(node, key, object, how, view)
         }
+        KeyRequest::ApplyAll {
+            deltas,
+            only_over_seen,
+            view,
+        } => apply_all(node, deltas, only_over_seen, view),
         KeyRequest::Fetch {
             key,
             digest,
@@ -43,7 +48,7 @@ pub(super) fn start(node: Arc<Node>, request: KeyRequest) -> Answer {
             seen,
             view,
         } => {
-            if let Some(outdated) = outdated(&node, &key, view) {
+            if let Some(outdated) = outdated(&node, &key.name, view) {
                 return Answer::Now(outdated);
             }
             let asked = Asked { digest, dots, seen };
@@ -70,25 +75,6 @@ pub(super) fn start(node: Arc<Node>, request: KeyRequest) -> Answer {
     }
 }
 
-/// A sender that sees another membership, or other holders of a key, may not know that it has moved: it has to
-/// learn first.
-fn outdated(node: &Node, key: &WireKey, view: u64) -> Option<Response> {
-    let cluster = node.site.coordinator.as_ref()?.cluster();
-    let part = cluster.route(&key.name).part();
-    let differs = !cluster.sees_the_same(view, part);
-    differs.then(|| Response::Outdated(cluster.everybody()))
-}
-
-fn checked(key: &WireKey) -> Result<Key<'_>, Response> {
-    if key.db >= DATABASES || key.name.len() > MAX_KEY_LEN {
-        return Err(Response::Refused("no such key is possible".into()));
-    }
-    Ok(Key {
-        db: key.db,
-        name: &key.name,
-    })
-}
-
 /// The write is ordered before this returns, where no transaction on the key is running; the answer
 /// waits until it is committed, for which [`Handler::all_started`] gives the sign.
 fn apply(node: Arc<Node>, at: WireKey, raw: Bytes, how: Join, view: u64) -> Answer {
@@ -96,7 +82,7 @@ fn apply(node: Arc<Node>, at: WireKey, raw: Bytes, how: Join, view: u64) -> Answ
     let Some(turns) = node.site.gate.at_once(&wanted) else {
         return Answer::Later(Box::pin(async move {
             let turns = node.site.gate.enter(&wanted).await;
-            let written = take_in(&node, &at, &raw, &how);
+            let written = take_in(&node, (at.db, &at.name), &raw, &how);
             drop(turns);
             match written {
                 Ok(written) => {
@@ -107,7 +93,7 @@ fn apply(node: Arc<Node>, at: WireKey, raw: Bytes, how: Join, view: u64) -> Answ
             }
         }));
     };
-    let written = take_in(&node, &at, &raw, &how);
+    let written = take_in(&node, (at.db, &at.name), &raw, &how);
     drop(turns);
     match written {
         Ok(written) => Answer::Later(Box::pin(async move {
@@ -117,33 +103,17 @@ fn apply(node: Arc<Node>, at: WireKey, raw: Bytes, how: Join, view: u64) -> Answ
     }
 }
 
-fn take_in(node: &Node, at: &WireKey, raw: &[u8], how: &Join) -> Result<Written, Response> {
-    let refused = |reason: String| Response::Refused(reason);
-    let key = checked(at)?;
-    let object = record::WIRE
-        .decode(raw)
-        .map_err(|e| refused(e.to_string()))?;
-    node.replica.join(key, object, how).map_err(|e| match e {
-        ReplicaError::Unseen(ours) => Response::Unseen(record::WIRE.encode(&ours).into()),
-        ReplicaError::Refused(Refused::DiskFull | Refused::Unsynced) => {
-            Response::NotRun(WhyNot::Full)
-        }
-        error => refused(error.to_string()),
-    })
-}
-
 async fn taken_in(node: &Node, at: &WireKey, view: u64, written: &Written) -> Response {
     let progress = node.replica.store().progress(written.shard);
     match progress.wait_committed(written.ticket).await {
         // It may have been stored when the key had moved already: then others must have it.
-        Ok(()) => outdated(node, at, view).unwrap_or(Response::Done),
-        Err(WriteFailed::Unknown) => Response::InDoubt,
-        Err(WriteFailed::NotStored) => Response::NotRun(WhyNot::Full),
+        Ok(()) => outdated(node, &at.name, view).unwrap_or(Response::Done),
+        Err(failed) => refusal(failed),
     }
 }
 
 fn uncommitted(node: &Node, key: &WireKey) -> Option<Uncommitted> {
-    node.replica.uncommitted(checked(key).ok()?)
+    node.replica.uncommitted(checked((key.db, &key.name)).ok()?)
 }
 
 /// What who asks for a copy has.
@@ -154,7 +124,7 @@ struct Asked {
 }
 
 fn fetch(node: &Node, key: &WireKey, asked: &Asked) -> Response {
-    let key = match checked(key) {
+    let key = match checked((key.db, &key.name)) {
         Ok(key) => key,
         Err(refused) => return refused,
     };

@@ -2,8 +2,10 @@
 //! family of requests.
 
 mod commands;
+mod deltas;
 mod keys;
 mod membership;
+mod take;
 
 use std::sync::Arc;
 use std::time::Duration;

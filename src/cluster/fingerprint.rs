@@ -19,6 +19,11 @@ pub struct View {
 }
 
 impl View {
+    /// What is said to everybody; `None` where that depends on to whom.
+    pub fn common(&self) -> Option<u64> {
+        self.behind.is_none().then_some(self.of_part)
+    }
+
     /// What is said to a node.
     pub fn for_node(&self, id: NodeId) -> u64 {
         let behind = self.behind.as_ref().and_then(|behind| behind.get(&id));

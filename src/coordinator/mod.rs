@@ -6,7 +6,10 @@
 //! the other owners.
 
 mod forward;
+mod group;
+mod grouped;
 mod read;
+mod sending;
 mod take;
 mod watched;
 mod write;
@@ -26,7 +29,8 @@ use crate::peer::message::Response;
 use crate::replica::Replica;
 
 pub use forward::{Forwarded, Repeats};
-pub use write::{Here, Replicating, Wait};
+pub use sending::{Here, Wait};
+pub use write::Replicating;
 
 /// A read or write begins again so often when the membership has changed: several changes may come one
 /// after the other.
@@ -129,6 +133,7 @@ pub struct Coordinator {
     replica: Arc<Replica>,
     options: Options,
     watched: watched::Watched,
+    turn: group::Turn,
     counters: Counters,
 }
 
@@ -145,6 +150,15 @@ pub struct Counters {
     pub read_repairs: AtomicU64,
     /// Blind writes that met what they had not seen, and were written again over it.
     pub rewrites: AtomicU64,
+    /// Messages with the writes of a turn.
+    pub groups: AtomicU64,
+    /// Writes that went in these.
+    pub writes_grouped: AtomicU64,
+    /// Writes of these with which something was wrong, so that they went on by themselves.
+    pub writes_out: AtomicU64,
+    /// Writes that went by themselves from the start: a long one, or one of a key of which an owner does not
+    /// answer, has no room, is older, or is about to change.
+    pub writes_alone: AtomicU64,
 }
 
 impl Coordinator {
@@ -155,6 +169,7 @@ impl Coordinator {
             replica,
             options,
             watched: watched::Watched::default(),
+            turn: group::Turn::default(),
             counters: Counters::default(),
         }
     }

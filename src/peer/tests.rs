@@ -10,8 +10,9 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
 use super::message::{
-    Command, ExchangeRequest, KeyRequest, KeySpaceRequest, MembershipRequest, NEWEST, OLDEST,
-    PLACES, Request, Response, TransferRequest, UNKNOWN_VIEW, WhyNot, WireKey, WireListed, Wrote,
+    Command, Deltas, ExchangeRequest, KeyRequest, KeySpaceRequest, MembershipRequest, NEWEST,
+    OLDEST, OneDelta, PLACES, Request, Response, TransferRequest, UNKNOWN_VIEW, WhyNot, WireKey,
+    WireListed, Wrote,
 };
 use super::{Answer, CallError, Handler, Identity, Links, PeerListener, Peers, encode};
 use crate::logic::causal::{ActorId, Context, Dot, Element, Kind, Timestamp};
@@ -222,6 +223,20 @@ fn wrote() -> Vec<Wrote> {
     vec![one(0, "a", 1, 1), one(15, "b", u64::MAX, 1 << 40)]
 }
 
+fn deltas() -> Deltas {
+    let mut raw = Vec::new();
+    for name in [&b"a"[..], b"b"] {
+        let one = OneDelta {
+            db: 15,
+            name,
+            object: b"row",
+            touched: None,
+        };
+        one.put(&mut raw);
+    }
+    Deltas::new(raw.into()).expect("deltas")
+}
+
 fn requests() -> Vec<Request> {
     let key = WireKey {
         db: 3,
@@ -235,6 +250,12 @@ fn requests() -> Vec<Request> {
             only_over_seen: true,
             touched: Some(vec![Element::STRING, element(Kind::Hash, b"field")]),
             view: 12,
+        }
+        .into(),
+        KeyRequest::ApplyAll {
+            deltas: deltas(),
+            only_over_seen: true,
+            view: 13,
         }
         .into(),
         KeyRequest::Fetch {
@@ -627,6 +648,10 @@ fn messages_round_trip_and_every_truncation_is_an_error() {
         Response::Keys { next: 3, keys },
         Response::Refused("why".into()),
         Response::Unseen("row".into()),
+        Response::Each(vec![
+            (0, Response::InDoubt),
+            (300, Response::Unseen("row".into())),
+        ]),
         Response::Written {
             actor: ActorId(8),
             seq: 300,

@@ -17,7 +17,7 @@ use crate::coordinator::{Coordinator, Here, Quorum, QuorumError, Replicating, Wa
 use crate::error::Error;
 use crate::logic::causal::Dot;
 use crate::peer::message::Wrote;
-use crate::replica::{Key, Reach, Written};
+use crate::replica::{Key, Reach, Uncommitted, Written};
 use crate::resp::Reply;
 
 /// A transaction of more commands may take its time.
@@ -110,7 +110,9 @@ fn replicate(
             } else {
                 w.max(coordinator.answering_owners(&delta.name))
             };
-            coordinator.replicate(delta, Wait { w, hoped }, blind)
+            let Written { shard, ticket, .. } = *written;
+            let at = Uncommitted { shard, ticket };
+            coordinator.replicate((delta, at), Wait { w, hoped }, blind)
         })
     };
     written.iter().map(replicate).collect()
@@ -153,18 +155,15 @@ async fn answer(
         };
     }
     let is_refused = work.transaction.is_none() && reply.first() == Some(&b'-');
-    let heres: SmallVec<[_; 1]> = copies
-        .iter()
-        .map(|copy| copy.as_ref().map(Replicating::here))
-        .collect();
-    match is_kept(site, &written, copies, &heres).await {
+    let mut copies = copies;
+    match is_kept(site, &written, &mut copies).await {
         // It was refused in the middle.
         Ok(()) if is_refused => quorum_reply(node, who, QuorumError::Partly),
         Ok(()) if site.are_committed(&seen).await.is_ok() => reply,
         Ok(()) => error_reply(who, &Error::InDoubt),
         Err(error) => {
-            forget_own(site, who, &written, &heres);
-            let is_somewhere = !heres.iter().flatten().all(|here| here.is_nowhere());
+            forget_own(site, who, &written, &copies);
+            let is_somewhere = !copies.iter().flatten().all(Replicating::is_nowhere);
             let error = if error == Error::MisConf && is_somewhere {
                 // Of several writes some are.
                 QuorumError::Partly.into()
@@ -178,10 +177,10 @@ async fn answer(
 }
 
 /// The connection need not wait for what is nowhere.
-fn forget_own(site: &Site, who: &Who, written: &[Written], heres: &[Option<Arc<Here>>]) {
+fn forget_own(site: &Site, who: &Who, written: &[Written], copies: &[Option<Replicating>]) {
     let actor = site.replica.actor();
-    let nowhere = |here: &Option<Arc<Here>>| here.as_ref().is_some_and(|here| here.is_nowhere());
-    let written = written.iter().zip(heres).filter(|(_, here)| nowhere(here));
+    let nowhere = |copy: &Option<Replicating>| copy.as_ref().is_some_and(Replicating::is_nowhere);
+    let written = written.iter().zip(copies).filter(|(_, copy)| nowhere(copy));
     for delta in written.filter_map(|(w, _)| w.delta.as_deref()) {
         let seq = delta.object.context().last(actor);
         who.own.forget(delta.db, &delta.name, Dot { actor, seq });
@@ -192,21 +191,27 @@ fn forget_own(site: &Site, who: &Who, written: &[Written], heres: &[Option<Arc<H
 async fn is_kept(
     site: &Site,
     written: &[Written],
-    copies: SmallVec<[Option<Replicating>; 1]>,
-    heres: &[Option<Arc<Here>>],
+    copies: &mut [Option<Replicating>],
 ) -> Result<(), Error> {
+    if let [Some(copy)] = copies
+        && !copy.is_alone()
+    {
+        let again: SmallVec<[Written; 1]> = copy.decided().await?.into_iter().collect();
+        return are_committed_instead(site, &again).await;
+    }
     // Others with writes for the same batch queue theirs first.
     tokio::task::yield_now().await;
     for write in written {
         site.replica.store().kick(write.shard);
     }
-    let here = pin!(report(site, written, heres));
+    let here = |copy: &Option<Replicating>| copy.as_ref().map(Replicating::here);
+    let heres: SmallVec<[_; 1]> = copies.iter().map(here).collect();
+    let counts_alone = heres.iter().any(Option::is_none);
+    let here = pin!(report(site, written, &heres));
     let decided = pin!(async {
-        let mut again: SmallVec<[Written; 1]> = SmallVec::new();
-        for copy in copies.into_iter().flatten() {
-            again.extend(copy.decided().await?);
-        }
-        Ok::<_, QuorumError>(again)
+        let all = join_all(copies.iter_mut().flatten().map(Replicating::decided)).await;
+        let again: Result<Vec<Option<Written>>, QuorumError> = all.into_iter().collect();
+        Ok::<_, QuorumError>(again?.into_iter().flatten().collect::<Vec<_>>())
     });
     let again = match select(here, decided).await {
         Either::Left((here, decided)) => {
@@ -214,14 +219,18 @@ async fn is_kept(
             decided.await?
         }
         Either::Right((decided, here)) => {
-            if heres.iter().any(Option::is_none) {
+            if counts_alone {
                 here.await?;
             }
             decided?
         }
     };
-    // What was written instead counts as this node's copy, too; others have it.
-    site.commit(&again).await.map_err(|_| {
+    are_committed_instead(site, &again).await
+}
+
+/// What was written instead counts as this node's copy, too; others have it.
+async fn are_committed_instead(site: &Site, again: &[Written]) -> Result<(), Error> {
+    site.commit(again).await.map_err(|_| {
         Error::from(QuorumError::WriteShort {
             stored: again.len(),
             wanted: again.len() + 1,
@@ -233,11 +242,18 @@ async fn is_kept(
 async fn report(
     site: &Site,
     written: &[Written],
-    heres: &[Option<Arc<Here>>],
+    heres: &[Option<Option<Arc<Here>>>],
 ) -> Result<(), Error> {
     let store = site.replica.store();
-    let fate = |(write, here): (&Written, &Option<Arc<Here>>)| {
-        let (shard, ticket, here) = (write.shard, write.ticket, here.clone());
+    // Those of a group see to theirs themselves.
+    let written = written.iter().zip(heres);
+    let written = written.filter_map(|(write, here)| match here {
+        Some(None) => None,
+        Some(Some(here)) => Some((write, Some(here))),
+        None => Some((write, None)),
+    });
+    let fate = |(write, here): (&Written, Option<&Arc<Here>>)| {
+        let (shard, ticket, here) = (write.shard, write.ticket, here.cloned());
         async move {
             let fate = store.progress(shard).wait_committed(ticket).await;
             match here {
@@ -249,8 +265,8 @@ async fn report(
             }
         }
     };
-    let fates = written.iter().zip(heres).map(fate);
-    if written.len() == 1 {
+    let fates = written.map(fate);
+    if heres.len() == 1 {
         for fate in fates {
             fate.await?;
         }

@@ -12,7 +12,7 @@ use bytes::Bytes;
 use ringwood::logic::causal::Dot;
 use ringwood::logic::placement::NodeId;
 use ringwood::logic::record;
-use ringwood::peer::message::{KeyRequest, NEWEST, Request, Response};
+use ringwood::peer::message::{Deltas, KeyRequest, NEWEST, OneDelta, Request, Response};
 use ringwood::peer::{Answer as Answering, CallError, Done, Handler, Peers, encode};
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
@@ -335,6 +335,15 @@ impl Peers for Port {
                 touched,
                 view,
             }),
+            Ok(Request::Key(KeyRequest::ApplyAll {
+                deltas,
+                only_over_seen,
+                view,
+            })) => encode(KeyRequest::ApplyAll {
+                deltas: self.spoil(&deltas),
+                only_over_seen: only_over_seen && self.fault != Fault::StoreUnseen,
+                view,
+            }),
             _ => body,
         };
         let is_command =
@@ -398,6 +407,23 @@ impl Peers for Port {
 
     fn close(&self) {
         self.tasks.lock().expect("no panic").abort_all();
+    }
+}
+
+impl Port {
+    /// Deltas as the fault makes them.
+    fn spoil(&self, deltas: &Deltas) -> Deltas {
+        let mut raw = Vec::new();
+        for delta in deltas.iter() {
+            let object = Bytes::copy_from_slice(delta.object);
+            let object = match self.fault {
+                Fault::CoverUnseen => covering_more(&object),
+                _ => object,
+            };
+            let object = &object;
+            OneDelta { object, ..delta }.put(&mut raw);
+        }
+        Deltas::new(raw.into()).expect("deltas")
     }
 }
 

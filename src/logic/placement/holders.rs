@@ -116,6 +116,15 @@ impl Holders {
         self.is_settled && self.spare.is_empty()
     }
 
+    /// Whether its owners are those whose copies count, for those who know of moves and for those who do not.
+    pub fn is_at_rest(&self) -> bool {
+        let count = |ids: &[NodeId]| ids.iter().all(|id| self.serving.contains(id));
+        self.is_over()
+            && self.filling.is_empty()
+            && self.elsewhere.len() == self.serving.len()
+            && count(&self.elsewhere)
+    }
+
     /// By how many copies of so many are more than a part with `n` owners shall have. A quorum is larger
     /// by that.
     pub fn beyond(n: u8, copies: usize) -> u8 {

@@ -4,11 +4,13 @@
 //! paper's §4.6): where an owner does not answer, the next member of the preference list takes its
 //! place, with a hint.
 
+mod group;
 mod latency;
 mod read;
 mod rules;
 mod write;
 
+pub use group::Group;
 pub use latency::Slowest;
 pub use read::Read;
 pub use rules::{Rule, Rules};

@@ -182,6 +182,14 @@ impl Write {
         effects
     }
 
+    /// The same, with others who could take a holder's place.
+    pub(super) fn with_fallbacks(&self, fallbacks: VecDeque<NodeId>) -> Self {
+        Self {
+            fallbacks,
+            ..self.clone()
+        }
+    }
+
     /// Whether nobody is waited for any more.
     pub fn is_over(&self) -> bool {
         self.waiting.is_empty() && !self.waits_here

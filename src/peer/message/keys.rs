@@ -1,19 +1,23 @@
-//! Requests about one key's copies.
+//! Requests about keys' copies.
 
 use bytes::Bytes;
 
+use super::deltas::Deltas;
 use super::fields::{
     put_dots, put_elements, put_key, put_node, put_view, read_bytes, read_dots, read_elements,
     read_key, read_node, read_view,
 };
-use super::version::ELEMENTS;
+use super::version::{ELEMENTS, GROUPS};
 use super::wire::WireKey;
 use crate::logic::causal::{Context, Dot, Element};
 use crate::logic::codec::{DecodeError, Reader, put_bytes};
 use crate::logic::placement::NodeId;
 use crate::logic::record::{put_context, read_context};
 
-/// About one key's copies.
+/// The kind of a message with many deltas.
+const ALL: u8 = 25;
+
+/// About keys' copies.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum KeyRequest {
     /// Joins an object (a state or a delta) into the receiver's copy of a key.
@@ -29,6 +33,18 @@ pub enum KeyRequest {
         /// The elements of collections that it changes or removes, where what it has seen is of no others.
         touched: Option<Vec<Element>>,
         /// How the sender sees who holds the key: a fingerprint.
+        view: u64,
+    },
+    /// Joins deltas of many keys into the receiver's copies, each by itself. Answered with [`Response::Each`] where
+    /// not all were stored.
+    ///
+    /// [`Response::Each`]: super::Response::Each
+    ApplyAll {
+        /// The deltas.
+        deltas: Deltas,
+        /// Not where one would stand beside something that its writer has not seen.
+        only_over_seen: bool,
+        /// How the sender sees who holds the keys: a fingerprint, the same for all.
         view: u64,
     },
     /// Asks for the receiver's copy of a key.
@@ -66,6 +82,16 @@ impl KeyRequest {
                 if wire >= ELEMENTS {
                     put_elements(out, touched.as_deref());
                 }
+            }
+            KeyRequest::ApplyAll {
+                deltas,
+                only_over_seen,
+                view,
+            } => {
+                out.push(ALL);
+                put_bytes(out, deltas.raw());
+                out.push(u8::from(*only_over_seen));
+                put_view(out, *view, wire);
             }
             KeyRequest::Fetch {
                 key,
@@ -107,6 +133,11 @@ impl KeyRequest {
                 } else {
                     read_elements(r)?
                 },
+            },
+            ALL if wire >= GROUPS => KeyRequest::ApplyAll {
+                deltas: Deltas::new(read_bytes(r)?)?,
+                only_over_seen: r.u8()? != 0,
+                view: read_view(r, wire)?,
             },
             5 => KeyRequest::Fetch {
                 key: read_key(r)?,

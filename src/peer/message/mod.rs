@@ -7,6 +7,7 @@
 //! reads the one before, too, so that a cluster can be upgraded one node after the other.
 
 mod command;
+mod deltas;
 mod exchange;
 mod fields;
 mod keys;
@@ -19,6 +20,7 @@ mod version;
 mod wire;
 
 pub use command::{Command, find_words, put_words};
+pub use deltas::{Deltas, OneDelta};
 pub use exchange::ExchangeRequest;
 pub use keys::KeyRequest;
 pub use keyspace::KeySpaceRequest;

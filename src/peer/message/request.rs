@@ -7,7 +7,7 @@ use super::keys::KeyRequest;
 use super::keyspace::KeySpaceRequest;
 use super::membership::MembershipRequest;
 use super::transfer::TransferRequest;
-use super::version::{COLLECTIONS, DOUBTS, ELEMENTS, NEWEST, VIEWS};
+use super::version::{COLLECTIONS, DOUBTS, ELEMENTS, GROUPS, NEWEST, VIEWS};
 use crate::logic::codec::{DecodeError, Reader};
 use crate::logic::record;
 
@@ -97,6 +97,9 @@ impl Request {
             return None;
         }
         if wire < COLLECTIONS && request.carries(|object| record::WIRE.is_collection(object)) {
+            return None;
+        }
+        if wire < GROUPS && matches!(request, Request::Key(KeyRequest::ApplyAll { .. })) {
             return None;
         }
         if wire < ELEMENTS && request.carries(|object| record::WIRE.is_wide(object)) {

@@ -14,6 +14,9 @@ use crate::logic::codec::{DecodeError, Reader, put_bytes, put_varint};
 use crate::logic::membership::{Member, Reply};
 use crate::logic::merkle::{FANOUT, Sums};
 
+/// The kind of an answer with exceptions.
+const EACH: u8 = 26;
+
 /// Why a request was not followed. Nothing was done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WhyNot {
@@ -147,6 +150,8 @@ pub enum Response {
     Refused(String),
     /// Not stored: this copy, as a row, holds what the writer has not seen.
     Unseen(Bytes),
+    /// Of what was asked for together all was done but these, by number.
+    Each(Vec<(u64, Response)>),
 }
 
 impl Response {
@@ -301,6 +306,16 @@ impl Response {
                 put_varint(out, *received);
                 put_varint(out, *sent);
             }
+            Response::Each(exceptions) => {
+                out.push(EACH);
+                put_varint(out, exceptions.len() as u64);
+                for (nth, response) in exceptions {
+                    put_varint(out, *nth);
+                    let mut one = Vec::new();
+                    response.encode(wire, &mut one);
+                    put_bytes(out, &one);
+                }
+            }
         }
     }
 
@@ -415,6 +430,7 @@ impl Response {
                 _ => return Err(DecodeError::Malformed),
             }),
             25 => Response::InDoubt,
+            EACH => Response::Each(read_each(&mut r, wire)?),
             17 => Response::Repaired {
                 received: r.varint()?,
                 sent: r.varint()?,
@@ -423,4 +439,17 @@ impl Response {
         };
         finish(&r, response)
     }
+}
+
+/// One answer has none with exceptions in it.
+fn read_each(r: &mut Reader<'_>, wire: u16) -> Result<Vec<(u64, Response)>, DecodeError> {
+    let count = r.count(3)?;
+    let one = |_| {
+        let (nth, raw) = (r.varint()?, r.bytes()?);
+        if raw.first() == Some(&EACH) {
+            return Err(DecodeError::Malformed);
+        }
+        Ok((nth, Response::decode(raw, wire)?))
+    };
+    (0..count).map(one).collect()
 }

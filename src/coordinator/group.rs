@@ -1,0 +1,359 @@
+//! Writes of one turn that go to the same members in one message: what is known of each, and who waits for it.
+//!
+//! Whatever does not go well for one of them makes it fall out: a [`Alone`] goes on with it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use bytes::Bytes;
+use parking_lot::{Mutex, MutexGuard};
+use tokio::sync::oneshot;
+use tokio::time::Instant;
+
+use crate::cluster::View;
+use crate::logic::causal::Dot;
+use crate::logic::placement::NodeId;
+use crate::logic::quorum::{Decision, Group as Quorum, Wanted};
+use crate::peer::CallError;
+use crate::peer::message::Response;
+use crate::replica::{Uncommitted, WriteFailed, Written};
+
+/// Writes in one message, and their bytes, at most: what waits behind it waits so long.
+pub(super) const MOST_WRITES: usize = 1_024;
+pub(super) const MOST_BYTES: usize = 256 << 10;
+
+/// A node that did not know groups is asked again after so long.
+const OLDER_FOR: Duration = Duration::from_secs(10);
+
+/// What writes in one message have in common.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Terms {
+    /// How their sender sees who holds their keys.
+    pub(super) view: u64,
+    pub(super) wanted: Wanted,
+    /// Whether they have not read a quorum.
+    pub(super) blind: bool,
+}
+
+/// A write that goes on by itself.
+pub(super) trait Alone: Send + Sync {
+    /// What another node has answered to it.
+    fn on_outcome(self: Arc<Self>, node: NodeId, outcome: Result<Response, CallError>);
+
+    /// What became of this node's copy.
+    fn on_here(&self, fate: Result<(), WriteFailed>);
+
+    /// Whether nobody can have a copy, as far as is known now.
+    fn is_nowhere(&self) -> bool;
+}
+
+/// What the client of a write that goes on by itself will hear.
+pub(super) type Told = oneshot::Receiver<(Decision, Option<Written>)>;
+
+/// Writes in one message.
+pub(super) struct Group {
+    pub(super) terms: Terms,
+    pub(super) view: View,
+    pub(super) asked: Vec<NodeId>,
+    state: Mutex<State>,
+    /// Whether somebody has some of them, or nobody knows.
+    may_be_somewhere: AtomicBool,
+}
+
+struct State {
+    quorum: Quorum,
+    deltas: Vec<u8>,
+    sent: Option<Bytes>,
+    writes: Vec<One>,
+    /// Of how many that have not fallen out it is not known what became of this node's copy.
+    unknown: usize,
+    /// Whether each of them waits for its own commit.
+    commits_by_write: bool,
+}
+
+/// The groups of this turn.
+#[derive(Default)]
+pub(super) struct Turn {
+    open: Mutex<Vec<Arc<Group>>>,
+    /// Nodes that do not know groups, as far as was heard lately: until when that is believed.
+    older: Mutex<BTreeMap<NodeId, Instant>>,
+}
+
+impl Turn {
+    pub(super) fn lock(&self) -> MutexGuard<'_, Vec<Arc<Group>>> {
+        self.open.lock()
+    }
+
+    /// A node does not know groups.
+    pub(super) fn note_older(&self, id: NodeId) {
+        self.older.lock().insert(id, Instant::now() + OLDER_FOR);
+    }
+
+    /// Whether a node does not, as far as was heard lately.
+    pub(super) fn is_older(&self, id: NodeId) -> bool {
+        let mut older = self.older.lock();
+        let until = older.get(&id).copied();
+        let is_over = until.is_some_and(|until| until <= Instant::now());
+        if is_over {
+            older.remove(&id);
+        }
+        until.is_some() && !is_over
+    }
+}
+
+/// One of them.
+struct One {
+    /// Where its delta is.
+    starts: usize,
+    /// Its dot, where it has not read a quorum.
+    dot: Option<Dot>,
+    at: Uncommitted,
+    /// Whether what became of this node's copy is known, or nobody will say.
+    is_known_here: bool,
+    waits: Option<Waker>,
+    alone: Option<Arc<dyn Alone>>,
+    told: Option<Told>,
+}
+
+/// What its client is to do next.
+pub(super) enum Next {
+    /// It is answered.
+    Met,
+    /// It waits for its own commit, and says what came of it.
+    Commit(Uncommitted),
+    /// The write goes on by itself.
+    Alone(Told),
+}
+
+/// Where a write's delta is, for who goes on with it.
+pub(super) struct Place {
+    pub(super) starts: usize,
+    pub(super) dot: Option<Dot>,
+    pub(super) sent: Bytes,
+}
+
+impl State {
+    /// Of the last one that is left it is known, too.
+    fn one_less_unknown(&mut self) {
+        self.unknown -= 1;
+        if self.unknown == 0 {
+            self.quorum.on_stored_here();
+        }
+    }
+}
+
+impl Group {
+    /// No writes yet.
+    pub(super) fn new(terms: Terms, view: View, (quorum, asked): (Quorum, Vec<NodeId>)) -> Self {
+        Self {
+            terms,
+            view,
+            asked,
+            state: Mutex::new(State {
+                quorum,
+                deltas: Vec::new(),
+                sent: None,
+                writes: Vec::new(),
+                unknown: 0,
+                commits_by_write: false,
+            }),
+            may_be_somewhere: AtomicBool::new(false),
+        }
+    }
+
+    /// Takes a write that `put` appends, unless it was sent; its number, and whether there is room for more.
+    pub(super) fn add(
+        &self,
+        at: Uncommitted,
+        dot: Option<Dot>,
+        put: impl FnOnce(&mut Vec<u8>),
+    ) -> Option<(usize, bool)> {
+        let mut state = self.state.lock();
+        if state.sent.is_some() {
+            return None;
+        }
+        let starts = state.deltas.len();
+        put(&mut state.deltas);
+        state.writes.push(One {
+            starts,
+            dot,
+            at,
+            is_known_here: false,
+            waits: None,
+            alone: None,
+            told: None,
+        });
+        state.unknown += 1;
+        let nth = state.quorum.add();
+        let has_room = state.writes.len() < MOST_WRITES && state.deltas.len() < MOST_BYTES;
+        Some((nth, has_room))
+    }
+
+    /// No more are taken: their bytes, and how many there are.
+    pub(super) fn seal(&self) -> (Bytes, usize) {
+        let mut state = self.state.lock();
+        let sent = Bytes::from(std::mem::take(&mut state.deltas));
+        state.sent = Some(sent.clone());
+        (sent, state.writes.len())
+    }
+
+    /// How many there are.
+    pub(super) fn len(&self) -> usize {
+        self.state.lock().writes.len()
+    }
+
+    /// Where all of them are committed.
+    pub(super) fn for_each_commit(&self, mut see: impl FnMut(Uncommitted)) {
+        self.state.lock().writes.iter().for_each(|one| see(one.at));
+    }
+
+    /// This node has all of them.
+    pub(super) fn stored_here(&self) {
+        self.note_somewhere();
+        let mut state = self.state.lock();
+        state.unknown = 0;
+        state.quorum.on_stored_here();
+        let mut alone = Vec::new();
+        for one in &mut state.writes {
+            one.is_known_here = true;
+            alone.extend(one.alone.clone());
+        }
+        self.go_on(state);
+        alone.into_iter().for_each(|alone| alone.on_here(Ok(())));
+    }
+
+    /// Each is told when it is committed by itself.
+    pub(super) fn commit_by_write(&self) {
+        let mut state = self.state.lock();
+        state.commits_by_write = true;
+        let waiting = state.writes.iter_mut();
+        let waiting: Vec<Waker> = waiting.filter_map(|one| one.waits.take()).collect();
+        drop(state);
+        waiting.into_iter().for_each(Waker::wake);
+    }
+
+    /// What became of this node's copy of one is known, or nobody will say (`None`). Who goes on with it, if it does.
+    pub(super) fn known_here(
+        &self,
+        nth: usize,
+        fate: Option<Result<(), WriteFailed>>,
+    ) -> Option<Arc<dyn Alone>> {
+        if fate.is_some_and(|fate| fate != Err(WriteFailed::NotStored)) {
+            self.note_somewhere();
+        }
+        let mut state = self.state.lock();
+        let one = &mut state.writes[nth];
+        let was_known = std::mem::replace(&mut one.is_known_here, true);
+        let alone = one.alone.clone();
+        if !was_known && alone.is_none() {
+            state.one_less_unknown();
+            self.go_on(state);
+        }
+        alone
+    }
+
+    /// Another node has all of them that have not fallen out.
+    pub(super) fn stored_at(&self, node: NodeId) {
+        self.note_somewhere();
+        let mut state = self.state.lock();
+        state.quorum.on_stored(node);
+        self.go_on(state);
+    }
+
+    /// Those that go on by themselves, by number.
+    pub(super) fn all_alone(&self) -> Vec<(usize, Arc<dyn Alone>)> {
+        let state = self.state.lock();
+        let all = state.writes.iter().enumerate();
+        all.filter_map(|(nth, one)| Some((nth, Arc::clone(one.alone.as_ref()?))))
+            .collect()
+    }
+
+    /// Where a write is that was sent; with who goes on with it, if somebody does.
+    pub(super) fn place(&self, nth: usize) -> Option<(Place, Option<Arc<dyn Alone>>)> {
+        let state = self.state.lock();
+        let one = state.writes.get(nth)?;
+        let place = Place {
+            starts: one.starts,
+            dot: one.dot,
+            sent: state.sent.clone()?,
+        };
+        Some((place, one.alone.clone()))
+    }
+
+    /// A write falls out: `make` makes who goes on with it of its quorum, of whether its client is still to be told,
+    /// and of whether what became of this node's copy is known.
+    pub(super) fn fall_out<A: Alone + 'static>(
+        &self,
+        nth: usize,
+        make: impl FnOnce(&mut Quorum, bool, bool) -> Option<(Arc<A>, Told)>,
+    ) -> Option<Arc<dyn Alone>> {
+        let mut state = self.state.lock();
+        let State { quorum, writes, .. } = &mut *state;
+        let one = writes.get_mut(nth)?;
+        if let Some(alone) = &one.alone {
+            return Some(Arc::clone(alone));
+        }
+        let (is_told, is_known) = (quorum.decision().is_some(), one.is_known_here);
+        let (alone, told) = make(quorum, is_told, is_known)?;
+        let alone: Arc<dyn Alone> = alone;
+        one.alone = Some(Arc::clone(&alone));
+        one.told = (!is_told).then_some(told);
+        let waits = one.waits.take();
+        if !is_known {
+            state.one_less_unknown();
+        }
+        self.go_on(state);
+        waits.into_iter().for_each(Waker::wake);
+        Some(alone)
+    }
+
+    /// What the client of a write is to do next.
+    pub(super) fn poll(&self, nth: usize, commits: bool, cx: &Context<'_>) -> Poll<Next> {
+        let mut state = self.state.lock();
+        let is_met = state.quorum.decision().is_some();
+        let by_write = state.commits_by_write;
+        let one = &mut state.writes[nth];
+        if let Some(told) = one.told.take() {
+            return Poll::Ready(Next::Alone(told));
+        }
+        if is_met {
+            return Poll::Ready(Next::Met);
+        }
+        if by_write && !commits && !one.is_known_here {
+            return Poll::Ready(Next::Commit(one.at));
+        }
+        one.waits = Some(cx.waker().clone());
+        Poll::Pending
+    }
+
+    /// Whether nobody can have a copy of a write, as far as is known now.
+    pub(super) fn is_nowhere(&self, nth: usize) -> bool {
+        let alone = self.state.lock().writes[nth].alone.clone();
+        match alone {
+            Some(alone) => alone.is_nowhere(),
+            None => !self.is_somewhere(),
+        }
+    }
+
+    pub(super) fn is_somewhere(&self) -> bool {
+        self.may_be_somewhere.load(Ordering::Acquire)
+    }
+
+    fn note_somewhere(&self) {
+        self.may_be_somewhere.store(true, Ordering::Release);
+    }
+
+    /// Those who wait for a decision that is there go on.
+    fn go_on(&self, mut state: MutexGuard<'_, State>) {
+        if state.quorum.decision().is_none() {
+            return;
+        }
+        let waiting = state.writes.iter_mut();
+        let waiting: Vec<Waker> = waiting.filter_map(|one| one.waits.take()).collect();
+        drop(state);
+        waiting.into_iter().for_each(Waker::wake);
+    }
+}

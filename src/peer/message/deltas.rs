@@ -1,0 +1,124 @@
+//! Deltas of many keys, one behind the other as they are sent: they are put there as they are made, and read where
+//! they lie.
+
+use bytes::Bytes;
+
+use super::fields::{put_elements, read_elements};
+use super::wire::WireKey;
+use crate::logic::causal::Element;
+use crate::logic::codec::{DecodeError, Reader, put_bytes};
+
+/// Deltas of keys.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Deltas(Bytes);
+
+/// One of them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OneDelta<'a> {
+    /// The database.
+    pub db: u8,
+    /// The key.
+    pub name: &'a [u8],
+    /// The delta, as a row.
+    pub object: &'a [u8],
+    /// The elements of collections that it changes or removes, where what it has seen is of no others.
+    pub touched: Option<Vec<Element>>,
+}
+
+impl OneDelta<'_> {
+    /// Its key.
+    pub fn key(&self) -> WireKey {
+        WireKey {
+            db: self.db,
+            name: Bytes::copy_from_slice(self.name),
+        }
+    }
+
+    /// Appends it to others.
+    pub fn put(&self, out: &mut Vec<u8>) {
+        out.push(self.db);
+        put_bytes(out, self.name);
+        put_bytes(out, self.object);
+        put_elements(out, self.touched.as_deref());
+    }
+
+    /// The one that was put at a place.
+    pub fn at(raw: &[u8], place: usize) -> Option<OneDelta<'_>> {
+        let mut r = Reader(raw.get(place..)?);
+        OneDelta::read(&mut r).ok()
+    }
+
+    fn read<'a>(r: &mut Reader<'a>) -> Result<OneDelta<'a>, DecodeError> {
+        Ok(OneDelta {
+            db: r.u8()?,
+            name: r.bytes()?,
+            object: r.bytes()?,
+            touched: read_elements(r)?,
+        })
+    }
+}
+
+impl Deltas {
+    /// What [`OneDelta::put`] has put.
+    ///
+    /// # Errors
+    /// When some of it is anything else.
+    pub fn new(raw: Bytes) -> Result<Self, DecodeError> {
+        let mut r = Reader(&raw);
+        while !r.0.is_empty() {
+            OneDelta::read(&mut r)?;
+        }
+        Ok(Self(raw))
+    }
+
+    /// All of them.
+    pub fn iter(&self) -> impl Iterator<Item = OneDelta<'_>> {
+        let mut r = Reader(&self.0);
+        std::iter::from_fn(move || {
+            let is_over = r.0.is_empty();
+            (!is_over).then(|| OneDelta::read(&mut r).ok()).flatten()
+        })
+    }
+
+    pub(super) fn raw(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::logic::causal::Kind;
+
+    #[test]
+    fn deltas_are_read_as_they_were_put_and_nothing_else_is() {
+        let element = Element {
+            kind: Kind::Hash,
+            name: Bytes::from("field"),
+        };
+        let deltas = [
+            OneDelta {
+                db: 3,
+                name: b"k",
+                object: b"object",
+                touched: None,
+            },
+            OneDelta {
+                db: 0,
+                name: b"",
+                object: b"",
+                touched: Some(vec![element]),
+            },
+        ];
+        let mut raw = Vec::new();
+        deltas.iter().for_each(|delta| delta.put(&mut raw));
+        let read = Deltas::new(raw.clone().into()).expect("they are deltas");
+        assert_eq!(read.iter().collect::<Vec<_>>(), deltas);
+        assert_eq!(deltas[0].key().name, "k");
+        for upto in 1..raw.len() {
+            let cut = Deltas::new(raw[..upto].to_vec().into());
+            let whole = cut.is_ok_and(|cut| cut.iter().count() == 1);
+            assert_eq!(whole, upto == 11, "{upto}");
+        }
+    }
+}
