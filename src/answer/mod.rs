@@ -55,8 +55,9 @@ impl Handler for PeerHandler {
     }
 
     fn all_started(&self) {
-        let store = self.0.replica.store();
-        (0..store.shards()).for_each(|shard| store.kick(shard));
+        if let Some(coordinator) = &self.0.site.coordinator {
+            coordinator.end_turn_soon();
+        }
     }
 }
 

@@ -33,16 +33,24 @@ pub(super) fn take_in(
 ) -> Result<Written, Response> {
     let refused = |reason: String| Response::Refused(reason);
     let key = checked(at)?;
+    let is_common = how.hint_for.is_none() && how.touched.is_none() && !how.mends;
+    if is_common && let Some(written) = node.replica.join_plain(key, raw).map_err(answer_to)? {
+        return Ok(written);
+    }
     let object = record::WIRE
         .decode(raw)
         .map_err(|e| refused(e.to_string()))?;
-    node.replica.join(key, object, how).map_err(|e| match e {
+    node.replica.join(key, object, how).map_err(answer_to)
+}
+
+fn answer_to(error: ReplicaError) -> Response {
+    match error {
         ReplicaError::Unseen(ours) => Response::Unseen(record::WIRE.encode(&ours).into()),
         ReplicaError::Refused(Refused::DiskFull | Refused::Unsynced) => {
             Response::NotRun(WhyNot::Full)
         }
-        error => refused(error.to_string()),
-    })
+        error => Response::Refused(error.to_string()),
+    }
 }
 
 /// What is said of a write that was taken and is not committed.

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use parking_lot::{Mutex, MutexGuard};
-use tokio::sync::oneshot;
+use tokio::sync::{Notify, oneshot};
 use tokio::time::Instant;
 
 use crate::cluster::View;
@@ -78,6 +78,8 @@ struct State {
 #[derive(Default)]
 pub(super) struct Turn {
     open: Mutex<Vec<Arc<Group>>>,
+    /// Somebody has something to send or to commit.
+    begun: Notify,
     /// Nodes that do not know groups, as far as was heard lately: until when that is believed.
     older: Mutex<BTreeMap<NodeId, Instant>>,
 }
@@ -85,6 +87,16 @@ pub(super) struct Turn {
 impl Turn {
     pub(super) fn lock(&self) -> MutexGuard<'_, Vec<Arc<Group>>> {
         self.open.lock()
+    }
+
+    /// There is something to be sent, or committed, when it ends.
+    pub(super) fn ends_soon(&self) {
+        self.begun.notify_one();
+    }
+
+    /// Waits until there is.
+    pub(super) async fn some(&self) {
+        self.begun.notified().await;
     }
 
     /// A node does not know groups.

@@ -16,7 +16,6 @@ use super::sending::{Here, How, Sending, Wait};
 use crate::cluster::Route;
 use crate::logic::placement::NodeId;
 use crate::logic::quorum::{self, Decision, Holder, Wanted};
-use crate::logic::record;
 use crate::peer::message::{Deltas, KeyRequest, OneDelta, Response};
 use crate::peer::{CallError, encode};
 use crate::replica::{Delta, Uncommitted, WriteFailed, Written};
@@ -29,18 +28,13 @@ pub(super) struct InGroup {
     coordinator: Arc<Coordinator>,
     group: Arc<Group>,
     nth: usize,
-    /// Whether it is to send what has gathered, at the end of its turn.
-    sends: bool,
     /// Where the decision comes from, once it goes on by itself.
     told: Option<Told>,
 }
 
 impl Drop for InGroup {
-    /// What has gathered is sent, and nobody waits for what this one would have said.
+    /// Nobody waits for what this one would have said.
     fn drop(&mut self) {
-        if self.sends {
-            self.coordinator.send_groups();
-        }
         self.group.known_here(self.nth, None);
     }
 }
@@ -52,12 +46,6 @@ impl InGroup {
 
     /// Waits for the decision; sees to this node's own copy meanwhile, where it has to.
     pub(super) async fn decided(&mut self) -> Option<(Decision, Option<Written>)> {
-        if self.sends {
-            // Whoever has something to write in this turn does so first.
-            tokio::task::yield_now().await;
-            self.sends = false;
-            self.coordinator.send_groups();
-        }
         let coordinator = Arc::clone(&self.coordinator);
         let store = Arc::clone(coordinator.replica.store());
         let mut commit: Option<Pin<Box<dyn Future<Output = Result<(), WriteFailed>> + Send>>> =
@@ -121,8 +109,7 @@ impl Coordinator {
         let route = self.cluster.route(&delta.name);
         let view = self.cluster.view(route);
         let common = view.common().filter(|_| w.hoped == w.w);
-        let object = record::WIRE.encode(&delta.object);
-        let fits = object.len() <= LONG && self.cluster.is_at_rest(route.part());
+        let fits = delta.object.len() <= LONG && self.cluster.is_at_rest(route.part());
         let Some(common) = common.filter(|_| fits) else {
             self.counters.writes_alone.fetch_add(1, Ordering::Relaxed);
             return None;
@@ -138,16 +125,14 @@ impl Coordinator {
             wanted,
             blind,
         };
-        let versions = &mut delta.object.all_versions();
-        let dot = versions.next().map(|version| version.dot).filter(|_| blind);
+        let dot = delta.dot.filter(|_| blind);
         let one = OneDelta {
             db: delta.db,
             name: &delta.name,
-            object: &object,
+            object: &delta.object,
             touched: delta.touched.clone(),
         };
         let mut open = self.turn.lock();
-        let sends = open.is_empty();
         let known = open.iter().position(|group| group.terms == terms);
         let nth = match known {
             Some(nth) => nth,
@@ -166,14 +151,16 @@ impl Coordinator {
             open.swap_remove(nth);
         }
         drop(open);
-        if !has_room {
+        if has_room {
+            self.turn.ends_soon();
+        } else {
             self.send_group(&group);
+            self.commit_group(&group);
         }
         Some(InGroup {
             coordinator: Arc::clone(self),
             group,
             nth: number,
-            sends,
             told: None,
         })
     }
@@ -196,8 +183,24 @@ impl Coordinator {
         is_whole.then(|| quorum::Group::start(wanted, &targets))
     }
 
+    /// Ends turns, until it is dropped: whoever has something to write or to send in one does so first.
+    pub async fn end_turns(self: Arc<Self>) {
+        loop {
+            self.turn.some().await;
+            tokio::task::yield_now().await;
+            self.send_groups();
+            let store = self.replica.store();
+            (0..store.shards()).for_each(|shard| store.kick(shard));
+        }
+    }
+
+    /// What was put into the store is committed when this turn ends.
+    pub fn end_turn_soon(&self) {
+        self.turn.ends_soon();
+    }
+
     /// Sends what has gathered in this turn, and has this node's own copies committed.
-    pub fn send_groups(self: &Arc<Self>) {
+    pub(super) fn send_groups(self: &Arc<Self>) {
         let groups = std::mem::take(&mut *self.turn.lock());
         for group in &groups {
             self.send_group(group);

@@ -10,7 +10,7 @@ use tokio::sync::oneshot;
 
 use super::{Coordinator, MOST_AGAIN};
 use crate::cluster::View;
-use crate::logic::causal::{Dot, Element, Object};
+use crate::logic::causal::{Dot, Element};
 use crate::logic::edit::{Edit, Put};
 use crate::logic::membership::Member;
 use crate::logic::placement::NodeId;
@@ -33,8 +33,7 @@ impl Coordinator {
         let view = self.cluster.view(route);
         let targets = self.cluster.targets(route);
         // A node without room is told of deletes alone.
-        let grows = !delta.object.is_tombstone();
-        let takes = |id| !grows || self.cluster.takes_writes(id);
+        let takes = |id| !delta.grows || self.cluster.takes_writes(id);
         let answers = |id| self.cluster.answers(id) && takes(id);
         let wanted = Wanted {
             w: how.w.w,
@@ -48,20 +47,19 @@ impl Coordinator {
             let first = targets.holders.first();
             effects.extend(first.map(|holder| Effect::KeepHint(holder.node)));
         }
-        let dot = delta.object.all_versions().next().map(|v| v.dot);
         let sending = Arc::new(Sending {
             coordinator: Arc::clone(self),
             key: WireKey {
                 db: delta.db,
                 name: delta.name.clone(),
             },
-            object: record::WIRE.encode(&delta.object).into(),
+            object: delta.object.clone(),
             touched: delta.touched.clone(),
             how,
             view,
             here: Arc::clone(here),
             holds_here: targets.here,
-            blind: dot.filter(|_| how.blind),
+            blind: delta.dot.filter(|_| how.blind),
             state: Mutex::new(State {
                 write,
                 decided: Some(decided),
@@ -407,7 +405,9 @@ impl Sending {
                 self.coordinator.replica.store().kick(written.shard);
                 let mut delta = written.delta.take()?;
                 // A node that has refused the first delta must still learn what that one had overwritten.
-                delta.object.join(first);
+                let mut both = delta.decode().ok()?;
+                both.join(first);
+                delta.object = record::WIRE.encode(&both).into();
                 Some((delta, written))
             });
         let rewrites = &self.coordinator.counters.rewrites;
@@ -444,11 +444,10 @@ impl Sending {
         let Ok(object) = record::WIRE.decode(&self.object) else {
             return false;
         };
+        let key = (self.key.db, self.key.name.clone());
         let delta = Delta {
-            db: self.key.db,
-            name: self.key.name.clone(),
-            object,
             touched: self.touched.clone(),
+            ..Delta::of(key, &object, coordinator.replica.actor())
         };
         let how = How {
             again: self.how.again + 1,
@@ -467,8 +466,8 @@ impl Sending {
             return;
         }
         if let Ok(object) = self.coordinator.replica.read(self.key()) {
-            let object = Object::clone(&object);
-            let all = Delta::whole(self.key.db, self.key.name.clone(), object);
+            let key = (self.key.db, self.key.name.clone());
+            let all = Delta::of(key, &object, self.coordinator.replica.actor());
             let (nobody, _) = oneshot::channel();
             let how = How {
                 w: Wait { w: 1, hoped: 1 },

@@ -13,8 +13,8 @@ use crate::replica::{Delta, Uncommitted, Written};
 
 impl Coordinator {
     /// Sends a delta, which this node has queued at a place, to the other owners; it is decided when `w` have it. It
-    /// goes on when what this returns is dropped. It is on its way when this returns, or when what this returns is
-    /// polled: what is written in one turn goes together ([`Replicating::is_alone`]).
+    /// is on its way when this returns, or, with others, when the turn ends; and goes on when what this returns is
+    /// dropped.
     ///
     /// A `blind` write has not read a quorum before: a replica that holds what the write has not seen
     /// sends that instead of storing a sibling, and the value is written again, over that too. Then

@@ -8,7 +8,7 @@
 
 use smallvec::SmallVec;
 
-use super::causal::{Element, Object, Payload, Reset, Version};
+use super::causal::{Dot, Element, Kind, Object, Payload, Reset, Version};
 use super::placement::key_hash;
 
 /// Tells digests of this kind from those of other builds, with which they cannot be compared.
@@ -31,6 +31,18 @@ pub fn of_living(place: &[u8], object: &Object) -> u64 {
     }
     let mut raw = Buffer::from_slice(place);
     put(&mut raw, sum(object));
+    key_hash(&raw)
+}
+
+/// The same where one value of a string lives, by its dot.
+pub fn of_plain(place: &[u8], dot: Dot) -> u64 {
+    let mut cell = Buffer::new();
+    cell.push(Kind::String as u8);
+    put(&mut cell, 0);
+    put(&mut cell, dot.actor.0);
+    put(&mut cell, dot.seq);
+    let mut raw = Buffer::from_slice(place);
+    put(&mut raw, key_hash(&cell));
     key_hash(&raw)
 }
 
@@ -120,7 +132,7 @@ fn put(raw: &mut Buffer, number: u64) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::logic::causal::{ActorId, Dot, Kind, Timestamp, Value};
+    use crate::logic::causal::{ActorId, Timestamp, Value};
 
     fn element(name: &str) -> Element {
         Element {
@@ -144,6 +156,15 @@ mod tests {
         let one = of_living(b"key", &written(1, 1, ""));
         assert!(one > 1, "no number that many have");
         assert_eq!(of_living(b"key", &written(1, 1, "")), one);
+        let dot = |actor, seq| Dot {
+            actor: ActorId(actor),
+            seq,
+        };
+        assert_eq!(of_plain(b"key", dot(1, 1)), one);
+        assert_eq!(
+            of_plain(b"other", dot(3, 7)),
+            of_living(b"other", &written(3, 7, ""))
+        );
         assert_ne!(of_living(b"other", &written(1, 1, "")), one);
         assert_ne!(of_living(b"key", &written(2, 1, "")), one);
         assert_ne!(of_living(b"key", &written(1, 2, "")), one);

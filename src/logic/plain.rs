@@ -3,9 +3,11 @@
 //!
 //! Rows of any other shape are left to `record` and `edit`. Where both can, both write the same bytes.
 
-use super::causal::{ActorId, Contribution, Dot, Kind, Timestamp};
+use super::causal::{ActorId, Context, Contribution, Dot, Kind, Timestamp};
 use super::codec::{Reader, put_bytes, put_varint, put_zigzag};
-use super::record::{CHECKSUM_LEN, HAS_CHAIN, HAS_EXPIRY, IS_COUNT, ROW};
+use super::record::{
+    CHECKSUM_LEN, Format, HAS_CHAIN, HAS_EXPIRY, IS_COUNT, ROW, put_context, read_actors,
+};
 
 /// A row that has one value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,14 +54,19 @@ struct SeenOf<'a> {
 
 /// Reads a row; `None` where it is none of these, or damaged: `record` tells.
 pub fn read(row: &[u8]) -> Option<Plain<'_>> {
+    read_as(ROW, row)
+}
+
+/// The same of a record of some format.
+pub fn read_as(format: Format, row: &[u8]) -> Option<Plain<'_>> {
     let (body, sum) = row.split_at_checked(row.len().checked_sub(CHECKSUM_LEN)?)?;
     if crc32fast::hash(body).to_le_bytes() != *sum {
         return None;
     }
     let mut r = Reader(body);
     let is_full = match r.u8().ok()? {
-        version if version == ROW.plain => false,
-        version if version == ROW.full => true,
+        version if version == format.plain => false,
+        version if version == format.full => true,
         _ => return None,
     };
     let seen = Seen::read(&mut r)?;
@@ -114,18 +121,58 @@ pub fn write(
     holds: Holds<'_>,
     expires_at_ms: Option<u64>,
 ) {
-    let Dot { actor, seq } = dot;
     let start = out.len();
-    let links = match holds {
-        Holds::Bytes(_) => 0,
-        Holds::Count(Contribution { chain, .. }) => seq - chain,
-    };
-    out.push(if links == 0 { ROW.plain } else { ROW.full });
+    out.push(version(ROW, dot, holds));
     let seen = over.map_or_else(Seen::default, |row| row.seen);
-    let index = seen.put_with(out, actor, seq);
+    let index = seen.put_with(out, dot.actor, dot.seq);
+    put_value(out, index, (dot, at), holds, expires_at_ms);
+    put_sum(out, start);
+}
+
+/// Appends the record of one value, of whose key a context was seen, the value's dot in it.
+pub fn write_with(
+    out: &mut Vec<u8>,
+    (format, seen): (Format, &Context),
+    (dot, at): (Dot, Timestamp),
+    holds: Holds<'_>,
+    expires_at_ms: Option<u64>,
+) {
+    let start = out.len();
+    out.push(version(format, dot, holds));
+    put_context(out, seen);
+    let before = seen.actor_ids().take_while(|actor| *actor < dot.actor);
+    let index = before.count() as u64;
+    put_value(out, index, (dot, at), holds, expires_at_ms);
+    put_sum(out, start);
+}
+
+/// How many numbers of dots are between a counter's first one and a dot.
+fn links(dot: Dot, holds: Holds<'_>) -> u64 {
+    match holds {
+        Holds::Bytes(_) => 0,
+        Holds::Count(Contribution { chain, .. }) => dot.seq - chain,
+    }
+}
+
+fn version(format: Format, dot: Dot, holds: Holds<'_>) -> u8 {
+    if links(dot, holds) == 0 {
+        format.plain
+    } else {
+        format.full
+    }
+}
+
+fn put_value(
+    out: &mut Vec<u8>,
+    index: u64,
+    (dot, at): (Dot, Timestamp),
+    holds: Holds<'_>,
+    expires_at_ms: Option<u64>,
+) {
+    let links = links(dot, holds);
     out.extend_from_slice(&[1, Kind::String as u8, 0, 1]);
     put_varint(out, index);
-    put_varint(out, seq);
+    put_varint(out, dot.seq);
     put_varint(out, at.0);
     let kind = match holds {
         Holds::Bytes(_) => 0,
@@ -154,8 +201,21 @@ pub fn write(
     if links > 0 {
         put_varint(out, 0);
     }
+}
+
+fn put_sum(out: &mut Vec<u8>, start: usize) {
     let sum = crc32fast::hash(&out[start..]);
     out.extend_from_slice(&sum.to_le_bytes());
+}
+
+impl Plain<'_> {
+    /// What was seen of the key; `None` where that is not written as it should be, or the value is not of it.
+    pub fn context(&self) -> Option<Context> {
+        let mut r = Reader(self.seen.raw);
+        let actors = usize::try_from(self.seen.actors).ok()?;
+        let context = read_actors(&mut r, actors).ok()?;
+        (r.0.is_empty() && context.contains(self.dot)).then_some(context)
+    }
 }
 
 impl<'a> Seen<'a> {
@@ -310,12 +370,48 @@ mod tests {
         }
 
         #[test]
+        fn a_row_is_written_with_what_was_seen_as_its_object_is(
+            actors in prop::collection::btree_map(1..5u64, (0..9u64, 1..9u64, 0..3u64), 1..4),
+            nth in 0..4usize, len in 0..200usize, expires in prop::option::of(1..99u64), counts in any::<bool>(),
+        ) {
+            let mut seen = Context::new();
+            for (actor, (after, length, gap)) in &actors {
+                seen.insert_interval(ActorId(*actor), *after, after + length);
+                seen.insert_interval(ActorId(*actor), after + length + gap, after + length + gap + 1);
+            }
+            let (actor, (after, length, _)) = actors.iter().nth(nth % actors.len()).expect("one");
+            let dot = Dot { actor: ActorId(*actor), seq: after + length };
+            let bytes = vec![5; len];
+            let holds = match counts {
+                true => Holds::Count(Contribution { total: len as i64 - 9, chain: dot.seq - 1.min(after + length - 1) }),
+                false => Holds::Bytes(&bytes),
+            };
+            let payload = match holds {
+                Holds::Bytes(bytes) => Payload::Bytes(bytes.to_vec().into()),
+                Holds::Count(count) => Payload::Count(count),
+            };
+            let expires_at_ms = expires.filter(|_| !counts);
+            let mut object = Object::delta(dot.actor, *after);
+            object.observe(&seen);
+            object.place(dot.seq, Timestamp(77), &Element::STRING, Value { payload, expires_at_ms });
+            let object = object.finish();
+            let mut raw = Vec::new();
+            write_with(&mut raw, (ROW, &seen), (dot, Timestamp(77)), holds, expires_at_ms);
+            prop_assert_eq!(&raw, &ROW.encode(&object));
+            let read = read(&raw).expect("it is one");
+            prop_assert_eq!(read.context(), Some(seen));
+            prop_assert_eq!((read.dot, read.holds, read.expires_at_ms), (dot, holds, expires_at_ms));
+        }
+
+        #[test]
         fn what_is_read_is_what_the_object_has(raw in prop::collection::vec(any::<u8>(), 0..60)) {
             let mut row = raw;
             let sum = crc32fast::hash(&row).to_le_bytes();
             row.extend_from_slice(&sum);
             // It may be looser about what nobody writes, and must not panic.
-            let _ = read(&row);
+            if let Some(row) = read(&row) {
+                let _ = row.context();
+            }
         }
     }
 

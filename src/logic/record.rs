@@ -258,9 +258,15 @@ pub fn put_context(out: &mut Vec<u8>, context: &Context) {
 
 /// Reads a context in canonical form.
 pub fn read_context(r: &mut Reader<'_>) -> Result<Context, DecodeError> {
+    let actors = r.count(11)?;
+    read_actors(r, actors)
+}
+
+/// Reads what was seen of so many actors.
+pub(super) fn read_actors(r: &mut Reader<'_>, actors: usize) -> Result<Context, DecodeError> {
     let mut context = Context::new();
     let mut last_actor = None;
-    for _ in 0..r.count(11)? {
+    for _ in 0..actors {
         let actor = ActorId(r.u64_le()?);
         let intervals = r.count(2)?;
         if last_actor.is_some_and(|last| last >= actor) || intervals == 0 {

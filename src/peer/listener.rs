@@ -310,8 +310,6 @@ async fn answer_all(
             };
         }
         if some_arrived {
-            // What comes from others in this turn is written in the same batch.
-            tokio::task::yield_now().await;
             handler.all_started();
         }
         while let Some((id, response, took_a_place)) = answer {

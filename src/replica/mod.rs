@@ -450,16 +450,10 @@ impl Replica {
         if edit.needs_all_of(&current, now_ms) {
             current = self.load(located)?;
         }
-        self.note_failures(located);
+        self.note_failures(located.shard, located.as_of);
         let first_seq = self.seq.fetch_add(dots, Ordering::Relaxed) + 1;
-        let previous = match current.context().last(self.actor) {
-            // A copy that is gone may have held dots of this run: cover no more than this one.
-            0 if self.shared => first_seq - 1,
-            previous => {
-                let dropped = &self.dropped_upto[usize::from(located.at.partition)];
-                previous.max(dropped.load(Ordering::Acquire).min(first_seq - 1))
-            }
-        };
+        let before = current.context().last(self.actor);
+        let previous = self.previous(located.at.partition, before, first_seq);
         let at = self.tick(now_ms);
         let stamp = Stamp {
             actor: self.actor,
@@ -474,11 +468,10 @@ impl Replica {
             delta.forget_resets();
         }
         let heard = self.shared.then(|| {
+            let key = (located.key.db, Bytes::copy_from_slice(located.key.name));
             Box::new(Delta {
-                db: located.key.db,
-                name: Bytes::copy_from_slice(located.key.name),
-                object: delta.clone(),
                 touched: edit.touched(&current, now_ms),
+                ..Delta::of(key, &delta, self.actor)
             })
         });
         let mut object = self.joined(located, &mut current, delta)?;
@@ -487,6 +480,18 @@ impl Replica {
         let mut written = self.store_object(located, &current, &object, None)?;
         written.delta = heard;
         Ok(Some(written))
+    }
+
+    /// The dot behind which a write of this run covers its dots on a key, of which a copy has seen them up to one.
+    fn previous(&self, partition: u16, before: u64, first_seq: u64) -> u64 {
+        match before {
+            // A copy that is gone may have held dots of this run: cover no more than this one.
+            0 if self.shared => first_seq - 1,
+            before => {
+                let dropped = &self.dropped_upto[usize::from(partition)];
+                before.max(dropped.load(Ordering::Acquire).min(first_seq - 1))
+            }
+        }
     }
 
     /// The only owner may forget a key at once: nobody can bring back what it has deleted.
@@ -579,21 +584,23 @@ impl Replica {
         })
     }
 
-    fn count(&self, space: &Space, located: &Located<'_>, old: &Object, new: &Object) {
-        let spot = || {
-            let spot = Spot {
-                tree: self.tree_of(located.key.name),
-                leaf: self.shape.leaf(located.at.slot.0, located.at.hash),
-                row_key: &located.row_key,
-                ends_before_ms: self.ends.followed_ms(),
-            };
-            (self.shape, spot)
+    /// Where a key's digest counts.
+    fn spot<'r>(&self, name: &[u8], at: Position, row_key: &'r [u8]) -> Option<(Shape, Spot<'r>)> {
+        let spot = || Spot {
+            tree: self.tree_of(name),
+            leaf: self.shape.leaf(at.slot.0, at.hash),
+            row_key,
+            ends_before_ms: self.ends.followed_ms(),
         };
+        self.shared.then(|| (self.shape, spot()))
+    }
+
+    fn count(&self, space: &Space, located: &Located<'_>, old: &Object, new: &Object) {
         let is_told = space.count(Step {
             old,
             new,
             epoch: located.epoch,
-            spot: self.shared.then(spot),
+            spot: self.spot(located.key.name, located.at, &located.row_key),
         });
         if !is_told {
             self.counting.begin_anew();

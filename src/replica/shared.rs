@@ -345,15 +345,15 @@ impl Replica {
     }
 
     /// What was not stored here others may have: this run's dots of it are not known any more.
-    pub(super) fn note_failures(&self, located: &Located<'_>) {
-        let noted = &self.failures_noted[located.shard];
-        if noted.load(Ordering::Acquire) == located.as_of {
+    pub(super) fn note_failures(&self, shard: usize, as_of: u64) {
+        let noted = &self.failures_noted[shard];
+        if noted.load(Ordering::Acquire) == as_of {
             return;
         }
         let upto = self.last_seq();
-        for partition in self.partitions_of(located.shard) {
+        for partition in self.partitions_of(shard) {
             self.note_dropped(partition, upto);
         }
-        noted.store(located.as_of, Ordering::Release);
+        noted.store(as_of, Ordering::Release);
     }
 }

@@ -10,10 +10,11 @@ use parking_lot::RwLock;
 
 use crate::logic::causal::{Context, Dot, Object};
 use crate::logic::codec::{DecodeError, Reader, put_zigzag};
+use crate::logic::digest;
 use crate::logic::merkle::{Leaves, Shape};
 use crate::logic::record;
 
-use super::tree::{Spot, Tree};
+use super::tree::{Spot, State, Tree};
 
 /// How many numbered databases there are.
 pub const DATABASES: u8 = 16;
@@ -46,14 +47,16 @@ impl Step<'_> {
     }
 }
 
-/// The step of a key that holds one value, or nothing before, to holding one: whose it is, and whether
+/// The step of a key that holds one value, or nothing before, to holding one: whose it is, and when
 /// it ends.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct PlainStep {
-    pub(super) old: Option<(Dot, bool)>,
-    pub(super) new: (Dot, bool),
+pub(super) struct PlainStep<'a> {
+    pub(super) old: Option<(Dot, Option<u64>)>,
+    pub(super) new: (Dot, Option<u64>),
     /// The space's flushes when the step began.
     pub(super) epoch: u64,
+    /// Where its digest counts; nowhere on a lone node.
+    pub(super) spot: Option<(Shape, Spot<'a>)>,
 }
 
 impl Space {
@@ -88,20 +91,32 @@ impl Space {
         true
     }
 
-    /// The same for a plain step of the only owner.
-    pub(super) fn count_plain(&self, step: &PlainStep) {
+    /// The same for a plain step.
+    pub(super) fn count_plain(&self, step: &PlainStep<'_>) {
         let floor = self.floor.read();
         let floor = floor.as_ref().filter(|_| step.epoch != self.epoch());
-        let counts = |(dot, _): &(Dot, bool)| floor.is_none_or(|floor| !floor.contains(*dot));
+        let counts =
+            |(dot, _): &(Dot, Option<u64>)| floor.is_none_or(|floor| !floor.contains(*dot));
         let (old, new) = (step.old.filter(counts), Some(step.new).filter(counts));
         let live = i64::from(new.is_some()) - i64::from(old.is_some());
         if live != 0 {
             self.live.fetch_add(live, Ordering::Relaxed);
         }
-        let ends = |one: Option<(Dot, bool)>| i64::from(one.is_some_and(|(_, ends)| ends));
+        let ends =
+            |one: Option<(Dot, Option<u64>)>| i64::from(one.is_some_and(|(_, at)| at.is_some()));
         let expiring = ends(new) - ends(old);
         if expiring != 0 {
             self.expiring.fetch_add(expiring, Ordering::Relaxed);
+        }
+        if let Some((shape, spot)) = step.spot {
+            let state = |one: Option<(Dot, Option<u64>)>| {
+                one.map_or_else(State::default, |(dot, ends_at_ms)| State {
+                    is_row: true,
+                    digest: digest::of_plain(spot.row_key, dot),
+                    ends_at_ms,
+                })
+            };
+            self.trees[spot.tree].step(shape, spot, [state(old), state(new)]);
         }
     }
 

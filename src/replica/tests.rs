@@ -942,7 +942,7 @@ fn who_has_reclaimed_a_key_that_goes_on_elsewhere_learns_of_it_from_any_piece_of
         .expect("looked");
     assert_eq!(found.dropped, 0, "nobody knows what was said meanwhile");
     // The last change alone comes first.
-    let joined = theirs.join(key("k"), last.object, &Join::default());
+    let joined = theirs.join(key("k"), last.decode().expect("a delta"), &Join::default());
     joined.expect("joined");
     exchange(&theirs, &ours);
     exchange(&ours, &theirs);

@@ -29,6 +29,16 @@ pub(super) struct Spot<'a> {
     pub(super) ends_before_ms: u64,
 }
 
+/// What counts of a key.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct State {
+    /// Whether there is a row, be it a tombstone's.
+    pub(super) is_row: bool,
+    /// The digest of what lives; 0 where nothing does.
+    pub(super) digest: u64,
+    pub(super) ends_at_ms: Option<u64>,
+}
+
 #[derive(Debug, Default)]
 pub(super) struct Tree {
     leaves: OnceLock<Box<[AtomicU64]>>,
@@ -61,25 +71,33 @@ impl Ending {
 impl Tree {
     /// Follows an object from one state to the next.
     pub(super) fn change(&self, shape: Shape, at: Spot<'_>, old: &Object, new: &Object) {
-        let rows = i64::from(old.is_unknown()) - i64::from(new.is_unknown());
+        let state = |object: &Object| State {
+            is_row: !object.is_unknown(),
+            digest: digest::of_living(at.row_key, object),
+            ends_at_ms: object.ends_at_ms(),
+        };
+        self.step(shape, at, [state(old), state(new)]);
+    }
+
+    /// Follows a key from one state to the next.
+    pub(super) fn step(&self, shape: Shape, at: Spot<'_>, [old, new]: [State; 2]) {
+        let rows = i64::from(new.is_row) - i64::from(old.is_row);
         if rows != 0 {
             self.rows.fetch_add(rows, Ordering::Relaxed);
         }
-        let before = digest::of_living(at.row_key, old);
-        let after = digest::of_living(at.row_key, new);
-        if before == after {
+        if old.digest == new.digest {
             return;
         }
         let leaves = self.leaves.get_or_init(|| {
             let empty = (0..shape.leaves()).map(|_| AtomicU64::new(0));
             empty.collect()
         });
-        let change = after.wrapping_sub(before);
+        let change = new.digest.wrapping_sub(old.digest);
         leaves[at.leaf].fetch_add(change, Ordering::Relaxed);
         self.total.fetch_add(change, Ordering::Relaxed);
-        let ends = [(old, before.wrapping_neg(), -1), (new, after, 1)];
-        for (object, sum, count) in ends {
-            let end = object.ends_at_ms().filter(|end| *end < at.ends_before_ms);
+        let ends = [(old, old.digest.wrapping_neg(), -1), (new, new.digest, 1)];
+        for (state, sum, count) in ends {
+            let end = state.ends_at_ms.filter(|end| *end < at.ends_before_ms);
             // Nothing lives in an object without a digest.
             if let (Some(end), true) = (end, sum != 0) {
                 Ending::add(&mut self.ending.lock(), end, sum, count);

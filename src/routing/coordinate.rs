@@ -121,12 +121,10 @@ fn replicate(
 /// The connection must not miss what it has written.
 fn note_own(site: &Site, who: &Who, written: &[Written]) {
     for delta in written.iter().filter_map(|w| w.delta.as_deref()) {
-        let actor = site.replica.actor();
-        let seq = delta.object.context().last(actor);
         who.own.note(Wrote {
             db: delta.db,
             name: delta.name.clone(),
-            dot: Dot { actor, seq },
+            dot: delta.last,
             at: site.replica.time(),
         });
     }
@@ -162,7 +160,7 @@ async fn answer(
         Ok(()) if site.are_committed(&seen).await.is_ok() => reply,
         Ok(()) => error_reply(who, &Error::InDoubt),
         Err(error) => {
-            forget_own(site, who, &written, &copies);
+            forget_own(who, &written, &copies);
             let is_somewhere = !copies.iter().flatten().all(Replicating::is_nowhere);
             let error = if error == Error::MisConf && is_somewhere {
                 // Of several writes some are.
@@ -177,13 +175,11 @@ async fn answer(
 }
 
 /// The connection need not wait for what is nowhere.
-fn forget_own(site: &Site, who: &Who, written: &[Written], copies: &[Option<Replicating>]) {
-    let actor = site.replica.actor();
+fn forget_own(who: &Who, written: &[Written], copies: &[Option<Replicating>]) {
     let nowhere = |copy: &Option<Replicating>| copy.as_ref().is_some_and(Replicating::is_nowhere);
     let written = written.iter().zip(copies).filter(|(_, copy)| nowhere(copy));
     for delta in written.filter_map(|(w, _)| w.delta.as_deref()) {
-        let seq = delta.object.context().last(actor);
-        who.own.forget(delta.db, &delta.name, Dot { actor, seq });
+        who.own.forget(delta.db, &delta.name, delta.last);
     }
 }
 
@@ -305,7 +301,7 @@ async fn look(
         let key = Key { db, name };
         blind &= own.is_empty() || site.replica.has_seen(key, &own);
         // What cannot be read has to be mended before.
-        blind &= !site.replica.has_damaged() && site.replica.read_some(key, Reach::Head).is_ok();
+        blind &= !site.replica.has_damaged() && is_readable(site, key);
         begun.push((db, name, own));
     }
     if blind {
@@ -327,6 +323,11 @@ async fn look(
         }
     }
     Ok(false)
+}
+
+fn is_readable(site: &Site, key: Key<'_>) -> bool {
+    let is_plain = site.replica.look(key, |_| Some(()));
+    is_plain.is_some() || site.replica.read_some(key, Reach::Head).is_ok()
 }
 
 /// Runs the handlers against this node's copies. The caller keeps others out.

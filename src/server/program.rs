@@ -11,7 +11,7 @@ use tokio::task::JoinSet;
 
 use super::build::{Built, MemberPorts, Ports, build};
 use super::error::StartError;
-use super::workers::workers;
+use super::workers::{Runs, workers};
 use super::{chores, host, options, stop};
 use crate::answer::PeerHandler;
 use crate::base;
@@ -244,11 +244,10 @@ async fn be_member(node: &Arc<Node>, peers: Option<PeerListener>, low: &Handle) 
     let mut working = JoinSet::new();
     let mut beside = Vec::new();
     for worker in workers(node, seeds, |_| Box::new(random_u64)) {
-        if worker.gives_way {
-            working.spawn_on(worker.work, low);
-        } else {
-            // Not where clients are served: heartbeats wait for nobody's commands.
-            beside.push(worker.work);
+        match worker.runs {
+            Runs::GivingWay => drop(working.spawn_on(worker.work, low)),
+            Runs::Serving => drop(working.spawn(worker.work)),
+            Runs::Beside => beside.push(worker.work),
         }
     }
     tokio::join!(

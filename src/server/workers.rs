@@ -15,21 +15,32 @@ pub type Chance = Box<dyn FnMut() -> u64 + Send>;
 pub struct Worker {
     /// Its name.
     pub name: &'static str,
-    /// Whether it gives way to what somebody waits for.
-    pub gives_way: bool,
+    /// Where it runs.
+    pub runs: Runs,
     /// What it does, for ever.
     pub work: Pin<Box<dyn Future<Output = ()> + Send>>,
+}
+
+/// Where a worker runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Runs {
+    /// Where it gives way to what somebody waits for.
+    GivingWay,
+    /// Not where clients are served: heartbeats wait for nobody's commands.
+    Beside,
+    /// Where clients are served.
+    Serving,
 }
 
 impl Worker {
     fn new(
         name: &'static str,
-        gives_way: bool,
+        runs: Runs,
         work: impl Future<Output = ()> + Send + 'static,
     ) -> Self {
         Self {
             name,
-            gives_way,
+            runs,
             work: Box::pin(work),
         }
     }
@@ -64,13 +75,14 @@ pub fn workers(
     let pace = background::keep_pace(cluster(), governor());
     let mending = Arc::clone(coordinator).mend_rows();
     vec![
-        Worker::new("hints", true, hints),
-        Worker::new("handoff", true, background::hand_off(convergence(), moving)),
-        Worker::new("anti-entropy", true, comparing),
-        Worker::new("gossip", false, gossip),
-        Worker::new("hedge", false, async move { hedging.hedge_reads().await }),
-        Worker::new("sure", false, async move { sure.make_sure().await }),
-        Worker::new("mend", false, mending),
-        Worker::new("pace", false, pace),
+        Worker::new("hints", Runs::GivingWay, hints),
+        Worker::new("handoff", Runs::GivingWay, background::hand_off(convergence(), moving)),
+        Worker::new("anti-entropy", Runs::GivingWay, comparing),
+        Worker::new("gossip", Runs::Beside, gossip),
+        Worker::new("hedge", Runs::Beside, async move { hedging.hedge_reads().await }),
+        Worker::new("turns", Runs::Serving, Arc::clone(coordinator).end_turns()),
+        Worker::new("sure", Runs::Beside, async move { sure.make_sure().await }),
+        Worker::new("mend", Runs::Beside, mending),
+        Worker::new("pace", Runs::Beside, pace),
     ]
 }

@@ -136,14 +136,20 @@ impl Store for Faulty {
         self.inner.look(shard, key, see)
     }
 
-    /// What is planted is planted in writes: all of them are those of [`Self::enqueue`].
+    /// What is planted in writes is planted in those of [`Self::enqueue`]: then all of them are.
     fn change(
         &self,
-        _: usize,
-        _: &[u8],
-        _: &mut dyn FnMut(Option<&[u8]>, &mut Changing) -> bool,
+        shard: usize,
+        key: &[u8],
+        change: &mut dyn FnMut(Option<&[u8]>, &mut Changing) -> bool,
     ) -> Result<Option<Ticket>, Refused> {
-        Ok(None)
+        if self.ended.load(Ordering::Relaxed) {
+            return Err(Refused::Closing);
+        }
+        match self.fault {
+            Fault::AcknowledgeBeforeStoring | Fault::DriftCounts | Fault::DriftDigests => Ok(None),
+            _ => self.inner.change(shard, key, change),
+        }
     }
 
     fn scan(

@@ -119,7 +119,7 @@ fn take(replica: &Replica, delta: &Delta) {
         name: &delta.name,
     };
     replica
-        .join(key, delta.object.clone(), &how)
+        .join(key, delta.decode().expect("a delta"), &how)
         .expect("taken");
 }
 
