@@ -145,6 +145,13 @@ fn fetch_from(
     Asked { digest, dots, seen }: &Asked,
     lacks: bool,
 ) -> Result<Response, ReplicaError> {
+    if !lacks
+        && replica
+            .sight(key)
+            .is_some_and(|sight| sight.known == *digest)
+    {
+        return Ok(Response::Same);
+    }
     let head = replica.read_some(key, Reach::Head)?;
     if !lacks && replica.digest(key, &head) == *digest {
         return Ok(Response::Same);

@@ -8,6 +8,7 @@ pub mod counter;
 pub mod governor;
 pub mod histogram;
 pub mod log;
+pub mod numbers;
 pub mod random;
 
 /// How far background work stands back (see nice(1)).

@@ -141,19 +141,16 @@ impl Coordinator {
             Some(_) => None,
             None => targets.holders.first().map(|holder| holder.node),
         };
-        let ours = ours.as_deref();
         let (decided, decision) = oneshot::channel();
         let name = Bytes::copy_from_slice(name);
         let reading = Arc::new(Reading {
             coordinator: Arc::clone(self),
             key: WireKey { db, name },
             // No object has the digest that is asked for where this one cannot be read.
-            ours: ours.map_or(u64::MAX, |object| self.replica.digest(key, object)),
-            lives: ours.map_or(0, |object| digest::of_living(key.name, object)),
-            dots: ours.map_or(Vec::new(), |object| {
-                object.all_versions().map(|v| v.dot).collect()
+            ours: ours.unwrap_or(Ours {
+                known: u64::MAX,
+                ..Ours::default()
             }),
-            have_seen: ours.and_then(seen_of_large),
             stray_for,
             view,
             can_begin_again,
@@ -176,13 +173,27 @@ impl Coordinator {
     }
 
     /// This node's copy; of a large collection the sums, which are compared first.
-    fn own_copy(&self, key: Key<'_>) -> Result<Arc<Object>, ReplicaError> {
+    fn own_copy(&self, key: Key<'_>) -> Result<Ours, ReplicaError> {
         let reach = if self.replica.has_damaged() {
             Reach::Whole
         } else {
+            if let Some(sight) = self.replica.sight(key) {
+                return Ok(Ours {
+                    known: sight.known,
+                    lives: sight.lives,
+                    dots: sight.dot.into_iter().collect(),
+                    have_seen: None,
+                });
+            }
             Reach::Head
         };
-        self.replica.read_some(key, reach)
+        let object = self.replica.read_some(key, reach)?;
+        Ok(Ours {
+            known: self.replica.digest(key, &object),
+            lives: digest::of_living(key.name, &object),
+            dots: object.all_versions().map(|version| version.dot).collect(),
+            have_seen: (!object.is_whole()).then(|| object.context().clone()),
+        })
     }
 
     /// Of a hundred reads so many ask all owners.
@@ -230,12 +241,8 @@ impl Coordinator {
 struct Reading {
     coordinator: Arc<Coordinator>,
     key: WireKey,
-    /// The digest of this node's copy before, of what lives in it, and the dots of that.
-    ours: u64,
-    lives: u64,
-    dots: Vec<Dot>,
-    /// What this node's copy has seen, where it is large.
-    have_seen: Option<Context>,
+    /// This node's copy before.
+    ours: Ours,
     /// An owner for whom a copy that is not ours is kept.
     stray_for: Option<NodeId>,
     /// What was known of the membership when it began.
@@ -246,6 +253,18 @@ struct Reading {
     own: SmallVec<[Dot; 2]>,
     begun: Instant,
     state: Mutex<State>,
+}
+
+/// What a read compares of this node's copy.
+#[derive(Default)]
+struct Ours {
+    /// The digest of all that is known.
+    known: u64,
+    /// The digest of what lives, and the dots of that.
+    lives: u64,
+    dots: Vec<Dot>,
+    /// What it has seen, where it is large.
+    have_seen: Option<Context>,
 }
 
 struct State {
@@ -344,9 +363,9 @@ impl Reading {
     fn ask(self: &Arc<Self>, node: NodeId) {
         let body = encode(KeyRequest::Fetch {
             key: self.key.clone(),
-            digest: self.ours,
-            dots: self.dots.clone(),
-            seen: self.have_seen.clone(),
+            digest: self.ours.known,
+            dots: self.ours.dots.clone(),
+            seen: self.ours.have_seen.clone(),
             view: self.view.for_node(node),
         });
         let reading = Arc::clone(self);
@@ -356,7 +375,7 @@ impl Reading {
 
     fn on_outcome(self: &Arc<Self>, node: NodeId, outcome: Result<Response, CallError>) {
         let seen = match outcome {
-            Ok(Response::Same) => Some(self.lives),
+            Ok(Response::Same) => Some(self.ours.lives),
             Ok(Response::Object(raw)) => {
                 let taken = self.take(&raw);
                 taken.map(|taken| {
@@ -423,7 +442,7 @@ impl Reading {
             db: self.key.db,
             name: &self.key.name,
         };
-        if seen.iter().all(|(_, seen)| *seen == self.lives) {
+        if seen.iter().all(|(_, seen)| *seen == self.ours.lives) {
             return;
         }
         let replica = &self.coordinator.replica;
@@ -460,9 +479,4 @@ impl Reading {
             });
         }
     }
-}
-
-/// What a copy has seen of which not all is at hand.
-fn seen_of_large(object: &Object) -> Option<Context> {
-    (!object.is_whole()).then(|| object.context().clone())
 }

@@ -8,7 +8,7 @@
 
 use smallvec::SmallVec;
 
-use super::causal::{Dot, Element, Kind, Object, Payload, Reset, Version};
+use super::causal::{Context, Dot, Element, Kind, Object, Payload, Reset, Version};
 use super::placement::key_hash;
 
 /// Tells digests of this kind from those of other builds, with which they cannot be compared.
@@ -36,13 +36,8 @@ pub fn of_living(place: &[u8], object: &Object) -> u64 {
 
 /// The same where one value of a string lives, by its dot.
 pub fn of_plain(place: &[u8], dot: Dot) -> u64 {
-    let mut cell = Buffer::new();
-    cell.push(Kind::String as u8);
-    put(&mut cell, 0);
-    put(&mut cell, dot.actor.0);
-    put(&mut cell, dot.seq);
     let mut raw = Buffer::from_slice(place);
-    put(&mut raw, key_hash(&cell));
+    put(&mut raw, of_cell(dot));
     key_hash(&raw)
 }
 
@@ -51,8 +46,17 @@ pub fn of_known(object: &Object) -> u64 {
     if object.is_unknown() {
         return 0;
     }
+    of_context(object.context()).wrapping_add(sum(object))
+}
+
+/// The same where one value of a string lives, by its dot, and by what was seen.
+pub fn of_known_plain(seen: &Context, dot: Dot) -> u64 {
+    of_context(seen).wrapping_add(of_cell(dot))
+}
+
+fn of_context(context: &Context) -> u64 {
     let mut raw = Buffer::from_slice(&[CONTEXT]);
-    for seen in object.context().entries() {
+    for seen in context.entries() {
         put(&mut raw, seen.actor.0);
         put(&mut raw, seen.intervals.len() as u64);
         for interval in &seen.intervals {
@@ -60,7 +64,17 @@ pub fn of_known(object: &Object) -> u64 {
             put(&mut raw, interval.upto);
         }
     }
-    key_hash(&raw).wrapping_add(sum(object))
+    key_hash(&raw)
+}
+
+/// Of a string's cell with one value.
+fn of_cell(dot: Dot) -> u64 {
+    let mut cell = Buffer::new();
+    cell.push(Kind::String as u8);
+    put(&mut cell, 0);
+    put(&mut cell, dot.actor.0);
+    put(&mut cell, dot.seq);
+    key_hash(&cell)
 }
 
 /// Of one element, and of the resets that take something from it.

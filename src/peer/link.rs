@@ -5,7 +5,7 @@
 //! node is unreachable while it is. Requests are queued within bounds and written together; every
 //! one has a deadline. Whether a failed request may have been done is part of the error.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -27,6 +27,7 @@ use super::frame::{self, Arrived, Frames};
 use super::handshake::{self, Identity, Other};
 use super::message::{HEARD, NEWEST, Request, Response};
 use super::port::{CallError, Done, Peers};
+use crate::base::numbers::NumberMap;
 use crate::logic::placement::NodeId;
 
 /// Requests that wait to be written over one link.
@@ -81,7 +82,7 @@ struct Link {
     queue: mpsc::Sender<Outgoing>,
     queued_bytes: AtomicUsize,
     next_id: AtomicU64,
-    waiting: Mutex<HashMap<u64, Waiting>>,
+    waiting: Mutex<NumberMap<Waiting>>,
     heard: Notify,
 }
 

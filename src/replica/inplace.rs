@@ -10,6 +10,7 @@ use super::space::{PlainStep, Space};
 use super::{Delta, Key, Replica, ReplicaError, Uncommitted, Written};
 use crate::base::clock;
 use crate::logic::causal::{ActorId, Context, Contribution, Dot};
+use crate::logic::digest;
 use crate::logic::place::{self, Position, RowKey};
 use crate::logic::plain::{self, Holds, Plain};
 use crate::logic::record::{ROW, WIRE};
@@ -36,6 +37,25 @@ impl Replica {
         })?;
         let uncommitted = (ticket > 0).then_some(Uncommitted { shard, ticket });
         Some((seen?, uncommitted))
+    }
+
+    /// What others compare of this node's copy of a key that holds one value, or nothing. `None`: a closer look is
+    /// needed.
+    pub fn sight(&self, key: Key<'_>) -> Option<Sight> {
+        let at = Position::of(key.name, self.partitions);
+        let (sight, _) = self.look(key, |row| {
+            let Some(row) = row else {
+                return Some(Sight::default());
+            };
+            let seen = row.context()?;
+            let is_all = !self.forgets_some_of(key, at.partition, &seen, row.dot.actor);
+            is_all.then(|| Sight {
+                known: digest::of_known_plain(&seen, row.dot),
+                lives: digest::of_plain(key.name, row.dot),
+                dot: Some(row.dot),
+            })
+        })?;
+        Some(sight)
     }
 
     /// Writes bytes over everything seen of a key, if nothing else need know of it. `None`: nothing was done.
@@ -280,6 +300,17 @@ impl Replica {
     }
 }
 
+/// What others compare of a copy.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Sight {
+    /// The digest of all that is known, as [`Replica::digest`] says it.
+    pub known: u64,
+    /// The digest of what lives, at the key's name.
+    pub lives: u64,
+    /// The dot of that.
+    pub dot: Option<Dot>,
+}
+
 /// Where a key's row is.
 struct Place<'k> {
     key: Key<'k>,
@@ -483,7 +514,7 @@ mod tests {
                 .wrapping_add(1_442_695_040_888_963_407);
             (seed >> 33) % below
         };
-        let (mut put_in_place, mut joined_in_place) = (0, 0);
+        let (mut put_in_place, mut joined_in_place, mut seen_in_place) = (0, 0, 0);
         let mut late: Vec<(Vec<u8>, Delta)> = Vec::new();
         for step in 0..4_000 {
             let name = format!("key:{}", random(12)).into_bytes();
@@ -557,6 +588,16 @@ mod tests {
             let dots = |object: &Object| object.all_versions().map(|v| v.dot).collect::<Vec<_>>();
             assert_eq!(dots(&by_row.0), dots(&by_object.0), "step {step}");
             assert_eq!(by_row.1, by_object.1, "step {step}");
+            if let Some(sight) = fast.sight(key) {
+                seen_in_place += 1;
+                let lives = digest::of_living(key.name, &by_row.0);
+                assert_eq!(
+                    (sight.known, sight.lives),
+                    (fast.digest(key, &by_row.0), lives)
+                );
+                let dot = by_row.0.all_versions().map(|version| version.dot).next();
+                assert_eq!(sight.dot, dot);
+            }
             if dots(&by_row.0).len() < 2 {
                 assert_eq!(shows(&fast, key).0, shows(&slow, key).0, "step {step}");
             }
@@ -573,5 +614,6 @@ mod tests {
         }
         assert!(put_in_place > 300, "{put_in_place}");
         assert!(joined_in_place > 300, "{joined_in_place}");
+        assert!(seen_in_place > 1_000, "{seen_in_place}");
     }
 }

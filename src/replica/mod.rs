@@ -64,6 +64,7 @@ pub use compare::{Listed, Page};
 pub use delta::Delta;
 pub use handoff::Piece;
 pub use hint::{Hint, HintLimits, HintPass};
+pub use inplace::Sight;
 pub use key::Key;
 pub use keyspace::Found;
 pub use large::Reach;

@@ -27,52 +27,75 @@ const MANY_STEPS: usize = 256;
 type Keys<'k> = [&'k [u8]];
 
 /// Runs work here: this node coordinates its keys.
-pub(super) async fn coordinate(
+#[expect(
+    clippy::manual_async_fn,
+    reason = "an async fn has room for its arguments twice, and there are many of these at a time"
+)]
+pub(super) fn coordinate(
     node: Arc<dyn Runner>,
     coordinator: Arc<Coordinator>,
     who: Who,
     work: Work,
-) -> BytesMut {
-    let site = node.site();
-    let keys = work.keys();
-    if let Some(len) = work.key_too_long() {
-        return refusal(&*node, &who, &Error::KeyTooLong(len));
+) -> impl Future<Output = BytesMut> + Send + use<> {
+    async move {
+        let site = node.site();
+        let keys = work.keys();
+        if let Some(len) = work.key_too_long() {
+            return refusal(&*node, &who, &Error::KeyTooLong(len));
+        }
+        let writes = work.writes();
+        let lanes = site.lanes.of(keys.iter().copied());
+        // What is hardly ever waited for takes no room here: there are many of these at a time.
+        let turns = match lanes.as_slice() {
+            [_] => site.lanes.at_once(&lanes, writes),
+            _ => None,
+        };
+        let turns = match turns {
+            Some(turns) => turns,
+            None => Box::pin(site.lanes.enter(&lanes, writes)).await,
+        };
+        if let Err(error) = check_reachable(&coordinator, &who, &work, &keys) {
+            return quorum_reply(&*node, &who, error);
+        }
+        // What the look brings here, where it does not belong, must be here when the work begins.
+        let kept: SmallVec<[_; 1]> = keys
+            .iter()
+            .filter(|key| !coordinator.holds(key))
+            .map(|key| site.replica.keep(key))
+            .collect();
+        let looked = look(site, &coordinator, &who, &work, &keys);
+        let blind = matches!(looked, Looked::Blind);
+        let seen = match looked {
+            Looked::Blind => Ok(()),
+            Looked::One(refreshed) => bearable(&work, refreshed.await),
+            Looked::Several(refreshed) => Box::pin(all_of(&work, refreshed)).await,
+        };
+        if let Err(error) = seen {
+            return quorum_reply(&*node, &who, error);
+        }
+        let watched = work.transaction.iter().flatten().map(|(key, _)| &key[..]);
+        // Nobody who reads sees a part of it.
+        let alone = work.transaction.is_some() || writes && keys.len() > 1;
+        let wanted = site
+            .gate
+            .of_keys(keys.iter().copied().chain(watched), alone);
+        let passing = match site.gate.at_once(&wanted) {
+            Some(passing) if !alone => passing,
+            _ => Box::pin(site.gate.enter(&wanted)).await,
+        };
+        if who.patience(coordinator.within()).is_zero() {
+            return quorum_reply(&*node, &who, QuorumError::TooLate);
+        }
+        let gathering = (alone && writes).then(|| site.replica.gather(keys.iter().copied()));
+        let mut ran = run_all(&node, &who, &work);
+        drop(gathering);
+        drop(passing);
+        drop(kept);
+        let mut copies = replicate(&coordinator, &who, &ran.written, blind);
+        drop(turns);
+        note_own(site, &who, &ran.written);
+        answer(&*node, &who, &work, &mut ran, &mut copies).await
     }
-    let writes = work.writes();
-    let lanes = site.lanes.of(keys.iter().copied());
-    let turns = site.lanes.enter(&lanes, writes).await;
-    if let Err(error) = check_reachable(&coordinator, &who, &work, &keys) {
-        return quorum_reply(&*node, &who, error);
-    }
-    // What the look brings here, where it does not belong, must be here when the work begins.
-    let kept: SmallVec<[_; 1]> = keys
-        .iter()
-        .filter(|key| !coordinator.holds(key))
-        .map(|key| site.replica.keep(key))
-        .collect();
-    let blind = match look(site, &coordinator, &who, &work, &keys).await {
-        Ok(blind) => blind,
-        Err(error) => return quorum_reply(&*node, &who, error),
-    };
-    let watched = work.transaction.iter().flatten().map(|(key, _)| &key[..]);
-    // Nobody who reads sees a part of it.
-    let alone = work.transaction.is_some() || writes && keys.len() > 1;
-    let wanted = site
-        .gate
-        .of_keys(keys.iter().copied().chain(watched), alone);
-    let passing = site.gate.enter(&wanted).await;
-    if who.patience(coordinator.within()).is_zero() {
-        return quorum_reply(&*node, &who, QuorumError::TooLate);
-    }
-    let gathering = (alone && writes).then(|| site.replica.gather(keys.iter().copied()));
-    let ran = run_all(&node, &who, &work);
-    drop(gathering);
-    drop(passing);
-    drop(kept);
-    let copies = replicate(&coordinator, &who, &ran.written, blind);
-    drop(turns);
-    note_own(site, &who, &ran.written);
-    answer(&*node, &who, &work, ran, copies).await
 }
 
 /// Whether as many owners can be reached as the work needs.
@@ -135,8 +158,8 @@ async fn answer(
     node: &dyn Runner,
     who: &Who,
     work: &Work,
-    ran: Ran,
-    copies: SmallVec<[Option<Replicating>; 1]>,
+    ran: &mut Ran,
+    copies: &mut [Option<Replicating>],
 ) -> BytesMut {
     let site = node.site();
     let Ran {
@@ -144,8 +167,9 @@ async fn answer(
         written,
         seen,
     } = ran;
+    let reply = std::mem::take(reply);
     if written.is_empty() {
-        return match site.are_committed(&seen).await {
+        return match site.are_committed(seen).await {
             Ok(()) => reply,
             // It is not stored here; a quorum had it, or is being sent it.
             Err(_) if !work.writes() => reply,
@@ -153,14 +177,13 @@ async fn answer(
         };
     }
     let is_refused = work.transaction.is_none() && reply.first() == Some(&b'-');
-    let mut copies = copies;
-    match is_kept(site, &written, &mut copies).await {
+    match is_kept(site, written, copies).await {
         // It was refused in the middle.
         Ok(()) if is_refused => quorum_reply(node, who, QuorumError::Partly),
-        Ok(()) if site.are_committed(&seen).await.is_ok() => reply,
+        Ok(()) if site.are_committed(seen).await.is_ok() => reply,
         Ok(()) => error_reply(who, &Error::InDoubt),
         Err(error) => {
-            forget_own(who, &written, &copies);
+            forget_own(who, written, copies);
             let is_somewhere = !copies.iter().flatten().all(Replicating::is_nowhere);
             let error = if error == Error::MisConf && is_somewhere {
                 // Of several writes some are.
@@ -192,9 +215,20 @@ async fn is_kept(
     if let [Some(copy)] = copies
         && !copy.is_alone()
     {
-        let again: SmallVec<[Written; 1]> = copy.decided().await?.into_iter().collect();
-        return are_committed_instead(site, &again).await;
+        return match copy.decided().await? {
+            None => Ok(()),
+            Some(again) => Box::pin(are_committed_instead(site, &[again])).await,
+        };
     }
+    Box::pin(are_kept(site, written, copies)).await
+}
+
+/// The same of what was not sent as one of a group, or is more than one.
+async fn are_kept(
+    site: &Site,
+    written: &[Written],
+    copies: &mut [Option<Replicating>],
+) -> Result<(), Error> {
     // Others with writes for the same batch queue theirs first.
     tokio::task::yield_now().await;
     for write in written {
@@ -271,15 +305,23 @@ async fn report(
     join_all(fates).await.into_iter().collect()
 }
 
-/// Sees to it that this node has seen what the work has to see. Whether it need not look: then it
-/// finds out afterwards whether there was something to see.
-async fn look(
+/// What is done so that this node has seen what some work has to see.
+enum Looked<F> {
+    /// It need not look: it finds out afterwards whether there was something to see.
+    Blind,
+    /// A quorum is read of a key, or of several.
+    One(F),
+    Several(Vec<F>),
+}
+
+/// Begins to see to it that this node has seen what the work has to see.
+fn look(
     site: &Site,
     coordinator: &Arc<Coordinator>,
     who: &Who,
     work: &Work,
     keys: &[&[u8]],
-) -> Result<bool, QuorumError> {
+) -> Looked<impl Future<Output = Result<(), QuorumError>> + Send + use<>> {
     // A write that two others could have missed has to look.
     let meets_all = |key: &&[u8]| coordinator.writes_meet(key, who.quorum);
     let mut blind = work.is_blind() && who.since.is_none() && keys.iter().all(meets_all);
@@ -299,30 +341,40 @@ async fn look(
         let own: SmallVec<[Dot; 2]> = writes.into_iter().map(|(dot, _)| dot).collect();
         // The client's own writes have to be seen before.
         let key = Key { db, name };
-        blind &= own.is_empty() || site.replica.has_seen(key, &own);
+        blind = blind && (own.is_empty() || site.replica.has_seen(key, &own));
         // What cannot be read has to be mended before.
-        blind &= !site.replica.has_damaged() && is_readable(site, key);
+        blind = blind && !site.replica.has_damaged() && is_readable(site, key);
         begun.push((db, name, own));
     }
     if blind {
-        return Ok(true);
+        return Looked::Blind;
     }
-    let begun: SmallVec<[_; 2]> = begun
-        .iter()
-        .map(|(db, key, own)| {
-            let r = coordinator.quorum_of(key, who.quorum).r;
-            coordinator.refresh(*db, key, r, own)
-        })
-        .collect();
-    for refreshed in begun {
-        match refreshed.await {
-            // Better a sibling of the client's own last write than no write; but what it replies must
-            // not miss that one.
-            Err(QuorumError::Behind) if work.is_blind() => {}
-            refreshed => refreshed?,
-        }
+    let mut begun = begun.iter().map(|(db, key, own)| {
+        let r = coordinator.quorum_of(key, who.quorum).r;
+        coordinator.refresh(*db, key, r, own)
+    });
+    match (begun.next(), begun.len()) {
+        (Some(first), 0) => Looked::One(first),
+        (first, _) => Looked::Several(first.into_iter().chain(begun).collect()),
     }
-    Ok(false)
+}
+
+/// Better a sibling of the client's own last write than no write; but what it replies must not miss that one.
+fn bearable(work: &Work, seen: Result<(), QuorumError>) -> Result<(), QuorumError> {
+    match seen {
+        Err(QuorumError::Behind) if work.is_blind() => Ok(()),
+        seen => seen,
+    }
+}
+
+async fn all_of(
+    work: &Work,
+    refreshed: Vec<impl Future<Output = Result<(), QuorumError>>>,
+) -> Result<(), QuorumError> {
+    for refreshed in refreshed {
+        bearable(work, refreshed.await)?;
+    }
+    Ok(())
 }
 
 fn is_readable(site: &Site, key: Key<'_>) -> bool {

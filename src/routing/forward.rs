@@ -55,78 +55,91 @@ fn elsewhere(coordinator: &Coordinator, who: &Who, work: &Work) -> Option<NodeId
 }
 
 /// Has another node do the work, or this one when it is the one in the end.
-pub(super) async fn hand_on(
+#[expect(
+    clippy::manual_async_fn,
+    reason = "an async fn has room for its arguments twice, and there are many of these at a time"
+)]
+pub(super) fn hand_on(
     node: Arc<dyn Runner>,
     coordinator: Arc<Coordinator>,
     mut who: Who,
     work: Work,
     mut to: NodeId,
-) -> BytesMut {
-    let begun = node
-        .site()
-        .replica
-        .time()
-        .max(Timestamp::from_ms(clock::now_ms()));
-    let give_up = Instant::now() + who.patience(coordinator.within() * 2);
-    let mut asked = 0;
-    while asked <= MAX_HOPS {
-        // The other node waits for its own quorum first.
-        let patience = who.patience(coordinator.within() * 2);
-        if patience.is_zero() {
-            let error = if who.since.is_some() {
-                QuorumError::CoordinatorLost
-            } else {
-                QuorumError::TooLate
+) -> impl Future<Output = BytesMut> + Send + use<> {
+    async move {
+        let begun = node
+            .site()
+            .replica
+            .time()
+            .max(Timestamp::from_ms(clock::now_ms()));
+        let give_up = Instant::now() + who.patience(coordinator.within() * 2);
+        let mut asked = 0;
+        while asked <= MAX_HOPS {
+            // The other node waits for its own quorum first.
+            let patience = who.patience(coordinator.within() * 2);
+            if patience.is_zero() {
+                let error = if who.since.is_some() {
+                    QuorumError::CoordinatorLost
+                } else {
+                    QuorumError::TooLate
+                };
+                return quorum_reply(&*node, &who, error);
+            }
+            let command = command_for_another(&coordinator, &who, &work, patience);
+            // Not behind a later command of the connection on the same keys, which may have run already.
+            let place = who.place.clone();
+            let again = move || place.is_last();
+            let repeats = match () {
+                () if !work.writes() => Repeats::Freely,
+                () if work.is_blind() => Repeats::AsOfThen,
+                () => Repeats::Never,
             };
-            return quorum_reply(&*node, &who, error);
-        }
-        let command = command_for_another(&coordinator, &who, &work, patience);
-        // Not behind a later command of the connection on the same keys, which may have run already.
-        let place = who.place.clone();
-        let again = move || place.is_last();
-        let repeats = match () {
-            () if !work.writes() => Repeats::Freely,
-            () if work.is_blind() => Repeats::AsOfThen,
-            () => Repeats::Never,
-        };
-        let outcome = if work.writes() || who.place.follows_a_write {
-            coordinator.forward(to, command, repeats, again).await
-        } else {
-            read_somewhere(&coordinator, to, command, again, (&who, &work)).await
-        };
-        match outcome {
-            Ok(Forwarded::Reply { reply, wrote }) => {
-                for write in wrote {
-                    who.own.note(write);
+            let outcome = if work.writes() || who.place.follows_a_write {
+                coordinator.forward(to, command, repeats, again).await
+            } else {
+                Box::pin(read_somewhere(
+                    &coordinator,
+                    to,
+                    command,
+                    again,
+                    (&who, &work),
+                ))
+                .await
+            };
+            match outcome {
+                Ok(Forwarded::Reply { reply, wrote }) => {
+                    for write in wrote {
+                        who.own.note(write);
+                    }
+                    if who.since.is_some() && reply.first() == Some(&b'-') {
+                        return quorum_reply(&*node, &who, QuorumError::CoordinatorLost);
+                    }
+                    return BytesMut::from(reply);
                 }
-                if who.since.is_some() && reply.first() == Some(&b'-') {
+                Ok(Forwarded::Elsewhere) => {}
+                // It may have run, and must not act on what came later.
+                Ok(Forwarded::Perhaps) => who.since = who.since.or(Some(begun)),
+                // Nothing was done: it is asked again while somebody waits for it.
+                Err(QuorumError::Busy) if who.place.is_last() && !patience.is_zero() => {
+                    Box::pin(tokio::time::sleep(ASK_AGAIN)).await;
+                    if Instant::now() < give_up {
+                        continue;
+                    }
+                    return quorum_reply(&*node, &who, QuorumError::Busy);
+                }
+                Err(_) if who.since.is_some() => {
                     return quorum_reply(&*node, &who, QuorumError::CoordinatorLost);
                 }
-                return BytesMut::from(reply);
+                Err(error) => return quorum_reply(&*node, &who, error),
             }
-            Ok(Forwarded::Elsewhere) => {}
-            // It may have run, and must not act on what came later.
-            Ok(Forwarded::Perhaps) => who.since = who.since.or(Some(begun)),
-            // Nothing was done: it is asked again while somebody waits for it.
-            Err(QuorumError::Busy) if who.place.is_last() && !patience.is_zero() => {
-                tokio::time::sleep(ASK_AGAIN).await;
-                if Instant::now() < give_up {
-                    continue;
-                }
-                return quorum_reply(&*node, &who, QuorumError::Busy);
+            asked += 1;
+            match elsewhere(&coordinator, &who, &work) {
+                Some(next) => to = next,
+                None => break,
             }
-            Err(_) if who.since.is_some() => {
-                return quorum_reply(&*node, &who, QuorumError::CoordinatorLost);
-            }
-            Err(error) => return quorum_reply(&*node, &who, error),
         }
-        asked += 1;
-        match elsewhere(&coordinator, &who, &work) {
-            Some(next) => to = next,
-            None => break,
-        }
+        Box::pin(run_here_after_all(node, coordinator, who, work)).await
     }
-    run_here_after_all(node, coordinator, who, work).await
 }
 
 /// Nobody else has taken it: it runs here. It may have run elsewhere.
@@ -184,11 +197,6 @@ async fn read_somewhere(
 ) -> Result<Forwarded, QuorumError> {
     let patience = Duration::from_millis(command.patience_ms);
     let soon = (coordinator.within() / 5).min(patience / 2);
-    let elsewhere = Command {
-        hops: 0,
-        patience_ms: patience.saturating_sub(soon).as_millis() as u64,
-        ..command.clone()
-    };
     let mut first = pin!(coordinator.forward(to, command, Repeats::Freely, again.clone()));
     if let Ok(outcome) = tokio::time::timeout(soon, &mut first).await {
         return outcome;
@@ -200,6 +208,11 @@ async fn read_somewhere(
         .and_then(|key| coordinator.other_reader(key, to));
     let Some(other) = other.filter(|_| again() && keys.iter().all(may_read)) else {
         return first.await;
+    };
+    let patience = patience.saturating_sub(soon);
+    let elsewhere = Command {
+        hops: 0,
+        ..command_for_another(coordinator, who, work, patience)
     };
     let second = pin!(coordinator.forward(other, elsewhere, Repeats::Freely, again.clone()));
     let is_good = |outcome: &Result<Forwarded, QuorumError>| match outcome {

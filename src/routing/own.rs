@@ -1,7 +1,6 @@
 //! What one connection has written lately: its reads must not show less, and WAIT asks who has it.
 
-use std::collections::{HashMap, VecDeque};
-use std::hash::{BuildHasherDefault, Hasher};
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -9,6 +8,7 @@ use parking_lot::Mutex;
 use smallvec::SmallVec;
 use tokio::time::Instant;
 
+use crate::base::numbers::NumberMap;
 use crate::logic::causal::{Dot, Timestamp};
 use crate::logic::placement::key_hash;
 use crate::peer::message::Wrote;
@@ -27,28 +27,12 @@ pub struct Own(Mutex<Latest>);
 
 #[derive(Debug, Default)]
 struct Latest {
-    by_key: HashMap<u64, Key, BuildHasherDefault<IsHash>>,
+    by_key: NumberMap<Key>,
     /// Keys in the order in which they were written, with the number of that write; of one that was written again
     /// later that place counts.
     order: VecDeque<(u64, u64)>,
     /// How many writes were noted.
     count: u64,
-}
-
-/// What is hashed already.
-#[derive(Debug, Default)]
-struct IsHash(u64);
-
-impl Hasher for IsHash {
-    fn write(&mut self, _: &[u8]) {}
-
-    fn write_u64(&mut self, hash: u64) {
-        self.0 = hash;
-    }
-
-    fn finish(&self) -> u64 {
-        self.0
-    }
 }
 
 #[derive(Debug)]

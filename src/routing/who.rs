@@ -1,6 +1,5 @@
 //! For whom a command runs, and what else its connection has under way.
 
-use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -9,6 +8,7 @@ use smallvec::SmallVec;
 use tokio::time::Instant;
 
 use super::own::Own;
+use crate::base::numbers::{NumberMap, NumberSet};
 use crate::coordinator::Asked;
 use crate::logic::causal::Timestamp;
 use crate::logic::placement::NodeId;
@@ -65,9 +65,9 @@ impl Who {
 #[derive(Debug, Default)]
 pub struct UnderWay {
     /// Keys that this node reads by itself though another coordinates them.
-    pub(super) read_here: HashSet<u64>,
+    pub(super) read_here: NumberSet,
     /// Keys whose commands went to another node.
-    pub(super) elsewhere: HashMap<u64, Elsewhere>,
+    pub(super) elsewhere: NumberMap<Elsewhere>,
     begun: u64,
 }
 

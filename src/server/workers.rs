@@ -76,10 +76,18 @@ pub fn workers(
     let mending = Arc::clone(coordinator).mend_rows();
     vec![
         Worker::new("hints", Runs::GivingWay, hints),
-        Worker::new("handoff", Runs::GivingWay, background::hand_off(convergence(), moving)),
+        Worker::new(
+            "handoff",
+            Runs::GivingWay,
+            background::hand_off(convergence(), moving),
+        ),
         Worker::new("anti-entropy", Runs::GivingWay, comparing),
         Worker::new("gossip", Runs::Beside, gossip),
-        Worker::new("hedge", Runs::Beside, async move { hedging.hedge_reads().await }),
+        Worker::new(
+            "hedge",
+            Runs::Beside,
+            async move { hedging.hedge_reads().await },
+        ),
         Worker::new("turns", Runs::Serving, Arc::clone(coordinator).end_turns()),
         Worker::new("sure", Runs::Beside, async move { sure.make_sure().await }),
         Worker::new("mend", Runs::Beside, mending),
