@@ -8,6 +8,7 @@ use bytes::{Bytes, BytesMut};
 use futures_util::future::{Either, join_all, select};
 use smallvec::SmallVec;
 
+use super::looks::{Moment, Seen};
 use super::reply::{error_reply, quorum_reply, refusal};
 use super::runner::{Call, Ran, Runner, Site};
 use super::who::Who;
@@ -44,6 +45,7 @@ pub(super) fn coordinate(
             return refusal(&*node, &who, &Error::KeyTooLong(len));
         }
         let writes = work.writes();
+        let came = site.looks.now();
         let lanes = site.lanes.of(keys.iter().copied());
         // What is hardly ever waited for takes no room here: there are many of these at a time.
         let turns = match lanes.as_slice() {
@@ -63,11 +65,17 @@ pub(super) fn coordinate(
             .filter(|key| !coordinator.holds(key))
             .map(|key| site.replica.keep(key))
             .collect();
-        let looked = look(site, &coordinator, &who, &work, &keys);
+        let looked = look(site, &coordinator, &who, &work, (&keys, came));
         let blind = matches!(looked, Looked::Blind);
         let seen = match looked {
-            Looked::Blind => Ok(()),
-            Looked::One(refreshed) => bearable(&work, refreshed.await),
+            Looked::Blind | Looked::Shared => Ok(()),
+            Looked::One(refreshed, begun) => {
+                let seen = refreshed.await;
+                if seen.is_ok() && writes {
+                    note_look(site, &coordinator, &who, keys[0], begun);
+                }
+                bearable(&work, seen)
+            }
             Looked::Several(refreshed) => Box::pin(all_of(&work, refreshed)).await,
         };
         if let Err(error) = seen {
@@ -305,12 +313,36 @@ async fn report(
     join_all(fates).await.into_iter().collect()
 }
 
+/// When a look began, and what it rests on.
+#[derive(Clone, Copy)]
+struct Begun {
+    at: Moment,
+    as_of: (u64, u64),
+}
+
+impl Begun {
+    fn now(site: &Site, coordinator: &Coordinator) -> Self {
+        Self {
+            at: site.looks.now(),
+            as_of: as_of(site, coordinator),
+        }
+    }
+}
+
+/// What a look rests on: the membership, and that nothing was lost of what was stored here.
+fn as_of(site: &Site, coordinator: &Coordinator) -> (u64, u64) {
+    let account = coordinator.cluster().account();
+    (account, site.replica.failed_batches())
+}
+
 /// What is done so that this node has seen what some work has to see.
 enum Looked<F> {
     /// It need not look: it finds out afterwards whether there was something to see.
     Blind,
+    /// Somebody has looked for it, while it waited for its turn.
+    Shared,
     /// A quorum is read of a key, or of several.
-    One(F),
+    One(F, Begun),
     Several(Vec<F>),
 }
 
@@ -320,7 +352,7 @@ fn look(
     coordinator: &Arc<Coordinator>,
     who: &Who,
     work: &Work,
-    keys: &[&[u8]],
+    (keys, came): (&[&[u8]], Moment),
 ) -> Looked<impl Future<Output = Result<(), QuorumError>> + Send + use<>> {
     // A write that two others could have missed has to look.
     let meets_all = |key: &&[u8]| coordinator.writes_meet(key, who.quorum);
@@ -349,14 +381,56 @@ fn look(
     if blind {
         return Looked::Blind;
     }
+    if let [(_, name, own)] = begun.as_slice()
+        && work.transaction.is_none()
+        && work.writes()
+        && has_been_looked_for(site, coordinator, who, (name, own, came))
+    {
+        return Looked::Shared;
+    }
+    let now = Begun::now(site, coordinator);
     let mut begun = begun.iter().map(|(db, key, own)| {
         let r = coordinator.quorum_of(key, who.quorum).r;
         coordinator.refresh(*db, key, r, own)
     });
     match (begun.next(), begun.len()) {
-        (Some(first), 0) => Looked::One(first),
+        (Some(first), 0) => Looked::One(first, now),
         (first, _) => Looked::Several(first.into_iter().chain(begun).collect()),
     }
+}
+
+/// The caller has the key's lane alone since before the look began.
+fn note_look(site: &Site, coordinator: &Coordinator, who: &Who, name: &[u8], begun: Begun) {
+    let lane = site.lanes.of(std::iter::once(name))[0];
+    let seen = Seen {
+        db: who.db,
+        name,
+        r: coordinator.quorum_of(name, who.quorum).r,
+        as_of: begun.as_of,
+    };
+    site.looks.note(lane, begun.at, &seen);
+}
+
+/// Whether a command that came at a moment need not look, since somebody has who had its key's lane before.
+fn has_been_looked_for(
+    site: &Site,
+    coordinator: &Coordinator,
+    who: &Who,
+    (name, own, came): (&[u8], &[Dot], Moment),
+) -> bool {
+    let lane = site.lanes.of(std::iter::once(name))[0];
+    let seen = Seen {
+        db: who.db,
+        name,
+        r: coordinator.quorum_of(name, who.quorum).r,
+        as_of: as_of(site, coordinator),
+    };
+    let key = Key { db: who.db, name };
+    // A copy that does not belong here is kept for whoever has looked alone.
+    site.looks.serves(lane, came, &seen)
+        && coordinator.holds(name)
+        && !site.replica.has_damaged()
+        && (own.is_empty() || site.replica.has_seen(key, own))
 }
 
 /// Better a sibling of the client's own last write than no write; but what it replies must not miss that one.

@@ -13,6 +13,7 @@ mod gate;
 mod here;
 mod keyspace;
 mod lanes;
+mod looks;
 mod own;
 mod reply;
 mod route;

@@ -10,6 +10,7 @@ use smallvec::SmallVec;
 use super::args::{Args, OwnedArgs};
 use super::gate::Gate;
 use super::lanes::Lanes;
+use super::looks::Looks;
 use super::shape::{Positions, Shape};
 use super::who::Who;
 use crate::coordinator::Coordinator;
@@ -33,6 +34,8 @@ pub struct Site {
     /// Commands on one key take turns at its coordinator, from the read quorum before a command to its
     /// local step.
     pub lanes: Lanes,
+    /// What those saw who had a turn last.
+    pub looks: Looks,
 }
 
 impl Site {
@@ -43,6 +46,7 @@ impl Site {
             coordinator,
             gate: Gate::default(),
             lanes: Lanes::new(LANES),
+            looks: Looks::new(LANES),
         }
     }
 

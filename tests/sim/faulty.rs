@@ -39,6 +39,8 @@ pub enum Fault {
     DriftCounts,
     /// The digests of large collections miss what changed of an element, and so do the trees.
     DriftDigests,
+    /// An answer to many writes is taken for a "done" of all, though some were refused.
+    BelieveInAll,
     /// A removal covers additions that its coordinator has not seen.
     CoverUnseen,
 }
@@ -107,6 +109,7 @@ impl Store for Faulty {
             | Fault::HideDifferences
             | Fault::SwitchBeforeProof
             | Fault::CoverUnseen
+            | Fault::BelieveInAll
             | Fault::LandLate => {}
         }
         self.inner.enqueue(shard, write)

@@ -171,6 +171,11 @@ fn a_digest_that_misses_a_change_of_an_element_is_found() {
 }
 
 #[test]
+fn an_answer_that_is_believed_of_all_writes_of_a_group_is_found() {
+    is_found(Kind::Cut, Fault::BelieveInAll);
+}
+
+#[test]
 fn a_removal_that_covers_what_it_has_not_seen_is_found() {
     is_found(Kind::Cut, Fault::CoverUnseen);
 }

@@ -367,9 +367,13 @@ impl Peers for Port {
         // What is under way arrives though nobody waits for it any more.
         let (sender, answer) = oneshot::channel();
         let hides = self.fault == Fault::HideDifferences;
+        let believes = self.fault == Fault::BelieveInAll;
         let (network, me, clock) = (Arc::clone(&self.network), self.me, self.clock);
         tasks.spawn(async move {
             let mut told = carried.await;
+            if believes && matches!(told, Ok(Response::Each(_))) {
+                told = Ok(Response::Done);
+            }
             if let (true, Ok(Response::Roots { roots, .. })) = (hides, &mut told) {
                 let ours = clock.rule(network.roots_of(me, asked)).await;
                 // Every third tree is not looked into.

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::BytesMut;
+use futures_util::future::join_all;
 use ringwood::answer::PeerHandler;
 use ringwood::base::config::Config;
 use ringwood::cluster::{Cluster, Notes};
@@ -925,7 +926,8 @@ impl World {
                 }
                 10.. => self.write_and_read_back(&own, client, &value).await,
                 0..5 => self.resolve(&value).await,
-                5..7 => self.set(&value).await,
+                5 => self.set(&value).await,
+                6 => self.write_together(&value).await,
                 7 => self.delete().await,
                 8 => self.set_for_a_while(&value).await,
                 _ => self.count().await,
@@ -960,9 +962,23 @@ impl World {
 
     /// Writes without having looked.
     async fn set(&self, value: &str) {
+        self.set_at(self.somebody(), value).await;
+    }
+
+    /// Several writes at one moment through one node: what of them goes to the same members goes together.
+    async fn write_together(&self, value: &str) {
+        let nth = self.somebody();
+        let values: Vec<String> = (0..5).map(|n| format!("{value}-{n}")).collect();
+        let sets = join_all(values.iter().map(|value| self.set_at(nth, value)));
+        let counts = join_all((0..4).map(|_| self.count_at(nth)));
+        tokio::join!(sets, counts);
+    }
+
+    async fn set_at(&self, nth: Option<usize>, value: &str) {
         let key = format!("blind-{}", self.below(BLIND_KEYS));
         let begun = self.history().begin_blind(&key, Some(value));
-        let reply = self.call(&[b"SET", key.as_bytes(), value.as_bytes()]).await;
+        let words: &[&[u8]] = &[b"SET", key.as_bytes(), value.as_bytes()];
+        let reply = self.call_if(nth, words).await;
         self.note_refusal(value, reply.as_ref());
         if reply.is_some_and(|reply| &reply[..] == b"+OK\r\n") {
             self.history().acknowledge_blind(&key, begun);
@@ -1108,8 +1124,12 @@ impl World {
     }
 
     async fn count(&self) {
+        self.count_at(self.somebody()).await;
+    }
+
+    async fn count_at(&self, nth: Option<usize>) {
         self.history().counted.0 += 1;
-        let reply = self.call(&[b"INCR", b"counter"]).await;
+        let reply = self.call_if(nth, &[b"INCR", b"counter"]).await;
         if reply.is_some_and(|reply| reply.first() == Some(&b':')) {
             self.history().counted.1 += 1;
         }
@@ -1204,6 +1224,10 @@ impl World {
     /// Asks a random node that is up; `None` when it dies or does not answer.
     async fn call(&self, words: &[&[u8]]) -> Option<BytesMut> {
         self.call_as(&Arc::default(), words).await
+    }
+
+    async fn call_if(&self, nth: Option<usize>, words: &[&[u8]]) -> Option<BytesMut> {
+        self.call_at(nth?, &Arc::default(), words).await
     }
 
     async fn call_as(&self, own: &Arc<Own>, words: &[&[u8]]) -> Option<BytesMut> {
