@@ -563,12 +563,6 @@ impl Cluster {
         self.holders(route.part()).has(self.me())
     }
 
-    /// Whether those who own a part, this node among them, are those whose copies count, for everybody.
-    pub fn is_at_rest(&self, part: Part) -> bool {
-        let holders = self.holders(part);
-        holders.is_at_rest() && holders.serves(self.me())
-    }
-
     /// Whether this node's copy of a key counts for reads.
     pub fn serves(&self, route: Route) -> bool {
         self.holders(route.part()).serves(self.me()) && !self.lacks(route)

@@ -2,8 +2,8 @@
 
 use std::sync::atomic::Ordering;
 
-use super::Cluster;
 use super::options::Route;
+use super::{Cluster, Part};
 use crate::logic::placement::NodeId;
 use crate::logic::quorum::{Holder, Targets};
 
@@ -17,6 +17,12 @@ pub struct Reachable {
 }
 
 impl Cluster {
+    /// Whether those who own a part, this node among them, are those whose copies count, for everybody.
+    pub fn is_at_rest(&self, part: Part) -> bool {
+        let holders = self.holders(part);
+        holders.is_at_rest() && holders.serves(self.me())
+    }
+
     /// Of those that serve a key, one in this node's zone that answers: reads of it stay in the zone.
     pub fn nearest(&self, route: Route) -> Option<NodeId> {
         let placement = self.placement();

@@ -233,8 +233,10 @@ impl Group {
             one.is_known_here = true;
             alone.extend(one.alone.clone());
         }
-        self.go_on(state);
-        alone.into_iter().for_each(|alone| alone.on_here(Ok(())));
+        go_on(state);
+        for alone in alone {
+            alone.on_here(Ok(()));
+        }
     }
 
     /// Each is told when it is committed by itself.
@@ -262,7 +264,7 @@ impl Group {
         let alone = one.alone.clone();
         if !was_known && alone.is_none() {
             state.one_less_unknown();
-            self.go_on(state);
+            go_on(state);
         }
         alone
     }
@@ -272,7 +274,7 @@ impl Group {
         self.note_somewhere();
         let mut state = self.state.lock();
         state.quorum.on_stored(node);
-        self.go_on(state);
+        go_on(state);
     }
 
     /// Those that go on by themselves, by number.
@@ -317,7 +319,7 @@ impl Group {
         if !is_known {
             state.one_less_unknown();
         }
-        self.go_on(state);
+        go_on(state);
         waits.into_iter().for_each(Waker::wake);
         Some(alone)
     }
@@ -357,15 +359,15 @@ impl Group {
     fn note_somewhere(&self) {
         self.may_be_somewhere.store(true, Ordering::Release);
     }
+}
 
-    /// Those who wait for a decision that is there go on.
-    fn go_on(&self, mut state: MutexGuard<'_, State>) {
-        if state.quorum.decision().is_none() {
-            return;
-        }
-        let waiting = state.writes.iter_mut();
-        let waiting: Vec<Waker> = waiting.filter_map(|one| one.waits.take()).collect();
-        drop(state);
-        waiting.into_iter().for_each(Waker::wake);
+/// Those who wait for a decision that is there go on.
+fn go_on(mut state: MutexGuard<'_, State>) {
+    if state.quorum.decision().is_none() {
+        return;
     }
+    let waiting = state.writes.iter_mut();
+    let waiting: Vec<Waker> = waiting.filter_map(|one| one.waits.take()).collect();
+    drop(state);
+    waiting.into_iter().for_each(Waker::wake);
 }

@@ -134,16 +134,15 @@ impl Coordinator {
         };
         let mut open = self.turn.lock();
         let known = open.iter().position(|group| group.terms == terms);
-        let nth = match known {
-            Some(nth) => nth,
-            None => {
-                let Some(quorum) = self.group_of(route, wanted) else {
-                    self.counters.writes_alone.fetch_add(1, Ordering::Relaxed);
-                    return None;
-                };
-                open.push(Arc::new(Group::new(terms, view, quorum)));
-                open.len() - 1
-            }
+        let nth = if let Some(nth) = known {
+            nth
+        } else {
+            let Some(quorum) = self.group_of(route, wanted) else {
+                self.counters.writes_alone.fetch_add(1, Ordering::Relaxed);
+                return None;
+            };
+            open.push(Arc::new(Group::new(terms, view, quorum)));
+            open.len() - 1
         };
         let group = Arc::clone(&open[nth]);
         let (number, has_room) = group.add(at, dot, |out| one.put(out))?;

@@ -159,6 +159,8 @@ pub struct Counters {
     /// Writes that went by themselves from the start: a long one, or one of a key of which an owner does not
     /// answer, has no room, is older, or is about to change.
     pub writes_alone: AtomicU64,
+    /// Writes for which another had looked at the other owners' copies.
+    pub looks_shared: AtomicU64,
 }
 
 impl Coordinator {

@@ -382,9 +382,12 @@ mod tests {
             let (actor, (after, length, _)) = actors.iter().nth(nth % actors.len()).expect("one");
             let dot = Dot { actor: ActorId(*actor), seq: after + length };
             let bytes = vec![5; len];
-            let holds = match counts {
-                true => Holds::Count(Contribution { total: len as i64 - 9, chain: dot.seq - 1.min(after + length - 1) }),
-                false => Holds::Bytes(&bytes),
+            let chain = dot.seq - 1.min(after + length - 1);
+            let total = len as i64 - 9;
+            let holds = if counts {
+                Holds::Count(Contribution { total, chain })
+            } else {
+                Holds::Bytes(&bytes)
             };
             let payload = match holds {
                 Holds::Bytes(bytes) => Payload::Bytes(bytes.to_vec().into()),

@@ -527,15 +527,12 @@ mod tests {
                     let by_object = slow.update(key, |_, _| (put.clone(), ()));
                     let by_object = by_object.expect("written").1.and_then(|w| w.delta);
                     let by_row = fast.put_plain(key, text.as_bytes(), ends).expect("taken");
-                    let by_row = match by_row {
-                        Some(written) => {
-                            put_in_place += 1;
-                            written.delta
-                        }
-                        None => {
-                            let written = fast.update(key, |_, _| (put, ()));
-                            written.expect("written").1.and_then(|w| w.delta)
-                        }
+                    let by_row = if let Some(written) = by_row {
+                        put_in_place += 1;
+                        written.delta
+                    } else {
+                        let written = fast.update(key, |_, _| (put, ()));
+                        written.expect("written").1.and_then(|w| w.delta)
                     };
                     let (by_row, by_object) = (by_row.expect("shared"), by_object.expect("shared"));
                     // The two clocks run by themselves.

@@ -483,18 +483,6 @@ impl Replica {
         Ok(Some(written))
     }
 
-    /// The dot behind which a write of this run covers its dots on a key, of which a copy has seen them up to one.
-    fn previous(&self, partition: u16, before: u64, first_seq: u64) -> u64 {
-        match before {
-            // A copy that is gone may have held dots of this run: cover no more than this one.
-            0 if self.shared => first_seq - 1,
-            before => {
-                let dropped = &self.dropped_upto[usize::from(partition)];
-                before.max(dropped.load(Ordering::Acquire).min(first_seq - 1))
-            }
-        }
-    }
-
     /// The only owner may forget a key at once: nobody can bring back what it has deleted.
     fn forgets(&self, object: &Object) -> bool {
         if self.shared {

@@ -336,6 +336,18 @@ impl Replica {
         }
     }
 
+    /// The dot behind which a write of this run covers its dots on a key, of which a copy has seen them up to one.
+    pub(super) fn previous(&self, partition: u16, before: u64, first_seq: u64) -> u64 {
+        match before {
+            // A copy that is gone may have held dots of this run: cover no more than this one.
+            0 if self.shared => first_seq - 1,
+            before => {
+                let dropped = &self.dropped_upto[usize::from(partition)];
+                before.max(dropped.load(Ordering::Acquire).min(first_seq - 1))
+            }
+        }
+    }
+
     /// A copy goes, and with it the memory of this run's dots on it, up to one.
     pub(super) fn note_dropped(&self, partition: u16, upto: u64) {
         if self.shared {

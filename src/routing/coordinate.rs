@@ -3,6 +3,7 @@
 
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use bytes::{Bytes, BytesMut};
 use futures_util::future::{Either, join_all, select};
@@ -242,10 +243,16 @@ async fn are_kept(
     for write in written {
         site.replica.store().kick(write.shard);
     }
-    let here = |copy: &Option<Replicating>| copy.as_ref().map(Replicating::here);
-    let heres: SmallVec<[_; 1]> = copies.iter().map(here).collect();
-    let counts_alone = heres.iter().any(Option::is_none);
-    let here = pin!(report(site, written, &heres));
+    // Those of a group see to their own copies themselves.
+    let by_itself = |copy: &Option<Replicating>| copy.as_ref().is_none_or(Replicating::is_alone);
+    let reported: SmallVec<[Reported<'_>; 1]> = written
+        .iter()
+        .zip(&*copies)
+        .filter(|(_, copy)| by_itself(copy))
+        .map(|(write, copy)| (write, copy.as_ref().and_then(Replicating::here)))
+        .collect();
+    let counts_alone = reported.iter().any(|(_, here)| here.is_none());
+    let here = pin!(report(site, &reported));
     let decided = pin!(async {
         let all = join_all(copies.iter_mut().flatten().map(Replicating::decided)).await;
         let again: Result<Vec<Option<Written>>, QuorumError> = all.into_iter().collect();
@@ -276,22 +283,14 @@ async fn are_committed_instead(site: &Site, again: &[Written]) -> Result<(), Err
     })
 }
 
+/// A write, and where what became of this node's copy is reported; nowhere, where nobody counts.
+type Reported<'w> = (&'w Written, Option<Arc<Here>>);
+
 /// Reports the fates of this node's copies to those who count; an error where nobody does.
-async fn report(
-    site: &Site,
-    written: &[Written],
-    heres: &[Option<Option<Arc<Here>>>],
-) -> Result<(), Error> {
+async fn report(site: &Site, all: &[Reported<'_>]) -> Result<(), Error> {
     let store = site.replica.store();
-    // Those of a group see to theirs themselves.
-    let written = written.iter().zip(heres);
-    let written = written.filter_map(|(write, here)| match here {
-        Some(None) => None,
-        Some(Some(here)) => Some((write, Some(here))),
-        None => Some((write, None)),
-    });
-    let fate = |(write, here): (&Written, Option<&Arc<Here>>)| {
-        let (shard, ticket, here) = (write.shard, write.ticket, here.cloned());
+    let fate = |(write, here): &Reported<'_>| {
+        let (shard, ticket, here) = (write.shard, write.ticket, here.clone());
         async move {
             let fate = store.progress(shard).wait_committed(ticket).await;
             match here {
@@ -303,14 +302,7 @@ async fn report(
             }
         }
     };
-    let fates = written.map(fate);
-    if heres.len() == 1 {
-        for fate in fates {
-            fate.await?;
-        }
-        return Ok(());
-    }
-    join_all(fates).await.into_iter().collect()
+    join_all(all.iter().map(fate)).await.into_iter().collect()
 }
 
 /// When a look began, and what it rests on.
@@ -386,6 +378,8 @@ fn look(
         && work.writes()
         && has_been_looked_for(site, coordinator, who, (name, own, came))
     {
+        let shared = &coordinator.counters().looks_shared;
+        shared.fetch_add(1, Ordering::Relaxed);
         return Looked::Shared;
     }
     let now = Begun::now(site, coordinator);

@@ -78,22 +78,14 @@ pub(super) fn hand_on(
             // The other node waits for its own quorum first.
             let patience = who.patience(coordinator.within() * 2);
             if patience.is_zero() {
-                let error = if who.since.is_some() {
-                    QuorumError::CoordinatorLost
-                } else {
-                    QuorumError::TooLate
-                };
+                let error = too_late(&who);
                 return quorum_reply(&*node, &who, error);
             }
             let command = command_for_another(&coordinator, &who, &work, patience);
             // Not behind a later command of the connection on the same keys, which may have run already.
             let place = who.place.clone();
             let again = move || place.is_last();
-            let repeats = match () {
-                () if !work.writes() => Repeats::Freely,
-                () if work.is_blind() => Repeats::AsOfThen,
-                () => Repeats::Never,
-            };
+            let repeats = repeats_of(&work);
             let outcome = if work.writes() || who.place.follows_a_write {
                 coordinator.forward(to, command, repeats, again).await
             } else {
@@ -139,6 +131,23 @@ pub(super) fn hand_on(
             }
         }
         Box::pin(run_here_after_all(node, coordinator, who, work)).await
+    }
+}
+
+fn repeats_of(work: &Work) -> Repeats {
+    match () {
+        () if !work.writes() => Repeats::Freely,
+        () if work.is_blind() => Repeats::AsOfThen,
+        () => Repeats::Never,
+    }
+}
+
+/// What is said when nobody waits any more.
+fn too_late(who: &Who) -> QuorumError {
+    if who.since.is_some() {
+        QuorumError::CoordinatorLost
+    } else {
+        QuorumError::TooLate
     }
 }
 

@@ -121,6 +121,36 @@ pub(super) const RINGWOOD: &[Fact] = &[
         "Writes tried again on what an owner had more.",
         |s| coordinated(s, |c| &c.rewrites),
     ),
+    Fact::counter(
+        "write_groups",
+        Unit::None,
+        "Messages with the writes of a turn: one to each of those that hold their keys.",
+        |s| coordinated(s, |c| &c.groups),
+    ),
+    Fact::counter(
+        "grouped_writes",
+        Unit::None,
+        "Writes that went in these.",
+        |s| coordinated(s, |c| &c.writes_grouped),
+    ),
+    Fact::counter(
+        "writes_fallen_out",
+        Unit::None,
+        "Of these, writes that went on by themselves: an owner refused them, had more, or did not answer.",
+        |s| coordinated(s, |c| &c.writes_out),
+    ),
+    Fact::counter(
+        "writes_alone",
+        Unit::None,
+        "Writes in no group: beyond 64 KiB, or an owner does not answer, has no room, is older or about to change.",
+        |s| coordinated(s, |c| &c.writes_alone),
+    ),
+    Fact::counter(
+        "shared_looks",
+        Unit::None,
+        "Writes that need not ask other owners, since another of the key just had.",
+        |s| coordinated(s, |c| &c.looks_shared),
+    ),
 ];
 
 fn coordinated(source: &Source<'_>, counter: fn(&coordinator::Counters) -> &AtomicU64) -> Value {

@@ -111,7 +111,9 @@ mod tests {
             },
         ];
         let mut raw = Vec::new();
-        deltas.iter().for_each(|delta| delta.put(&mut raw));
+        for delta in &deltas {
+            delta.put(&mut raw);
+        }
         let read = Deltas::new(raw.clone().into()).expect("they are deltas");
         assert_eq!(read.iter().collect::<Vec<_>>(), deltas);
         assert_eq!(deltas[0].key().name, "k");

@@ -195,13 +195,7 @@ impl Response {
                 out.push(7);
                 put_bytes(out, context);
             }
-            Response::Counts(counts) => {
-                out.push(8);
-                put_varint(out, counts.len() as u64);
-                for count in counts {
-                    put_varint(out, *count);
-                }
-            }
+            Response::Counts(counts) => put_counts(out, counts),
             Response::Keys { next, keys } => {
                 out.push(9);
                 put_varint(out, *next);
@@ -306,16 +300,7 @@ impl Response {
                 put_varint(out, *received);
                 put_varint(out, *sent);
             }
-            Response::Each(exceptions) => {
-                out.push(EACH);
-                put_varint(out, exceptions.len() as u64);
-                for (nth, response) in exceptions {
-                    put_varint(out, *nth);
-                    let mut one = Vec::new();
-                    response.encode(wire, &mut one);
-                    put_bytes(out, &one);
-                }
-            }
+            Response::Each(exceptions) => put_each(out, exceptions, wire),
         }
     }
 
@@ -342,11 +327,7 @@ impl Response {
                 wrote: read_wrote(&mut r)?,
             },
             7 => Response::Context(read_bytes(&mut r)?),
-            8 => {
-                let count = r.count(1)?;
-                let counts: Result<_, _> = (0..count).map(|_| r.varint()).collect();
-                Response::Counts(counts?)
-            }
+            8 => Response::Counts(read_counts(&mut r)?),
             9 => {
                 let next = r.varint()?;
                 let count = r.count(2)?;
@@ -438,6 +419,30 @@ impl Response {
             _ => return Err(DecodeError::Malformed),
         };
         finish(&r, response)
+    }
+}
+
+fn put_counts(out: &mut Vec<u8>, counts: &[u64]) {
+    out.push(8);
+    put_varint(out, counts.len() as u64);
+    for count in counts {
+        put_varint(out, *count);
+    }
+}
+
+fn read_counts(r: &mut Reader<'_>) -> Result<Vec<u64>, DecodeError> {
+    let count = r.count(1)?;
+    (0..count).map(|_| r.varint()).collect()
+}
+
+fn put_each(out: &mut Vec<u8>, exceptions: &[(u64, Response)], wire: u16) {
+    out.push(EACH);
+    put_varint(out, exceptions.len() as u64);
+    for (nth, response) in exceptions {
+        put_varint(out, *nth);
+        let mut one = Vec::new();
+        response.encode(wire, &mut one);
+        put_bytes(out, &one);
     }
 }
 
