@@ -5,9 +5,12 @@ use std::sync::Arc;
 use super::take::{outdated, refusal, take_in};
 use crate::command::Node;
 use crate::peer::Answer;
-use crate::peer::message::{Deltas, OneDelta, Response};
+use crate::peer::message::{Deltas, OneDelta, Response, WhyNot};
 use crate::replica::{Join, Written};
 use crate::storage::Ticket;
+
+/// Bytes of copies in one answer, about, at most.
+const MOST_BYTES: usize = 4 << 20;
 
 /// What has become of some of them so far.
 #[derive(Default)]
@@ -16,12 +19,25 @@ struct Taken {
     written: Vec<(u64, usize, Ticket)>,
     /// Those that were not taken.
     exceptions: Vec<(u64, Response)>,
+    /// The bytes of copies in them.
+    bytes: usize,
 }
 
 impl Taken {
     fn note(&mut self, nth: u64, outcome: Result<Written, Response>) {
         match outcome {
             Ok(Written { shard, ticket, .. }) => self.written.push((nth, shard, ticket)),
+            Err(Response::Unseen(ours)) => {
+                self.bytes += ours.len();
+                let fits = self.bytes <= MOST_BYTES;
+                let refused = if fits {
+                    Response::Unseen(ours)
+                } else {
+                    // Nothing was stored: its sender asks again, by itself.
+                    Response::NotRun(WhyNot::Busy)
+                };
+                self.exceptions.push((nth, refused));
+            }
             Err(refused) => self.exceptions.push((nth, refused)),
         }
     }
@@ -37,11 +53,9 @@ pub(super) fn apply_all(
     only_over_seen: bool,
     view: u64,
 ) -> Answer {
-    let mut all = deltas.iter();
-    if let Some(outdated) = all.find_map(|delta| outdated(&node, delta.name, view)) {
+    if let Some(outdated) = any_outdated(&node, &deltas, view) {
         return Answer::Now(outdated);
     }
-    drop(all);
     let how = move |delta: &OneDelta<'_>| Join {
         only_over_seen,
         touched: delta.touched.clone(),
@@ -49,46 +63,49 @@ pub(super) fn apply_all(
     };
     let mut taken = Taken::default();
     let mut held = Vec::new();
-    for (nth, delta) in (0..).zip(deltas.iter()) {
-        let wanted = node.site.gate.of_keys(std::iter::once(delta.name), false);
-        match node.site.gate.at_once(&wanted) {
+    for (nth, (place, delta)) in (0..).zip(deltas.iter()) {
+        let gate = &node.site.gate;
+        let wanted = gate.of_keys(std::iter::once(delta.name), false);
+        match gate.at_once(&wanted) {
             Some(turns) => {
                 let key = (delta.db, delta.name);
                 taken.note(nth, take_in(&node, key, delta.object, &how(&delta)));
                 drop(turns);
             }
-            None => held.push(nth),
+            None => held.push((nth, place)),
         }
     }
     Answer::Later(Box::pin(async move {
-        for (nth, delta) in (0..).zip(deltas.iter()) {
-            if held.contains(&nth) {
-                let key = std::iter::once(delta.name);
-                let turns = node
-                    .site
-                    .gate
-                    .enter(&node.site.gate.of_keys(key, false))
-                    .await;
-                let key = (delta.db, delta.name);
-                let outcome = take_in(&node, key, delta.object, &how(&delta));
-                drop(turns);
-                if let Ok(written) = &outcome {
-                    node.replica.store().kick(written.shard);
-                }
-                taken.note(nth, outcome);
+        for (nth, place) in held {
+            let Some(delta) = deltas.at(place) else {
+                continue;
+            };
+            let gate = &node.site.gate;
+            let wanted = gate.of_keys(std::iter::once(delta.name), false);
+            let turns = gate.enter(&wanted).await;
+            let key = (delta.db, delta.name);
+            let outcome = take_in(&node, key, delta.object, &how(&delta));
+            drop(turns);
+            if let Ok(written) = &outcome {
+                node.replica.store().kick(written.shard);
             }
+            taken.note(nth, outcome);
         }
         // They may have been stored when the keys had moved already: then others must have them.
         let taken = committed(&node, taken).await;
-        let mut all = deltas.iter();
-        let outdated = all.find_map(|delta| outdated(&node, delta.name, view));
-        outdated.unwrap_or_else(|| {
+        any_outdated(&node, &deltas, view).unwrap_or_else(|| {
             if taken.exceptions.is_empty() {
                 return Response::Done;
             }
             Response::Each(taken.exceptions)
         })
     }))
+}
+
+fn any_outdated(node: &Node, deltas: &Deltas, view: u64) -> Option<Response> {
+    deltas
+        .iter()
+        .find_map(|(_, delta)| outdated(node, delta.name, view))
 }
 
 /// Waits until the fate of all is known.

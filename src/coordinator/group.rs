@@ -17,7 +17,6 @@ use crate::cluster::View;
 use crate::logic::causal::Dot;
 use crate::logic::placement::NodeId;
 use crate::logic::quorum::{Decision, Group as Quorum, Wanted};
-use crate::peer::CallError;
 use crate::peer::message::Response;
 use crate::replica::{Uncommitted, WriteFailed, Written};
 
@@ -40,11 +39,23 @@ pub(super) struct Terms {
 
 /// A write that goes on by itself.
 pub(super) trait Alone: Send + Sync {
-    /// What another node has answered to it.
-    fn on_outcome(self: Arc<Self>, node: NodeId, outcome: Result<Response, CallError>);
+    /// What another node has answered to it, but for what follows.
+    fn on_answer(self: Arc<Self>, node: NodeId, answer: Response);
+
+    /// Another node has not answered, which is noted; whether it certainly did nothing.
+    fn on_no_answer(self: Arc<Self>, node: NodeId, nothing_done: bool);
+
+    /// Another node sees another membership, which was learned from.
+    fn on_outdated(self: Arc<Self>, node: NodeId);
+
+    /// Another node is to be asked by itself.
+    fn ask_by_itself(self: Arc<Self>, node: NodeId);
 
     /// What became of this node's copy.
     fn on_here(&self, fate: Result<(), WriteFailed>);
+
+    /// Nobody will say what became of this node's copy.
+    fn abandon(&self);
 
     /// Whether nobody can have a copy, as far as is known now.
     fn is_nowhere(&self) -> bool;
@@ -68,10 +79,6 @@ struct State {
     deltas: Vec<u8>,
     sent: Option<Bytes>,
     writes: Vec<One>,
-    /// Of how many that have not fallen out it is not known what became of this node's copy.
-    unknown: usize,
-    /// Whether each of them waits for its own commit.
-    commits_by_write: bool,
 }
 
 /// The groups of this turn.
@@ -123,8 +130,8 @@ struct One {
     /// Its dot, where it has not read a quorum.
     dot: Option<Dot>,
     at: Uncommitted,
-    /// Whether what became of this node's copy is known, or nobody will say.
-    is_known_here: bool,
+    /// Whether its client is gone.
+    is_left: bool,
     waits: Option<Waker>,
     alone: Option<Arc<dyn Alone>>,
     told: Option<Told>,
@@ -134,27 +141,16 @@ struct One {
 pub(super) enum Next {
     /// It is answered.
     Met,
-    /// It waits for its own commit, and says what came of it.
-    Commit(Uncommitted),
-    /// The write goes on by itself.
-    Alone(Told),
+    /// The write goes on by itself: its client waits for its commit, and says what came of that.
+    Alone(Told, Arc<dyn Alone>, Uncommitted),
 }
 
 /// Where a write's delta is, for who goes on with it.
 pub(super) struct Place {
     pub(super) starts: usize,
     pub(super) dot: Option<Dot>,
+    /// The deltas of all.
     pub(super) sent: Bytes,
-}
-
-impl State {
-    /// Of the last one that is left it is known, too.
-    fn one_less_unknown(&mut self) {
-        self.unknown -= 1;
-        if self.unknown == 0 {
-            self.quorum.on_stored_here();
-        }
-    }
 }
 
 impl Group {
@@ -169,8 +165,6 @@ impl Group {
                 deltas: Vec::new(),
                 sent: None,
                 writes: Vec::new(),
-                unknown: 0,
-                commits_by_write: false,
             }),
             may_be_somewhere: AtomicBool::new(false),
         }
@@ -193,12 +187,11 @@ impl Group {
             starts,
             dot,
             at,
-            is_known_here: false,
+            is_left: false,
             waits: None,
             alone: None,
             told: None,
         });
-        state.unknown += 1;
         let nth = state.quorum.add();
         let has_room = state.writes.len() < MOST_WRITES && state.deltas.len() < MOST_BYTES;
         Some((nth, has_room))
@@ -217,72 +210,52 @@ impl Group {
         self.state.lock().writes.len()
     }
 
-    /// Where all of them are committed.
-    pub(super) fn for_each_commit(&self, mut see: impl FnMut(Uncommitted)) {
-        self.state.lock().writes.iter().for_each(|one| see(one.at));
+    /// Whether something holds for where each of them is committed.
+    pub(super) fn all(&self, holds: impl FnMut(Uncommitted) -> bool) -> bool {
+        let state = self.state.lock();
+        state.writes.iter().map(|one| one.at).all(holds)
     }
 
     /// This node has all of them.
     pub(super) fn stored_here(&self) {
         self.note_somewhere();
         let mut state = self.state.lock();
-        state.unknown = 0;
+        // Those that fall out from here on have that from the group.
         state.quorum.on_stored_here();
-        let mut alone = Vec::new();
-        for one in &mut state.writes {
-            one.is_known_here = true;
-            alone.extend(one.alone.clone());
-        }
+        let alone: Vec<_> = state
+            .writes
+            .iter()
+            .filter_map(|one| one.alone.clone())
+            .collect();
         go_on(state);
         for alone in alone {
             alone.on_here(Ok(()));
         }
     }
 
-    /// Each is told when it is committed by itself.
-    pub(super) fn commit_by_write(&self) {
+    /// Another node has all of them that have not fallen out by now. Those that have, by number.
+    pub(super) fn stored_at(&self, node: NodeId) -> Vec<(usize, Arc<dyn Alone>)> {
+        self.note_somewhere();
         let mut state = self.state.lock();
-        state.commits_by_write = true;
-        let waiting = state.writes.iter_mut();
-        let waiting: Vec<Waker> = waiting.filter_map(|one| one.waits.take()).collect();
-        drop(state);
-        waiting.into_iter().for_each(Waker::wake);
-    }
-
-    /// What became of this node's copy of one is known, or nobody will say (`None`). Who goes on with it, if it does.
-    pub(super) fn known_here(
-        &self,
-        nth: usize,
-        fate: Option<Result<(), WriteFailed>>,
-    ) -> Option<Arc<dyn Alone>> {
-        if fate.is_some_and(|fate| fate != Err(WriteFailed::NotStored)) {
-            self.note_somewhere();
-        }
-        let mut state = self.state.lock();
-        let one = &mut state.writes[nth];
-        let was_known = std::mem::replace(&mut one.is_known_here, true);
-        let alone = one.alone.clone();
-        if !was_known && alone.is_none() {
-            state.one_less_unknown();
-            go_on(state);
-        }
+        // One look: whoever falls out later has that from the group.
+        state.quorum.on_stored(node);
+        let all = state.writes.iter().enumerate();
+        let alone = all.filter_map(|(nth, one)| Some((nth, one.alone.clone()?)));
+        let alone = alone.collect();
+        go_on(state);
         alone
     }
 
-    /// Another node has all of them that have not fallen out.
-    pub(super) fn stored_at(&self, node: NodeId) {
-        self.note_somewhere();
+    /// The client of a write is gone.
+    pub(super) fn leave(&self, nth: usize) {
         let mut state = self.state.lock();
-        state.quorum.on_stored(node);
-        go_on(state);
-    }
-
-    /// Those that go on by themselves, by number.
-    pub(super) fn all_alone(&self) -> Vec<(usize, Arc<dyn Alone>)> {
-        let state = self.state.lock();
-        let all = state.writes.iter().enumerate();
-        all.filter_map(|(nth, one)| Some((nth, Arc::clone(one.alone.as_ref()?))))
-            .collect()
+        let one = &mut state.writes[nth];
+        one.is_left = true;
+        let alone = one.alone.clone();
+        drop(state);
+        if let Some(alone) = alone {
+            alone.abandon();
+        }
     }
 
     /// Where a write is that was sent; with who goes on with it, if somebody does.
@@ -297,12 +270,11 @@ impl Group {
         Some((place, one.alone.clone()))
     }
 
-    /// A write falls out: `make` makes who goes on with it of its quorum, of whether its client is still to be told,
-    /// and of whether what became of this node's copy is known.
+    /// A write falls out: `make` makes who goes on with it of its quorum, and of whether its client is told already.
     pub(super) fn fall_out<A: Alone + 'static>(
         &self,
         nth: usize,
-        make: impl FnOnce(&mut Quorum, bool, bool) -> Option<(Arc<A>, Told)>,
+        make: impl FnOnce(&mut Quorum, bool) -> Option<(Arc<A>, Told)>,
     ) -> Option<Arc<dyn Alone>> {
         let mut state = self.state.lock();
         let State { quorum, writes, .. } = &mut *state;
@@ -310,34 +282,32 @@ impl Group {
         if let Some(alone) = &one.alone {
             return Some(Arc::clone(alone));
         }
-        let (is_told, is_known) = (quorum.decision().is_some(), one.is_known_here);
-        let (alone, told) = make(quorum, is_told, is_known)?;
+        let is_told = quorum.decision().is_some();
+        let (alone, told) = make(quorum, is_told)?;
         let alone: Arc<dyn Alone> = alone;
         one.alone = Some(Arc::clone(&alone));
         one.told = (!is_told).then_some(told);
-        let waits = one.waits.take();
-        if !is_known {
-            state.one_less_unknown();
+        let (waits, is_left) = (one.waits.take(), one.is_left);
+        drop(state);
+        if is_left {
+            alone.abandon();
         }
-        go_on(state);
-        waits.into_iter().for_each(Waker::wake);
+        if let Some(waits) = waits {
+            waits.wake();
+        }
         Some(alone)
     }
 
     /// What the client of a write is to do next.
-    pub(super) fn poll(&self, nth: usize, commits: bool, cx: &Context<'_>) -> Poll<Next> {
+    pub(super) fn poll(&self, nth: usize, cx: &Context<'_>) -> Poll<Next> {
         let mut state = self.state.lock();
         let is_met = state.quorum.decision().is_some();
-        let by_write = state.commits_by_write;
         let one = &mut state.writes[nth];
-        if let Some(told) = one.told.take() {
-            return Poll::Ready(Next::Alone(told));
+        if let Some((told, alone)) = one.told.take().zip(one.alone.clone()) {
+            return Poll::Ready(Next::Alone(told, alone, one.at));
         }
         if is_met {
             return Poll::Ready(Next::Met);
-        }
-        if by_write && !commits && !one.is_known_here {
-            return Poll::Ready(Next::Commit(one.at));
         }
         one.waits = Some(cx.waker().clone());
         Poll::Pending

@@ -16,7 +16,7 @@ use super::sending::{Here, How, Sending, Wait};
 use crate::cluster::Route;
 use crate::logic::placement::NodeId;
 use crate::logic::quorum::{self, Decision, Holder, Wanted};
-use crate::peer::message::{Deltas, KeyRequest, OneDelta, Response};
+use crate::peer::message::{Deltas, KeyRequest, OneDelta, Response, WhyNot};
 use crate::peer::{CallError, encode};
 use crate::replica::{Delta, Uncommitted, WriteFailed, Written};
 
@@ -28,14 +28,17 @@ pub(super) struct InGroup {
     coordinator: Arc<Coordinator>,
     group: Arc<Group>,
     nth: usize,
-    /// Where the decision comes from, once it goes on by itself.
-    told: Option<Told>,
+    /// Where the decision comes from, once it goes on by itself; and its commit, which somebody waits for then.
+    alone: Option<(Told, Option<Commit>)>,
 }
 
+/// Waits for this node's copy of a write, and says what came of it.
+type Commit = Pin<Box<dyn Future<Output = ()> + Send>>;
+
 impl Drop for InGroup {
-    /// Nobody waits for what this one would have said.
+    /// Nobody waits any more for what became of this node's copy.
     fn drop(&mut self) {
-        self.group.known_here(self.nth, None);
+        self.group.leave(self.nth);
     }
 }
 
@@ -46,32 +49,26 @@ impl InGroup {
 
     /// Waits for the decision; sees to this node's own copy meanwhile, where it has to.
     pub(super) async fn decided(&mut self) -> Option<(Decision, Option<Written>)> {
-        let coordinator = Arc::clone(&self.coordinator);
-        let store = Arc::clone(coordinator.replica.store());
-        let mut commit: Option<Pin<Box<dyn Future<Output = Result<(), WriteFailed>> + Send>>> =
-            None;
-        let mut commits = false;
         poll_fn(|cx| {
             loop {
-                if let Some(waits) = &mut commit
-                    && let Poll::Ready(fate) = waits.as_mut().poll(cx)
-                {
-                    commit = None;
-                    coordinator.committed_here(&self.group, self.nth, fate);
-                }
-                if let Some(told) = &mut self.told {
+                if let Some((told, commit)) = &mut self.alone {
+                    if let Some(waits) = commit
+                        && waits.as_mut().poll(cx).is_ready()
+                    {
+                        *commit = None;
+                    }
                     return Pin::new(told).poll(cx).map(Result::ok);
                 }
-                match self.group.poll(self.nth, commits, cx) {
+                match self.group.poll(self.nth, cx) {
                     Poll::Pending => return Poll::Pending,
                     Poll::Ready(Next::Met) => return Poll::Ready(Some((Decision::Met, None))),
-                    Poll::Ready(Next::Alone(told)) => self.told = Some(told),
-                    Poll::Ready(Next::Commit(Uncommitted { shard, ticket })) => {
-                        commits = true;
-                        let store = Arc::clone(&store);
-                        commit = Some(Box::pin(async move {
-                            store.progress(shard).wait_committed(ticket).await
-                        }));
+                    Poll::Ready(Next::Alone(told, alone, at)) => {
+                        let store = Arc::clone(self.coordinator.replica.store());
+                        let commit = async move {
+                            let progress = store.progress(at.shard);
+                            alone.on_here(progress.wait_committed(at.ticket).await);
+                        };
+                        self.alone = Some((told, Some(Box::pin(commit))));
                     }
                 }
             }
@@ -81,20 +78,32 @@ impl InGroup {
 }
 
 impl Alone for Sending {
-    fn on_outcome(self: Arc<Self>, node: NodeId, outcome: Result<Response, CallError>) {
-        if outcome == Err(CallError::Unknown) {
-            // An older node does not know groups.
-            return self.ask_owner(node);
-        }
-        Sending::on_outcome(&self, node, None, outcome);
+    fn on_answer(self: Arc<Self>, node: NodeId, answer: Response) {
+        self.on_outcome(node, None, Ok(answer));
+    }
+
+    fn on_no_answer(self: Arc<Self>, node: NodeId, nothing_done: bool) {
+        self.fail(node, nothing_done);
+    }
+
+    fn on_outdated(self: Arc<Self>, node: NodeId) {
+        self.go_to_others(node);
+    }
+
+    fn ask_by_itself(self: Arc<Self>, node: NodeId) {
+        self.ask_owner(node);
     }
 
     fn on_here(&self, fate: Result<(), WriteFailed>) {
-        self.report_here(fate);
+        self.here().report(fate);
+    }
+
+    fn abandon(&self) {
+        self.here().abandon();
     }
 
     fn is_nowhere(&self) -> bool {
-        self.is_nowhere_yet()
+        self.here().is_nowhere()
     }
 }
 
@@ -109,7 +118,9 @@ impl Coordinator {
         let route = self.cluster.route(&delta.name);
         let view = self.cluster.view(route);
         let common = view.common().filter(|_| w.hoped == w.w);
-        let fits = delta.object.len() <= LONG && self.cluster.is_at_rest(route.part());
+        let touched = delta.touched.iter().flatten();
+        let touched: usize = touched.map(|element| element.name.len()).sum();
+        let fits = delta.object.len() + touched <= LONG && self.cluster.is_at_rest(route.part());
         let Some(common) = common.filter(|_| fits) else {
             self.counters.writes_alone.fetch_add(1, Ordering::Relaxed);
             return None;
@@ -154,13 +165,14 @@ impl Coordinator {
             self.turn.ends_soon();
         } else {
             self.send_group(&group);
-            self.commit_group(&group);
+            self.commit();
+            self.settle(&group);
         }
         Some(InGroup {
             coordinator: Arc::clone(self),
             group,
             nth: number,
-            told: None,
+            alone: None,
         })
     }
 
@@ -188,8 +200,6 @@ impl Coordinator {
             self.turn.some().await;
             tokio::task::yield_now().await;
             self.send_groups();
-            let store = self.replica.store();
-            (0..store.shards()).for_each(|shard| store.kick(shard));
         }
     }
 
@@ -198,20 +208,30 @@ impl Coordinator {
         self.turn.ends_soon();
     }
 
-    /// Sends what has gathered in this turn, and has this node's own copies committed.
+    /// Sends what has gathered in this turn, and has everything committed that was put into the store.
     pub(super) fn send_groups(self: &Arc<Self>) {
         let groups = std::mem::take(&mut *self.turn.lock());
         for group in &groups {
             self.send_group(group);
         }
+        self.commit();
         for group in &groups {
-            self.commit_group(group);
+            self.settle(group);
+        }
+    }
+
+    fn commit(&self) {
+        let store = self.replica.store();
+        for shard in 0..store.shards() {
+            if store.progress(shard).committed() < store.last(shard) {
+                store.kick(shard);
+            }
         }
     }
 
     fn send_group(self: &Arc<Self>, group: &Arc<Group>) {
         let (raw, count) = group.seal();
-        let Ok(deltas) = Deltas::new(raw) else { return };
+        let deltas = Deltas::of_put(raw);
         self.counters.groups.fetch_add(1, Ordering::Relaxed);
         let grouped = &self.counters.writes_grouped;
         grouped.fetch_add(count as u64, Ordering::Relaxed);
@@ -227,36 +247,19 @@ impl Coordinator {
         }
     }
 
-    /// Has this node's copies written to the journal. Where they are not committed with that, each waits for its own.
-    fn commit_group(&self, group: &Group) {
+    /// This node's copies were to be committed: those of a group that are not (they wait for the disk, or something is
+    /// wrong) go on by themselves, and each waits for its own.
+    fn settle(self: &Arc<Self>, group: &Arc<Group>) {
         let store = self.replica.store();
-        let mut is_stored = true;
-        group.for_each_commit(|Uncommitted { shard, ticket }| {
+        let is_there = |Uncommitted { shard, ticket }| {
             let progress = store.progress(shard);
-            if progress.committed() < ticket {
-                store.kick(shard);
-            }
-            is_stored &= progress.committed() >= ticket && progress.fate(ticket).is_ok();
-        });
-        if is_stored {
-            group.stored_here();
-        } else {
-            group.commit_by_write();
+            progress.committed() >= ticket && progress.fate(ticket).is_ok()
+        };
+        if group.all(is_there) {
+            return group.stored_here();
         }
-    }
-
-    /// What became of this node's copy of a write that waited for its own commit.
-    fn committed_here(
-        self: &Arc<Self>,
-        group: &Arc<Group>,
-        nth: usize,
-        fate: Result<(), WriteFailed>,
-    ) {
-        if fate.is_err() {
+        for nth in 0..group.len() {
             self.go_alone(group, nth);
-        }
-        if let Some(alone) = group.known_here(nth, Some(fate)) {
-            alone.on_here(fate);
         }
     }
 
@@ -270,31 +273,45 @@ impl Coordinator {
         let exceptions = match outcome {
             Ok(Response::Done) => Vec::new(),
             Ok(Response::Each(exceptions)) => exceptions,
-            of_all => {
-                if of_all == Err(CallError::Unknown) {
-                    self.turn.note_older(node);
-                }
-                for nth in 0..group.len() {
-                    if let Some(alone) = self.go_alone(group, nth) {
-                        alone.on_outcome(node, of_all.clone());
-                    }
-                }
-                return;
+            Ok(Response::Outdated(members)) => {
+                self.cluster.learn_from(node, members);
+                return self.all_go_alone(group, |alone| alone.on_outdated(node));
+            }
+            Ok(of_all) => {
+                return self.all_go_alone(group, |alone| alone.on_answer(node, of_all.clone()));
+            }
+            Err(CallError::Unknown) => {
+                self.turn.note_older(node);
+                return self.all_go_alone(group, |alone| alone.ask_by_itself(node));
+            }
+            Err(error) => {
+                self.cluster.failed(node, error);
+                let nothing_done = error.nothing_done();
+                return self.all_go_alone(group, |alone| alone.on_no_answer(node, nothing_done));
             }
         };
-        let before = group.all_alone().into_iter();
-        let mut told: BTreeMap<usize, (Arc<dyn Alone>, Response)> = before
-            .map(|(nth, alone)| (nth, (alone, Response::Done)))
-            .collect();
         // They fall out as they are without that answer.
+        let mut by_number: BTreeMap<usize, Response> = BTreeMap::new();
         for (nth, response) in exceptions {
             let nth = usize::try_from(nth).unwrap_or(usize::MAX);
-            let alone = self.go_alone(group, nth);
-            told.extend(alone.map(|alone| (nth, (alone, response))));
+            if self.go_alone(group, nth).is_some() {
+                by_number.insert(nth, response);
+            }
         }
-        group.stored_at(node);
-        for (alone, response) in told.into_values() {
-            alone.on_outcome(node, Ok(response));
+        for (nth, alone) in group.stored_at(node) {
+            match by_number.remove(&nth) {
+                // It did not fit into the answer.
+                Some(Response::NotRun(WhyNot::Busy)) => alone.ask_by_itself(node),
+                response => alone.on_answer(node, response.unwrap_or(Response::Done)),
+            }
+        }
+    }
+
+    fn all_go_alone(self: &Arc<Self>, group: &Arc<Group>, tell: impl Fn(Arc<dyn Alone>)) {
+        for nth in 0..group.len() {
+            if let Some(alone) = self.go_alone(group, nth) {
+                tell(alone);
+            }
         }
     }
 
@@ -305,18 +322,26 @@ impl Coordinator {
             return alone;
         }
         let delta = OneDelta::at(&place.sent, place.starts)?;
-        let targets = self.cluster.targets(self.cluster.route(delta.name));
-        let fallbacks = targets.fallbacks.into();
-        let Terms { wanted, blind, .. } = group.terms;
+        let route = self.cluster.route(delta.name);
+        let Terms {
+            wanted,
+            blind,
+            view,
+        } = group.terms;
+        // Of another membership than that in which it was sent nothing is said here.
+        let is_same = self.cluster.view(route).common() == Some(view);
+        let fallbacks = self.cluster.targets(route).fallbacks.into_iter();
+        let fallbacks = fallbacks.filter(|id| is_same && !group.asked.contains(id));
+        let fallbacks = fallbacks.collect();
         let w = Wait {
             w: wanted.w,
             hoped: wanted.hoped,
         };
         let how = How { w, blind, again: 0 };
         self.counters.writes_out.fetch_add(1, Ordering::Relaxed);
-        group.fall_out(nth, |quorum, is_told, is_known_here| {
+        group.fall_out(nth, |quorum, is_told| {
             let write = quorum.fall_out(nth, fallbacks)?;
-            let here = if is_known_here {
+            let here = if quorum.is_here() {
                 Here::stored()
             } else {
                 Arc::default()
@@ -329,10 +354,10 @@ impl Coordinator {
                 self,
                 (&delta, &place.sent),
                 (how, group.view.clone(), place.dot),
-                (write, targets.here),
+                (write, quorum.here()),
                 (&here, (!is_told).then_some(decided)),
             );
-            if !is_known_here {
+            if !quorum.is_here() {
                 here.tell(&sending);
             }
             Some((sending, told))

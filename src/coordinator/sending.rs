@@ -12,7 +12,6 @@ use super::{Coordinator, MOST_AGAIN};
 use crate::cluster::View;
 use crate::logic::causal::{Dot, Element};
 use crate::logic::edit::{Edit, Put};
-use crate::logic::membership::Member;
 use crate::logic::placement::NodeId;
 use crate::logic::quorum::{Decision, Effect, Holder, Wanted, Write};
 use crate::logic::record;
@@ -305,14 +304,9 @@ impl Sending {
         self.follow(effects);
     }
 
-    /// What became of this node's copy.
-    pub(super) fn report_here(&self, fate: Result<(), WriteFailed>) {
-        self.here.report(fate);
-    }
-
-    /// Whether nobody can have a copy, as far as is known now.
-    pub(super) fn is_nowhere_yet(&self) -> bool {
-        self.here.is_nowhere()
+    /// What is known of this node's copy, and of all.
+    pub(super) fn here(&self) -> &Here {
+        &self.here
     }
 
     /// What a node has answered.
@@ -324,7 +318,10 @@ impl Sending {
     ) {
         let stored = match outcome {
             Ok(Response::Done) => true,
-            Ok(Response::Outdated(members)) => self.send_anew(node, members),
+            Ok(Response::Outdated(members)) => {
+                self.coordinator.cluster.learn_from(node, members);
+                self.send_anew()
+            }
             Ok(Response::Unseen(theirs)) => {
                 if !self.write_again(&theirs) {
                     // Nobody waits for it, or it was overwritten: as it is.
@@ -348,13 +345,29 @@ impl Sending {
                 false
             }
             Err(error) => {
-                if !error.nothing_done() {
-                    self.here.note_somewhere();
-                }
                 self.coordinator.cluster.failed(node, error);
-                false
+                return self.fail(node, error.nothing_done());
             }
         };
+        self.end(node, stored);
+    }
+
+    /// A node has not answered, which is noted.
+    pub(super) fn fail(self: &Arc<Self>, node: NodeId, nothing_done: bool) {
+        if !nothing_done {
+            self.here.note_somewhere();
+        }
+        self.end(node, false);
+    }
+
+    /// A node sees another membership, which was learned from.
+    pub(super) fn go_to_others(self: &Arc<Self>, node: NodeId) {
+        let stored = self.send_anew();
+        self.end(node, stored);
+    }
+
+    /// A node has it, or will not have it.
+    fn end(self: &Arc<Self>, node: NodeId, stored: bool) {
         if stored {
             self.here.note_somewhere();
         }
@@ -428,9 +441,8 @@ impl Sending {
 
     /// The membership has changed: the same delta goes to those that hold the key now; whether the
     /// node that said so is one of them.
-    fn send_anew(&self, node: NodeId, members: Vec<Member>) -> bool {
+    fn send_anew(&self) -> bool {
         let coordinator = &self.coordinator;
-        coordinator.cluster.learn_from(node, members);
         if self.how.again >= MOST_AGAIN {
             return false;
         }

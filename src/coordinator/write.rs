@@ -30,7 +30,7 @@ impl Coordinator {
             let way = Way::Grouped(grouped);
             return Replicating { way, wanted };
         }
-        // Deltas of one key keep their order.
+        // Behind what was written before it, as far as this thread goes.
         self.send_groups();
         let (decided, decision) = oneshot::channel();
         let how = How { w, blind, again: 0 };

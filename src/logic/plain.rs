@@ -96,7 +96,7 @@ pub fn read_as(format: Format, row: &[u8]) -> Option<Plain<'_>> {
             chain: dot.seq,
         }),
         flags if flags == IS_COUNT | HAS_CHAIN && is_full => Holds::Count(Contribution {
-            chain: dot.seq.checked_sub(r.varint().ok()?)?,
+            chain: chain_before(dot.seq, r.varint().ok()?)?,
             total: r.zigzag().ok()?,
         }),
         _ => return None,
@@ -110,6 +110,12 @@ pub fn read_as(format: Format, row: &[u8]) -> Option<Plain<'_>> {
         holds,
         expires_at_ms,
     })
+}
+
+/// The first dot of a chain of so many links: it has at least one, and no chain begins before the first dot.
+fn chain_before(seq: u64, links: u64) -> Option<u64> {
+    let chain = seq.checked_sub(links)?;
+    (links > 0 && chain > 0).then_some(chain)
 }
 
 /// Appends the row that is left of another when one value is written over everything that was seen there.
@@ -404,6 +410,31 @@ mod tests {
             let read = read(&raw).expect("it is one");
             prop_assert_eq!(read.context(), Some(seen));
             prop_assert_eq!((read.dot, read.holds, read.expires_at_ms), (dot, holds, expires_at_ms));
+        }
+
+        #[test]
+        fn what_is_read_in_place_an_object_can_be_made_of(
+            seq in 1..300u64, chain in 0..300u64, len in 0..40usize, counts in any::<bool>(),
+            at in any::<prop::sample::Index>(), byte in any::<u8>(),
+        ) {
+            let dot = Dot { actor: ActorId(1), seq };
+            let bytes = vec![5; len];
+            let chain = chain.min(seq);
+            let holds = if counts {
+                Holds::Count(Contribution { total: 3, chain })
+            } else {
+                Holds::Bytes(&bytes)
+            };
+            let mut row = Vec::new();
+            write(&mut row, None, (dot, Timestamp(9)), holds, None);
+            row.truncate(row.len() - CHECKSUM_LEN);
+            let at = at.index(row.len());
+            row[at] = byte;
+            let sum = crc32fast::hash(&row).to_le_bytes();
+            row.extend_from_slice(&sum);
+            if read(&row).and_then(|row| row.context()).is_some() {
+                prop_assert!(ROW.decode(&row).is_ok());
+            }
         }
 
         #[test]

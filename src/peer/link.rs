@@ -274,6 +274,12 @@ impl Link {
         }
     }
 
+    /// It is not queued any more.
+    fn taken(&self, request: &Outgoing) {
+        self.queued_bytes
+            .fetch_sub(request.body.len(), Ordering::Relaxed);
+    }
+
     fn forget(&self, id: u64) -> Option<Waiting> {
         self.waiting.lock().remove(&id)
     }
@@ -350,8 +356,7 @@ impl Link {
             }
             self.go_down(why);
             while let Ok(dropped) = outgoing.try_recv() {
-                self.queued_bytes
-                    .fetch_sub(dropped.body.len(), Ordering::Relaxed);
+                self.taken(&dropped);
             }
             let heard = tokio::time::timeout(jittered(pause), self.heard.notified());
             pause = match heard.await {
@@ -381,12 +386,11 @@ impl Link {
         let write = async {
             let mut out = Vec::new();
             while let Some(first) = outgoing.recv().await {
+                self.taken(&first);
                 // Whoever has something to ask in this turn does so first: one write for all.
                 tokio::task::yield_now().await;
                 let mut next = Some(first);
                 while let Some(request) = next {
-                    self.queued_bytes
-                        .fetch_sub(request.body.len(), Ordering::Relaxed);
                     // A caller that was told that it failed, or gave up, must not have it done now.
                     if self.is_about_to_be_sent(request.id) {
                         self.put(&mut out, request, wire, heard_ms.load(Ordering::Relaxed));
@@ -394,6 +398,7 @@ impl Link {
                     next = (out.len() < WRITE_BYTES)
                         .then(|| outgoing.try_recv().ok())
                         .flatten();
+                    next.iter().for_each(|next| self.taken(next));
                 }
                 writer.write_all(&out).await?;
                 out.clear();

@@ -439,6 +439,7 @@ fn the_wire_version_before_is_spoken_and_what_it_does_not_know_is_not_said() {
         let mut expected = request.clone();
         match &mut expected {
             Request::Transfer(_)
+            | Request::Key(KeyRequest::ApplyAll { .. })
             | Request::Membership(MembershipRequest::Describe | MembershipRequest::Transfers)
             // As it is here it may have run before.
             | Request::Forward(_) => {

@@ -418,7 +418,7 @@ impl Port {
     /// Deltas as the fault makes them.
     fn spoil(&self, deltas: &Deltas) -> Deltas {
         let mut raw = Vec::new();
-        for delta in deltas.iter() {
+        for (_, delta) in deltas.iter() {
             let object = Bytes::copy_from_slice(delta.object);
             let object = match self.fault {
                 Fault::CoverUnseen => covering_more(&object),

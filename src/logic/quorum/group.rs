@@ -46,6 +46,16 @@ impl Group {
         self.out.len() - 1
     }
 
+    /// What this node is to their keys.
+    pub fn here(&self) -> Option<Holder> {
+        self.here
+    }
+
+    /// Whether this node has all that were not out when that was said.
+    pub fn is_here(&self) -> bool {
+        self.is_here
+    }
+
     /// How many writes there are, those that have fallen out among them.
     pub fn len(&self) -> usize {
         self.out.len()

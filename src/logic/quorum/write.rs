@@ -133,7 +133,9 @@ impl Write {
     /// This node has it; one that does not hold the key stands in for somebody who does, unless only those
     /// count who hold it.
     pub fn on_stored_here(&mut self, here: Option<Holder>) -> Vec<Effect> {
-        self.waits_here = false;
+        if !std::mem::replace(&mut self.waits_here, false) {
+            return Vec::new();
+        }
         let stands_in = !self.needs.strict;
         self.stored.count(here.unwrap_or(Holder {
             node: NodeId(0),
@@ -146,7 +148,9 @@ impl Write {
 
     /// This node could not store it: a fallback stands in, if this node holds the key.
     pub fn on_failed_here(&mut self, here: Option<Holder>) -> Vec<Effect> {
-        self.waits_here = false;
+        if !std::mem::replace(&mut self.waits_here, false) {
+            return Vec::new();
+        }
         let mut effects = Vec::new();
         if let Some(holder) = here.filter(|holder| holder.stays)
             && let Some(node) = self.fallbacks.pop_front()

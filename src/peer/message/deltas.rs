@@ -8,6 +8,9 @@ use super::wire::WireKey;
 use crate::logic::causal::Element;
 use crate::logic::codec::{DecodeError, Reader, put_bytes};
 
+/// Deltas in one message, at most.
+const MOST: usize = 4_096;
+
 /// Deltas of keys.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Deltas(Bytes);
@@ -60,24 +63,42 @@ impl OneDelta<'_> {
 
 impl Deltas {
     /// What [`OneDelta::put`] has put.
+    pub fn of_put(raw: Bytes) -> Self {
+        Self(raw)
+    }
+
+    /// The same of what came from elsewhere.
     ///
     /// # Errors
-    /// When some of it is anything else.
+    /// When some of it is anything else, or too many are there.
     pub fn new(raw: Bytes) -> Result<Self, DecodeError> {
         let mut r = Reader(&raw);
+        let mut count = 0;
         while !r.0.is_empty() {
             OneDelta::read(&mut r)?;
+            count += 1;
+        }
+        if count > MOST {
+            return Err(DecodeError::Malformed);
         }
         Ok(Self(raw))
     }
 
-    /// All of them.
-    pub fn iter(&self) -> impl Iterator<Item = OneDelta<'_>> {
+    /// All of them, each with its place.
+    pub fn iter(&self) -> impl Iterator<Item = (usize, OneDelta<'_>)> {
         let mut r = Reader(&self.0);
         std::iter::from_fn(move || {
-            let is_over = r.0.is_empty();
-            (!is_over).then(|| OneDelta::read(&mut r).ok()).flatten()
+            if r.0.is_empty() {
+                return None;
+            }
+            let place = self.0.len() - r.0.len();
+            Some((place, OneDelta::read(&mut r).ok()?))
         })
+    }
+
+    /// The one at a place.
+    pub fn at(&self, place: usize) -> Option<OneDelta<'_>> {
+        OneDelta::at(&self.0, place)
     }
 
     pub(super) fn raw(&self) -> &[u8] {
@@ -115,7 +136,14 @@ mod tests {
             delta.put(&mut raw);
         }
         let read = Deltas::new(raw.clone().into()).expect("they are deltas");
-        assert_eq!(read.iter().collect::<Vec<_>>(), deltas);
+        let all: Vec<OneDelta<'_>> = read.iter().map(|(_, delta)| delta).collect();
+        assert_eq!(all, deltas);
+        for (place, delta) in read.iter() {
+            assert_eq!(read.at(place), Some(delta));
+        }
+        let many = raw[..11].repeat(MOST + 1);
+        assert!(Deltas::new(many[11..].to_vec().into()).is_ok());
+        assert!(Deltas::new(many.into()).is_err());
         assert_eq!(deltas[0].key().name, "k");
         for upto in 1..raw.len() {
             let cut = Deltas::new(raw[..upto].to_vec().into());
