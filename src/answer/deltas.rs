@@ -47,17 +47,12 @@ impl Taken {
 /// committed, for which [`all_started`] gives the sign.
 ///
 /// [`all_started`]: crate::peer::Handler::all_started
-pub(super) fn apply_all(
-    node: Arc<Node>,
-    deltas: Deltas,
-    only_over_seen: bool,
-    view: u64,
-) -> Answer {
+pub(super) fn apply_all(node: Arc<Node>, deltas: Deltas, view: u64) -> Answer {
     if let Some(outdated) = any_outdated(&node, &deltas, view) {
         return Answer::Now(outdated);
     }
-    let how = move |delta: &OneDelta<'_>| Join {
-        only_over_seen,
+    let how = |delta: &OneDelta<'_>| Join {
+        only_over_seen: delta.only_over_seen,
         touched: delta.touched.clone(),
         ..Join::default()
     };

@@ -36,11 +36,7 @@ pub(super) fn start(node: Arc<Node>, request: KeyRequest) -> Answer {
             };
             apply(node, key, object, how, view)
         }
-        KeyRequest::ApplyAll {
-            deltas,
-            only_over_seen,
-            view,
-        } => apply_all(node, deltas, only_over_seen, view),
+        KeyRequest::ApplyAll { deltas, view } => apply_all(node, deltas, view),
         KeyRequest::Fetch {
             key,
             digest,

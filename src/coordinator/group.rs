@@ -33,8 +33,6 @@ pub(super) struct Terms {
     /// How their sender sees who holds their keys.
     pub(super) view: u64,
     pub(super) wanted: Wanted,
-    /// Whether they have not read a quorum.
-    pub(super) blind: bool,
 }
 
 /// A write that goes on by itself.

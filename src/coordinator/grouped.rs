@@ -134,13 +134,13 @@ impl Coordinator {
         let terms = Terms {
             view: common,
             wanted,
-            blind,
         };
         let dot = delta.dot.filter(|_| blind);
         let one = OneDelta {
             db: delta.db,
             name: &delta.name,
             object: &delta.object,
+            only_over_seen: dot.is_some(),
             touched: delta.touched.clone(),
         };
         let mut open = self.turn.lock();
@@ -158,7 +158,7 @@ impl Coordinator {
         let group = Arc::clone(&open[nth]);
         let (number, has_room) = group.add(at, dot, |out| one.put(out))?;
         if !has_room {
-            open.swap_remove(nth);
+            open.remove(nth);
         }
         drop(open);
         if has_room {
@@ -237,7 +237,6 @@ impl Coordinator {
         grouped.fetch_add(count as u64, Ordering::Relaxed);
         let body = encode(KeyRequest::ApplyAll {
             deltas,
-            only_over_seen: group.terms.blind,
             view: group.terms.view,
         });
         for &node in &group.asked {
@@ -323,11 +322,7 @@ impl Coordinator {
         }
         let delta = OneDelta::at(&place.sent, place.starts)?;
         let route = self.cluster.route(delta.name);
-        let Terms {
-            wanted,
-            blind,
-            view,
-        } = group.terms;
+        let Terms { wanted, view } = group.terms;
         // Of another membership than that in which it was sent nothing is said here.
         let is_same = self.cluster.view(route).common() == Some(view);
         let fallbacks = self.cluster.targets(route).fallbacks.into_iter();
@@ -337,7 +332,11 @@ impl Coordinator {
             w: wanted.w,
             hoped: wanted.hoped,
         };
-        let how = How { w, blind, again: 0 };
+        let how = How {
+            w,
+            blind: delta.only_over_seen,
+            again: 0,
+        };
         self.counters.writes_out.fetch_add(1, Ordering::Relaxed);
         group.fall_out(nth, |quorum, is_told| {
             let write = quorum.fall_out(nth, fallbacks)?;

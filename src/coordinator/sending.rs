@@ -398,7 +398,9 @@ impl Sending {
                 let first = record::WIRE.decode(&self.object).ok()?;
                 // What came to this node's copy since then is later, and stays.
                 let mut seen = first.context().clone();
-                seen.join(record::WIRE.decode(theirs).ok()?.context());
+                let mut unseen = record::WIRE.decode(theirs).ok()?.context().clone();
+                unseen.cut(dot.actor, dot.seq);
+                seen.join(&unseen);
                 let updated = self.coordinator.replica.update(self.key(), |object, _| {
                     let ours = object.cells().iter().find_map(|(element, versions)| {
                         let ours = versions.iter().find(|version| version.dot == dot)?;

@@ -230,6 +230,7 @@ fn deltas() -> Deltas {
             db: 15,
             name,
             object: b"row",
+            only_over_seen: true,
             touched: None,
         };
         one.put(&mut raw);
@@ -254,7 +255,6 @@ fn requests() -> Vec<Request> {
         .into(),
         KeyRequest::ApplyAll {
             deltas: deltas(),
-            only_over_seen: true,
             view: 13,
         }
         .into(),

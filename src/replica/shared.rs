@@ -18,6 +18,13 @@ use crate::storage::{Need, Refused, Write};
 /// Stands for all partitions in the row of a floor.
 pub(super) const ALL_PARTITIONS: u16 = u16::MAX;
 
+/// Whether an object holds what the writer of a dot had not seen then: anything beside it but what that writer itself
+/// has written later, which may come first.
+fn has_unseen(object: &Object, dot: Option<Dot>) -> bool {
+    let is_later = |of: Dot| dot.is_some_and(|dot| of.actor == dot.actor && of.seq >= dot.seq);
+    object.all_versions().any(|version| !is_later(version.dot))
+}
+
 /// More elements are not looked for one by one.
 const MOST_TOUCHED: usize = 4_096;
 
@@ -69,6 +76,7 @@ impl Replica {
         let located = self.locate(key, Position::of(key.name, self.partitions));
         self.note_actors(object.context());
         let newest = object.all_versions().map(|v| v.at).max();
+        let newest_dot = object.all_versions().map(|v| v.dot).max();
         self.observe(newest.unwrap_or_default());
         let _order = self.lock(located.at);
         let (mut current, is_damaged) = match self.load_for(&located, &object, how) {
@@ -91,7 +99,7 @@ impl Replica {
             .sink(&mut joined);
         self.fold(&key, located.at.partition, &mut joined);
         self.guard(&key, &current, &mut joined);
-        if how.only_over_seen && is_new && joined.all_versions().count() > 1 {
+        if how.only_over_seen && is_new && has_unseen(&joined, newest_dot) {
             // Siblings, and increments beside a base that has not seen them.
             return Err(ReplicaError::Unseen(current));
         }

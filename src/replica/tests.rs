@@ -166,6 +166,19 @@ fn what_a_blind_write_has_not_seen_is_not_stored_beside_it_increments_neither() 
         let stored = third.join(key("n"), (*blind).clone(), &how);
         stored.expect("stored");
     }
+    // What the same writer has written later has seen it, though it came first.
+    let fourth = node(4);
+    let counted = writer.update(key("n"), |_, _| (string::count(5), ()));
+    let counted = counted
+        .expect("counted")
+        .1
+        .and_then(|written| written.delta);
+    let counted = counted.expect("shared").decode().expect("a delta");
+    let first = fourth.join(key("n"), counted, &Join::default());
+    first.expect("stored");
+    let stored = fourth.join(key("n"), (*blind).clone(), &how);
+    stored.expect("stored");
+    assert_eq!(get(&fourth, key("n")).as_deref(), Some("5"));
 }
 
 #[test]

@@ -88,9 +88,14 @@ pub(super) fn coordinate(
         let wanted = site
             .gate
             .of_keys(keys.iter().copied().chain(watched), alone);
-        let passing = match site.gate.at_once(&wanted) {
-            Some(passing) if !alone => passing,
-            _ => Box::pin(site.gate.enter(&wanted)).await,
+        let passing = if alone {
+            None
+        } else {
+            site.gate.at_once(&wanted)
+        };
+        let passing = match passing {
+            Some(passing) => passing,
+            None => Box::pin(site.gate.enter(&wanted)).await,
         };
         if who.patience(coordinator.within()).is_zero() {
             return quorum_reply(&*node, &who, QuorumError::TooLate);

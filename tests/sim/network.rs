@@ -335,15 +335,10 @@ impl Peers for Port {
                 touched,
                 view,
             }),
-            Ok(Request::Key(KeyRequest::ApplyAll {
-                deltas,
-                only_over_seen,
-                view,
-            })) => encode(KeyRequest::ApplyAll {
-                deltas: self.spoil(&deltas),
-                only_over_seen: only_over_seen && self.fault != Fault::StoreUnseen,
-                view,
-            }),
+            Ok(Request::Key(KeyRequest::ApplyAll { deltas, view })) => {
+                let deltas = self.spoil(&deltas);
+                encode(KeyRequest::ApplyAll { deltas, view })
+            }
             _ => body,
         };
         let is_command =
@@ -425,7 +420,13 @@ impl Port {
                 _ => object,
             };
             let object = &object;
-            OneDelta { object, ..delta }.put(&mut raw);
+            let only_over_seen = delta.only_over_seen && self.fault != Fault::StoreUnseen;
+            let spoilt = OneDelta {
+                object,
+                only_over_seen,
+                ..delta
+            };
+            spoilt.put(&mut raw);
         }
         Deltas::new(raw.into()).expect("deltas")
     }

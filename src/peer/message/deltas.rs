@@ -24,6 +24,8 @@ pub struct OneDelta<'a> {
     pub name: &'a [u8],
     /// The delta, as a row.
     pub object: &'a [u8],
+    /// Not where it would stand beside something that its writer has not seen.
+    pub only_over_seen: bool,
     /// The elements of collections that it changes or removes, where what it has seen is of no others.
     pub touched: Option<Vec<Element>>,
 }
@@ -42,6 +44,7 @@ impl OneDelta<'_> {
         out.push(self.db);
         put_bytes(out, self.name);
         put_bytes(out, self.object);
+        out.push(u8::from(self.only_over_seen));
         put_elements(out, self.touched.as_deref());
     }
 
@@ -56,6 +59,7 @@ impl OneDelta<'_> {
             db: r.u8()?,
             name: r.bytes()?,
             object: r.bytes()?,
+            only_over_seen: r.u8()? != 0,
             touched: read_elements(r)?,
         })
     }
@@ -122,12 +126,14 @@ mod tests {
                 db: 3,
                 name: b"k",
                 object: b"object",
+                only_over_seen: true,
                 touched: None,
             },
             OneDelta {
                 db: 0,
                 name: b"",
                 object: b"",
+                only_over_seen: false,
                 touched: Some(vec![element]),
             },
         ];
@@ -141,14 +147,14 @@ mod tests {
         for (place, delta) in read.iter() {
             assert_eq!(read.at(place), Some(delta));
         }
-        let many = raw[..11].repeat(MOST + 1);
-        assert!(Deltas::new(many[11..].to_vec().into()).is_ok());
+        let many = raw[..12].repeat(MOST + 1);
+        assert!(Deltas::new(many[12..].to_vec().into()).is_ok());
         assert!(Deltas::new(many.into()).is_err());
         assert_eq!(deltas[0].key().name, "k");
         for upto in 1..raw.len() {
             let cut = Deltas::new(raw[..upto].to_vec().into());
             let whole = cut.is_ok_and(|cut| cut.iter().count() == 1);
-            assert_eq!(whole, upto == 11, "{upto}");
+            assert_eq!(whole, upto == 12, "{upto}");
         }
     }
 }

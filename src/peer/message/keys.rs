@@ -42,8 +42,6 @@ pub enum KeyRequest {
     ApplyAll {
         /// The deltas.
         deltas: Deltas,
-        /// Not where one would stand beside something that its writer has not seen.
-        only_over_seen: bool,
         /// How the sender sees who holds the keys: a fingerprint, the same for all.
         view: u64,
     },
@@ -83,14 +81,9 @@ impl KeyRequest {
                     put_elements(out, touched.as_deref());
                 }
             }
-            KeyRequest::ApplyAll {
-                deltas,
-                only_over_seen,
-                view,
-            } => {
+            KeyRequest::ApplyAll { deltas, view } => {
                 out.push(ALL);
                 put_bytes(out, deltas.raw());
-                out.push(u8::from(*only_over_seen));
                 put_view(out, *view, wire);
             }
             KeyRequest::Fetch {
@@ -136,7 +129,6 @@ impl KeyRequest {
             },
             ALL if wire >= GROUPS => KeyRequest::ApplyAll {
                 deltas: Deltas::new(read_bytes(r)?)?,
-                only_over_seen: r.u8()? != 0,
                 view: read_view(r, wire)?,
             },
             5 => KeyRequest::Fetch {
