@@ -4,13 +4,14 @@
 Load is bounded: every run has a fixed number of requests or seconds, and every server started here is
 stopped. Usage: cluster.py [ROUNDS] [REQUESTS]
 """
-import os, signal, socket, statistics, sys, tempfile, time
+import os, signal, socket, statistics, subprocess, sys, tempfile, time
 
-from side_by_side import PEERS, RINGWOOD, free_port, measure, start
+from side_by_side import PEERS, RINGWOOD, cpu_seconds, free_port, measure, start
 
 ROUNDS = int(sys.argv[1]) if len(sys.argv) > 1 else 3
 REQUESTS = int(sys.argv[2]) if len(sys.argv) > 2 else 100_000
-LOADS = [(test, p) for p in (1, 16) for test in ("SET", "GET")]
+LOADS = [((test, p), ()) for p in (1, 16) for test in ("SET", "GET")] + [(("INCR", 1), ("incr", "hot"))]
+GROUPS = ("write_groups", "grouped_writes", "writes_fallen_out", "writes_alone", "shared_looks")
 HOSTS = [f"127.0.0.{n}" for n in (1, 2, 3)]
 
 
@@ -31,7 +32,23 @@ def start_cluster(root, port):
 def ask(host, port, line):
     with socket.create_connection((host, int(port)), 5) as s:
         s.sendall(line + b"\r\n")
-        return s.recv(65536)
+        s.settimeout(1)
+        said = b""
+        try:
+            while not said.endswith(b"\r\n") or b"INFO" in line and len(said) < int(said[1:].split(b"\r\n")[0]):
+                said += s.recv(65536)
+        except TimeoutError:
+            pass
+        return said
+
+
+def one_key(name, servers, port, words):
+    """Fifty clients at one key."""
+    port = servers[name][1] if name in servers else port
+    out = subprocess.run(["redis-benchmark", "-h", "127.0.0.1", "-p", port, "-c", "50", "-n", str(REQUESTS), "--csv", *words],
+                         capture_output=True, text=True, timeout=600)
+    row = out.stdout.strip().splitlines()[-1].replace('"', "").split(",")
+    return tuple(float(row[at]) for at in (-7, -4, -2))
 
 
 def after_a_kill(port, nodes):
@@ -69,19 +86,27 @@ def main():
                 servers[name] = (start(PEERS[name](port, folder), port), port)
             port = free_port()
             nodes = start_cluster(root, port)
+            processes = {name: [process] for name, (process, _) in servers.items()}
+            processes |= dict.fromkeys(("three nodes, one asked", "three nodes, smart"), nodes)
             runs = {name: (lambda p: lambda *load: measure(p, *load))(p) for name, (_, p) in servers.items()}
             runs["three nodes, one asked"] = lambda *load: measure(port, *load)
             runs["three nodes, smart"] = lambda *load: measure(port, *load, more=("--cluster",))
-            print(f"{'load':12}{'server':26}{'req/s':>10}{'p50 ms':>9}{'p99 ms':>9}  ratio to redis")
-            for test, pipeline in LOADS:
+            print(f"{'load':14}{'server':26}{'req/s':>10}{'cpu us':>8}{'p50 ms':>9}{'p99 ms':>9}  ratio to redis")
+            for load, more in LOADS:
                 found = {name: [] for name in runs}
                 for _ in range(ROUNDS):
                     for name, run in runs.items():
-                        found[name].append(run(test, pipeline, 64, REQUESTS))
+                        used = lambda: sum(cpu_seconds(process) for process in processes[name])
+                        before = used()
+                        row = run(*load, 64, REQUESTS) if not more else one_key(name, servers, port, more)
+                        found[name].append((*row[:3], (used() - before) / REQUESTS * 1e6))
                 median = {n: [statistics.median(c) for c in zip(*r)] for n, r in found.items()}
-                for name, (rate, p50, p99) in median.items():
+                for name, (rate, p50, p99, cpu) in median.items():
                     ratio = rate / median["redis everysec"][0]
-                    print(f"{test + f' -P {pipeline}':12}{name:26}{rate:10.0f}{p50:9.3f}{p99:9.3f}  {ratio:.2f}", flush=True)
+                    label = f"{load[0]} -P {load[1]}" if not more else "INCR one key"
+                    print(f"{label:14}{name:26}{rate:10.0f}{cpu:8.1f}{p50:9.3f}{p99:9.3f}  {ratio:.2f}", flush=True)
+            facts = ask(HOSTS[0], port, b"INFO everything").decode().splitlines()
+            print(", ".join(fact for fact in facts if fact.split(":")[0] in GROUPS))
             after_a_kill(port, nodes)
         finally:
             for process in [p for p, _ in servers.values()] + nodes:

@@ -136,7 +136,7 @@ pub(super) const RINGWOOD: &[Fact] = &[
     Fact::counter(
         "writes_fallen_out",
         Unit::None,
-        "Of these, writes that went on by themselves: an owner refused them, had more, or did not answer.",
+        "Of these, writes that went on by themselves: they wait for the disk here, or an owner refused them, had more, or did not answer.",
         |s| coordinated(s, |c| &c.writes_out),
     ),
     Fact::counter(
