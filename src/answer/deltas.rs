@@ -28,9 +28,9 @@ impl Taken {
         match outcome {
             Ok(Written { shard, ticket, .. }) => self.written.push((nth, shard, ticket)),
             Err(Response::Unseen(ours)) => {
-                self.bytes += ours.len();
-                let fits = self.bytes <= MOST_BYTES;
+                let fits = self.bytes + ours.len() <= MOST_BYTES;
                 let refused = if fits {
+                    self.bytes += ours.len();
                     Response::Unseen(ours)
                 } else {
                     // Nothing was stored: its sender asks again, by itself.

@@ -19,6 +19,11 @@ pub struct View {
 }
 
 impl View {
+    /// Whether it is one of which this was said to everybody.
+    pub fn is(&self, common: u64) -> bool {
+        self.of_part == common
+    }
+
     /// What is said to everybody; `None` where that depends on to whom.
     pub fn common(&self) -> Option<u64> {
         self.behind.is_none().then_some(self.of_part)

@@ -299,7 +299,7 @@ impl Group {
     /// What the client of a write is to do next.
     pub(super) fn poll(&self, nth: usize, cx: &Context<'_>) -> Poll<Next> {
         let mut state = self.state.lock();
-        let is_met = state.quorum.decision().is_some();
+        let is_met = state.quorum.decision() == Some(Decision::Met);
         let one = &mut state.writes[nth];
         if let Some((told, alone)) = one.told.take().zip(one.alone.clone()) {
             return Poll::Ready(Next::Alone(told, alone, one.at));

@@ -12,7 +12,8 @@ use tokio::sync::oneshot;
 
 use super::Coordinator;
 use super::group::{Alone, Group, MOST_BYTES, Next, Terms, Told};
-use super::sending::{Here, How, Sending, Wait};
+use super::sending::{Here, Sending};
+use super::terms::{How, Wait};
 use crate::cluster::Route;
 use crate::logic::placement::NodeId;
 use crate::logic::quorum::{self, Decision, Holder, Wanted};
@@ -289,7 +290,7 @@ impl Coordinator {
                 return self.all_go_alone(group, |alone| alone.on_no_answer(node, nothing_done));
             }
         };
-        // They fall out as they are without that answer.
+        // Before the group counts that node: they have not been stored there.
         let mut by_number: BTreeMap<usize, Response> = BTreeMap::new();
         for (nth, response) in exceptions {
             let nth = usize::try_from(nth).unwrap_or(usize::MAX);
@@ -324,7 +325,7 @@ impl Coordinator {
         let route = self.cluster.route(delta.name);
         let Terms { wanted, view } = group.terms;
         // Of another membership than that in which it was sent nothing is said here.
-        let is_same = self.cluster.view(route).common() == Some(view);
+        let is_same = self.cluster.view(route).is(view);
         let fallbacks = self.cluster.targets(route).fallbacks.into_iter();
         let fallbacks = fallbacks.filter(|id| is_same && !group.asked.contains(id));
         let fallbacks = fallbacks.collect();
@@ -337,9 +338,9 @@ impl Coordinator {
             blind: delta.only_over_seen,
             again: 0,
         };
-        self.counters.writes_out.fetch_add(1, Ordering::Relaxed);
         group.fall_out(nth, |quorum, is_told| {
             let write = quorum.fall_out(nth, fallbacks)?;
+            self.counters.writes_out.fetch_add(1, Ordering::Relaxed);
             let here = if quorum.is_here() {
                 Here::stored()
             } else {
@@ -351,7 +352,7 @@ impl Coordinator {
             let (decided, told) = oneshot::channel();
             let sending = Sending::of(
                 self,
-                (&delta, &place.sent),
+                &delta,
                 (how, group.view.clone(), place.dot),
                 (write, quorum.here()),
                 (&here, (!is_told).then_some(decided)),

@@ -11,6 +11,7 @@ mod grouped;
 mod read;
 mod sending;
 mod take;
+mod terms;
 mod watched;
 mod write;
 
@@ -29,7 +30,8 @@ use crate::peer::message::Response;
 use crate::replica::Replica;
 
 pub use forward::{Forwarded, Repeats};
-pub use sending::{Here, Wait};
+pub use sending::Here;
+pub use terms::Wait;
 pub use write::Replicating;
 
 /// A read or write begins again so often when the membership has changed: several changes may come one
@@ -154,10 +156,10 @@ pub struct Counters {
     pub groups: AtomicU64,
     /// Writes that went in these.
     pub writes_grouped: AtomicU64,
-    /// Writes of these with which something was wrong, so that they went on by themselves.
+    /// Writes of these that went on by themselves: they wait for the disk here, or something was wrong.
     pub writes_out: AtomicU64,
-    /// Writes that went by themselves from the start: a long one, or one of a key of which an owner does not
-    /// answer, has no room, is older, or is about to change.
+    /// Writes that went by themselves from the start: a long one, one of a key that another node coordinates, or of
+    /// which an owner does not answer, has no room, is older, knows less, or is about to change.
     pub writes_alone: AtomicU64,
     /// Writes for which another had looked at the other owners' copies.
     pub looks_shared: AtomicU64,

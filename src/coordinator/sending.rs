@@ -8,6 +8,7 @@ use parking_lot::Mutex;
 use smallvec::smallvec;
 use tokio::sync::oneshot;
 
+use super::terms::{How, Wait};
 use super::{Coordinator, MOST_AGAIN};
 use crate::cluster::View;
 use crate::logic::causal::{Dot, Element};
@@ -144,24 +145,6 @@ impl Here {
     }
 }
 
-/// How many copies a write waits for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Wait {
-    /// Without these it is refused.
-    pub w: u8,
-    /// These are waited for as long as there is hope.
-    pub hoped: u8,
-}
-
-/// The terms of a write.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct How {
-    pub(super) w: Wait,
-    pub(super) blind: bool,
-    /// How often it was sent again because the membership had changed.
-    pub(super) again: u8,
-}
-
 pub(super) type Decided = oneshot::Sender<(Decision, Option<Written>)>;
 
 pub(super) struct Sending {
@@ -195,7 +178,7 @@ impl Sending {
     /// A write that goes on by itself, behind what has happened to it so far.
     pub(super) fn of(
         coordinator: &Arc<Coordinator>,
-        (delta, sent): (&OneDelta<'_>, &Bytes),
+        delta: &OneDelta<'_>,
         (how, view, blind): (How, View, Option<Dot>),
         (write, holds_here): (Write, Option<Holder>),
         (here, decided): (&Arc<Here>, Option<Decided>),
@@ -203,7 +186,7 @@ impl Sending {
         Arc::new(Self {
             coordinator: Arc::clone(coordinator),
             key: delta.key(),
-            object: sent.slice_ref(delta.object),
+            object: Bytes::copy_from_slice(delta.object),
             touched: delta.touched.clone(),
             how,
             view,
@@ -398,9 +381,12 @@ impl Sending {
                 let first = record::WIRE.decode(&self.object).ok()?;
                 // What came to this node's copy since then is later, and stays.
                 let mut seen = first.context().clone();
-                let mut unseen = record::WIRE.decode(theirs).ok()?.context().clone();
-                unseen.cut(dot.actor, dot.seq);
-                seen.join(&unseen);
+                let theirs = record::WIRE.decode(theirs).ok()?;
+                if theirs.context().last(dot.actor) > dot.seq {
+                    // There is something that may have been written over this one: it stays beside it.
+                    return None;
+                }
+                seen.join(theirs.context());
                 let updated = self.coordinator.replica.update(self.key(), |object, _| {
                     let ours = object.cells().iter().find_map(|(element, versions)| {
                         let ours = versions.iter().find(|version| version.dot == dot)?;

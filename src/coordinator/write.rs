@@ -6,7 +6,8 @@ use tokio::sync::oneshot;
 
 use super::group::Told;
 use super::grouped::InGroup;
-use super::sending::{Here, How, Wait};
+use super::sending::Here;
+use super::terms::{How, Wait};
 use super::{Coordinator, QuorumError};
 use crate::logic::quorum::Decision;
 use crate::replica::{Delta, Uncommitted, Written};

@@ -398,7 +398,9 @@ impl Link {
                     next = (out.len() < WRITE_BYTES)
                         .then(|| outgoing.try_recv().ok())
                         .flatten();
-                    next.iter().for_each(|next| self.taken(next));
+                    if let Some(next) = &next {
+                        self.taken(next);
+                    }
                 }
                 writer.write_all(&out).await?;
                 out.clear();

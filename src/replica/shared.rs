@@ -18,11 +18,19 @@ use crate::storage::{Need, Refused, Write};
 /// Stands for all partitions in the row of a floor.
 pub(super) const ALL_PARTITIONS: u16 = u16::MAX;
 
+/// The newest dot, and the latest time.
+fn newest_of(object: &Object) -> (Option<Dot>, Timestamp) {
+    let newest = object.all_versions().map(|version| version.at).max();
+    let dots = object.all_versions().map(|version| version.dot);
+    (dots.max(), newest.unwrap_or_default())
+}
+
 /// Whether an object holds what the writer of a dot had not seen then: anything beside it but what that writer itself
 /// has written later, which may come first.
 fn has_unseen(object: &Object, dot: Option<Dot>) -> bool {
     let is_later = |of: Dot| dot.is_some_and(|dot| of.actor == dot.actor && of.seq >= dot.seq);
-    object.all_versions().any(|version| !is_later(version.dot))
+    let mut versions = object.all_versions();
+    object.all_versions().count() > 1 && versions.any(|version| !is_later(version.dot))
 }
 
 /// More elements are not looked for one by one.
@@ -75,9 +83,8 @@ impl Replica {
         }
         let located = self.locate(key, Position::of(key.name, self.partitions));
         self.note_actors(object.context());
-        let newest = object.all_versions().map(|v| v.at).max();
-        let newest_dot = object.all_versions().map(|v| v.dot).max();
-        self.observe(newest.unwrap_or_default());
+        let (newest_dot, newest) = newest_of(&object);
+        self.observe(newest);
         let _order = self.lock(located.at);
         let (mut current, is_damaged) = match self.load_for(&located, &object, how) {
             Err(ReplicaError::Row(_)) if how.mends => (Arc::clone(&self.empty), true),

@@ -9,9 +9,11 @@ use bytes::{Bytes, BytesMut};
 use futures_util::future::{Either, join_all, select};
 use smallvec::SmallVec;
 
-use super::looks::{Moment, Seen};
+use super::lanes::{Lanes, Turns};
+use super::looks::Moment;
 use super::reply::{error_reply, quorum_reply, refusal};
 use super::runner::{Call, Ran, Runner, Site};
+use super::share::{Begun, has_been_looked_for, note_look};
 use super::who::Who;
 use super::work::Work;
 use crate::base::blocking::at_length;
@@ -48,15 +50,7 @@ pub(super) fn coordinate(
         let writes = work.writes();
         let came = site.looks.now();
         let lanes = site.lanes.of(keys.iter().copied());
-        // What is hardly ever waited for takes no room here: there are many of these at a time.
-        let turns = match lanes.as_slice() {
-            [_] => site.lanes.at_once(&lanes, writes),
-            _ => None,
-        };
-        let turns = match turns {
-            Some(turns) => turns,
-            None => Box::pin(site.lanes.enter(&lanes, writes)).await,
-        };
+        let turns = turns_in(&site.lanes, &lanes, writes).await;
         if let Err(error) = check_reachable(&coordinator, &who, &work, &keys) {
             return quorum_reply(&*node, &who, error);
         }
@@ -110,6 +104,16 @@ pub(super) fn coordinate(
         note_own(site, &who, &ran.written);
         answer(&*node, &who, &work, &mut ran, &mut copies).await
     }
+}
+
+/// Waits for turns. What is hardly ever waited for takes no room in a command's future: there are many at a time.
+async fn turns_in<'s>(lanes: &'s Lanes, places: &[u16], alone: bool) -> Turns<'s> {
+    if let [_] = places
+        && let Some(turns) = lanes.at_once(places, alone)
+    {
+        return turns;
+    }
+    Box::pin(lanes.enter(places, alone)).await
 }
 
 /// Whether as many owners can be reached as the work needs.
@@ -310,28 +314,6 @@ async fn report(site: &Site, all: &[Reported<'_>]) -> Result<(), Error> {
     join_all(all.iter().map(fate)).await.into_iter().collect()
 }
 
-/// When a look began, and what it rests on.
-#[derive(Clone, Copy)]
-struct Begun {
-    at: Moment,
-    as_of: (u64, u64),
-}
-
-impl Begun {
-    fn now(site: &Site, coordinator: &Coordinator) -> Self {
-        Self {
-            at: site.looks.now(),
-            as_of: as_of(site, coordinator),
-        }
-    }
-}
-
-/// What a look rests on: the membership, and that nothing was lost of what was stored here.
-fn as_of(site: &Site, coordinator: &Coordinator) -> (u64, u64) {
-    let account = coordinator.cluster().account();
-    (account, site.replica.failed_batches())
-}
-
 /// What is done so that this node has seen what some work has to see.
 enum Looked<F> {
     /// It need not look: it finds out afterwards whether there was something to see.
@@ -396,40 +378,6 @@ fn look(
         (Some(first), 0) => Looked::One(first, now),
         (first, _) => Looked::Several(first.into_iter().chain(begun).collect()),
     }
-}
-
-/// The caller has the key's lane alone since before the look began.
-fn note_look(site: &Site, coordinator: &Coordinator, who: &Who, name: &[u8], begun: Begun) {
-    let lane = site.lanes.of(std::iter::once(name))[0];
-    let seen = Seen {
-        db: who.db,
-        name,
-        r: coordinator.quorum_of(name, who.quorum).r,
-        as_of: begun.as_of,
-    };
-    site.looks.note(lane, begun.at, &seen);
-}
-
-/// Whether a command that came at a moment need not look, since somebody has who had its key's lane before.
-fn has_been_looked_for(
-    site: &Site,
-    coordinator: &Coordinator,
-    who: &Who,
-    (name, own, came): (&[u8], &[Dot], Moment),
-) -> bool {
-    let lane = site.lanes.of(std::iter::once(name))[0];
-    let seen = Seen {
-        db: who.db,
-        name,
-        r: coordinator.quorum_of(name, who.quorum).r,
-        as_of: as_of(site, coordinator),
-    };
-    let key = Key { db: who.db, name };
-    // A copy that does not belong here is kept for whoever has looked alone.
-    site.looks.serves(lane, came, &seen)
-        && coordinator.holds(name)
-        && !site.replica.has_damaged()
-        && (own.is_empty() || site.replica.has_seen(key, own))
 }
 
 /// Better a sibling of the client's own last write than no write; but what it replies must not miss that one.

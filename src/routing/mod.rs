@@ -20,6 +20,7 @@ mod route;
 mod runner;
 mod scatter;
 pub mod shape;
+mod share;
 pub mod wait;
 mod who;
 mod work;

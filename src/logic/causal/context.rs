@@ -130,20 +130,6 @@ impl Context {
         self.seen = united;
     }
 
-    /// Forgets what was seen of an actor behind one of its dots.
-    pub fn cut(&mut self, actor: ActorId, upto: u64) {
-        if let Ok(at) = self.seen.binary_search_by_key(&actor, |seen| seen.actor) {
-            let intervals = &mut self.seen[at].intervals;
-            intervals.retain(|interval| interval.after < upto);
-            if let Some(last) = intervals.last_mut() {
-                last.upto = last.upto.min(upto);
-            }
-            if intervals.is_empty() {
-                self.seen.remove(at);
-            }
-        }
-    }
-
     /// Keeps the entries of some actors.
     pub fn retain(&mut self, mut keep: impl FnMut(ActorId) -> bool) {
         self.seen.retain(|seen| keep(seen.actor));
@@ -249,26 +235,5 @@ mod tests {
             actor: ActorId(7),
             seq: 1,
         }));
-    }
-
-    #[test]
-    fn a_context_is_cut_behind_a_dot_of_one_actor() {
-        let mut context = Context::new();
-        for (actor, after, upto) in [(1, 0, 9), (2, 2, 4), (2, 6, 8)] {
-            context.insert_interval(ActorId(actor), after, upto);
-        }
-        let mut within = context.clone();
-        within.cut(ActorId(2), 7);
-        let mut expected = Context::new();
-        for (actor, after, upto) in [(1, 0, 9), (2, 2, 4), (2, 6, 7)] {
-            expected.insert_interval(ActorId(actor), after, upto);
-        }
-        assert_eq!(within, expected);
-        within.cut(ActorId(2), 6);
-        assert_eq!(within.last(ActorId(2)), 4);
-        within.cut(ActorId(2), 2);
-        assert_eq!(within.actors(), 1);
-        within.cut(ActorId(3), 1);
-        assert_eq!(within.last(ActorId(1)), 9);
     }
 }
