@@ -1,6 +1,6 @@
 //! Writes of one turn that go to the same members in one message: what is known of each, and who waits for it.
 //!
-//! Whatever does not go well for one of them makes it fall out: a [`Alone`] goes on with it.
+//! Whatever does not go well for one of them makes it fall out: an [`Alone`] goes on with it.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
