@@ -168,17 +168,15 @@ impl Group {
         }
     }
 
-    /// Takes a write that `put` appends, unless it was sent; its number, and whether there is room for more.
+    /// Takes a write that `put` appends; its number, and whether there is room for more. Nothing was sent yet.
     pub(super) fn add(
         &self,
         at: Uncommitted,
         dot: Option<Dot>,
         put: impl FnOnce(&mut Vec<u8>),
-    ) -> Option<(usize, bool)> {
+    ) -> (usize, bool) {
         let mut state = self.state.lock();
-        if state.sent.is_some() {
-            return None;
-        }
+        debug_assert!(state.sent.is_none(), "a group that is open is not sent");
         let starts = state.deltas.len();
         put(&mut state.deltas);
         state.writes.push(One {
@@ -192,7 +190,7 @@ impl Group {
         });
         let nth = state.quorum.add();
         let has_room = state.writes.len() < MOST_WRITES && state.deltas.len() < MOST_BYTES;
-        Some((nth, has_room))
+        (nth, has_room)
     }
 
     /// No more are taken: their bytes, and how many there are.

@@ -157,7 +157,7 @@ impl Coordinator {
             open.len() - 1
         };
         let group = Arc::clone(&open[nth]);
-        let (number, has_room) = group.add(at, dot, |out| one.put(out))?;
+        let (number, has_room) = group.add(at, dot, |out| one.put(out));
         if !has_room {
             open.remove(nth);
         }

@@ -247,10 +247,8 @@ async fn are_kept(
     written: &[Written],
     copies: &mut [Option<Replicating>],
 ) -> Result<(), Error> {
-    // Others with writes for the same batch queue theirs first.
-    tokio::task::yield_now().await;
-    for write in written {
-        site.replica.store().kick(write.shard);
+    if let Some(coordinator) = &site.coordinator {
+        coordinator.end_turn_soon();
     }
     // Those of a group see to their own copies themselves.
     let by_itself = |copy: &Option<Replicating>| copy.as_ref().is_none_or(Replicating::is_alone);

@@ -56,21 +56,6 @@ impl Group {
         self.is_here
     }
 
-    /// How many writes there are, those that have fallen out among them.
-    pub fn len(&self) -> usize {
-        self.out.len()
-    }
-
-    /// Whether there are none.
-    pub fn is_empty(&self) -> bool {
-        self.out.is_empty()
-    }
-
-    /// Whether a write goes on by itself.
-    pub fn is_out(&self, nth: usize) -> bool {
-        self.out.get(nth).copied().unwrap_or(true)
-    }
-
     /// What was decided of those that are not out.
     pub fn decision(&self) -> Option<Decision> {
         self.decision
@@ -220,11 +205,8 @@ mod tests {
     #[test]
     fn a_write_falls_out_once() {
         let (mut group, _) = Group::start(wanted(2), &Targets::of_owners(&[2, 3], &[]));
-        assert!(group.is_empty());
         let first = group.add();
-        assert_eq!((group.len(), group.is_out(first)), (1, false));
         assert!(group.fall_out(first, VecDeque::new()).is_some());
-        assert!(group.is_out(first) && group.is_out(7));
         assert!(group.fall_out(first, VecDeque::new()).is_none());
         assert!(group.fall_out(7, VecDeque::new()).is_none());
     }
