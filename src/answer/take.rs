@@ -4,7 +4,7 @@ use crate::command::Node;
 use crate::logic::place::MAX_KEY_LEN;
 use crate::logic::record;
 use crate::peer::message::{Response, WhyNot};
-use crate::replica::{DATABASES, Join, Key, ReplicaError, Written};
+use crate::replica::{ALL_DATABASES, Join, Key, ReplicaError, Written};
 use crate::storage::{Refused, WriteFailed};
 
 /// A sender that sees another membership, or other holders of a key, may not know that it has moved: it has to
@@ -18,7 +18,7 @@ pub(super) fn outdated(node: &Node, name: &[u8], view: u64) -> Option<Response> 
 
 /// A key that can be.
 pub(super) fn checked((db, name): (u8, &[u8])) -> Result<Key<'_>, Response> {
-    if db >= DATABASES || name.len() > MAX_KEY_LEN {
+    if db >= ALL_DATABASES || name.len() > MAX_KEY_LEN {
         return Err(Response::Refused("no such key is possible".into()));
     }
     Ok(Key { db, name })

@@ -17,7 +17,7 @@ use crate::logic::place::{self, MAX_KEY_LEN, Position};
 use crate::logic::placement::{NodeId, PartitionSet};
 use crate::peer::encode;
 use crate::peer::message::{ExchangeRequest, NEWEST, Request, Response, WireKey, WireListed};
-use crate::replica::{DATABASES, Key, Listed, Page};
+use crate::replica::{ALL_DATABASES, Key, Listed, Page};
 
 /// Nodes whose sums are asked for at a time.
 const NODES: usize = 256;
@@ -439,7 +439,7 @@ fn listed(WireListed { key, digest, dots }: WireListed) -> Listed {
 
 /// A key that another node names, if there can be such a key.
 pub(super) fn checked(key: &WireKey) -> Option<Key<'_>> {
-    let possible = key.db < DATABASES && key.name.len() <= MAX_KEY_LEN;
+    let possible = key.db < ALL_DATABASES && key.name.len() <= MAX_KEY_LEN;
     possible.then_some(Key {
         db: key.db,
         name: &key.name,

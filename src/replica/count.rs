@@ -9,7 +9,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::counting::Rest;
-use super::{DATABASES, Key, Replica, ReplicaError, random_u64};
+use super::{ALL_DATABASES, Key, Replica, ReplicaError, random_u64};
 use crate::base::clock;
 use crate::logic::place;
 use crate::storage::pages::Pages;
@@ -178,7 +178,7 @@ impl Replica {
     /// How many keys of each database a partition has, and how many of them end; nothing where it has
     /// too many rows, or one that cannot be read.
     fn count_sample(&self, partition: u16) -> Result<Option<Vec<(i64, i64)>>, ReplicaError> {
-        let mut found = vec![(0, 0); usize::from(DATABASES)];
+        let mut found = vec![(0, 0); usize::from(ALL_DATABASES)];
         let (mut from, end) = (
             partition.to_be_bytes().to_vec(),
             place::partition_end(partition),

@@ -71,7 +71,7 @@ pub use large::Reach;
 pub use round::Tombstones;
 pub use rows::note_key;
 pub use shared::Join;
-pub use space::DATABASES;
+pub use space::{ALL_DATABASES, DATABASES, OWN_DATABASE};
 pub use start::{Options, Recovery};
 pub use tree::ENDING_MS;
 
@@ -371,11 +371,6 @@ impl Replica {
             (Err(_), Some(written_b)) => Err(ReplicaError::Half(Box::new(written_b))),
             (Err(error), None) => Err(error),
         }
-    }
-
-    /// Which stored database a numbered one is.
-    pub fn database(&self, number: u8) -> u8 {
-        self.databases.read()[usize::from(number)]
     }
 
     /// Shards hold contiguous ranges of partitions, so that a scan reads each shard in one go.

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 
 use super::places::{ExpiryPlace, FlushedPlace};
 use super::rows::{floor_op, gone_op};
-use super::space::DATABASES;
+use super::space::ALL_DATABASES;
 use super::{Key, Replica, ReplicaError, Written};
 use crate::base::clock;
 use crate::logic::causal::Object;
@@ -231,7 +231,7 @@ impl Replica {
     pub fn compact_when_worth_it(&self) -> Result<bool, ReplicaError> {
         let removed = &self.counters.removed_rows;
         let count = removed.load(Ordering::Relaxed);
-        let left: u64 = (0..DATABASES).map(|db| self.live_keys_so_far(db)).sum();
+        let left: u64 = (0..ALL_DATABASES).map(|db| self.live_keys_so_far(db)).sum();
         if count < COMPACT_FROM || count < left || !self.is_counted() {
             return Ok(false);
         }

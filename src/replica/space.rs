@@ -18,6 +18,11 @@ use super::tree::{Spot, State, Tree};
 
 /// How many numbered databases there are.
 pub const DATABASES: u8 = 16;
+/// The database behind them, which no client can select and nothing empties: what belongs to all of them
+/// (scripts, functions) is kept there, replicated as every key is.
+pub const OWN_DATABASE: u8 = DATABASES;
+/// Both.
+pub const ALL_DATABASES: u8 = DATABASES + 1;
 
 #[derive(Debug, Default)]
 pub(super) struct Space {
@@ -201,7 +206,7 @@ pub(super) struct Spaces {
 
 impl Spaces {
     pub(super) fn new(partitions: u16, trees: usize) -> Self {
-        let count = usize::from(partitions) * usize::from(DATABASES);
+        let count = usize::from(partitions) * usize::from(ALL_DATABASES);
         let space = |_| Space {
             trees: (0..trees).map(|_| Tree::default()).collect(),
             ..Space::default()
@@ -226,7 +231,7 @@ impl Spaces {
     }
 
     fn place(partition: u16, db: u8) -> usize {
-        usize::from(partition) * usize::from(DATABASES) + usize::from(db)
+        usize::from(partition) * usize::from(ALL_DATABASES) + usize::from(db)
     }
 
     /// The live keys of one database in all partitions.
@@ -241,8 +246,8 @@ impl Spaces {
 
     /// All databases of a partition.
     pub(super) fn of_partition(&self, partition: u16) -> &[Space] {
-        let first = usize::from(partition) * usize::from(DATABASES);
-        &self.spaces[first..first + usize::from(DATABASES)]
+        let first = usize::from(partition) * usize::from(ALL_DATABASES);
+        &self.spaces[first..first + usize::from(ALL_DATABASES)]
     }
 
     /// The sum of a partition's objects, without what has ended before an instant.
@@ -263,7 +268,7 @@ impl Spaces {
         self.spaces
             .iter()
             .skip(usize::from(db))
-            .step_by(usize::from(DATABASES))
+            .step_by(usize::from(ALL_DATABASES))
     }
 
     /// The counts and sums of a partition, for the next start.

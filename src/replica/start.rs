@@ -14,7 +14,7 @@ use super::ranked::AllRanks;
 use super::round::Seen;
 use super::rows::{FLOOR_PREFIX, floor_op, note_key};
 use super::shared::ALL_PARTITIONS;
-use super::space::{DATABASES, Spaces, decode_floor, encode_floor};
+use super::space::{ALL_DATABASES, DATABASES, Spaces, decode_floor, encode_floor};
 use super::{Counters, Replica, ReplicaError, STRIPES};
 use crate::base::random::random_u64;
 use crate::logic::causal::{ActorId, Context, Object};
@@ -88,7 +88,7 @@ const ALONE: Rule = Rule {
 const ACTORS_ROW: &[u8] = b"actors";
 /// There when the rows of counts are those of the last stop.
 const COUNTED_ROW: &[u8] = b"counted";
-const COUNTS_VERSION: u8 = 5;
+const COUNTS_VERSION: u8 = 6;
 const COUNTS_PREFIX: &[u8] = b"counts/";
 const DATABASES_ROW: &[u8] = b"databases";
 const PARTITIONS_ROW: &[u8] = b"partitions";
@@ -171,7 +171,8 @@ impl Replica {
             replica.store.sync()?;
             replica.store.forget_damage();
         }
-        let keys = (0..DATABASES).map(|db| replica.live_keys_so_far(db)).sum();
+        let live = |db| replica.live_keys_so_far(db);
+        let keys = (0..ALL_DATABASES).map(live).sum();
         let recovery = Recovery {
             clean: replica.store.was_clean(),
             keys: is_counted.then_some(keys),
@@ -390,9 +391,8 @@ impl Replica {
 
     /// The names of databases, as a shard has them, and how often they had been exchanged.
     fn stored_databases(&self, shard: usize) -> Result<Option<(u64, Databases)>, ReplicaError> {
-        let raw = self.store.load(shard, Table::Meta, DATABASES_ROW)?;
-        let raw = raw.unwrap_or_default();
-        let Some((databases, nth)) = raw.split_first_chunk() else {
+        let row = self.store.load(shard, Table::Meta, DATABASES_ROW)?;
+        let Some((databases, nth)) = row.as_deref().unwrap_or_default().split_first_chunk() else {
             return Ok(None);
         };
         let nth = nth.try_into().map_or(0, u64::from_le_bytes);
@@ -442,7 +442,7 @@ impl Replica {
         let mut to_reclaim = self.to_reclaim.lock();
         to_reclaim.clear();
         for partition in 0..self.partitions.count() {
-            for db in 0..DATABASES {
+            for db in 0..ALL_DATABASES {
                 let found = floors.remove(&(partition, db));
                 if let Some((false, _)) = found {
                     to_reclaim.insert((partition, db));

@@ -14,7 +14,7 @@ use crate::logic::place::MAX_KEY_LEN;
 use crate::logic::placement::PartitionSet;
 use crate::logic::record;
 use crate::peer::message::{KeySpaceRequest, Response, Wrote};
-use crate::replica::{DATABASES, Key};
+use crate::replica::{ALL_DATABASES, DATABASES, Key};
 
 /// Rows that one request looks at, at most.
 const MAX_SCAN: usize = 16_384;
@@ -108,7 +108,7 @@ pub(super) async fn holds(site: &Site, writes: Vec<Wrote>, synced: bool) -> Resp
     let held = move || -> Vec<bool> {
         let held = |Wrote { db, name, dot, .. }: &Wrote| {
             let key = Key { db: *db, name };
-            *db < DATABASES && name.len() <= MAX_KEY_LEN && replica.has_seen(key, &[*dot])
+            *db < ALL_DATABASES && name.len() <= MAX_KEY_LEN && replica.has_seen(key, &[*dot])
         };
         writes.iter().map(held).collect()
     };
