@@ -49,6 +49,8 @@ pub mod net;
 #[cfg(feature = "server")]
 pub mod peer;
 #[cfg(feature = "server")]
+pub mod pubsub;
+#[cfg(feature = "server")]
 pub mod replica;
 #[cfg(feature = "server")]
 pub mod resp;
@@ -56,6 +58,8 @@ pub mod resp;
 pub mod restore;
 #[cfg(feature = "server")]
 pub mod routing;
+#[cfg(feature = "server")]
+pub mod script;
 #[cfg(feature = "server")]
 pub mod server;
 #[cfg(feature = "server")]

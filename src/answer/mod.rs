@@ -5,6 +5,7 @@ mod commands;
 mod deltas;
 mod keys;
 mod membership;
+mod news;
 mod take;
 
 use std::sync::Arc;
@@ -45,6 +46,7 @@ impl Handler for PeerHandler {
                 let runner: Arc<dyn Runner> = node;
                 routing::answer(&runner, request).await
             })),
+            Request::News(news) => news::start(&node, from, news),
             Request::Exchange(request) => converge(&node, async move |convergence| {
                 convergence.answer(from, request).await
             }),
@@ -86,7 +88,9 @@ fn refused(node: &Node, from: NodeId, request: &Request) -> Option<Response> {
             not_a_member()
         }
         Request::Forward(_) => Some(Response::NotRun(WhyNot::NotHere)),
-        Request::KeySpace(_) | Request::Exchange(_) | Request::Transfer(_) => not_a_member(),
+        Request::KeySpace(_) | Request::Exchange(_) | Request::Transfer(_) | Request::News(_) => {
+            not_a_member()
+        }
     }
 }
 

@@ -32,7 +32,7 @@ use crate::logic::types::{self, Present, conflict};
 use crate::replica::{Key, Reach, Replica, ReplicaError, Uncommitted, Written};
 use crate::resp::Reply;
 use crate::routing::args::Args;
-use crate::routing::{Later, Runner, Turns, Wanted, Who, error_reply};
+use crate::routing::{Later, Paused, Runner, Turns, Wanted, Who, error_reply};
 
 /// A handler's end: the reply is written, or it is this error.
 pub type Outcome = Result<(), Error>;
@@ -69,6 +69,8 @@ pub enum After {
     Later(Later),
     /// The reply is the future's, which may take long: not longer than the client is there.
     Waiting(Later),
+    /// A script has come to a command that runs elsewhere, and goes on when that has.
+    Paused(Box<dyn Paused>),
     /// Runs a transaction's commands with `command::step`, each to its end.
     Exec(Exec),
     /// Has not begun: waits for its turns, and begins with `command::resume`.
@@ -102,6 +104,8 @@ pub struct Ctx<'a> {
     pub after: After,
     /// Its turns, as long as it needs them.
     pub turns: Turns<'a>,
+    /// Whether what it writes is gathered to be one batch: it must not wait for a commit.
+    pub is_gathered: bool,
     /// When it arrived.
     pub arrived: Instant,
     /// When it began, if it had to wait.
@@ -134,6 +138,7 @@ impl<'a> Ctx<'a> {
             written,
             after: After::Nothing,
             turns: Turns::new(),
+            is_gathered: false,
             arrived,
             began: None,
             timed: None,
@@ -435,6 +440,11 @@ impl Ctx<'_> {
     /// Runs another command as a part of this one.
     pub fn run(&mut self, spec: &'static Spec, args: Args<'_>) {
         (self.run)(self, spec, args);
+    }
+
+    /// What runs another command, for who keeps it.
+    pub(super) fn run_with(&self) -> Run {
+        self.run
     }
 
     /// Whether the node is a member of a cluster, or is to be one.

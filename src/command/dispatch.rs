@@ -3,10 +3,11 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::context::{After, Ctx, Outcome};
+use super::context::{After, Ctx, Outcome, Run};
 use super::exec::Exec;
 use super::node::Node;
 use super::queue::{Transaction, Watch};
+use super::scripts;
 use super::session::Session;
 use super::spec::{Flags, Spec};
 use super::table;
@@ -17,10 +18,10 @@ use crate::error::Error;
 use crate::logic::policy::OnConflict;
 use crate::logic::types::string;
 use crate::replica::Written;
-use crate::resp::Reply;
-use crate::routing::args::Args;
+use crate::resp::{Protocol, Reply};
+use crate::routing::args::{Args, OwnedArgs};
 use crate::routing::shape::Travels;
-use crate::routing::{self, Gate, Later, Turns, Wanted, block};
+use crate::routing::{self, Later, Turns, Wanted, block};
 
 /// A command of more words (for EXEC: of more commands) may take its time.
 const MANY_WORDS: usize = 256;
@@ -93,7 +94,7 @@ pub fn step(ctx: &mut Ctx<'_>, spec: &'static Spec, args: Args<'_>) {
             return;
         }
         let (runner, who) = (ctx.runner(), ctx.who());
-        let call = || spec.call(args);
+        let call = || scripts::called(ctx.node, spec, args);
         let under_way = &mut ctx.session.under_way;
         if let Some(later) = routing::start(&runner, who, under_way, (&spec.shape, call)) {
             ctx.session.client.touch(spec);
@@ -137,14 +138,17 @@ pub fn is_barrier(
     found: Option<&'static Spec>,
     args: Args<'_>,
 ) -> bool {
-    found.is_none_or(|spec| routing::is_barrier(&node.site, &session.under_way, &spec.shape, args))
+    let Some(spec) = found else { return true };
+    // What a script asks for beside its keys is not known before.
+    let is_open = spec.shape.is_script() && scripts::may_go_wide(node, spec, args);
+    is_open || routing::is_barrier(&node.site, &session.under_way, &spec.shape, args)
 }
 
 /// Runs an admitted command here once the others are kept out as far as it needs.
 fn run_gated(ctx: &mut Ctx<'_>, spec: &'static Spec, args: Args<'_>) {
     let node = ctx.node;
     let gate = &node.site.gate;
-    let wanted = wanted(gate, ctx.session, spec, args);
+    let wanted = wanted(node, ctx.session, spec, args);
     let may_begin = !wanted.is_for_all() || node.replica.is_counted();
     match may_begin.then(|| gate.at_once(&wanted)).flatten() {
         Some(turns) => enter(ctx, spec, args, turns),
@@ -152,14 +156,23 @@ fn run_gated(ctx: &mut Ctx<'_>, spec: &'static Spec, args: Args<'_>) {
     }
 }
 
-/// Waits until a command has its turns and may begin.
-pub async fn turns<'a>(node: &'a Arc<Node>, wanted: &Wanted) -> Turns<'a> {
+/// What is said while a script has run for too long.
+pub const BUSY: &str =
+    "BUSY Redis is busy running a script. You can only call SCRIPT KILL or SHUTDOWN NOSAVE.";
+
+/// Waits until a command has its turns and may begin; `None`: a script has run for too long meanwhile.
+pub async fn turns<'a>(node: &'a Arc<Node>, wanted: &Wanted) -> Option<Turns<'a>> {
     if wanted.is_for_all() {
         // What empties everything has to know which actors have written; nothing waits for that behind the gate.
         let counting = Arc::clone(node);
         off_worker(move || counting.replica.finish_counting()).await;
     }
-    node.site.gate.enter(wanted).await
+    let threshold = Duration::from_millis(node.config.number("busy-reply-threshold") as u64);
+    tokio::select! {
+        biased;
+        turns = node.site.gate.enter(wanted) => Some(turns),
+        () = node.scripts.are_busy(threshold) => None,
+    }
 }
 
 /// Runs a command that has waited for its turns.
@@ -168,8 +181,11 @@ pub fn resume<'a>(ctx: &mut Ctx<'a>, spec: &'static Spec, args: Args<'_>, turns:
     enter(ctx, spec, args, turns);
 }
 
+/// What runs an admitted command whose turn it is.
+pub const RUN: Run = run;
+
 fn enter<'a>(ctx: &mut Ctx<'a>, spec: &'static Spec, args: Args<'_>, turns: Turns<'a>) {
-    let gathering = (!turns.is_empty() && is_one(ctx, spec)).then(|| {
+    let gathering = (!turns.is_empty() && is_one(ctx, spec, args)).then(|| {
         let queue = ctx.session.transaction.as_ref();
         let queue = queue.filter(|_| spec.has(Flags::RUNS_QUEUE)).into_iter();
         let queued = queue.flat_map(Transaction::commands);
@@ -177,28 +193,45 @@ fn enter<'a>(ctx: &mut Ctx<'a>, spec: &'static Spec, args: Args<'_>, turns: Turn
         ctx.node.replica.gather(spec.keys_of(args).chain(queued))
     });
     ctx.turns = turns;
+    ctx.is_gathered = gathering.is_some();
     run(ctx, spec, args);
     drop(gathering);
     ctx.turns.clear();
 }
 
 /// Whether what a command writes is one batch of each shard: not where it may wait for a commit itself.
-fn is_one(ctx: &Ctx<'_>, spec: &Spec) -> bool {
+fn is_one(ctx: &Ctx<'_>, spec: &Spec, args: Args<'_>) -> bool {
+    // A script that is not known to keep to its keys may empty everything, and wait for that.
+    let is_open = |spec: &Spec, args: Args<'_>| {
+        spec.shape.is_script() && scripts::wants_everything(ctx.node, spec, args)
+    };
     match &ctx.session.transaction {
         Some(queue) if spec.has(Flags::RUNS_QUEUE) => {
             let mut queue = queue.commands();
-            queue.clone().all(|(spec, _)| spec.shape.is_on_keys())
-                && queue.any(|(spec, _)| spec.has(Flags::WRITE))
+            let is_apart = |(spec, words): (&Spec, &OwnedArgs)| {
+                spec.shape.is_on_keys() && !is_open(spec, words.as_args())
+            };
+            queue.clone().all(is_apart) && queue.any(|(spec, _)| spec.shape.writes)
         }
-        _ => spec.shape.is_on_keys() && spec.has(Flags::WRITE) && !spec.shape.is_on_one_key(),
+        _ => {
+            let is_on_several = spec.shape.is_on_keys() && !spec.shape.is_on_one_key();
+            is_on_several && spec.shape.writes && !is_open(spec, args)
+        }
     }
 }
 
 /// What a command of a connection needs for itself.
-fn wanted(gate: &Gate, session: &Session, spec: &Spec, args: Args<'_>) -> Wanted {
+fn wanted(node: &Node, session: &Session, spec: &Spec, args: Args<'_>) -> Wanted {
+    let gate = &node.site.gate;
     match &session.transaction {
         Some(transaction) if spec.has(Flags::RUNS_QUEUE) => {
             let queue = transaction.commands();
+            let is_open = |(spec, words): (&Spec, &OwnedArgs)| {
+                spec.shape.is_script() && scripts::wants_everything(node, spec, words.as_args())
+            };
+            if queue.clone().any(is_open) {
+                return gate.whole();
+            }
             if queue.clone().any(|(spec, _)| spec.shape.is_for_all()) {
                 return gate.everything();
             }
@@ -207,8 +240,10 @@ fn wanted(gate: &Gate, session: &Session, spec: &Spec, args: Args<'_>) -> Wanted
             gate.of_keys(keys.chain(watched), true)
         }
         _ if spec.shape.is_for_all() => gate.everything(),
-        _ if spec.has(Flags::READ) || spec.has(Flags::WRITE) => {
-            let changes_several = spec.has(Flags::WRITE) && !spec.shape.is_on_one_key();
+        _ if spec.shape.is_script() && scripts::wants_everything(node, spec, args) => gate.whole(),
+        _ if spec.shape.reads || spec.shape.writes => {
+            let is_script = spec.shape.is_script();
+            let changes_several = spec.shape.writes && !spec.shape.is_on_one_key() || is_script;
             gate.of_keys(spec.keys_of(args), changes_several)
         }
         _ => Wanted::default(),
@@ -305,6 +340,17 @@ fn admit(ctx: &Ctx<'_>, spec: &Spec, args: Args<'_>) -> Outcome {
     if !ctx.session.authenticated && !spec.has(Flags::NO_AUTH) {
         return Err(Error::NoAuth);
     }
+    if ctx.session.listens.is_confined()
+        && ctx.reply.protocol() == Protocol::Resp2
+        && !spec.has(Flags::WHILE_SUBSCRIBED)
+    {
+        let name = spec.full_name();
+        let why = format!(
+            "ERR Can't execute '{name}': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT / RESET \
+             are allowed in this context"
+        );
+        return Err(Error::Text(why.into()));
+    }
     if ctx.session.transaction.is_some() && spec.has(Flags::NO_MULTI) {
         return Err(Error::text("ERR Command not allowed inside a transaction"));
     }
@@ -330,6 +376,6 @@ fn unknown(args: Args<'_>) -> Error {
 /// Whether a command may change keys, for CLIENT PAUSE WRITE.
 pub fn may_write(session: &Session, args: Args<'_>) -> bool {
     find(args).is_some_and(|spec| {
-        spec.has(Flags::WRITE) || spec.has(Flags::RUNS_QUEUE) && session.transaction.is_some()
+        spec.shape.writes || spec.has(Flags::RUNS_QUEUE) && session.transaction.is_some()
     })
 }

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+use futures_util::future::join_all;
 use tokio::runtime::Handle;
 use tokio::sync::Notify;
 
@@ -11,6 +12,7 @@ use super::events::Events;
 use super::monitor::{Feed, Monitors};
 use super::parts::Timings;
 use super::pause::Pause;
+use super::scripts::Scripts;
 use super::seal::ContextSeal;
 use super::session::{Client, Clients};
 use super::slowlog::SlowLog;
@@ -21,6 +23,10 @@ use crate::base::governor::Governor;
 use crate::convergence::Convergence;
 use crate::coordinator::Coordinator;
 use crate::logic::causal::ActorId;
+use crate::logic::placement::NodeId;
+use crate::peer::encode;
+use crate::peer::message::{News, Response};
+use crate::pubsub::{Elsewhere, Here, Kind};
 use crate::replica::Replica;
 use crate::routing::Site;
 use crate::status::{Found, Source, Stats};
@@ -84,6 +90,12 @@ pub struct Node {
     pub latency: Events,
     /// Where commands spend their time.
     pub timings: Timings,
+    /// Who listens to what on this node.
+    pub listeners: Arc<Here>,
+    /// Who does on other members.
+    pub elsewhere: Option<Arc<Elsewhere>>,
+    /// Scripts.
+    pub scripts: Arc<Scripts>,
     /// CLIENT PAUSE.
     pub pause: Pause,
     /// When the node started, in milliseconds since the epoch.
@@ -121,6 +133,15 @@ impl Node {
             most_clients,
         } = options;
         let site = Site::new(Arc::clone(&replica), coordinator);
+        let scripts = Arc::new(Scripts::new(
+            site.coordinator.is_some(),
+            config.number("script-memory-limit") as usize,
+        ));
+        let elsewhere = site.coordinator.as_ref().map(|coordinator| {
+            let cluster = Arc::clone(coordinator.cluster());
+            let actor = replica.actor().0;
+            Arc::new(Elsewhere::new(cluster, coordinator.within(), actor))
+        });
         let nowhere = SocketAddr::from(([0, 0, 0, 0], 0));
         let slowlog = SlowLog::default();
         slowlog.configure(&config);
@@ -143,6 +164,9 @@ impl Node {
             slowlog,
             latency,
             timings: Timings::default(),
+            listeners: Arc::default(),
+            elsewhere,
+            scripts,
             pause: Pause::default(),
             started_ms: clock::now_ms(),
             last_save: AtomicU64::new(clock::now_ms() / 1_000),
@@ -167,6 +191,24 @@ impl Node {
         let members = coordinator.cluster().members();
         let found = members.into_iter().find(|member| member.actor == actor);
         found.map_or_else(|| actor.to_string(), |member| member.name)
+    }
+
+    /// Tells all members that answer, and waits for what each says.
+    pub async fn tell(&self, news: News) -> Vec<(NodeId, Response)> {
+        let Some(coordinator) = &self.site.coordinator else {
+            return Vec::new();
+        };
+        let (cluster, within) = (coordinator.cluster(), coordinator.within());
+        let body = encode(news);
+        let others = cluster.members().into_iter().map(|member| member.id);
+        let others = others.filter(|id| *id != cluster.me() && cluster.answers(*id));
+        let told = others.map(|id| {
+            let called = cluster.peers().call(id, body.clone(), within);
+            async move { (id, called.await) }
+        });
+        let said = join_all(told).await.into_iter();
+        said.filter_map(|(id, said)| said.ok().map(|said| (id, said)))
+            .collect()
     }
 
     /// Asks the node to hand over what it does for others, and to stop.
@@ -209,6 +251,9 @@ impl Node {
             last_save: self.last_save.load(Ordering::Relaxed),
             clients: self.clients.len(),
             blocked_clients: self.clients.blocked(),
+            listened: [Kind::Channel, Kind::Pattern, Kind::Shard]
+                .map(|kind| self.listeners.names(kind).len()),
+            scripts: self.scripts.figures(),
             config: &self.config,
             replica: &self.replica,
             coordinator: self.site.coordinator.as_deref(),

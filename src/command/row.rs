@@ -139,6 +139,14 @@ impl Row {
         self
     }
 
+    /// It runs a script, which it names by its text, or by its SHA-1.
+    pub const fn runs_script(mut self, writes: bool, by_sha: bool) -> Self {
+        self.spec.shape.reads = true;
+        self.spec.shape.writes = writes;
+        self.spec.by_sha = by_sha;
+        self.travels(Travels::Script)
+    }
+
     /// It names another database.
     pub const fn other_database(mut self, elsewhere: Elsewhere) -> Self {
         self.spec.shape.elsewhere = elsewhere;
@@ -148,7 +156,7 @@ impl Row {
     /// It waits where there is nothing, for as long as a word says (negative: from the end).
     pub const fn waits(mut self, at: i8) -> Self {
         self.spec.shape.waits = Some(at);
-        self.spec.flags = self.spec.flags.and(Flags::BLOCKING);
+        self.spec.flags = self.spec.flags.and(Flags::BLOCKING).and(Flags::NOSCRIPT);
         self
     }
 

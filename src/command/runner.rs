@@ -4,14 +4,15 @@ use std::sync::Arc;
 
 use smallvec::SmallVec;
 
+use super::context::After;
 use super::node::{Node, NodeOptions};
 use super::session::Session;
-use super::{dispatch, table};
+use super::{dispatch, scripts, table};
 use crate::base::clock;
 use crate::error::Error;
 use crate::resp::Reply;
 use crate::routing::args::OwnedArgs;
-use crate::routing::{Call, Ran, Runner, Site, Who};
+use crate::routing::{Call, Doing, Later, Ran, Runner, Site, Who};
 
 /// A node that has started, with the commands of the table.
 pub fn node(options: NodeOptions) -> Arc<Node> {
@@ -53,12 +54,29 @@ impl Runner for Node {
         ctx.is_part = true;
         ctx.run(&table::specs().all()[call.row], call.args());
         let seen = ctx.seen.take();
+        let paused = match std::mem::take(&mut ctx.after) {
+            After::Paused(paused) => Some(paused),
+            _ => None,
+        };
         drop(ctx);
         Ran {
             reply: std::mem::take(reply.buffer()),
             written,
             seen,
+            paused,
         }
+    }
+
+    fn fetch(self: Arc<Self>, call: &Call) -> Option<Doing> {
+        scripts::fetch(self, call)
+    }
+
+    fn goes_wide(&self, call: &Call) -> bool {
+        scripts::goes_wide(self, call)
+    }
+
+    fn spread(self: Arc<Self>, who: Who, call: Call) -> Later {
+        scripts::spread(self, who, call, dispatch::RUN)
     }
 
     fn count_error(&self, error: &Error) {

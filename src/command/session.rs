@@ -10,6 +10,7 @@ use tokio::sync::Notify;
 
 use super::queue::{Transaction, Watch};
 use super::spec::{Spec, Specs};
+use super::subscriptions::Subscriptions;
 use crate::base::clock;
 use crate::coordinator::Asked;
 use crate::logic::causal::Timestamp;
@@ -60,6 +61,8 @@ pub struct Session {
     pub under_way: UnderWay,
     /// How many of its commands were counted.
     pub counted: u32,
+    /// What it listens to.
+    pub listens: Subscriptions,
 }
 
 impl Session {
@@ -81,6 +84,7 @@ impl Session {
             executing: false,
             under_way: UnderWay::default(),
             counted: first,
+            listens: Subscriptions::default(),
         }
     }
 
@@ -96,6 +100,13 @@ impl Session {
             self.latest.resize(written.shard + 1, 0);
         }
         self.latest[written.shard] = written.ticket;
+    }
+
+    /// What it listens to has changed: others may see how much.
+    pub(super) fn note_listens(&self) {
+        for (shown, count) in self.client.listens.iter().zip(self.listens.counts()) {
+            shown.store(count, Ordering::Relaxed);
+        }
     }
 
     pub(super) fn fail_transaction(&mut self) {
@@ -125,6 +136,8 @@ pub struct Client {
     /// The number of the last command's row, plus one.
     last_command: AtomicUsize,
     last_active_ms: AtomicU64,
+    /// How many channels, patterns and shard channels it listens to.
+    listens: [AtomicUsize; 3],
     killed: AtomicBool,
     ending: AtomicBool,
     wake: Notify,
@@ -158,6 +171,7 @@ impl Client {
             protocol: AtomicU8::new(2),
             last_command: AtomicUsize::new(0),
             last_active_ms: AtomicU64::new(0),
+            listens: Default::default(),
             killed: AtomicBool::new(false),
             ending: AtomicBool::new(false),
             wake: Notify::new(),
@@ -242,15 +256,22 @@ impl Client {
         clock::now_ms().saturating_sub(last_ms) / 1_000
     }
 
+    /// Whether it listens to anything.
+    pub fn is_listening(&self) -> bool {
+        let mut counts = self.listens.iter();
+        counts.any(|count| count.load(Ordering::Relaxed) > 0)
+    }
+
     /// One line of CLIENT LIST.
     pub fn line(&self, specs: &Specs, is_self: Option<&Session>) -> String {
         let names = self.names.lock().clone();
         let last = self.last_command.load(Ordering::Relaxed).checked_sub(1);
         let last = last.and_then(|nth| specs.all().get(nth));
         let command = last.map_or_else(|| "NULL".into(), Spec::full_name);
+        let listens = |kind: usize| self.listens[kind].load(Ordering::Relaxed);
         let in_transaction = is_self.is_some_and(|s| s.transaction.is_some());
         format!(
-            "id={} addr={} laddr={} fd=0 name={} age={} idle={} flags={} db={} sub=0 psub=0 ssub=0 \
+            "id={} addr={} laddr={} fd=0 name={} age={} idle={} flags={} db={} sub={} psub={} ssub={} \
              multi={} qbuf=0 qbuf-free=0 argv-mem=0 multi-mem=0 rbs=0 rbp=0 obl=0 oll=0 omem=0 \
              tot-mem=0 events=r cmd={} user=default redir=-1 resp={} lib-name={} lib-ver={}",
             self.id,
@@ -261,10 +282,14 @@ impl Client {
             self.idle_secs(),
             match () {
                 () if in_transaction => "x",
+                () if self.is_listening() => "P",
                 () if self.blocked.load(Ordering::Acquire) => "b",
                 () => "N",
             },
             self.db.load(Ordering::Relaxed),
+            listens(0),
+            listens(1),
+            listens(2),
             if in_transaction { 0 } else { -1 },
             command,
             self.protocol.load(Ordering::Relaxed),

@@ -43,11 +43,19 @@ impl Flags {
     pub const RUNS_QUEUE: Flags = Flags(1 << 11);
     /// Runs at once inside MULTI. Ours, not shown.
     pub const IN_TRANSACTION: Flags = Flags(1 << 12);
+    /// It may do with fewer keys than it could name.
+    pub const NO_MANDATORY_KEYS: Flags = Flags(1 << 15);
+    /// Possible while a script has run for too long.
+    pub const ALLOW_BUSY: Flags = Flags(1 << 16);
+    /// Runs in a client's subscribed mode. Ours, not shown.
+    pub const WHILE_SUBSCRIBED: Flags = Flags(1 << 17);
+    /// About channels.
+    pub const PUBSUB: Flags = Flags(1 << 18);
     /// Not in Redis. Ours, not shown.
     pub const OWN: Flags = Flags(1 << 13);
 
     /// The names that COMMAND shows.
-    pub const NAMES: [(Flags, &'static str); 12] = [
+    pub const NAMES: [(Flags, &'static str); 15] = [
         (Flags::WRITE, "write"),
         (Flags::READ, "readonly"),
         (Flags::DENYOOM, "denyoom"),
@@ -60,6 +68,9 @@ impl Flags {
         (Flags::FAST, "fast"),
         (Flags::NO_AUTH, "no_auth"),
         (Flags::NO_MULTI, "no_multi"),
+        (Flags::PUBSUB, "pubsub"),
+        (Flags::ALLOW_BUSY, "allow_busy"),
+        (Flags::NO_MANDATORY_KEYS, "no_mandatory_keys"),
     ];
 
     /// Both.
@@ -102,6 +113,8 @@ pub struct Spec {
     pub hides: Hides,
     /// Whether it shows the value of a key, or makes a new one of it: siblings may be an error then.
     pub shows_values: bool,
+    /// Whether it names a script by its SHA-1.
+    pub by_sha: bool,
     /// Redis's group.
     pub group: &'static str,
     /// One line.
@@ -141,6 +154,7 @@ impl Spec {
             },
             hides: Hides::Nothing,
             shows_values: false,
+            by_sha: false,
             group,
             summary,
             id: 0,
@@ -241,6 +255,7 @@ pub fn access_flags(access: Access) -> &'static [&'static str] {
         Access::Take => &["RW", "access", "delete"],
         Access::Remove => &["RW", "delete"],
         Access::Delete => &["RM", "delete"],
+        Access::NoKey => &["not_key"],
     }
 }
 
@@ -438,5 +453,9 @@ pub mod keys {
         RENAME = one(Access::Take), KeySpec::one(2, Access::Overwrite);
         RENAME_NEW = one(Access::Take), KeySpec::one(2, Access::Create);
         COPY = one(Access::Read), KeySpec::one(2, Access::Overwrite);
+        CHANNEL = one(Access::NoKey);
+        CHANNELS = KeySpec::range(1, -1, 1, Access::NoKey);
+        SCRIPT = counted(2, Access::ReadWrite);
+        SCRIPT_READS = counted(2, Access::Read);
     }
 }

@@ -5,8 +5,8 @@ use std::sync::LazyLock;
 
 use super::family::{
     bits, causal, client, cluster, connection, converge, docs, dump, expiry, geo, hash, hll, info,
-    keys, keyspace, latency, lcs, list, meet, operator, plan, server, set, snapshot, sort, strings,
-    transactions, transfers, zset,
+    keys, keyspace, latency, lcs, list, meet, operator, plan, pubsub, script, server, set,
+    snapshot, sort, strings, transactions, transfers, zset,
 };
 use super::row::{Handler, Row};
 use super::spec::{Spec, Specs};
@@ -27,6 +27,8 @@ const FAMILIES: &[&[Row]] = &[
     expiry::ROWS,
     keyspace::ROWS,
     transactions::ROWS,
+    script::ROWS,
+    pubsub::ROWS,
     causal::ROWS,
     operator::ROWS,
     converge::ROWS,

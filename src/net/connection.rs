@@ -3,6 +3,8 @@
 //! Backpressure is the whole memory story: while replies wait for a client that does not read,
 //! nothing more is read from it. Invariant: no reply leaves before its writes are committed.
 
+mod transaction;
+
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::{Duration, Instant};
@@ -13,16 +15,14 @@ use smallvec::SmallVec;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use super::waiting::{await_sync, gone, next_line, sleep_or_never};
+use super::waiting::{await_sync, gone, has_messages, has_too_many, next_line, sleep_or_never};
 use crate::base::clock;
-use crate::command::{
-    self, After, Ctx, Exec, Feed, Node, ReplyMode, Session, Spec, Timed, Transaction,
-};
+use crate::command::{self, After, Ctx, Feed, Node, ReplyMode, Session, Spec, Timed, Transaction};
 use crate::error::Error;
 use crate::replica::{Uncommitted, Written};
 use crate::resp::{Limits, Parser, Reply};
 use crate::routing::args::Args;
-use crate::routing::{Later, Runner};
+use crate::routing::{self, Later};
 
 /// Bytes read at a time, and kept by an idle connection.
 const READ_CHUNK: usize = 16 * 1024;
@@ -102,6 +102,7 @@ pub(super) async fn run(stream: TcpStream, node: Arc<Node>, session: Session) {
     if let Err(error) = connection.serve().await {
         tracing::debug!(client = %connection.session.client.address, %error, "connection ended");
     }
+    command::end_listening(&connection.node, &mut connection.session);
 }
 
 impl Connection {
@@ -111,6 +112,7 @@ impl Connection {
             self.settle().await;
             self.finish_later().await;
             self.count_replied();
+            self.take_messages();
             self.send().await?;
             if self.closing || self.session.client.is_killed() {
                 return self.stream.shutdown().await;
@@ -119,6 +121,20 @@ impl Connection {
                 return Ok(());
             }
         }
+    }
+
+    /// Puts messages of channels behind the replies.
+    fn take_messages(&mut self) {
+        let Some(inbox) = self.session.listens.inbox() else {
+            return;
+        };
+        if inbox.is_over() {
+            tracing::warn!(client = %self.session.client.address,
+                "closed: its messages are beyond client-output-buffer-limit");
+            self.closing = true;
+        }
+        inbox.set_protocol(self.reply.protocol());
+        inbox.take(self.reply.buffer(), FLUSH_BYTES);
     }
 
     /// Runs the commands that are in the input; `true` when some may be left.
@@ -215,6 +231,10 @@ impl Connection {
             if self.session.client.is_killed() {
                 return After::Close;
             }
+            let Some(turns) = turns else {
+                self.reply.error(command::BUSY);
+                return After::Nothing;
+            };
             after = self.run_with(node, |ctx, args| command::resume(ctx, spec, args, turns));
         }
         self.silent = self.session.reply_mode != ReplyMode::On;
@@ -293,6 +313,7 @@ impl Connection {
             }
             After::Sleep(duration) => tokio::time::sleep(duration).await,
             After::Later(later) => self.begin_later(later).await,
+            After::Paused(paused) => self.begin_later(Box::pin(routing::drive(paused))).await,
             After::Waiting(later) => {
                 self.send_what_is_ready().await;
                 let reply = tokio::select! {
@@ -325,70 +346,6 @@ impl Connection {
                     None => self.closing = true,
                 }
             }
-        }
-    }
-
-    fn within<'a>(&'a mut self, node: &'a Arc<Node>, run: impl FnOnce(&mut Ctx<'a>)) -> After {
-        let mut ctx = command::context(
-            node,
-            &mut self.session,
-            &mut self.reply,
-            &mut self.written,
-            clock::monotonic(),
-        );
-        run(&mut ctx);
-        self.timed.extend(ctx.timed.take());
-        for write in ctx.seen.take() {
-            self.pending.push(Pending {
-                write,
-                is_own: false,
-                reply: 0..0,
-            });
-        }
-        ctx.after
-    }
-
-    /// Runs a transaction's commands: in one go, or in order, each at its coordinator.
-    async fn run_transaction(&mut self, mut exec: Exec) {
-        let node = Arc::clone(&self.node);
-        let runner: Arc<dyn Runner> = Arc::clone(&self.node) as Arc<dyn Runner>;
-        if let Some(later) = exec.as_one(&runner) {
-            return self.begin_later(later).await;
-        }
-        if !exec.may_run(&runner).await {
-            if !self.silent {
-                self.reply.null_array();
-            }
-            return;
-        }
-        let before = self.reply.len();
-        let mut gathered = std::mem::take(&mut self.reply);
-        gathered.array(exec.steps.len());
-        self.reply.set_protocol(gathered.protocol());
-        self.session.executing = true;
-        for (spec, words) in std::mem::take(&mut exec.steps) {
-            let args = words.as_args();
-            let mut after = self.within(&node, |ctx| command::step(ctx, spec, args));
-            if let After::Held(spec, wanted) = after {
-                let turns = command::turns(&node, &wanted).await;
-                after = self.within(&node, |ctx| command::resume(ctx, spec, args, turns));
-            }
-            match after {
-                After::Later(later) | After::Waiting(later) => {
-                    let said = later.await;
-                    self.reply.buffer().extend_from_slice(&said);
-                }
-                After::Close | After::Cut => self.closing = true,
-                _ => {}
-            }
-            let said = self.reply.buffer().split();
-            gathered.buffer().extend_from_slice(&said);
-        }
-        self.session.executing = false;
-        gathered.set_protocol(self.reply.protocol());
-        self.reply = gathered;
-        if self.silent {
-            self.reply.buffer().truncate(before);
         }
     }
 
@@ -513,10 +470,12 @@ impl Connection {
         let len = self.reply.len() as u64;
         let patience = self.patience(len)?;
         let output = self.reply.buffer().split();
+        let inbox = self.session.listens.inbox().cloned();
         tokio::select! {
             biased;
             sent = self.stream.write_all(&output) => sent?,
             () = self.session.client.killed() => return Err(std::io::ErrorKind::ConnectionAborted.into()),
+            () = has_too_many(inbox.as_deref()) => return Err(self.too_much_output(len)),
             () = sleep_or_never(patience) => return Err(self.too_much_output(len)),
         }
         self.node.stats.output_bytes.add(len);
@@ -567,7 +526,8 @@ impl Connection {
         let wanted = self.parser.wanted(self.input.len()).clamp(READ_CHUNK, most);
         self.input.reserve(wanted);
         let idle = self.node.config.timeout_secs();
-        let idle = (idle > 0).then(|| Duration::from_secs(idle as u64));
+        let inbox = self.session.listens.inbox().cloned();
+        let idle = (idle > 0 && inbox.is_none()).then(|| Duration::from_secs(idle as u64));
         tokio::select! {
             biased;
             read = self.stream.read_buf(&mut self.input) => {
@@ -584,6 +544,7 @@ impl Connection {
                 }
                 Ok(true)
             }
+            () = has_messages(inbox.as_deref()) => Ok(true),
             () = sleep_or_never(idle) => Ok(false),
         }
     }

@@ -7,6 +7,7 @@ use tokio::io::Interest;
 use tokio::net::TcpStream;
 
 use crate::command::{Feed, Node};
+use crate::pubsub::Inbox;
 
 /// Waits until writes are on the disk; whether they are.
 pub(super) async fn await_sync(node: &Node, writes: &[u64], timeout: Option<Duration>) -> bool {
@@ -47,6 +48,22 @@ pub(super) async fn gone(stream: &TcpStream) {
 pub(super) async fn next_line(monitor: &mut Option<Feed>) -> Option<Arc<str>> {
     match monitor {
         Some(monitor) => monitor.next().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Waits until a message of a channel is there.
+pub(super) async fn has_messages(inbox: Option<&Inbox>) {
+    match inbox {
+        Some(inbox) => inbox.has_some().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Waits until more messages wait than may.
+pub(super) async fn has_too_many(inbox: Option<&Inbox>) {
+    match inbox {
+        Some(inbox) => inbox.over().await,
         None => std::future::pending().await,
     }
 }

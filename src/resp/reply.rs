@@ -155,14 +155,49 @@ impl Reply {
 
     /// A text for people.
     pub fn verbatim(&mut self, text: &str) {
+        self.verbatim_as(b"txt", text.as_bytes());
+    }
+
+    /// A text in a format, which has three letters.
+    pub fn verbatim_as(&mut self, format: &[u8], text: &[u8]) {
         match self.protocol {
-            Protocol::Resp2 => self.bulk(text.as_bytes()),
+            Protocol::Resp2 => self.bulk(text),
             Protocol::Resp3 => {
                 self.head(b'=', text.len() + 4);
-                self.out.put_slice(b"txt:");
-                self.out.put_slice(text.as_bytes());
+                let mut letters = [b' '; 4];
+                letters
+                    .iter_mut()
+                    .zip(format.iter().take(3))
+                    .for_each(|(to, from)| *to = *from);
+                letters[3] = b':';
+                self.out.put_slice(&letters);
+                self.out.put_slice(text);
                 self.out.put_slice(b"\r\n");
             }
+        }
+    }
+
+    /// Yes or no; in RESP2 a number.
+    pub fn boolean(&mut self, is: bool) {
+        match self.protocol {
+            Protocol::Resp2 => self.integer(i64::from(is)),
+            Protocol::Resp3 => self.line(b'#', if is { b"t" } else { b"f" }),
+        }
+    }
+
+    /// A number of any size, as its digits.
+    pub fn big_number(&mut self, digits: &str) {
+        match self.protocol {
+            Protocol::Resp2 => self.bulk(digits.as_bytes()),
+            Protocol::Resp3 => self.line(b'(', digits.as_bytes()),
+        }
+    }
+
+    /// Starts what was not asked for; in RESP2 an array.
+    pub fn push(&mut self, len: usize) {
+        match self.protocol {
+            Protocol::Resp2 => self.head(b'*', len),
+            Protocol::Resp3 => self.head(b'>', len),
         }
     }
 

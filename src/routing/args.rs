@@ -108,6 +108,15 @@ pub struct OwnedArgs {
 }
 
 impl OwnedArgs {
+    /// Some words.
+    pub fn of(words: &[&[u8]]) -> Self {
+        let mut owned = Self::default();
+        for word in words {
+            owned.push(word);
+        }
+        owned
+    }
+
     /// Adds a word.
     pub fn push(&mut self, word: &[u8]) {
         let start = self.source.len();

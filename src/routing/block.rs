@@ -136,6 +136,11 @@ fn is_nothing(reply: &[u8]) -> bool {
     matches!(reply, b"*-1\r\n" | b"$-1\r\n" | b"_\r\n")
 }
 
+/// Runs a command on keys to its end, wherever that is.
+pub fn run(node: Arc<dyn Runner>, who: Who, call: Call) -> Later {
+    Box::pin(async move { attempt(&node, &who, &call).await })
+}
+
 async fn attempt(node: &Arc<dyn Runner>, who: &Who, call: &Call) -> BytesMut {
     if node.site().coordinator.is_some() {
         return begin(node, who.clone(), call.clone()).await;

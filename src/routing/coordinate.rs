@@ -12,7 +12,8 @@ use smallvec::SmallVec;
 use super::lanes::{Lanes, Turns};
 use super::looks::Moment;
 use super::reply::{error_reply, quorum_reply, refusal};
-use super::runner::{Call, Ran, Runner, Site};
+use super::runner::{Call, Doing, Ran, Runner, Site};
+use super::script::drive;
 use super::share::{Begun, has_been_looked_for, note_look};
 use super::who::Who;
 use super::work::Work;
@@ -47,6 +48,9 @@ pub(super) fn coordinate(
         if let Some(len) = work.key_too_long() {
             return refusal(&*node, &who, &Error::KeyTooLong(len));
         }
+        for fetching in scripts_of(&node, &work) {
+            fetching.await;
+        }
         let writes = work.writes();
         let came = site.looks.now();
         let lanes = site.lanes.of(keys.iter().copied());
@@ -78,15 +82,12 @@ pub(super) fn coordinate(
         }
         let watched = work.transaction.iter().flatten().map(|(key, _)| &key[..]);
         // Nobody who reads sees a part of it.
-        let alone = work.transaction.is_some() || writes && keys.len() > 1;
+        let is_script = work.is_script();
+        let alone = work.transaction.is_some() || is_script || writes && keys.len() > 1;
         let wanted = site
             .gate
             .of_keys(keys.iter().copied().chain(watched), alone);
-        let passing = if alone {
-            None
-        } else {
-            site.gate.at_once(&wanted)
-        };
+        let passing = (!alone).then(|| site.gate.at_once(&wanted)).flatten();
         let passing = match passing {
             Some(passing) => passing,
             None => Box::pin(site.gate.enter(&wanted)).await,
@@ -102,8 +103,20 @@ pub(super) fn coordinate(
         let mut copies = replicate(&coordinator, &who, &ran.written, blind);
         drop(turns);
         note_own(site, &who, &ran.written);
-        answer(&*node, &who, &work, &mut ran, &mut copies).await
+        let reply = answer(&*node, &who, &work, &mut ran, &mut copies).await;
+        match ran.paused.take() {
+            Some(paused) if reply.is_empty() => Box::pin(drive(paused)).await,
+            // What a script has written may not be stored as it should be: then it must not build on that.
+            _ => reply,
+        }
     }
+}
+
+/// What finds the scripts that some work runs, as far as they are not at hand.
+fn scripts_of(node: &Arc<dyn Runner>, work: &Work) -> SmallVec<[Doing; 1]> {
+    let scripts = work.steps.iter().filter(|call| call.shape.is_script());
+    let fetch = |call| Arc::clone(node).fetch(call);
+    scripts.filter_map(fetch).collect()
 }
 
 /// Waits for turns. What is hardly ever waited for takes no room in a command's future: there are many at a time.
@@ -184,6 +197,7 @@ async fn answer(
         reply,
         written,
         seen,
+        ..
     } = ran;
     let reply = std::mem::take(reply);
     if written.is_empty() {
@@ -194,7 +208,9 @@ async fn answer(
             Err(error) => error_reply(who, &error),
         };
     }
-    let is_refused = work.transaction.is_none() && reply.first() == Some(&b'-');
+    // A script may well fail behind what it has written.
+    let is_whole = work.transaction.is_none() && !work.is_script();
+    let is_refused = is_whole && reply.first() == Some(&b'-');
     match is_kept(site, written, copies).await {
         // It was refused in the middle.
         Ok(()) if is_refused => quorum_reply(node, who, QuorumError::Partly),
@@ -434,7 +450,12 @@ fn run_transaction(
     }
     reply.array(steps.len());
     for step in steps {
-        let ran = run(step);
+        let mut ran = run(step);
+        if ran.paused.take().is_some() {
+            let why =
+                "ERR Script attempted to access a key that it does not declare, in a transaction";
+            ran.reply = error_reply(who, &Error::text(why));
+        }
         reply.buffer().extend_from_slice(&ran.reply);
         all.written.extend(ran.written);
         all.seen.extend(ran.seen);

@@ -263,7 +263,7 @@ pub fn forwarded(node: &Arc<dyn Runner>, mut command: Command, age: Duration) ->
         own.note(write);
     }
     let who = Who {
-        db: command.db.min(crate::replica::DATABASES - 1),
+        db: command.db.min(crate::replica::ALL_DATABASES - 1),
         protocol,
         quorum: Asked {
             r: Some(command.r).filter(|r| *r > 0),

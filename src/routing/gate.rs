@@ -48,6 +48,15 @@ impl Gate {
         }
     }
 
+    /// What a command needs that may touch any key.
+    pub fn whole(&self) -> Wanted {
+        Wanted {
+            places: self.lanes.all(),
+            alone: true,
+            is_for_all: false,
+        }
+    }
+
     /// What a command needs that changes whole databases.
     pub fn everything(&self) -> Wanted {
         Wanted {
@@ -55,6 +64,11 @@ impl Gate {
             alone: true,
             is_for_all: true,
         }
+    }
+
+    /// Whether some turns keep everybody out.
+    pub fn is_whole(&self, turns: &Turns<'_>) -> bool {
+        turns.len() == usize::from(LANES)
     }
 
     /// Turns for which nobody has to wait.

@@ -36,8 +36,9 @@ pub fn start(
     }
     let call = call();
     if call.positions().is_empty() {
-        // Its handler says what is wrong with it.
-        return None;
+        // Its handler says what is wrong with it, unless it is a script without keys.
+        let is_script = shape.is_script();
+        return is_script.then(|| Arc::clone(node).spread(who, call));
     }
     if let Some(refused) = refuse_long_keys(node, &who, call.keys()) {
         return Some(refused);
@@ -108,6 +109,7 @@ fn to(node: &Arc<dyn Runner>, who: Who, call: Call, owners: SmallVec<[NodeId; 4]
             let name = call.args().text(0).to_ascii_uppercase();
             at_once(who, Error::NotInCluster(name))
         }
+        Travels::Script if !is_one || node.goes_wide(&call) => node.spread(who, call),
         Travels::Together if !is_one => at_once(who, Error::CrossSlot),
         Travels::Apart(merge) if !is_one && is_whole(&call) => {
             let mut places: BTreeMap<NodeId, Positions> = BTreeMap::new();

@@ -123,6 +123,18 @@ impl Call {
     }
 }
 
+/// A script that waits for a command which runs elsewhere.
+pub trait Paused: Send {
+    /// That command's reply, when it is there.
+    fn awaited(&mut self) -> Later;
+
+    /// Goes on with it: to the end, or to the next such command.
+    fn resume(self: Box<Self>, reply: BytesMut) -> Result<BytesMut, Box<dyn Paused>>;
+}
+
+/// Something that is done, when it is done.
+pub type Doing = Pin<Box<dyn Future<Output = ()> + Send>>;
+
 /// What came of handlers that have run.
 #[derive(Default)]
 pub struct Ran {
@@ -132,6 +144,8 @@ pub struct Ran {
     pub written: Vec<Written>,
     /// Others' writes that they have read.
     pub seen: SmallVec<[Uncommitted; 1]>,
+    /// A script that goes on when what it has written so far is stored; its reply comes then.
+    pub paused: Option<Box<dyn Paused>>,
 }
 
 /// Who has the table, and runs what it says.
@@ -150,6 +164,15 @@ pub trait Runner: Send + Sync {
 
     /// Runs a command's handler against this node's copies. The caller keeps others out.
     fn run(self: Arc<Self>, who: &Who, call: &Call) -> Ran;
+
+    /// Finds the script that a command names, where it is not at hand; `None`: nothing is to be done.
+    fn fetch(self: Arc<Self>, call: &Call) -> Option<Doing>;
+
+    /// Whether a script is known to ask for keys that it has not named.
+    fn goes_wide(&self, call: &Call) -> bool;
+
+    /// Runs a script whose commands all run wherever their keys are.
+    fn spread(self: Arc<Self>, who: Who, call: Call) -> Later;
 
     /// Counts an error that a client is told.
     fn count_error(&self, error: &Error);

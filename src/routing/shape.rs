@@ -77,6 +77,8 @@ pub enum Access {
     Remove,
     /// Deletes it.
     Delete,
+    /// It is no key: a channel of a shard.
+    NoKey,
 }
 
 impl KeySpec {
@@ -151,6 +153,9 @@ pub enum Travels {
     Together,
     /// Taken apart by coordinator; the replies come together again.
     Apart(Merge),
+    /// It runs other commands: to the coordinator of all its keys where that is one, and from there or from here
+    /// to those of the keys that they name.
+    Script,
     /// To every member: it is about the whole key space.
     Everywhere,
     /// Refused in a cluster.
@@ -241,8 +246,13 @@ impl Shape {
 
     /// Whether it is about keys that it names, and runs where they are.
     pub fn is_on_keys(&self) -> bool {
-        use Travels::{Apart, ToFirst, Together};
-        matches!(self.travels, ToFirst | Together | Apart(_))
+        use Travels::{Apart, Script, ToFirst, Together};
+        matches!(self.travels, ToFirst | Together | Apart(_) | Script)
+    }
+
+    /// Whether it runs other commands.
+    pub fn is_script(&self) -> bool {
+        self.travels == Travels::Script
     }
 
     /// Whether it changes whole databases.

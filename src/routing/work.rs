@@ -47,6 +47,11 @@ impl Work {
         self.steps.iter().any(|call| call.shape.writes)
     }
 
+    /// Whether it is a script by itself.
+    pub(super) fn is_script(&self) -> bool {
+        self.transaction.is_none() && self.steps[0].shape.is_script()
+    }
+
     /// Whether it does nothing but look at one key.
     pub(super) fn reads_one_key(&self) -> bool {
         self.transaction.is_none() && self.steps[0].shape.reads_one_key()

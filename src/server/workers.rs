@@ -73,6 +73,12 @@ pub fn workers(
     let gossip = background::gossip(cluster(), seeds, chance("gossip"));
     let comparing = background::anti_entropy(convergence(), every, chance("anti-entropy"));
     let pace = background::keep_pace(cluster(), governor());
+    let telling = Arc::clone(node);
+    let telling = async move {
+        if let Some(elsewhere) = &telling.elsewhere {
+            elsewhere.keep_telling(&telling.listeners).await;
+        }
+    };
     let mending = Arc::clone(coordinator).mend_rows();
     vec![
         Worker::new("hints", Runs::GivingWay, hints),
@@ -91,6 +97,7 @@ pub fn workers(
         Worker::new("turns", Runs::Serving, Arc::clone(coordinator).end_turns()),
         Worker::new("sure", Runs::Beside, async move { sure.make_sure().await }),
         Worker::new("mend", Runs::Beside, mending),
+        Worker::new("listening", Runs::Beside, telling),
         Worker::new("pace", Runs::Beside, pace),
     ]
 }

@@ -75,14 +75,38 @@ pub(super) const STATS: &[Fact] = &[
     Fact::gauge(
         "pubsub_channels",
         Unit::None,
-        "0: there are none yet.",
-        |_| 0.into(),
+        "Channels that clients of this node listen to.",
+        |s| (s.listened[0] as u64).into(),
     ),
     Fact::gauge(
         "pubsub_patterns",
         Unit::None,
-        "0: there are none yet.",
-        |_| 0.into(),
+        "Patterns that clients of this node listen to.",
+        |s| (s.listened[1] as u64).into(),
+    ),
+    Fact::gauge(
+        "pubsubshard_channels",
+        Unit::None,
+        "Shard channels that clients of this node listen to.",
+        |s| (s.listened[2] as u64).into(),
+    ),
+    Fact::gauge(
+        "number_of_cached_scripts",
+        Unit::None,
+        "Scripts that this node has at hand.",
+        |s| s.scripts[0].into(),
+    ),
+    Fact::counter(
+        "scripts_run",
+        Unit::None,
+        "Scripts that have begun to run on this node.",
+        |s| s.scripts[1].into(),
+    ),
+    Fact::counter(
+        "scripts_spread",
+        Unit::None,
+        "Scripts of which a command ran elsewhere: they had their keys not to themselves.",
+        |s| s.scripts[2].into(),
     ),
     Fact::gauge(
         "latest_fork_usec",

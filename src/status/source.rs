@@ -27,6 +27,10 @@ pub struct Source<'a> {
     pub clients: usize,
     /// Those of them that wait for a key to get something.
     pub blocked_clients: usize,
+    /// Channels, patterns and shard channels that clients of this node listen to.
+    pub listened: [usize; 3],
+    /// Scripts at hand, scripts that have run, and those of them that asked for keys elsewhere.
+    pub scripts: [u64; 3],
     /// The directives.
     pub config: &'a Config,
     /// The data.

@@ -115,7 +115,7 @@ impl Directive {
 }
 
 /// What may wait for a client: bytes at once, bytes for a time, and how long.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct OutputLimit {
     /// Beyond so many bytes the client is disconnected at once; 0 for no limit.
     pub hard_bytes: i64,
@@ -161,6 +161,11 @@ impl OutputLimits {
     /// Of ordinary clients.
     pub(super) fn normal(self) -> OutputLimit {
         self.0[0]
+    }
+
+    /// Of those that listen to channels.
+    pub(super) fn pubsub(self) -> OutputLimit {
+        self.0[2]
     }
 
     fn text(self) -> String {

@@ -348,6 +348,30 @@ pub static DIRECTIVES: &[Directive] = &[
         "Milliseconds from which an event is monitored; 0 for none.",
     ),
     live(
+        "busy-reply-threshold",
+        "5000",
+        Kind::Number(0, MAX),
+        "Milliseconds after which whoever waits for a script on a lone node is told that it is BUSY.",
+    ),
+    live(
+        "lua-time-limit",
+        "5000",
+        Kind::Number(0, MAX),
+        "Accepted for Redis's tools; busy-reply-threshold is what counts.",
+    ),
+    fixed(
+        "script-memory-limit",
+        "256mb",
+        Kind::Bytes(1 << 20, MAX),
+        "Bytes that one script may hold while it runs.",
+    ),
+    live(
+        "script-cross-slot",
+        "allow",
+        Kind::Choice(&["allow", "refuse"]),
+        "Whether a script in a cluster may use keys that other nodes coordinate, or that it does not name.",
+    ),
+    live(
         "loglevel",
         "notice",
         Kind::Choice(&["debug", "verbose", "notice", "warning", "nothing"]),

@@ -186,6 +186,12 @@ impl Config {
         limits.map(OutputLimits::normal)
     }
 
+    /// `client-output-buffer-limit` of clients that listen to channels.
+    pub fn pubsub_limit(&self) -> OutputLimit {
+        let limits = OutputLimits::parse(&self.text("client-output-buffer-limit"));
+        limits.map_or_else(OutputLimit::default, OutputLimits::pubsub)
+    }
+
     fn refresh_hot(&self) {
         let take = |hot: &AtomicI64, name| hot.store(self.number(name), Ordering::Relaxed);
         take(&self.hot.max_bulk_len, "proto-max-bulk-len");

@@ -150,14 +150,13 @@ fn info(ctx: &mut Ctx<'_>, _: Args<'_>) -> Outcome {
 
 fn list(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
     let mut wanted: Option<Vec<u64>> = None;
+    let mut is_of_type: fn(&Client) -> bool = |_| true;
     if args.len() > 2 {
         if args.len() == 4 && args.is(2, "TYPE") {
             match () {
-                () if args.is(3, "normal") => {}
-                () if ["master", "replica", "slave", "pubsub"]
-                    .iter()
-                    .any(|t| args.is(3, t)) =>
-                {
+                () if args.is(3, "normal") => is_of_type = |client| !client.is_listening(),
+                () if args.is(3, "pubsub") => is_of_type = Client::is_listening,
+                () if ["master", "replica", "slave"].iter().any(|t| args.is(3, t)) => {
                     wanted = Some(Vec::new());
                 }
                 () => {
@@ -180,7 +179,7 @@ fn list(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
     }
     let mut text = String::new();
     for client in ctx.node.clients.all() {
-        if wanted.as_ref().is_none_or(|ids| ids.contains(&client.id)) {
+        if wanted.as_ref().is_none_or(|ids| ids.contains(&client.id)) && is_of_type(&client) {
             let own = (client.id == ctx.session.client.id).then_some(&*ctx.session);
             text.push_str(&client.line(ctx.node.specs, own));
             text.push('\n');
@@ -233,7 +232,14 @@ fn kill(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
                     let text = format!("ERR Unknown client type '{value}'");
                     return Err(Error::Text(text.into()));
                 }
-                filters.push(Box::new(move |_| normal));
+                let pubsub = value.eq_ignore_ascii_case("pubsub");
+                filters.push(Box::new(move |client| {
+                    if client.is_listening() {
+                        pubsub
+                    } else {
+                        normal
+                    }
+                }));
             }
             () if args.is(nth, "SKIPME") && value.eq_ignore_ascii_case("yes") => skip_me = true,
             () if args.is(nth, "SKIPME") && value.eq_ignore_ascii_case("no") => skip_me = false,

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::Ordering;
 
-use super::client;
+use super::{client, pubsub};
 use crate::command::context::After;
 use crate::command::context::{Ctx, Outcome};
 use crate::command::row::{LF, OPEN, Row, cmd};
@@ -54,11 +54,19 @@ pub const ROWS: &[Row] = &[
         "Chooses the protocol.",
     )
     .hides(Hides::Auths),
-    cmd("ping", -1, LF, &[], "connection", ping, "Replies PONG."),
+    cmd(
+        "ping",
+        -1,
+        LF.and(Flags::WHILE_SUBSCRIBED),
+        &[],
+        "connection",
+        ping,
+        "Replies PONG.",
+    ),
     cmd(
         "quit",
         -1,
-        OPEN.and(Flags::IN_TRANSACTION),
+        OPEN.and(Flags::IN_TRANSACTION).and(Flags::WHILE_SUBSCRIBED),
         &[],
         "connection",
         quit,
@@ -85,7 +93,7 @@ pub const ROWS: &[Row] = &[
     cmd(
         "reset",
         1,
-        OPEN.and(Flags::IN_TRANSACTION),
+        OPEN.and(Flags::IN_TRANSACTION).and(Flags::WHILE_SUBSCRIBED),
         &[],
         "connection",
         reset,
@@ -108,6 +116,11 @@ pub(super) fn ok(ctx: &mut Ctx<'_>, _: Args<'_>) -> Outcome {
 }
 
 pub(super) fn ping(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
+    let is_confined = ctx.session.listens.is_confined();
+    if is_confined && ctx.reply.protocol() == Protocol::Resp2 && args.len() <= 2 {
+        ctx.reply.bulks(&[b"pong", args.get(1).unwrap_or_default()]);
+        return Ok(());
+    }
     match args.len() {
         1 => ctx.reply.simple("PONG"),
         2 => ctx.reply.bulk(args.at(1)),
@@ -132,6 +145,7 @@ pub(super) fn reset(ctx: &mut Ctx<'_>, _: Args<'_>) -> Outcome {
     ctx.session.watches.clear();
     ctx.session.select(0);
     ctx.session.reply_mode = ReplyMode::On;
+    pubsub::end(ctx.node, ctx.session);
     ctx.session.quorum = Asked::default();
     ctx.after = After::EndMonitor;
     ctx.session.authenticated = ctx.node.config.text("requirepass").is_empty();

@@ -6,8 +6,9 @@ use super::fields::finish;
 use super::keys::KeyRequest;
 use super::keyspace::KeySpaceRequest;
 use super::membership::MembershipRequest;
+use super::news::News;
 use super::transfer::TransferRequest;
-use super::version::{COLLECTIONS, DOUBTS, ELEMENTS, GROUPS, NEWEST, VIEWS};
+use super::version::{COLLECTIONS, DOUBTS, ELEMENTS, GROUPS, NEWEST, NEWS, VIEWS};
 use crate::logic::codec::{DecodeError, Reader};
 use crate::logic::record;
 
@@ -29,6 +30,14 @@ pub enum Request {
     Exchange(ExchangeRequest),
     /// Parts that move.
     Transfer(TransferRequest),
+    /// What all are told.
+    News(News),
+}
+
+impl From<News> for Request {
+    fn from(news: News) -> Self {
+        Request::News(news)
+    }
 }
 
 impl From<MembershipRequest> for Request {
@@ -99,6 +108,9 @@ impl Request {
         if wire < COLLECTIONS && request.carries(|object| record::WIRE.is_collection(object)) {
             return None;
         }
+        if wire < NEWS && matches!(request, Request::News(_)) {
+            return None;
+        }
         if wire < GROUPS && matches!(request, Request::Key(KeyRequest::ApplyAll { .. })) {
             return None;
         }
@@ -122,6 +134,7 @@ impl Request {
             Request::KeySpace(request) => request.encode(wire, out),
             Request::Exchange(request) => request.encode(wire, out),
             Request::Transfer(request) => request.encode(wire, out),
+            Request::News(news) => news.encode(out),
         }
     }
 
@@ -151,6 +164,9 @@ impl Request {
         }
         if let Some(request) = ExchangeRequest::decode(kind, r, wire)? {
             return Ok(Request::Exchange(request));
+        }
+        if let Some(news) = News::decode(kind, r)? {
+            return Ok(Request::News(news));
         }
         let request = TransferRequest::decode(kind, r, wire)?;
         request.map(Request::Transfer).ok_or(DecodeError::Malformed)

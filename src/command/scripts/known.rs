@@ -1,0 +1,280 @@
+//! The scripts that this node has at hand, its machines, and who runs.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use dashmap::DashMap;
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+
+use crate::base::clock;
+use crate::error::Error;
+use crate::script::{Machine, Pauses, Running, Sha, Source, Stopped, sha_of};
+
+/// Scripts that are kept at hand; of more the oldest go. Those that were loaded are found again.
+const MAX_KNOWN: usize = 4_096;
+/// Machines that wait for work.
+const MAX_IDLE: usize = 16;
+/// A run that takes longer is slow: ...
+const SLOW: Duration = Duration::from_millis(5);
+/// ... so much more than others it counts, ...
+const SLOW_RUN: u32 = 16;
+/// ... and from here on a script runs where it holds up nobody.
+const SLOW_FROM: u32 = 32;
+const SLOW_MOST: u32 = 1_024;
+
+/// A script, and what its runs have shown.
+#[derive(Debug)]
+pub struct Body {
+    pub(super) source: Source,
+    /// Whether it was kept for all nodes.
+    kept: AtomicBool,
+    /// Whether it has run to its end.
+    has_run: AtomicBool,
+    /// Whether it has asked for a key that it had not named.
+    wide: AtomicBool,
+    /// How often it was slow lately.
+    slow: AtomicU32,
+    /// Whether it has gone to another node, or has run.
+    sent: AtomicBool,
+}
+
+impl Body {
+    /// Whether nothing is known of its runs.
+    pub(super) fn is_new(&self) -> bool {
+        !self.has_run.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn is_wide(&self) -> bool {
+        self.wide.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn is_slow(&self) -> bool {
+        self.slow.load(Ordering::Relaxed) >= SLOW_FROM
+    }
+
+    /// Whether nothing shows that it asks for keys that it has not named.
+    pub(super) fn seems_narrow(&self) -> bool {
+        self.sent.load(Ordering::Relaxed) && !self.is_wide()
+    }
+
+    /// It goes to the coordinator of its keys.
+    pub(super) fn note_sent(&self) {
+        self.sent.store(true, Ordering::Relaxed);
+    }
+
+    pub(super) fn is_kept(&self) -> bool {
+        self.kept.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn note_kept(&self) {
+        self.kept.store(true, Ordering::Relaxed);
+    }
+
+    pub(super) fn note_wide(&self) {
+        self.wide.store(true, Ordering::Relaxed);
+    }
+
+    /// It has run, for so long.
+    pub(super) fn note_run(&self, took: Duration) {
+        if self.is_new() {
+            self.has_run.store(true, Ordering::Relaxed);
+            self.note_sent();
+        }
+        let slow = self.slow.load(Ordering::Relaxed);
+        if took > SLOW {
+            let slow = (slow + SLOW_RUN).min(SLOW_MOST);
+            self.slow.store(slow, Ordering::Relaxed);
+        } else if slow > 0 {
+            self.slow.store(slow - 1, Ordering::Relaxed);
+        }
+    }
+}
+
+/// All of them.
+pub struct Scripts {
+    bodies: DashMap<Sha, Arc<Body>>,
+    /// In the order of coming.
+    order: Mutex<VecDeque<Sha>>,
+    idle: Mutex<Vec<Machine>>,
+    running: Mutex<Vec<Arc<Running>>>,
+    /// Somebody has begun to run.
+    begun: Notify,
+    pauses: Pauses,
+    memory: usize,
+    /// Scripts that have run.
+    ran: AtomicU64,
+    /// Those of them that asked for keys elsewhere.
+    pub(super) ran_wide: AtomicU64,
+}
+
+impl Scripts {
+    /// A node's; in a cluster scripts may pause.
+    pub fn new(is_in_cluster: bool, memory: usize) -> Self {
+        Self {
+            bodies: DashMap::new(),
+            order: Mutex::default(),
+            idle: Mutex::default(),
+            running: Mutex::default(),
+            begun: Notify::new(),
+            pauses: if is_in_cluster {
+                Pauses::Sometimes
+            } else {
+                Pauses::Never
+            },
+            memory,
+            ran: AtomicU64::new(0),
+            ran_wide: AtomicU64::new(0),
+        }
+    }
+
+    /// How many are at hand, have run, and have asked for keys elsewhere.
+    pub fn figures(&self) -> [u64; 3] {
+        let ran = [&self.ran, &self.ran_wide].map(|count| count.load(Ordering::Relaxed));
+        [self.bodies.len() as u64, ran[0], ran[1]]
+    }
+
+    /// A script by its name, in small or capital letters.
+    pub(super) fn find(&self, name: &[u8]) -> Option<Arc<Body>> {
+        let mut sha: Sha = name.try_into().ok()?;
+        sha.make_ascii_lowercase();
+        self.bodies.get(&sha).map(|body| Arc::clone(&body))
+    }
+
+    /// A script by its text, if it is at hand.
+    pub(super) fn find_text(&self, text: &[u8]) -> Option<Arc<Body>> {
+        self.find(&sha_of(text))
+    }
+
+    /// The same; from now on it is at hand.
+    pub(super) fn add(&self, text: &[u8]) -> Result<Arc<Body>, Error> {
+        if let Some(body) = self.find_text(text) {
+            return Ok(body);
+        }
+        let body = Arc::new(Body {
+            source: Source::new(text).map_err(|bad| Error::Text(format!("ERR {bad}").into()))?,
+            kept: AtomicBool::new(false),
+            has_run: AtomicBool::new(false),
+            wide: AtomicBool::new(false),
+            slow: AtomicU32::new(0),
+            sent: AtomicBool::new(false),
+        });
+        let sha = body.source.sha;
+        if self.bodies.insert(sha, Arc::clone(&body)).is_none() {
+            let mut order = self.order.lock();
+            order.push_back(sha);
+            if order.len() > MAX_KNOWN
+                && let Some(oldest) = order.pop_front()
+            {
+                self.bodies.remove(&oldest);
+            }
+        }
+        Ok(body)
+    }
+
+    /// A script that compiles; from now on it is at hand.
+    pub(super) fn compiled(&self, text: &[u8]) -> Result<Arc<Body>, Error> {
+        let body = self.add(text)?;
+        let mut machine = self.machine();
+        let compiled = machine.compile(&body.source);
+        self.give_back(machine);
+        compiled.map_err(|why| not_lua(&why))?;
+        Ok(body)
+    }
+
+    /// None is at hand any more.
+    pub fn forget(&self) {
+        self.order.lock().clear();
+        self.bodies.clear();
+    }
+
+    /// A machine that runs nothing.
+    pub(super) fn machine(&self) -> Machine {
+        let idle = self.idle.lock().pop();
+        idle.unwrap_or_else(|| Machine::new(self.pauses, self.memory))
+    }
+
+    /// A machine that runs nothing any more.
+    pub(super) fn give_back(&self, mut machine: Machine) {
+        if machine.is_clean() {
+            let mut idle = self.idle.lock();
+            if idle.len() < MAX_IDLE {
+                idle.push(machine);
+            }
+        }
+    }
+
+    /// A script begins, under this name.
+    pub(super) fn begin(self: &Arc<Self>, name: &str) -> Begun {
+        let running = Arc::new(Running::new(name.to_owned(), clock::monotonic()));
+        self.running.lock().push(Arc::clone(&running));
+        self.ran.fetch_add(1, Ordering::Relaxed);
+        self.begun.notify_waiters();
+        Begun {
+            scripts: Arc::clone(self),
+            running,
+        }
+    }
+
+    /// Has those end that run and have written nothing; `None`: nobody runs.
+    pub fn stop(&self) -> Option<Stopped> {
+        let running = self.running.lock();
+        let stopped: Vec<Stopped> = running.iter().map(|running| running.stop()).collect();
+        let has_written = stopped.contains(&Stopped::HasWritten);
+        stopped.first()?;
+        Some(if has_written {
+            Stopped::HasWritten
+        } else {
+            Stopped::Yes
+        })
+    }
+
+    /// When the one that runs longest has begun.
+    fn longest(&self) -> Option<Instant> {
+        self.running
+            .lock()
+            .iter()
+            .map(|running| running.since)
+            .min()
+    }
+
+    /// Waits until a script has run for so long; zero: for ever.
+    pub(crate) async fn are_busy(&self, threshold: Duration) {
+        if threshold.is_zero() {
+            return std::future::pending().await;
+        }
+        loop {
+            let begun = self.begun.notified();
+            match self.longest() {
+                None => begun.await,
+                Some(since) => {
+                    let left = (since + threshold).saturating_duration_since(clock::monotonic());
+                    if left.is_zero() {
+                        return;
+                    }
+                    tokio::time::sleep(left).await;
+                }
+            }
+        }
+    }
+}
+
+/// A script that runs, as long as it does.
+pub(super) struct Begun {
+    scripts: Arc<Scripts>,
+    pub(super) running: Arc<Running>,
+}
+
+impl Drop for Begun {
+    fn drop(&mut self) {
+        let mut running = self.scripts.running.lock();
+        running.retain(|running| !Arc::ptr_eq(running, &self.running));
+    }
+}
+
+/// What is said of a text that is no Lua.
+pub(super) fn not_lua(why: &str) -> Error {
+    Error::Text(format!("ERR Error compiling script (new function): {why}").into())
+}

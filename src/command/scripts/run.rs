@@ -1,0 +1,287 @@
+//! How EVAL and its like find their script, and run it.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use bytes::{Bytes, BytesMut};
+use parking_lot::Mutex;
+
+use super::host::{HostOptions, Kept, Reaches, ScriptHost};
+use super::known::{Begun, Body, not_lua};
+use super::paused::Suspended;
+use super::shared;
+use crate::base::blocking::at_length;
+use crate::base::clock;
+use crate::command::context::{After, Ctx, Outcome, Run};
+use crate::command::node::Node;
+use crate::command::spec::Spec;
+use crate::error::Error;
+use crate::resp::Protocol;
+use crate::routing::args::{Args, OwnedArgs};
+use crate::routing::{self, Call, Doing, Later, Paused, Who, error_reply};
+use crate::script::{Machine, Step, Task};
+
+/// How a command names its script.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Called {
+    /// By its text.
+    Text,
+    /// By its SHA-1.
+    Name,
+}
+
+/// How a command of this row names its script.
+fn how(spec: &Spec) -> Called {
+    if spec.by_sha {
+        Called::Name
+    } else {
+        Called::Text
+    }
+}
+
+/// The script that a command names, if it is at hand.
+fn at_hand(node: &Node, spec: &Spec, args: Args<'_>) -> Option<Arc<Body>> {
+    let named = args.get(1)?;
+    match how(spec) {
+        Called::Text => node.scripts.find_text(named),
+        Called::Name => node.scripts.find(named),
+    }
+}
+
+/// Whether a script has to have everything to itself: it is not known to keep to the keys that it names.
+pub fn wants_everything(node: &Node, spec: &Spec, args: Args<'_>) -> bool {
+    at_hand(node, spec, args).is_none_or(|body| body.is_new() || body.is_wide())
+}
+
+/// Whether a script may ask for keys that it has not named, as far as this node knows.
+pub fn may_go_wide(node: &Node, spec: &Spec, args: Args<'_>) -> bool {
+    let names_none = args.get(2) == Some(b"0");
+    names_none || !at_hand(node, spec, args).is_some_and(|body| body.seems_narrow())
+}
+
+/// Whether a script is known to ask for keys that it has not named.
+pub fn goes_wide(node: &Node, call: &Call) -> bool {
+    let spec = &node.specs.all()[call.row];
+    at_hand(node, spec, call.args()).is_some_and(|body| body.is_wide())
+}
+
+/// The command as it travels: a script that only this node is known to have goes along.
+pub fn called(node: &Node, spec: &'static Spec, args: Args<'_>) -> Call {
+    if !spec.shape.is_script() {
+        return spec.call(args);
+    }
+    let body = match how(spec) {
+        Called::Text => args.get(1).and_then(|text| node.scripts.add(text).ok()),
+        Called::Name => at_hand(node, spec, args),
+    };
+    let Some(body) = body else {
+        return spec.call(args);
+    };
+    body.note_sent();
+    if how(spec) == Called::Text || body.is_kept() {
+        return spec.call(args);
+    }
+    let by_text = if spec.shape.writes { "eval" } else { "eval_ro" };
+    let by_text = node.specs.by_name(by_text).expect("the table has it");
+    let mut words = OwnedArgs::default();
+    words.push(by_text.name.as_bytes());
+    words.push(&body.source.text);
+    args.from(2).for_each(|word| words.push(word));
+    by_text.call(words.as_args())
+}
+
+/// Finds the script that a command names, where it is not at hand.
+pub fn fetch(node: Arc<Node>, call: &Call) -> Option<Doing> {
+    let spec = &node.specs.all()[call.row];
+    if how(spec) == Called::Text || at_hand(&node, spec, call.args()).is_some() {
+        return None;
+    }
+    let name = Bytes::copy_from_slice(call.args().get(1)?);
+    Some(Box::pin(async move { shared::find(&node, &name).await }))
+}
+
+/// How many keys a script is called with.
+fn count_keys(args: Args<'_>) -> Result<usize, Error> {
+    let count = args.integer(2)?;
+    if count > args.len() as i64 - 3 {
+        let why = "ERR Number of keys can't be greater than number of args";
+        return Err(Error::text(why));
+    }
+    usize::try_from(count).map_err(|_| Error::text("ERR Number of keys can't be negative"))
+}
+
+/// The script that a command names.
+fn body_of(node: &Arc<Node>, spec: &Spec, args: Args<'_>) -> Result<Arc<Body>, Error> {
+    match how(spec) {
+        Called::Text => node.scripts.add(args.at(1)),
+        Called::Name => {
+            let found = node.scripts.find(args.at(1));
+            let found = found.or_else(|| shared::find_here(node, args.at(1)));
+            found.ok_or(Error::text("NOSCRIPT No matching script. Please use EVAL."))
+        }
+    }
+}
+
+/// A script that is ready to run.
+struct Ready {
+    node: Arc<Node>,
+    machine: Machine,
+    body: Arc<Body>,
+    begun: Begun,
+    kept: Arc<Mutex<Kept>>,
+}
+
+/// How a script is run.
+struct How {
+    who: Who,
+    run: Run,
+    reaches: Reaches,
+    has_everything: bool,
+}
+
+impl Ready {
+    /// Finds a machine for a script, and compiles it there.
+    fn new(node: &Arc<Node>, body: Arc<Body>, reaches: Reaches) -> Result<Self, Error> {
+        let mut machine = node.scripts.machine();
+        if let Err(why) = machine.compile(&body.source) {
+            node.scripts.give_back(machine);
+            return Err(not_lua(&why));
+        }
+        Ok(Self {
+            node: Arc::clone(node),
+            machine,
+            begun: node.scripts.begin(body.source.name()),
+            body,
+            kept: Kept::new(reaches),
+        })
+    }
+
+    /// Runs it to its end, or to a command that runs elsewhere.
+    fn start(&mut self, (args, keys): (Args<'_>, usize), host: ScriptHost, to: Protocol) -> Step {
+        let started = clock::monotonic();
+        let (machine, body) = (&mut self.machine, &self.body);
+        let task = Task {
+            source: &body.source,
+            keys: args.from(3).take(keys).collect(),
+            argv: args.from(3 + keys).collect(),
+            host: Box::new(host),
+            running: Arc::clone(&self.begun.running),
+            protocol: to,
+        };
+        let step = if body.is_new() || body.is_slow() {
+            at_length(|| machine.start(task))
+        } else {
+            machine.start(task)
+        };
+        body.note_run(clock::monotonic() - started);
+        step
+    }
+
+    /// Its reply; or it waits.
+    fn ended(mut self, step: Step) -> Result<BytesMut, Box<dyn Paused>> {
+        let Step::Done(reply) = step else {
+            self.node.scripts.ran_wide.fetch_add(1, Ordering::Relaxed);
+            return Err(Box::new(Suspended {
+                node: self.node,
+                machine: self.machine,
+                body: self.body,
+                begun: self.begun,
+                kept: self.kept,
+            }));
+        };
+        self.machine.end();
+        self.node.scripts.give_back(self.machine);
+        Ok(reply)
+    }
+}
+
+/// Runs the script of a command as far as it comes.
+fn run(
+    node: &Arc<Node>,
+    (spec, args): (&Spec, Args<'_>),
+    how: How,
+) -> Result<(Ready, Step), Error> {
+    let count = count_keys(args)?;
+    let body = body_of(node, spec, args)?;
+    let flags = body.source.flags;
+    if !spec.shape.writes && flags.is_declared && !flags.no_writes {
+        let why = "ERR Can not execute a script with write flag using *_ro command.";
+        return Err(Error::text(why));
+    }
+    let protocol = how.who.protocol;
+    let mut ready = Ready::new(node, body, how.reaches)?;
+    let host = ScriptHost::new(HostOptions {
+        node,
+        who: how.who,
+        run: how.run,
+        kept: &ready.kept,
+        read_only: !spec.shape.writes || flags.no_writes,
+        has_everything: how.has_everything,
+        body: &ready.body,
+        running: &ready.begun.running,
+    });
+    let step = ready.start((args, count), host, protocol);
+    Ok((ready, step))
+}
+
+/// Runs a script at the coordinator of its keys, or on a lone node.
+pub fn run_here(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
+    let node = ctx.node;
+    let spec = node.specs.find(args).expect("it was found before");
+    let keys = args.from(3).take(count_keys(args)?);
+    let keys = keys.map(Bytes::copy_from_slice).collect();
+    let how = How {
+        who: ctx.who(),
+        run: ctx.run_with(),
+        reaches: if ctx.is_in_cluster() {
+            Reaches::Named(ctx.session.db, keys)
+        } else {
+            Reaches::Alone(keys)
+        },
+        has_everything: !ctx.is_gathered && node.site.gate.is_whole(&ctx.turns),
+    };
+    let (ready, step) = run(node, (spec, args), how)?;
+    {
+        let mut kept = ready.kept.lock();
+        ctx.written.append(&mut kept.written);
+        ctx.seen.get_mut().extend(kept.seen.drain(..));
+    }
+    let reply = match ready.ended(step) {
+        Ok(reply) => reply,
+        Err(paused) => {
+            ctx.after = After::Paused(paused);
+            return Ok(());
+        }
+    };
+    if let Some(error) = reply.strip_prefix(b"-") {
+        let error = String::from_utf8_lossy(error.strip_suffix(b"\r\n").unwrap_or(error));
+        return Err(Error::Text(error.into_owned().into()));
+    }
+    ctx.reply.buffer().extend_from_slice(&reply);
+    Ok(())
+}
+
+/// Runs a script whose commands all run wherever their keys are.
+pub fn spread(node: Arc<Node>, who: Who, call: Call, with: Run) -> Later {
+    Box::pin(async move {
+        if let Some(fetching) = fetch(Arc::clone(&node), &call) {
+            fetching.await;
+        }
+        let how = How {
+            who: who.clone(),
+            run: with,
+            reaches: Reaches::Each,
+            has_everything: false,
+        };
+        let spec = &node.specs.all()[call.row];
+        let begun = run(&node, (spec, call.args()), how);
+        match begun.map(|(ready, step)| ready.ended(step)) {
+            Ok(Ok(reply)) => reply,
+            Ok(Err(paused)) => routing::drive(paused).await,
+            Err(error) => {
+                node.stats.count_error(&error);
+                error_reply(&who, &error)
+            }
+        }
+    })
+}

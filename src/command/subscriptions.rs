@@ -1,0 +1,111 @@
+//! What one connection listens to.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use crate::base::config::OutputLimit;
+use crate::peer::message::Listening;
+use crate::pubsub::{Here, Inbox, Kind, Limits};
+
+/// What one connection listens to.
+#[derive(Default)]
+pub struct Subscriptions {
+    names: [BTreeSet<Bytes>; 3],
+    inbox: Option<Arc<Inbox>>,
+}
+
+fn place(kind: Kind) -> usize {
+    usize::from(kind.number())
+}
+
+fn limits(limit: OutputLimit) -> Limits {
+    Limits {
+        hard_bytes: limit.hard_bytes as usize,
+        soft_bytes: limit.soft_bytes as usize,
+        soft_for: Duration::from_secs(limit.soft_secs as u64),
+    }
+}
+
+impl Subscriptions {
+    /// Whether an old client may do nothing else.
+    pub fn is_confined(&self) -> bool {
+        self.names.iter().any(|names| !names.is_empty())
+    }
+
+    /// Where its messages come, once it has listened.
+    pub fn inbox(&self) -> Option<&Arc<Inbox>> {
+        self.inbox.as_ref()
+    }
+
+    /// How many it listens to, as is said of a kind: shard channels count by themselves.
+    pub(super) fn count(&self, kind: Kind) -> usize {
+        let len = |kind: Kind| self.names[place(kind)].len();
+        match kind {
+            Kind::Shard => len(Kind::Shard),
+            Kind::Channel | Kind::Pattern => len(Kind::Channel) + len(Kind::Pattern),
+        }
+    }
+
+    /// The names of a kind.
+    pub(super) fn names(&self, kind: Kind) -> Vec<Bytes> {
+        self.names[place(kind)].iter().cloned().collect()
+    }
+
+    /// It listens; what others have to know.
+    pub(super) fn add(
+        &mut self,
+        (here, id): (&Here, u64),
+        limit: OutputLimit,
+        (kind, name): (Kind, &[u8]),
+    ) -> Option<Listening> {
+        let name = Bytes::copy_from_slice(name);
+        if !self.names[place(kind)].insert(name.clone()) {
+            return None;
+        }
+        let inbox = self
+            .inbox
+            .get_or_insert_with(|| Arc::new(Inbox::new(limits(limit))));
+        let is_first = here.add(kind, &name, (id, inbox));
+        is_first.then(|| Listening {
+            kind: kind.number(),
+            name,
+            begins: true,
+        })
+    }
+
+    /// It listens no more; what others have to know.
+    pub(super) fn remove(
+        &mut self,
+        (here, id): (&Here, u64),
+        kind: Kind,
+        name: &[u8],
+    ) -> Option<Listening> {
+        let name = self.names[place(kind)].take(name)?;
+        let was_last = here.remove(kind, &name, id);
+        was_last.then(|| Listening {
+            kind: kind.number(),
+            name,
+            begins: false,
+        })
+    }
+
+    /// How many there are of each kind.
+    pub(super) fn counts(&self) -> [usize; 3] {
+        self.names.each_ref().map(BTreeSet::len)
+    }
+
+    /// It listens to nothing any more; what others have to know.
+    pub(super) fn end(&mut self, (here, id): (&Here, u64)) -> Vec<Listening> {
+        let mut changes = Vec::new();
+        for kind in [Kind::Channel, Kind::Pattern, Kind::Shard] {
+            for name in self.names(kind) {
+                changes.extend(self.remove((here, id), kind, &name));
+            }
+        }
+        self.inbox = None;
+        changes
+    }
+}

@@ -1,0 +1,236 @@
+//! The library `cjson`.
+//!
+//! Differs from the library in C: how deep one may nest is fixed, and so is how numbers are written; what is
+//! wrong with a text is said in other words.
+
+use mlua::{LightUserData, Lua, Table, Value};
+use serde_json::Value as Json;
+
+use super::fault;
+
+/// Tables within tables, as the library in C has it.
+const MAX_DEPTH: usize = 1_000;
+/// A table with numbers as keys is an array while so many times its length are not beyond its largest, ...
+const SPARSE_RATIO: i64 = 2;
+/// ... or its largest is not beyond this.
+const SPARSE_SAFE: i64 = 10;
+
+/// What `null` is for a script.
+fn null() -> Value {
+    Value::LightUserData(LightUserData(std::ptr::null_mut()))
+}
+
+fn to_lua(lua: &Lua, json: &Json) -> mlua::Result<Value> {
+    Ok(match json {
+        Json::Null => null(),
+        Json::Bool(is) => Value::Boolean(*is),
+        Json::Number(number) => Value::Number(number.as_f64().unwrap_or(f64::NAN)),
+        Json::String(text) => Value::String(lua.create_string(text)?),
+        Json::Array(items) => {
+            let table = lua.create_table_with_capacity(items.len(), 0)?;
+            for (nth, item) in (1..).zip(items) {
+                table.raw_set(nth, to_lua(lua, item)?)?;
+            }
+            Value::Table(table)
+        }
+        Json::Object(fields) => {
+            let table = lua.create_table_with_capacity(0, fields.len())?;
+            for (name, value) in fields {
+                table.raw_set(lua.create_string(name)?, to_lua(lua, value)?)?;
+            }
+            Value::Table(table)
+        }
+    })
+}
+
+/// The length of a table that is an array; `None`: it is an object.
+fn array_len(table: &Table) -> Result<Option<i64>, String> {
+    let (mut most, mut count) = (0, 0);
+    for pair in table.pairs::<Value, Value>() {
+        let (key, _) = pair.map_err(|error| error.to_string())?;
+        let key = match key {
+            Value::Integer(key) if key > 0 => key,
+            Value::Number(key) if key > 0.0 && key.fract() == 0.0 => key as i64,
+            _ => return Ok(None),
+        };
+        most = most.max(key);
+        count += 1;
+    }
+    if most > SPARSE_SAFE && most > count * SPARSE_RATIO {
+        return Err("Cannot serialise table: excessively sparse array".to_owned());
+    }
+    Ok((count > 0).then_some(most))
+}
+
+fn put_text(text: &[u8], out: &mut Vec<u8>) {
+    out.push(b'"');
+    for byte in text {
+        match byte {
+            b'"' => out.extend_from_slice(b"\\\""),
+            b'\\' => out.extend_from_slice(b"\\\\"),
+            b'/' => out.extend_from_slice(b"\\/"),
+            8 => out.extend_from_slice(b"\\b"),
+            9 => out.extend_from_slice(b"\\t"),
+            10 => out.extend_from_slice(b"\\n"),
+            12 => out.extend_from_slice(b"\\f"),
+            13 => out.extend_from_slice(b"\\r"),
+            0..32 | 127 => out.extend_from_slice(format!("\\u{byte:04x}").as_bytes()),
+            byte => out.push(*byte),
+        }
+    }
+    out.push(b'"');
+}
+
+/// A number with fourteen digits, as C's `%.14g` writes it.
+pub(super) fn fourteen_digits(number: f64) -> String {
+    if number == 0.0 {
+        return if number.is_sign_negative() { "-0" } else { "0" }.to_owned();
+    }
+    let scientific = format!("{number:.13e}");
+    let (digits, exponent) = scientific.split_once('e').unwrap_or((&scientific, "0"));
+    let exponent: i32 = exponent.parse().unwrap_or_default();
+    let trimmed = |text: &str| {
+        let text = if text.contains('.') {
+            text.trim_end_matches('0').trim_end_matches('.')
+        } else {
+            text
+        };
+        text.to_owned()
+    };
+    if (-4..14).contains(&exponent) {
+        let places = usize::try_from(13 - exponent).unwrap_or_default();
+        return trimmed(&format!("{number:.places$}"));
+    }
+    let sign = if exponent < 0 { '-' } else { '+' };
+    format!("{}e{sign}{:02}", trimmed(digits), exponent.abs())
+}
+
+fn put_number(number: f64, out: &mut Vec<u8>) -> Result<(), String> {
+    if !number.is_finite() {
+        return Err("Cannot serialise number: must not be NaN or Inf".to_owned());
+    }
+    out.extend_from_slice(fourteen_digits(number).as_bytes());
+    Ok(())
+}
+
+fn put(value: &Value, depth: usize, out: &mut Vec<u8>) -> Result<(), String> {
+    match value {
+        Value::Nil => out.extend_from_slice(b"null"),
+        Value::Boolean(is) => out.extend_from_slice(if *is { b"true" } else { b"false" }),
+        Value::Integer(number) => put_number(*number as f64, out)?,
+        Value::Number(number) => put_number(*number, out)?,
+        Value::String(text) => put_text(&text.as_bytes(), out),
+        Value::LightUserData(data) if data.0.is_null() => out.extend_from_slice(b"null"),
+        Value::Table(_) if depth == 0 => {
+            return Err(format!(
+                "Cannot serialise, excessive depth ({})",
+                MAX_DEPTH + 1
+            ));
+        }
+        Value::Table(table) => put_table(table, depth - 1, out)?,
+        other => {
+            return Err(format!(
+                "Cannot serialise {}: type not supported",
+                other.type_name()
+            ));
+        }
+    }
+    Ok(())
+}
+
+fn put_table(table: &Table, depth: usize, out: &mut Vec<u8>) -> Result<(), String> {
+    let said = |error: mlua::Error| error.to_string();
+    if let Some(len) = array_len(table)? {
+        out.push(b'[');
+        for nth in 1..=len {
+            if nth > 1 {
+                out.push(b',');
+            }
+            put(&table.raw_get::<Value>(nth).map_err(said)?, depth, out)?;
+        }
+        out.push(b']');
+        return Ok(());
+    }
+    out.push(b'{');
+    let mut is_first = true;
+    for pair in table.pairs::<Value, Value>() {
+        let (key, value) = pair.map_err(said)?;
+        if !std::mem::take(&mut is_first) {
+            out.push(b',');
+        }
+        match key {
+            Value::String(name) => put_text(&name.as_bytes(), out),
+            Value::Integer(number) => put_text(number.to_string().as_bytes(), out),
+            Value::Number(number) => put_text(fourteen_digits(number).as_bytes(), out),
+            _ => {
+                return Err(
+                    "Cannot serialise table: table key must be a number or string".to_owned(),
+                );
+            }
+        }
+        out.push(b':');
+        put(&value, depth, out)?;
+    }
+    out.push(b'}');
+    Ok(())
+}
+
+fn encode(lua: &Lua, value: &Value) -> mlua::Result<Value> {
+    let mut out = Vec::new();
+    match put(value, MAX_DEPTH, &mut out) {
+        Ok(()) => lua.create_string(out).map(Value::String),
+        Err(why) => fault::wrong(lua, &why),
+    }
+}
+
+fn decode(lua: &Lua, text: &mlua::LuaString) -> mlua::Result<Value> {
+    let bytes = text.as_bytes();
+    let found: Result<Json, _> = serde_json::from_slice(&bytes);
+    match found {
+        Ok(json) => to_lua(lua, &json),
+        Err(error) => {
+            let why = format!(
+                "Expected value but found invalid token at character {}",
+                error.column().max(1)
+            );
+            fault::wrong(lua, &why)
+        }
+    }
+}
+
+pub(super) fn library(lua: &Lua) -> mlua::Result<Table> {
+    let library = lua.create_table()?;
+    library.raw_set(
+        "encode",
+        lua.create_function(|lua, value: Value| encode(lua, &value))?,
+    )?;
+    library.raw_set(
+        "decode",
+        lua.create_function(|lua, text: mlua::LuaString| decode(lua, &text))?,
+    )?;
+    library.raw_set("null", null())?;
+    library.raw_set("_NAME", "cjson")?;
+    library.raw_set("_VERSION", "2.1.0")?;
+    Ok(library)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::fourteen_digits;
+
+    #[test]
+    fn numbers_are_written_as_c_writes_them() {
+        for (number, text) in [
+            (1.0, "1"),
+            (0.1, "0.1"),
+            (-2.5, "-2.5"),
+            (1e14, "1e+14"),
+            (99_999_999_999_999.0, "99999999999999"),
+            (1e-5, "1e-05"),
+            (0.0001, "0.0001"),
+            (1.0 / 3.0, "0.33333333333333"),
+        ] {
+            assert_eq!(fourteen_digits(number), text);
+        }
+    }
+}

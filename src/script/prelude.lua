@@ -1,0 +1,269 @@
+-- What a script sees, made of what the machine brings. Runs once for each machine.
+--
+-- `native` holds the machine's functions in Rust; the result is what the machine calls.
+local native = ...
+
+local type, error, setmetatable, rawset, select = type, error, setmetatable, rawset, select
+local tostring, pairs, loadstring, setfenv, next = tostring, pairs, loadstring, setfenv, next
+local native_pcall, native_xpcall = pcall, xpcall
+local create, resume, status, yield = coroutine.create, coroutine.resume, coroutine.status, coroutine.yield
+local attempt, located, as_lua = native.attempt, native.located, native.as_lua
+
+-- What a coroutine yields when a command runs elsewhere: whoever resumes it passes it on, up to the machine.
+local PAUSE = native.pause
+
+local ERROR, ELSEWHERE = 2, 3
+local handler = native.handler
+
+local function answered(raises, what, value)
+  if what == ELSEWHERE then
+    what, value = yield(PAUSE)
+  end
+  if what == ERROR and raises then
+    error(located(value), 0)
+  end
+  return value
+end
+
+local redis = native.redis
+
+if native.pauses then
+  function redis.call(...)
+    return answered(true, attempt(...))
+  end
+
+  function redis.pcall(...)
+    return answered(false, attempt(...))
+  end
+else
+  redis.call, redis.pcall = native.call, native.pcall
+end
+
+-- An error that Rust has raised, as Lua's own functions raise it.
+local function caught(ok, error, ...)
+  if ok then
+    return true, error, ...
+  end
+  if type(error) == "userdata" then
+    error = as_lua(error)
+  end
+  -- A command's error is its text, as it was before scripts had tables for them.
+  if type(error) == "table" and type(error.err) == "string" then
+    error = error.err
+  end
+  return false, error
+end
+
+local function plain_pcall(...)
+  return caught(native_pcall(...))
+end
+
+local function plain_xpcall(f, handler)
+  return native_xpcall(f, function(error)
+    return handler(type(error) == "userdata" and as_lua(error) or error)
+  end)
+end
+
+-- Where a script may pause, what calls it must be able to: Lua 5.1 cannot yield across a call from C.
+local function passed_on(co, ok, ...)
+  if ok and status(co) == "suspended" then
+    return passed_on(co, resume(co, yield(...)))
+  end
+  return ok, ...
+end
+
+local function in_coroutine(f, ...)
+  local co = create(function(...) return f(...) end)
+  return passed_on(co, resume(co, ...))
+end
+
+local function pausable_pcall(f, ...)
+  if type(f) ~= "function" then
+    return native_pcall(f, ...)
+  end
+  return caught(in_coroutine(f, ...))
+end
+
+local function handled(handler, ok, ...)
+  if ok then
+    return true, ...
+  end
+  return false, handler(...)
+end
+
+local function pausable_xpcall(f, handler)
+  return handled(handler, in_coroutine(f))
+end
+
+local function resumed(co, ok, first, ...)
+  if ok and first == PAUSE then
+    return resumed(co, resume(co, yield(PAUSE)))
+  end
+  return ok, first, ...
+end
+
+local function pausable_resume(co, ...)
+  return resumed(co, resume(co, ...))
+end
+
+local function unwrapped(ok, ...)
+  if not ok then
+    error((...), 0)
+  end
+  return ...
+end
+
+local function pausable_wrap(f)
+  local co = create(f)
+  return function(...)
+    return unwrapped(resumed(co, resume(co, ...)))
+  end
+end
+
+-- Nothing that one script changes may be seen by the next.
+local proxies = {}
+
+local function read_only(table)
+  local proxy = {}
+  proxies[#proxies + 1] = proxy
+  setmetatable(proxy, {
+    __index = table,
+    __newindex = function() error("Attempt to modify a readonly table", 2) end,
+    __metatable = false,
+  })
+  return proxy
+end
+
+local environment, shown = {}, {}
+
+local function load_text(text, name)
+  if type(text) == "string" and text:sub(1, 1) == "\27" then
+    return nil, "attempt to load a binary chunk"
+  end
+  local loaded, why = loadstring(text, name)
+  if loaded then
+    setfenv(loaded, environment)
+  end
+  return loaded, why
+end
+
+local function load_pieces(next_piece, name)
+  local text = {}
+  while true do
+    local piece = next_piece()
+    if piece == nil or piece == "" then break end
+    text[#text + 1] = piece
+  end
+  return load_text(table.concat(text), name or "=(load)")
+end
+
+for _, name in pairs({
+  "assert", "collectgarbage", "error", "gcinfo", "getmetatable", "ipairs", "next", "pairs", "pcall", "rawequal",
+  "rawget", "rawset", "select", "setmetatable", "tonumber", "tostring", "type", "unpack", "xpcall", "_VERSION",
+}) do
+  shown[name] = _G[name]
+end
+shown.loadstring, shown.load = load_text, load_pieces
+
+local is_read_only = {}
+
+local function writable(table)
+  if is_read_only[table] then
+    error("Attempt to modify a readonly table", 0)
+  end
+  return table
+end
+
+function shown.rawset(table, key, value)
+  return rawset(writable(table), key, value)
+end
+
+function shown.setmetatable(table, metatable)
+  return setmetatable(writable(table), metatable)
+end
+
+local math_shown = {}
+for name, value in pairs(math) do
+  math_shown[name] = value
+end
+math_shown.random, math_shown.randomseed = native.random, native.randomseed
+
+local coroutines = {}
+for name, value in pairs(coroutine) do
+  coroutines[name] = value
+end
+if native.pauses then
+  shown.pcall, shown.xpcall = pausable_pcall, pausable_xpcall
+  coroutines.resume, coroutines.wrap = pausable_resume, pausable_wrap
+else
+  shown.pcall, shown.xpcall = plain_pcall, plain_xpcall
+end
+
+-- Strings' own metatable must not be changed, nor what it leads to.
+local strings = {}
+for name, value in pairs(string) do
+  strings[name] = value
+end
+strings.dump = nil
+local of_strings = getmetatable("")
+of_strings.__index = strings
+of_strings.__metatable = false
+
+for name, library in pairs({
+  redis = redis,
+  string = strings,
+  table = table,
+  math = math_shown,
+  coroutine = coroutines,
+  bit = native.bit,
+  cjson = native.cjson,
+  cmsgpack = native.cmsgpack,
+  struct = native.struct,
+}) do
+  shown[name] = read_only(library)
+end
+shown.server = shown.redis
+shown._G = environment
+is_read_only[environment] = true
+for _, proxy in pairs(proxies) do
+  is_read_only[proxy] = true
+end
+
+setmetatable(environment, {
+  __index = function(_, name)
+    local value = shown[name]
+    if value == nil then
+      error("Script attempted to access nonexistent global variable '" .. tostring(name) .. "'", 2)
+    end
+    return value
+  end,
+  __newindex = function()
+    error("Attempt to modify a readonly table", 2)
+  end,
+  __metatable = false,
+})
+
+return {
+  -- Runs a script under its environment; what it returned, or how it failed.
+  run = function(script, keys, argv)
+    rawset(environment, "KEYS", keys)
+    rawset(environment, "ARGV", argv)
+    return native_xpcall(script, handler)
+  end,
+  -- The same where it may pause: with a coroutine that the machine resumes.
+  begin = function(script, keys, argv)
+    rawset(environment, "KEYS", keys)
+    rawset(environment, "ARGV", argv)
+    return handled(handler, in_coroutine(script))
+  end,
+  environment = environment,
+  -- Whether a script has left something behind.
+  is_clean = function()
+    rawset(environment, "KEYS", nil)
+    rawset(environment, "ARGV", nil)
+    for _, proxy in pairs(proxies) do
+      if next(proxy) ~= nil then return false end
+    end
+    return next(environment) == nil
+  end,
+}
