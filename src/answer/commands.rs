@@ -5,6 +5,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use bytes::BytesMut;
+use tokio::task::JoinSet;
 
 use crate::command::Node;
 use crate::peer::message::{Command, Response, WhyNot};
@@ -20,13 +21,23 @@ pub(super) fn start(node: Arc<Node>, command: Command, age: Duration) -> Answer 
     // The first poll puts it into the lanes of its keys, in the order of arrival.
     let known = command.own.clone();
     let runner: Arc<dyn Runner> = node;
-    let (mut later, own) = routing::forwarded(&runner, command, age);
+    let (mut later, own, runs_script) = routing::forwarded(&runner, command, age);
     let said = move |reply: BytesMut| {
         let mut wrote = own.all();
         wrote.retain(|write| !known.contains(write));
         let reply = fitting(reply, LONGEST_REPLY).freeze();
         Response::Reply { reply, wrote }
     };
+    if runs_script {
+        // Its sender has nothing else under way of the same connection; other requests are not to wait for it.
+        let mut running = JoinSet::new();
+        running.spawn(later);
+        return Answer::Later(Box::pin(async move {
+            let reply = running.join_next().await;
+            let lost = || BytesMut::from(&b"-ERR the script ended unexpectedly\r\n"[..]);
+            said(reply.and_then(Result::ok).unwrap_or_else(lost))
+        }));
+    }
     match later.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
         Poll::Ready(reply) => Answer::Now(said(reply)),
         Poll::Pending => Answer::Later(Box::pin(async move { said(later.await) })),

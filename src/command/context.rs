@@ -10,7 +10,7 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use smallvec::SmallVec;
 
 use super::at_hand::{at_hand, takes_long};
@@ -29,9 +29,9 @@ use crate::logic::place::MAX_KEY_LEN;
 use crate::logic::plain::Plain;
 use crate::logic::types::string::{self, Shown};
 use crate::logic::types::{self, Present, conflict};
-use crate::replica::{Key, Reach, Replica, ReplicaError, Uncommitted, Written};
+use crate::replica::{Key, OWN_DATABASE, Reach, Replica, ReplicaError, Uncommitted, Written};
 use crate::resp::Reply;
-use crate::routing::args::Args;
+use crate::routing::args::{Args, OwnedArgs};
 use crate::routing::{Later, Paused, Runner, Turns, Wanted, Who, error_reply};
 
 /// A handler's end: the reply is written, or it is this error.
@@ -106,6 +106,8 @@ pub struct Ctx<'a> {
     pub turns: Turns<'a>,
     /// Whether what it writes is gathered to be one batch: it must not wait for a commit.
     pub is_gathered: bool,
+    /// The keys that it has changed, where events of keys are published.
+    pub changed: Changed,
     /// When it arrived.
     pub arrived: Instant,
     /// When it began, if it had to wait.
@@ -118,6 +120,9 @@ pub struct Ctx<'a> {
     pub seen: RefCell<SmallVec<[Uncommitted; 1]>>,
     run: Run,
 }
+
+/// Keys with their databases.
+pub type Changed = SmallVec<[(u8, Bytes); 1]>;
 
 /// Runs an admitted command whose turn it is.
 pub type Run = fn(&mut Ctx<'_>, &'static Spec, Args<'_>);
@@ -139,6 +144,7 @@ impl<'a> Ctx<'a> {
             after: After::Nothing,
             turns: Turns::new(),
             is_gathered: false,
+            changed: Changed::new(),
             arrived,
             began: None,
             timed: None,
@@ -187,7 +193,7 @@ impl Ctx<'_> {
     }
 
     /// What was read may not be committed yet.
-    fn note_read(&self, key: Key<'_>) {
+    pub(super) fn note_read(&self, key: Key<'_>) {
         if let Some(uncommitted) = self.node.replica.uncommitted(key) {
             self.seen.borrow_mut().push(uncommitted);
         }
@@ -321,44 +327,14 @@ impl Ctx<'_> {
         if is_refused {
             return Err(QuorumError::CoordinatorLost.into());
         }
-        if written.is_none() {
-            self.note_read(key);
+        match written {
+            Some(written) => {
+                self.written.push(written);
+                self.note_changed(self.session.db, name);
+            }
+            None => self.note_read(key),
         }
-        self.written.extend(written);
         Ok(result)
-    }
-
-    /// Reads, decides and writes two keys.
-    pub fn update_two<R>(
-        &mut self,
-        first: (u8, &[u8]),
-        second: (u8, &[u8]),
-        decide: impl FnOnce(&Object, &Object, u64) -> ([Edit; 2], R),
-    ) -> Result<R, Error> {
-        let (first, second) = (self.key(first.0, first.1)?, self.key(second.0, second.1)?);
-        let policy = |key: Key<'_>| self.node.replica.policies().of(key.name);
-        let policies = (policy(first), policy(second));
-        let decide = |a: &Object, b: &Object, now_ms| {
-            let a = conflict::view(a, policies.0, now_ms);
-            let b = conflict::view(b, policies.1, now_ms);
-            decide(&a, &b, now_ms)
-        };
-        match self.node.replica.update_two(first, second, decide) {
-            Ok((result, written)) => {
-                for (key, written) in [first, second].into_iter().zip(written) {
-                    match written {
-                        Some(written) => self.written.push(written),
-                        None => self.note_read(key),
-                    }
-                }
-                Ok(result)
-            }
-            Err(ReplicaError::Half(written)) => {
-                self.written.push(*written);
-                Err(QuorumError::Partly.into())
-            }
-            Err(error) => Err(error.into()),
-        }
     }
 
     /// What `see` makes of a key that holds one value, or nothing. `None`: a closer look is needed.
@@ -374,33 +350,6 @@ impl Ctx<'_> {
         };
         self.seen.get_mut().extend(uncommitted);
         Ok(Some(seen))
-    }
-
-    /// Adds to a counter that nothing else was added to; what it is then. `None`: nothing was done.
-    pub fn count(&mut self, name: &[u8], amount: i64) -> Result<Option<i64>, Error> {
-        let key = self.key(self.session.db, name)?;
-        if self.session.since.is_some() {
-            return Ok(None);
-        }
-        let counted = self.node.replica.count_plain(key, amount)?;
-        Ok(counted.map(|(sum, written)| {
-            self.written.push(written);
-            sum
-        }))
-    }
-
-    /// Writes one value over everything seen.
-    pub fn put(&mut self, name: &[u8], bytes: &[u8], expires_at_ms: Option<u64>) -> Outcome {
-        let key = self.key(self.session.db, name)?;
-        if self.session.since.is_none()
-            && let Some(written) = self.node.replica.put_plain(key, bytes, expires_at_ms)?
-        {
-            self.written.push(written);
-            return Ok(());
-        }
-        let bytes = Bytes::copy_from_slice(bytes);
-        let put = |_: &Object, _| (string::put(bytes, expires_at_ms), ());
-        self.update_some(name, Reach::Head, put)
     }
 
     /// Reads over many keys: sees every write ordered so far, and may take its time.
@@ -435,6 +384,21 @@ impl Ctx<'_> {
     /// When it arrived, and when it began.
     pub fn times(&self) -> (Instant, Instant) {
         (self.arrived, self.began.unwrap_or(self.arrived))
+    }
+
+    /// Runs another command on what belongs to no client; its reply. On a lone node.
+    pub(super) fn run_on_own(&mut self, words: &[&[u8]]) -> BytesMut {
+        let words = OwnedArgs::of(words);
+        let spec = self
+            .node
+            .specs
+            .find(words.as_args())
+            .expect("the table has it");
+        let db = std::mem::replace(&mut self.session.db, OWN_DATABASE);
+        let (is_part, at) = (std::mem::replace(&mut self.is_part, true), self.reply.len());
+        self.run(spec, words.as_args());
+        (self.session.db, self.is_part) = (db, is_part);
+        self.reply.buffer().split_off(at)
     }
 
     /// Runs another command as a part of this one.

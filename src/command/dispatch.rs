@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use super::context::{After, Ctx, Outcome, Run};
 use super::exec::Exec;
 use super::node::Node;
+use super::notify;
 use super::queue::{Transaction, Watch};
 use super::scripts;
 use super::session::Session;
@@ -70,7 +71,8 @@ pub fn execute(ctx: &mut Ctx<'_>, found: Option<&'static Spec>, args: Args<'_>) 
         }
         return ctx.reply.simple("QUEUED");
     }
-    if !spec.has(Flags::NO_MONITOR) && !spec.has(Flags::ADMIN) {
+    let is_shown = !spec.has(Flags::NO_MONITOR) || spec.shape.is_script();
+    if is_shown && !spec.has(Flags::ADMIN) {
         ctx.node.monitors.show(ctx.session, spec, args);
     }
     step(ctx, spec, args);
@@ -138,10 +140,11 @@ pub fn is_barrier(
     found: Option<&'static Spec>,
     args: Args<'_>,
 ) -> bool {
-    let Some(spec) = found else { return true };
     // What a script asks for beside its keys is not known before.
-    let is_open = spec.shape.is_script() && scripts::may_go_wide(node, spec, args);
-    is_open || routing::is_barrier(&node.site, &session.under_way, &spec.shape, args)
+    found.is_none_or(|spec| {
+        spec.shape.is_script()
+            || routing::is_barrier(&node.site, &session.under_way, &spec.shape, args)
+    })
 }
 
 /// Runs an admitted command here once the others are kept out as far as it needs.
@@ -270,8 +273,14 @@ fn run(ctx: &mut Ctx<'_>, spec: &'static Spec, args: Args<'_>) {
         handle()
     };
     let failed = outcome.is_err();
+    if !ctx.changed.is_empty() {
+        notify::tell(ctx, spec, args);
+    }
     if let Err(error) = outcome {
-        ctx.node.stats.count_error(&error);
+        if !ctx.session.in_script {
+            // Of a script its own error counts.
+            ctx.node.stats.count_error(&error);
+        }
         ctx.reply.error(&error.to_string());
     }
     record(ctx, spec, args, started, failed);

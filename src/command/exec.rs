@@ -8,8 +8,8 @@ use bytes::Bytes;
 use super::queue::{Seen, Watch};
 use super::session::Session;
 use super::spec::Spec;
-use crate::routing::args::OwnedArgs;
-use crate::routing::{self, Later, Runner, Who};
+use crate::routing::args::{Args, OwnedArgs};
+use crate::routing::{self, Call, Later, Runner, Who};
 
 /// A transaction that runs in a cluster: each command at its coordinator, one after the other.
 pub struct Exec {
@@ -34,7 +34,11 @@ impl Exec {
 
     /// Its commands in one go, where that is possible: nothing comes between them, nor between them and
     /// the look at the watched keys.
-    pub fn as_one(&self, node: &Arc<dyn Runner>) -> Option<Later> {
+    pub fn as_one(
+        &self,
+        node: &Arc<dyn Runner>,
+        called: impl Fn(&'static Spec, Args<'_>) -> Call,
+    ) -> Option<Later> {
         let seen = |watch: &Watch| match watch.seen() {
             Seen::InCluster(seen) if watch.db() == self.who.db => {
                 let seen = Bytes::copy_from_slice(seen.get()?);
@@ -51,7 +55,7 @@ impl Exec {
         if watches.is_none() || !routing::is_one(node.site(), shapes, watched) {
             return None;
         }
-        let calls = steps.map(|(spec, words)| spec.call(words.as_args()));
+        let calls = steps.map(|(spec, words)| called(spec, words.as_args()));
         routing::as_one(node, &self.who, calls.collect(), watches?)
     }
 

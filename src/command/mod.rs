@@ -4,6 +4,7 @@
 //! with), `dispatch` (how one command runs), then a file a family below `family`.
 
 mod at_hand;
+mod change;
 mod context;
 mod dispatch;
 mod events;
@@ -11,11 +12,13 @@ mod exec;
 mod family;
 mod monitor;
 mod node;
+mod notify;
 mod parts;
 mod pause;
 mod queue;
 mod row;
 mod runner;
+mod sayings;
 mod scripts;
 mod seal;
 mod secrets;
@@ -35,8 +38,10 @@ pub use family::pubsub::end as end_listening;
 pub use family::server::{appendfsync, reply_to_waitaof};
 pub use monitor::Feed;
 pub use node::{Node, NodeOptions};
+pub use notify::tell_of_ends;
 pub use queue::Transaction;
 pub use runner::node;
+pub use scripts::called;
 pub use seal::{ContextSeal, Place as SealedPlace};
 pub use session::{Client, Clients, ReplyMode, Session};
 pub use spec::{Flags, Spec, Specs};

@@ -12,6 +12,7 @@ use super::events::Events;
 use super::monitor::{Feed, Monitors};
 use super::parts::Timings;
 use super::pause::Pause;
+use super::sayings::Sayings;
 use super::scripts::Scripts;
 use super::seal::ContextSeal;
 use super::session::{Client, Clients};
@@ -26,7 +27,7 @@ use crate::logic::causal::ActorId;
 use crate::logic::placement::NodeId;
 use crate::peer::encode;
 use crate::peer::message::{News, Response};
-use crate::pubsub::{Elsewhere, Here, Kind};
+use crate::pubsub::{Elsewhere, Here};
 use crate::replica::Replica;
 use crate::routing::Site;
 use crate::status::{Found, Source, Stats};
@@ -94,6 +95,8 @@ pub struct Node {
     pub listeners: Arc<Here>,
     /// Who does on other members.
     pub elsewhere: Option<Arc<Elsewhere>>,
+    /// What is published of keys that commands have changed.
+    pub(super) sayings: Sayings,
     /// Scripts.
     pub scripts: Arc<Scripts>,
     /// CLIENT PAUSE.
@@ -137,10 +140,12 @@ impl Node {
             site.coordinator.is_some(),
             config.number("script-memory-limit") as usize,
         ));
+        let listeners = Arc::<Here>::default();
         let elsewhere = site.coordinator.as_ref().map(|coordinator| {
             let cluster = Arc::clone(coordinator.cluster());
             let actor = replica.actor().0;
-            Arc::new(Elsewhere::new(cluster, coordinator.within(), actor))
+            let here = Arc::clone(&listeners);
+            Arc::new(Elsewhere::new(cluster, here, coordinator.within(), actor))
         });
         let nowhere = SocketAddr::from(([0, 0, 0, 0], 0));
         let slowlog = SlowLog::default();
@@ -164,7 +169,8 @@ impl Node {
             slowlog,
             latency,
             timings: Timings::default(),
-            listeners: Arc::default(),
+            sayings: Sayings::new(specs),
+            listeners,
             elsewhere,
             scripts,
             pause: Pause::default(),
@@ -251,8 +257,7 @@ impl Node {
             last_save: self.last_save.load(Ordering::Relaxed),
             clients: self.clients.len(),
             blocked_clients: self.clients.blocked(),
-            listened: [Kind::Channel, Kind::Pattern, Kind::Shard]
-                .map(|kind| self.listeners.names(kind).len()),
+            listened: self.listeners.sizes(),
             scripts: self.scripts.figures(),
             config: &self.config,
             replica: &self.replica,

@@ -45,6 +45,8 @@ impl Runner for Node {
         let mut session = Session::new(Arc::clone(&self.inner_client), true);
         session.db = who.db;
         session.since = who.since;
+        session.quorum = who.quorum;
+        session.own = Arc::clone(&who.own);
         let mut reply = Reply::default();
         reply.set_protocol(who.protocol);
         let mut written = Vec::new();
@@ -69,10 +71,6 @@ impl Runner for Node {
 
     fn fetch(self: Arc<Self>, call: &Call) -> Option<Doing> {
         scripts::fetch(self, call)
-    }
-
-    fn goes_wide(&self, call: &Call) -> bool {
-        scripts::goes_wide(self, call)
     }
 
     fn spread(self: Arc<Self>, who: Who, call: Call) -> Later {

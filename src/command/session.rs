@@ -57,6 +57,8 @@ pub struct Session {
     pub latest: Vec<Ticket>,
     /// Whether EXEC is running: nothing blocks in it.
     pub executing: bool,
+    /// Whether a script is running: nobody waits for others.
+    pub in_script: bool,
     /// Commands whose replies are still to come.
     pub under_way: UnderWay,
     /// How many of its commands were counted.
@@ -82,6 +84,7 @@ impl Session {
             own: Arc::default(),
             latest: Vec::new(),
             executing: false,
+            in_script: false,
             under_way: UnderWay::default(),
             counted: first,
             listens: Subscriptions::default(),

@@ -49,6 +49,8 @@ impl Flags {
     pub const ALLOW_BUSY: Flags = Flags(1 << 16);
     /// Runs in a client's subscribed mode. Ours, not shown.
     pub const WHILE_SUBSCRIBED: Flags = Flags(1 << 17);
+    /// Sends a message. Ours, not shown.
+    pub const PUBLISHES: Flags = Flags(1 << 19);
     /// About channels.
     pub const PUBSUB: Flags = Flags(1 << 18);
     /// Not in Redis. Ours, not shown.

@@ -9,6 +9,7 @@ use bytes::Bytes;
 use crate::base::config::OutputLimit;
 use crate::peer::message::Listening;
 use crate::pubsub::{Here, Inbox, Kind, Limits};
+use crate::resp::Protocol;
 
 /// What one connection listens to.
 #[derive(Default)]
@@ -58,7 +59,7 @@ impl Subscriptions {
     pub(super) fn add(
         &mut self,
         (here, id): (&Here, u64),
-        limit: OutputLimit,
+        (limit, protocol): (OutputLimit, Protocol),
         (kind, name): (Kind, &[u8]),
     ) -> Option<Listening> {
         let name = Bytes::copy_from_slice(name);
@@ -67,7 +68,7 @@ impl Subscriptions {
         }
         let inbox = self
             .inbox
-            .get_or_insert_with(|| Arc::new(Inbox::new(limits(limit))));
+            .get_or_insert_with(|| Arc::new(Inbox::new(limits(limit), protocol)));
         let is_first = here.add(kind, &name, (id, inbox));
         is_first.then(|| Listening {
             kind: kind.number(),

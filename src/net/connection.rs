@@ -3,6 +3,7 @@
 //! Backpressure is the whole memory story: while replies wait for a client that does not read,
 //! nothing more is read from it. Invariant: no reply leaves before its writes are committed.
 
+mod messages;
 mod transaction;
 
 use std::sync::Arc;
@@ -15,9 +16,11 @@ use smallvec::SmallVec;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use super::waiting::{await_sync, gone, has_messages, has_too_many, next_line, sleep_or_never};
+use super::waiting::{await_sync, has_messages, has_too_many, next_line, sleep_or_never};
 use crate::base::clock;
-use crate::command::{self, After, Ctx, Feed, Node, ReplyMode, Session, Spec, Timed, Transaction};
+use crate::command::{
+    self, After, Ctx, Feed, Flags, Node, ReplyMode, Session, Spec, Timed, Transaction,
+};
 use crate::error::Error;
 use crate::replica::{Uncommitted, Written};
 use crate::resp::{Limits, Parser, Reply};
@@ -76,6 +79,8 @@ struct Coming {
     /// Which of the commands that have run it is of, where that is still to be counted.
     of: Option<usize>,
     reply: Later,
+    /// Whether it is of a message that was sent.
+    publishes: bool,
 }
 
 /// Serves a client until one side closes.
@@ -102,7 +107,12 @@ pub(super) async fn run(stream: TcpStream, node: Arc<Node>, session: Session) {
     if let Err(error) = connection.serve().await {
         tracing::debug!(client = %connection.session.client.address, %error, "connection ended");
     }
-    command::end_listening(&connection.node, &mut connection.session);
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        command::end_listening(&self.node, &mut self.session);
+    }
 }
 
 impl Connection {
@@ -121,20 +131,6 @@ impl Connection {
                 return Ok(());
             }
         }
-    }
-
-    /// Puts messages of channels behind the replies.
-    fn take_messages(&mut self) {
-        let Some(inbox) = self.session.listens.inbox() else {
-            return;
-        };
-        if inbox.is_over() {
-            tracing::warn!(client = %self.session.client.address,
-                "closed: its messages are beyond client-output-buffer-limit");
-            self.closing = true;
-        }
-        inbox.set_protocol(self.reply.protocol());
-        inbox.take(self.reply.buffer(), FLUSH_BYTES);
     }
 
     /// Runs the commands that are in the input; `true` when some may be left.
@@ -167,12 +163,20 @@ impl Connection {
             }
             let found = command::find(self.args());
             let barrier = command::is_barrier(&node, &self.session, found, self.args());
-            if barrier || self.later.len() >= MAX_LATER {
+            // Messages are on their way, in their order, when the next command begins.
+            let publishes = found.is_some_and(|spec| spec.has(Flags::PUBLISHES));
+            let is_behind = barrier && !(publishes && self.later.iter().all(|c| c.publishes));
+            if is_behind || self.later.len() >= MAX_LATER {
                 self.finish_later().await;
             }
+            let before = self.later.len();
             let after = self.run_command(&node, found).await;
             self.follow_up(after).await;
-            if barrier {
+            if publishes {
+                for coming in self.later.iter_mut().skip(before) {
+                    coming.publishes = true;
+                }
+            } else if barrier {
                 self.finish_later().await;
             }
             if self.closing || self.reply.len() >= FLUSH_BYTES {
@@ -316,12 +320,7 @@ impl Connection {
             After::Paused(paused) => self.begin_later(Box::pin(routing::drive(paused))).await,
             After::Waiting(later) => {
                 self.send_what_is_ready().await;
-                let reply = tokio::select! {
-                    biased;
-                    reply = later => Some(reply),
-                    () = gone(&self.stream) => None,
-                    () = self.session.client.over() => None,
-                };
+                let reply = self.wait_for(later).await;
                 match reply {
                     Some(_) if self.silent => {}
                     Some(reply) => self.reply.buffer().extend_from_slice(&reply),
@@ -333,13 +332,8 @@ impl Connection {
             After::Monitor => self.monitor = Some(self.node.add_monitor()),
             After::AwaitSync(timeout) => {
                 self.send_what_is_ready().await;
-                let synced = await_sync(&self.node, &self.session.latest, timeout);
-                let synced = tokio::select! {
-                    biased;
-                    synced = synced => Some(synced),
-                    () = gone(&self.stream) => None,
-                    () = self.session.client.over() => None,
-                };
+                let (node, latest) = (Arc::clone(&self.node), self.session.latest.clone());
+                let synced = self.wait_for(await_sync(&node, &latest, timeout)).await;
                 match synced {
                     Some(_) if self.silent => {}
                     Some(synced) => command::reply_to_waitaof(&mut self.reply, synced),
@@ -366,7 +360,12 @@ impl Connection {
             }),
             Poll::Pending => later,
         };
-        self.later.push(Coming { at, of, reply });
+        self.later.push(Coming {
+            at,
+            of,
+            reply,
+            publishes: false,
+        });
     }
 
     fn note_failed(&mut self, nth: Option<usize>, reply: &[u8]) {
@@ -493,25 +492,6 @@ impl Connection {
         self.closing |= self.send().await.is_err();
     }
 
-    /// How long so many bytes of replies may wait; an error when they may not wait at all.
-    fn patience(&self, len: u64) -> std::io::Result<Option<Duration>> {
-        let Some(limit) = self.node.config.output_limit() else {
-            return Ok(None);
-        };
-        let beyond = |bytes: i64| bytes > 0 && len > bytes as u64;
-        if beyond(limit.hard_bytes) {
-            return Err(self.too_much_output(len));
-        }
-        let secs = Duration::from_secs(limit.soft_secs as u64);
-        Ok(beyond(limit.soft_bytes).then_some(secs))
-    }
-
-    fn too_much_output(&self, bytes: u64) -> std::io::Error {
-        tracing::warn!(client = %self.session.client.address, bytes,
-            "closed: its replies are beyond client-output-buffer-limit");
-        std::io::ErrorKind::ConnectionAborted.into()
-    }
-
     /// Reads more input; `false` when the connection is over.
     async fn receive(&mut self) -> std::io::Result<bool> {
         let queued = self.session.transaction.as_ref();
@@ -527,7 +507,8 @@ impl Connection {
         self.input.reserve(wanted);
         let idle = self.node.config.timeout_secs();
         let inbox = self.session.listens.inbox().cloned();
-        let idle = (idle > 0 && inbox.is_none()).then(|| Duration::from_secs(idle as u64));
+        let idle = (idle > 0 && !self.session.listens.is_confined())
+            .then(|| Duration::from_secs(idle as u64));
         tokio::select! {
             biased;
             read = self.stream.read_buf(&mut self.input) => {

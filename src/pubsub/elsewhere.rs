@@ -7,22 +7,32 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures_util::future::join_all;
 use parking_lot::{Mutex, RwLock};
+use tokio::sync::oneshot;
 
 use super::here::Here;
 use super::kind::Kind;
+use crate::base::clock;
 use crate::cluster::Cluster;
 use crate::logic::glob;
 use crate::logic::placement::NodeId;
 use crate::peer::message::{Listening, News, Response};
-use crate::peer::{Call, encode};
+use crate::peer::{Call, CallError, encode};
 
 /// How often it is looked whether all members have heard.
 const LOOK: Duration = Duration::from_millis(500);
+/// Who could not be told is told again after so long, ...
+const AGAIN: Duration = Duration::from_secs(1);
+/// ... and who does not know of such things yet after so long.
+const UNKNOWN_AGAIN: Duration = Duration::from_secs(10);
+/// Above are numbers of pieces of everything, below those of changes.
+const BETWEEN: u64 = 1 << 63;
+/// Bytes of names in one message, about.
+const CHUNK: usize = 256 * 1024;
 
 /// What another member's clients listen to.
 #[derive(Default)]
@@ -70,31 +80,43 @@ struct Told {
     changes: u64,
     /// Up to which the others were told, by their runs.
     members: BTreeMap<NodeId, (u64, u64)>,
+    /// Whom to tell nothing before a time.
+    not_before: BTreeMap<NodeId, Instant>,
 }
+
+/// Those who have not heard what they were told, and why.
+type Missed = Arc<Mutex<Vec<(NodeId, Option<CallError>)>>>;
+
+/// Says whether somebody has heard.
+type Heard = oneshot::Receiver<bool>;
 
 /// The other members' listeners.
 pub struct Elsewhere {
     cluster: Arc<Cluster>,
+    here: Arc<Here>,
     within: Duration,
     /// This node's run.
     actor: u64,
     interests: RwLock<BTreeMap<NodeId, Interest>>,
-    told: Arc<Mutex<Told>>,
+    told: Mutex<Told>,
+    missed: Missed,
 }
 
 impl Elsewhere {
-    /// Those of a cluster's members; each answers within a time.
-    pub fn new(cluster: Arc<Cluster>, within: Duration, actor: u64) -> Self {
+    /// Those of a cluster's members, each of which answers within a time; and who listens here.
+    pub fn new(cluster: Arc<Cluster>, here: Arc<Here>, within: Duration, actor: u64) -> Self {
         Self {
             cluster,
+            here,
             within,
             actor,
             interests: RwLock::default(),
-            told: Arc::default(),
+            told: Mutex::default(),
+            missed: Arc::default(),
         }
     }
 
-    /// The members that answer, with their runs.
+    /// The members that can be reached, with their runs. Who is only suspected is one of them.
     fn others(&self) -> Vec<(NodeId, u64)> {
         let me = self.cluster.me();
         let all = self.cluster.with_membership(|membership| {
@@ -103,81 +125,174 @@ impl Elsewhere {
                 .map(|member| (member.id, member.actor.0))
                 .collect::<Vec<_>>()
         });
-        let is_there = |(id, _): &(NodeId, u64)| *id != me && self.cluster.answers(*id);
+        let peers = self.cluster.peers();
+        let is_there = |(id, _): &(NodeId, u64)| *id != me && peers.is_up(*id);
         all.into_iter().filter(is_there).collect()
     }
 
     /// What clients here listen to has changed; done when all that answer have heard of it.
     pub fn tell(
-        &self,
-        here: &Here,
+        self: &Arc<Self>,
         changes: Vec<Listening>,
     ) -> impl Future<Output = ()> + Send + use<> {
+        let heard = self.tell_once(changes);
+        let this = Arc::clone(self);
+        async move {
+            let all = join_all(heard).await;
+            if all.contains(&Ok(false)) {
+                // Who has missed something before is told everything now.
+                join_all(this.tell_once(Vec::new())).await;
+            }
+        }
+    }
+
+    fn tell_once(&self, mut changes: Vec<Listening>) -> Vec<Heard> {
+        let others = self.others();
         let mut told = self.told.lock();
-        let before = told.changes;
-        told.changes += changes.len() as u64;
+        // Somebody may have come, or gone, since: whoever tells last tells what is.
+        for change in &mut changes {
+            let kind = Kind::of(change.kind);
+            change.begins = kind.is_some_and(|kind| self.here.has(kind, &change.name));
+        }
+        let before = told.changes.max(1);
+        told.changes = before + changes.len() as u64;
         let now = told.changes;
-        let few = News::Listens {
+        self.take_back(&mut told);
+        let few = encode(News::Listens {
             actor: self.actor,
             from: before,
             to: now,
             changes,
+        });
+        let mut whole: Option<Vec<Bytes>> = None;
+        let mut heard = Vec::new();
+        // Whoever is only suspected is told, and not waited for.
+        let mut send = |id: NodeId, body: Bytes| {
+            let said = self.send(id, body);
+            heard.extend(self.cluster.answers(id).then_some(said));
         };
-        let few = encode(few);
-        let mut whole = None;
-        let mut calls = Vec::new();
-        for (id, actor) in self.others() {
-            let knows = before > 0 && told.members.get(&id) == Some(&(actor, before));
-            let body = if knows {
-                few.clone()
-            } else {
-                whole
-                    .get_or_insert_with(|| self.everything(here, now))
-                    .clone()
-            };
-            told.members.insert(id, (actor, now));
-            calls.push((id, self.cluster.peers().call(id, body, self.within)));
+        for (id, actor) in others {
+            if told
+                .not_before
+                .get(&id)
+                .is_some_and(|at| *at > clock::monotonic())
+            {
+                continue;
+            }
+            if told.members.insert(id, (actor, now)) == Some((actor, before)) {
+                send(id, few.clone());
+                continue;
+            }
+            let whole = whole.get_or_insert_with(|| self.everything(now));
+            for body in whole {
+                send(id, body.clone());
+            }
         }
-        drop(told);
-        heard(Arc::clone(&self.told), calls)
+        heard
     }
 
-    fn everything(&self, here: &Here, now: u64) -> Bytes {
-        let listening = |(kind, name): (Kind, Bytes)| Listening {
-            kind: kind.number(),
-            name,
-            begins: true,
+    /// Those who have missed something do not know what they were told.
+    fn take_back(&self, told: &mut Told) {
+        for (id, why) in self.missed.lock().drain(..) {
+            told.members.remove(&id);
+            let after = match why {
+                // It answers: it is told everything at once.
+                None => continue,
+                Some(CallError::Unknown) => UNKNOWN_AGAIN,
+                Some(_) => AGAIN,
+            };
+            told.not_before.insert(id, clock::monotonic() + after);
+        }
+    }
+
+    fn send(&self, id: NodeId, body: Bytes) -> Heard {
+        let (sender, heard) = oneshot::channel();
+        let (missed, cluster) = (Arc::clone(&self.missed), Arc::clone(&self.cluster));
+        let done = move |said: Result<Response, CallError>| {
+            let why = match said {
+                Ok(Response::Done) => {
+                    let _ = sender.send(true);
+                    return;
+                }
+                Ok(_) => None,
+                Err(error) => Some(error),
+            };
+            missed.lock().push((id, why));
+            let _ = sender.send(why.is_some());
+            if let Some(error @ CallError::TimedOut) = why {
+                cluster.failed(id, error);
+            }
         };
-        encode(News::Listens {
-            actor: self.actor,
-            from: 0,
-            to: now,
-            changes: here.all().into_iter().map(listening).collect(),
-        })
+        self.cluster
+            .peers()
+            .ask(id, body, self.within, Box::new(done));
+        heard
+    }
+
+    /// Everything that clients here listen to, in one message or several.
+    fn everything(&self, now: u64) -> Vec<Bytes> {
+        let mut chunks: Vec<Vec<Listening>> = vec![Vec::new()];
+        let mut bytes = 0;
+        for (kind, name) in self.here.all() {
+            if bytes > CHUNK {
+                chunks.push(Vec::new());
+                bytes = 0;
+            }
+            bytes += name.len() + 8;
+            let last = chunks.last_mut().expect("there is one");
+            last.push(Listening {
+                kind: kind.number(),
+                name,
+                begins: true,
+            });
+        }
+        let count = chunks.len();
+        // Numbers that no change has, between those.
+        let number = |nth: usize| match nth {
+            0 => 0,
+            nth if nth == count => now,
+            nth => BETWEEN + nth as u64,
+        };
+        let message = |(nth, changes): (usize, Vec<Listening>)| {
+            encode(News::Listens {
+                actor: self.actor,
+                from: number(nth),
+                to: number(nth + 1),
+                changes,
+            })
+        };
+        chunks.into_iter().enumerate().map(message).collect()
     }
 
     /// Tells everything to those who have missed something, for ever.
-    pub async fn keep_telling(&self, here: &Here) {
+    pub async fn keep_telling(&self) {
         loop {
-            let calls: Vec<_> = {
+            let has_all = {
+                let others = self.others();
                 let mut told = self.told.lock();
-                if told.changes == 0 {
-                    // Whoever has heard nothing sends everything: nobody listens here.
-                    told.changes = 1;
-                }
+                self.take_back(&mut told);
                 let now = told.changes;
-                let mut others = self.others();
-                others.retain(|(id, actor)| told.members.get(id) != Some(&(*actor, now)));
-                let call = |(id, actor): (NodeId, u64)| {
-                    told.members.insert(id, (actor, now));
-                    let body = self.everything(here, now);
-                    (id, self.cluster.peers().call(id, body, self.within))
-                };
-                others.into_iter().map(call).collect()
+                let knows =
+                    |(id, actor): &(NodeId, u64)| told.members.get(id) == Some(&(*actor, now));
+                now > 0 && others.iter().all(knows)
             };
-            heard(Arc::clone(&self.told), calls).await;
+            if !has_all {
+                join_all(self.tell_once(Vec::new())).await;
+            }
+            self.forget_those_who_left();
             tokio::time::sleep(LOOK).await;
         }
+    }
+
+    fn forget_those_who_left(&self) {
+        let is_there = |id: &NodeId| {
+            let there = |m: &crate::logic::membership::Membership| m.member(*id).is_some();
+            self.cluster.with_membership(there)
+        };
+        self.interests.write().retain(|id, _| is_there(id));
+        let mut told = self.told.lock();
+        told.members.retain(|id, _| is_there(id));
+        told.not_before.retain(|id, _| is_there(id));
     }
 
     /// Another member has told what its clients listen to; whether that could be understood.
@@ -186,6 +301,11 @@ impl Elsewhere {
         let mut interests = self.interests.write();
         let interest = interests.entry(member).or_default();
         if from == 0 {
+            let is_whole = interest.changes < BETWEEN;
+            if interest.actor == actor && is_whole && to < interest.changes {
+                // It was under way for long.
+                return true;
+            }
             *interest = Interest {
                 actor,
                 ..Interest::default()
@@ -208,15 +328,16 @@ impl Elsewhere {
         channel: &[u8],
         text: &[u8],
     ) -> Option<impl Future<Output = u64> + Send + use<>> {
-        let interests = self.interests.read();
-        let may_listen = |(id, actor): &(NodeId, u64)| {
-            let interest = interests
-                .get(id)
-                .filter(|interest| interest.actor == *actor);
-            interest.is_none_or(|interest| interest.wants(sharded, channel))
-        };
-        let wanted: Vec<_> = self.others().into_iter().filter(may_listen).collect();
-        drop(interests);
+        let mut wanted = self.others();
+        {
+            let interests = self.interests.read();
+            wanted.retain(|(id, actor)| {
+                let interest = interests
+                    .get(id)
+                    .filter(|interest| interest.actor == *actor);
+                interest.is_none_or(|interest| interest.wants(sharded, channel))
+            });
+        }
         if wanted.is_empty() {
             return None;
         }
@@ -225,9 +346,12 @@ impl Elsewhere {
             channel: Bytes::copy_from_slice(channel),
             message: Bytes::copy_from_slice(text),
         });
-        let call =
-            |(id, _): &(NodeId, u64)| self.cluster.peers().call(*id, body.clone(), self.within);
-        let calls: Vec<Call> = wanted.iter().map(call).collect();
+        let call = |(id, _): &(NodeId, u64)| {
+            let call = self.cluster.peers().call(*id, body.clone(), self.within);
+            // Whoever is only suspected is not waited for.
+            self.cluster.answers(*id).then_some(call)
+        };
+        let calls: Vec<Call> = wanted.iter().filter_map(call).collect();
         Some(async move {
             let count = |said| match said {
                 Ok(Response::Counts(counts)) => counts.first().copied().unwrap_or(0),
@@ -237,7 +361,7 @@ impl Elsewhere {
         })
     }
 
-    /// The names of one kind that somebody listens to on members that answer.
+    /// The names of one kind that somebody listens to on members that can be reached.
     pub fn names(&self, kind: Kind) -> BTreeSet<Bytes> {
         let others = self.others();
         let interests = self.interests.read();
@@ -248,17 +372,5 @@ impl Elsewhere {
             interest.names.get(&kind)
         };
         others.iter().filter_map(of).flatten().cloned().collect()
-    }
-}
-
-/// Waits until members have heard; who has not is told everything, later.
-async fn heard(told: Arc<Mutex<Told>>, calls: Vec<(NodeId, Call)>) {
-    let calls = calls
-        .into_iter()
-        .map(|(id, call)| async move { (id, call.await) });
-    for (id, said) in join_all(calls).await {
-        if said != Ok(Response::Done) {
-            told.lock().members.remove(&id);
-        }
     }
 }

@@ -107,6 +107,20 @@ impl Here {
         }
     }
 
+    /// How many names of each kind somebody listens to.
+    pub fn sizes(&self) -> [usize; 3] {
+        let patterns = self.pattern_count.load(Ordering::Acquire);
+        [self.channels.len(), patterns, self.shards.len()]
+    }
+
+    /// Whether somebody listens to something.
+    pub(super) fn has(&self, kind: Kind, name: &[u8]) -> bool {
+        match self.map(kind) {
+            Some(map) => map.contains_key(name),
+            None => self.patterns.read().contains_key(name),
+        }
+    }
+
     /// How many clients listen to each of some channels.
     pub fn counts(&self, kind: Kind, names: &[Bytes]) -> Vec<u64> {
         let count = |name: &Bytes| {
@@ -131,11 +145,12 @@ mod tests {
 
     use super::super::inbox::Limits;
     use super::*;
+    use crate::resp::Protocol;
 
     #[test]
     fn a_message_comes_to_whoever_listens_to_its_channel_or_to_a_pattern_of_it() {
         let here = Here::default();
-        let inbox = Arc::new(Inbox::new(Limits::default()));
+        let inbox = Arc::new(Inbox::new(Limits::default(), Protocol::Resp2));
         let name = |text: &'static str| Bytes::from_static(text.as_bytes());
         assert!(here.add(Kind::Channel, &name("news"), (1, &inbox)));
         assert!(here.add(Kind::Pattern, &name("n*"), (1, &inbox)));

@@ -79,13 +79,13 @@ pub struct Inbox {
 
 impl Inbox {
     /// An empty one.
-    pub fn new(limits: Limits) -> Self {
+    pub fn new(limits: Limits, protocol: Protocol) -> Self {
         Self {
             waiting: Mutex::default(),
             arrived: Notify::new(),
             ended: Notify::new(),
             limits,
-            protocol: AtomicU8::new(2),
+            protocol: AtomicU8::new(if protocol == Protocol::Resp3 { 3 } else { 2 }),
             is_over: AtomicBool::new(false),
         }
     }
@@ -153,6 +153,9 @@ impl Inbox {
             waiting.bytes -= message.len();
             out.extend_from_slice(&message);
         }
+        if waiting.bytes <= self.limits.soft_bytes {
+            waiting.beyond_since = None;
+        }
     }
 
     /// Waits until something is there.
@@ -177,7 +180,7 @@ mod tests {
             hard_bytes: 100,
             ..Limits::default()
         };
-        let inbox = Inbox::new(limits);
+        let inbox = Inbox::new(limits, Protocol::Resp2);
         for _ in 0..10 {
             inbox.put(Bytes::from_static(b"0123456789"));
         }
@@ -191,7 +194,7 @@ mod tests {
 
     #[test]
     fn messages_come_in_their_order_as_far_as_they_fit() {
-        let inbox = Inbox::new(Limits::default());
+        let inbox = Inbox::new(Limits::default(), Protocol::Resp2);
         for text in ["a", "b", "c"] {
             inbox.put(Bytes::from_static(text.as_bytes()));
         }

@@ -3,7 +3,7 @@
 //! A cursor is a place in the order of rows, `slot << 38 | hash >> 26`, so it needs no state on the
 //! server, stays below 2^53, and a key that is there throughout is never skipped.
 
-use super::{ALL_DATABASES, Key, Replica, ReplicaError};
+use super::{DATABASES, Key, Replica, ReplicaError};
 use crate::base::clock;
 use crate::base::random::random_u64;
 use crate::logic::place::{self, Position};
@@ -64,10 +64,10 @@ impl Replica {
 
     /// Whether any key lives in the store, in whatever database. Blocks.
     pub fn has_keys(&self) -> Result<bool, ReplicaError> {
-        if self.is_counted() && (0..ALL_DATABASES).any(|db| self.live_keys_so_far(db) > 0) {
+        if self.is_counted() && (0..DATABASES).any(|db| self.live_keys_so_far(db) > 0) {
             return Ok(true);
         }
-        for db in 0..ALL_DATABASES {
+        for db in 0..DATABASES {
             let mut cursor = 0;
             loop {
                 let found = self.scan(db, cursor, PAGE)?;

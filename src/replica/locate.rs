@@ -6,6 +6,17 @@ use super::{Key, Located, Replica};
 use crate::logic::place::{self, Position};
 
 impl Replica {
+    /// Shards hold contiguous ranges of partitions, so that a scan reads each shard in one go.
+    pub(super) fn shard_of(&self, partition: u16) -> usize {
+        usize::from(partition) * self.store.shards() / usize::from(self.partitions.count())
+    }
+
+    pub(super) fn partitions_of(&self, shard: usize) -> std::ops::Range<u16> {
+        let (count, shards) = (usize::from(self.partitions.count()), self.store.shards());
+        let first = |shard: usize| (shard * count).div_ceil(shards) as u16;
+        first(shard)..first(shard + 1)
+    }
+
     pub(super) fn locate<'a>(&self, key: Key<'a>, at: Position) -> Located<'a> {
         let shard = self.shard_of(at.partition);
         Located {

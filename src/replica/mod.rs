@@ -10,6 +10,7 @@ mod compare;
 mod count;
 mod counting;
 mod delta;
+mod ended;
 mod ending;
 mod ends;
 mod handoff;
@@ -62,6 +63,7 @@ pub use absence::Absence;
 pub use arrivals::Awaited;
 pub use compare::{Listed, Page};
 pub use delta::Delta;
+pub use ended::Ended;
 pub use handoff::Piece;
 pub use hint::{Hint, HintLimits, HintPass};
 pub use inplace::Sight;
@@ -371,17 +373,6 @@ impl Replica {
             (Err(_), Some(written_b)) => Err(ReplicaError::Half(Box::new(written_b))),
             (Err(error), None) => Err(error),
         }
-    }
-
-    /// Shards hold contiguous ranges of partitions, so that a scan reads each shard in one go.
-    fn shard_of(&self, partition: u16) -> usize {
-        usize::from(partition) * self.store.shards() / usize::from(self.partitions.count())
-    }
-
-    fn partitions_of(&self, shard: usize) -> std::ops::Range<u16> {
-        let (count, shards) = (usize::from(self.partitions.count()), self.store.shards());
-        let first = |shard: usize| (shard * count).div_ceil(shards) as u16;
-        first(shard)..first(shard + 1)
     }
 
     fn lock(&self, at: Position) -> MutexGuard<'_, ()> {

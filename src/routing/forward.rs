@@ -16,7 +16,7 @@ use super::args::OwnedArgs;
 use super::coordinate::coordinate;
 use super::own::Own;
 use super::reply::{at_once, quorum_reply};
-use super::runner::{Later, Runner};
+use super::runner::{Call, Later, Runner};
 use super::who::{MAX_HOPS, Place, Who};
 use super::work::Work;
 use crate::base::clock;
@@ -245,8 +245,13 @@ async fn read_somewhere(
     }
 }
 
-/// Runs a command that another node has sent, and says what it has written.
-pub fn forwarded(node: &Arc<dyn Runner>, mut command: Command, age: Duration) -> (Later, Arc<Own>) {
+/// Runs a command that another node has sent, and says what it has written; and whether it runs a script, which may
+/// take long.
+pub fn forwarded(
+    node: &Arc<dyn Runner>,
+    mut command: Command,
+    age: Duration,
+) -> (Later, Arc<Own>, bool) {
     let protocol = if command.protocol == 3 {
         Protocol::Resp3
     } else {
@@ -285,7 +290,8 @@ pub fn forwarded(node: &Arc<dyn Runner>, mut command: Command, age: Duration) ->
     let Command {
         steps, transaction, ..
     } = command;
-    (run_forwarded(node, who, steps, transaction), own)
+    let (later, may_take_long) = run_forwarded(node, who, steps, transaction);
+    (later, own, may_take_long)
 }
 
 fn run_forwarded(
@@ -293,20 +299,22 @@ fn run_forwarded(
     who: Who,
     steps: SmallVec<[Bytes; 1]>,
     transaction: Option<Vec<(Bytes, Bytes)>>,
-) -> Later {
+) -> (Later, bool) {
     let Some(coordinator) = node.site().coordinator.clone() else {
-        return at_once(who, Error::ClusterDown);
+        return (at_once(who, Error::ClusterDown), false);
     };
     let step = |raw: Bytes| {
         let call = node.call(OwnedArgs::from_wire(raw).ok()?)?;
         (call.shape.is_on_keys() && !call.positions().is_empty()).then_some(call)
     };
-    let known: Option<SmallVec<_>> = steps.into_iter().map(step).collect();
+    let known: Option<SmallVec<[Call; 1]>> = steps.into_iter().map(step).collect();
     match known.filter(|steps| steps.len() == 1 || !steps.is_empty() && transaction.is_some()) {
         Some(steps) => {
+            let runs_script = steps.iter().any(|call| call.shape.is_script());
             let work = Work { steps, transaction };
-            single(Arc::clone(node), coordinator, who, work)
+            let later = single(Arc::clone(node), coordinator, who, work);
+            (later, runs_script)
         }
-        None => at_once(who, Error::Syntax),
+        None => (at_once(who, Error::Syntax), false),
     }
 }

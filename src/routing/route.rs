@@ -31,6 +31,9 @@ pub fn start(
         return None;
     }
     let coordinator = node.site().coordinator.as_ref()?;
+    if shape.travels == Travels::Nowhere {
+        return Some(at_once(who, not_here(&call())));
+    }
     if !coordinator.cluster().has_joined() {
         return Some(at_once(who, Error::ClusterDown));
     }
@@ -86,6 +89,11 @@ pub fn begin(node: &Arc<dyn Runner>, who: Who, call: Call) -> Later {
     to(node, who, call, owners)
 }
 
+/// That a command is refused in a cluster.
+fn not_here(call: &Call) -> Error {
+    Error::NotInCluster(call.args().text(0).to_ascii_uppercase())
+}
+
 /// Before anything runs, here or elsewhere: no node can store them.
 fn refuse_long_keys<'k>(
     node: &Arc<dyn Runner>,
@@ -105,11 +113,8 @@ fn to(node: &Arc<dyn Runner>, who: Who, call: Call, owners: SmallVec<[NodeId; 4]
     let node = Arc::clone(node);
     let is_one = owners.windows(2).all(|two| two[0] == two[1]);
     match call.shape.travels {
-        Travels::Nowhere => {
-            let name = call.args().text(0).to_ascii_uppercase();
-            at_once(who, Error::NotInCluster(name))
-        }
-        Travels::Script if !is_one || node.goes_wide(&call) => node.spread(who, call),
+        Travels::Nowhere => at_once(who, not_here(&call)),
+        Travels::Script if !is_one => node.spread(who, call),
         Travels::Together if !is_one => at_once(who, Error::CrossSlot),
         Travels::Apart(merge) if !is_one && is_whole(&call) => {
             let mut places: BTreeMap<NodeId, Positions> = BTreeMap::new();

@@ -168,9 +168,6 @@ pub trait Runner: Send + Sync {
     /// Finds the script that a command names, where it is not at hand; `None`: nothing is to be done.
     fn fetch(self: Arc<Self>, call: &Call) -> Option<Doing>;
 
-    /// Whether a script is known to ask for keys that it has not named.
-    fn goes_wide(&self, call: &Call) -> bool;
-
     /// Runs a script whose commands all run wherever their keys are.
     fn spread(self: Arc<Self>, who: Who, call: Call) -> Later;
 

@@ -10,6 +10,10 @@ use super::fault;
 
 /// Tables within tables, as the library in C has it.
 const MAX_DEPTH: usize = 1_000;
+/// Bytes of a text, about.
+const MAX_TEXT: usize = 512 << 20;
+/// Tables of a text.
+const MAX_TABLES: u32 = 1 << 22;
 /// A table with numbers as keys is an array while so many times its length are not beyond its largest, ...
 const SPARSE_RATIO: i64 = 2;
 /// ... or its largest is not beyond this.
@@ -20,23 +24,24 @@ fn null() -> Value {
     Value::LightUserData(LightUserData(std::ptr::null_mut()))
 }
 
-fn to_lua(lua: &Lua, json: &Json) -> mlua::Result<Value> {
+fn to_lua(lua: &Lua, json: &Json, bytes_of: &dyn Fn(&str) -> Vec<u8>) -> mlua::Result<Value> {
     Ok(match json {
         Json::Null => null(),
         Json::Bool(is) => Value::Boolean(*is),
         Json::Number(number) => Value::Number(number.as_f64().unwrap_or(f64::NAN)),
-        Json::String(text) => Value::String(lua.create_string(text)?),
+        Json::String(text) => Value::String(lua.create_string(bytes_of(text))?),
         Json::Array(items) => {
             let table = lua.create_table_with_capacity(items.len(), 0)?;
             for (nth, item) in (1..).zip(items) {
-                table.raw_set(nth, to_lua(lua, item)?)?;
+                table.raw_set(nth, to_lua(lua, item, bytes_of)?)?;
             }
             Value::Table(table)
         }
         Json::Object(fields) => {
             let table = lua.create_table_with_capacity(0, fields.len())?;
             for (name, value) in fields {
-                table.raw_set(lua.create_string(name)?, to_lua(lua, value)?)?;
+                let name = lua.create_string(bytes_of(name))?;
+                table.raw_set(name, to_lua(lua, value, bytes_of)?)?;
             }
             Value::Table(table)
         }
@@ -113,7 +118,10 @@ fn put_number(number: f64, out: &mut Vec<u8>) -> Result<(), String> {
     Ok(())
 }
 
-fn put(value: &Value, depth: usize, out: &mut Vec<u8>) -> Result<(), String> {
+fn put(value: &Value, (depth, tables): (usize, &mut u32), out: &mut Vec<u8>) -> Result<(), String> {
+    if out.len() > MAX_TEXT || *tables > MAX_TABLES {
+        return Err("Cannot serialise, the text is too long".to_owned());
+    }
     match value {
         Value::Nil => out.extend_from_slice(b"null"),
         Value::Boolean(is) => out.extend_from_slice(if *is { b"true" } else { b"false" }),
@@ -127,7 +135,10 @@ fn put(value: &Value, depth: usize, out: &mut Vec<u8>) -> Result<(), String> {
                 MAX_DEPTH + 1
             ));
         }
-        Value::Table(table) => put_table(table, depth - 1, out)?,
+        Value::Table(table) => {
+            *tables += 1;
+            put_table(table, (depth - 1, tables), out)?;
+        }
         other => {
             return Err(format!(
                 "Cannot serialise {}: type not supported",
@@ -138,7 +149,11 @@ fn put(value: &Value, depth: usize, out: &mut Vec<u8>) -> Result<(), String> {
     Ok(())
 }
 
-fn put_table(table: &Table, depth: usize, out: &mut Vec<u8>) -> Result<(), String> {
+fn put_table(
+    table: &Table,
+    (depth, tables): (usize, &mut u32),
+    out: &mut Vec<u8>,
+) -> Result<(), String> {
     let said = |error: mlua::Error| error.to_string();
     if let Some(len) = array_len(table)? {
         out.push(b'[');
@@ -146,7 +161,11 @@ fn put_table(table: &Table, depth: usize, out: &mut Vec<u8>) -> Result<(), Strin
             if nth > 1 {
                 out.push(b',');
             }
-            put(&table.raw_get::<Value>(nth).map_err(said)?, depth, out)?;
+            put(
+                &table.raw_get::<Value>(nth).map_err(said)?,
+                (depth, tables),
+                out,
+            )?;
         }
         out.push(b']');
         return Ok(());
@@ -169,7 +188,7 @@ fn put_table(table: &Table, depth: usize, out: &mut Vec<u8>) -> Result<(), Strin
             }
         }
         out.push(b':');
-        put(&value, depth, out)?;
+        put(&value, (depth, tables), out)?;
     }
     out.push(b'}');
     Ok(())
@@ -177,7 +196,7 @@ fn put_table(table: &Table, depth: usize, out: &mut Vec<u8>) -> Result<(), Strin
 
 fn encode(lua: &Lua, value: &Value) -> mlua::Result<Value> {
     let mut out = Vec::new();
-    match put(value, MAX_DEPTH, &mut out) {
+    match put(value, (MAX_DEPTH, &mut 0), &mut out) {
         Ok(()) => lua.create_string(out).map(Value::String),
         Err(why) => fault::wrong(lua, &why),
     }
@@ -185,9 +204,34 @@ fn encode(lua: &Lua, value: &Value) -> mlua::Result<Value> {
 
 fn decode(lua: &Lua, text: &mlua::LuaString) -> mlua::Result<Value> {
     let bytes = text.as_bytes();
-    let found: Result<Json, _> = serde_json::from_slice(&bytes);
+    if let Ok(text) = std::str::from_utf8(&bytes) {
+        return of_json(lua, serde_json::from_str(text), &|text| {
+            text.as_bytes().to_vec()
+        });
+    }
+    // Bytes that are no text are letters for as long as they are read.
+    let letters: String = bytes.iter().copied().map(char::from).collect();
+    let back = |text: &str| {
+        let byte = |letter: char| u8::try_from(letter).map_err(|_| letter);
+        let mut out = Vec::with_capacity(text.len());
+        for letter in text.chars() {
+            match byte(letter) {
+                Ok(byte) => out.push(byte),
+                Err(letter) => out.extend_from_slice(letter.encode_utf8(&mut [0; 4]).as_bytes()),
+            }
+        }
+        out
+    };
+    of_json(lua, serde_json::from_str(&letters), &back)
+}
+
+fn of_json(
+    lua: &Lua,
+    found: serde_json::Result<Json>,
+    bytes_of: &dyn Fn(&str) -> Vec<u8>,
+) -> mlua::Result<Value> {
     match found {
-        Ok(json) => to_lua(lua, &json),
+        Ok(json) => to_lua(lua, &json, bytes_of),
         Err(error) => {
             let why = format!(
                 "Expected value but found invalid token at character {}",

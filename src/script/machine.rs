@@ -69,6 +69,8 @@ pub struct Machine {
     environment: Table,
     compiled: HashMap<Sha, Function>,
     paused: Option<Thread>,
+    /// What a script yields that has come to a command which runs elsewhere.
+    pause: Table,
     protocol: Protocol,
 }
 
@@ -83,6 +85,7 @@ impl Machine {
         let lua = Lua::new_with(libraries, LuaOptions::default())?;
         let inside = Arc::<Inside>::default();
         let native = native::all(&lua, &inside, pauses == Pauses::Sometimes)?;
+        let pause = native.raw_get("pause")?;
         let made: Table = lua.load(PRELUDE).set_name("=prelude").call(native)?;
         let of = Arc::clone(&inside);
         let look = HookTriggers::new().every_nth_instruction(LOOK_EVERY);
@@ -106,6 +109,7 @@ impl Machine {
             pauses,
             compiled: HashMap::new(),
             paused: None,
+            pause,
             protocol: Protocol::default(),
         })
     }
@@ -172,8 +176,11 @@ impl Machine {
 
     fn went_on(&mut self, thread: Thread, said: (Value, Value)) -> Option<(bool, Value)> {
         if thread.is_resumable() {
-            self.paused = Some(thread);
-            return None;
+            if matches!(&said.0, Value::Table(said) if *said == self.pause) {
+                self.paused = Some(thread);
+                return None;
+            }
+            return Some((false, Value::Nil));
         }
         Some((said.0.as_boolean().unwrap_or_default(), said.1))
     }
@@ -221,6 +228,11 @@ impl Machine {
             .as_ref()
             .map(|running| running.name.clone());
         let name = name.unwrap_or_default();
+        if error.is_nil() {
+            let why = "ERR attempt to yield across metamethod/C-call boundary";
+            reply.error(&format!("{why} script: {name}"));
+            return Ok(());
+        }
         let Value::Table(table) = error else {
             // The handler itself failed: there was no memory left.
             reply.error(&format!("ERR {} script: {name}", error.to_string()?));

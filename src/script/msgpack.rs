@@ -49,11 +49,12 @@ fn pack(value: &Value, depth: usize, out: &mut Vec<u8>) -> mlua::Result<()> {
                     pack(&table.raw_get::<Value>(nth)?, depth - 1, out)?;
                 }
             } else {
-                let pairs: Vec<(Value, Value)> = table.pairs().collect::<mlua::Result<_>>()?;
-                drop(encode::write_map_len(out, pairs.len() as u32));
-                for (key, value) in &pairs {
-                    pack(key, depth - 1, out)?;
-                    pack(value, depth - 1, out)?;
+                let count = table.pairs::<Value, Value>().count();
+                drop(encode::write_map_len(out, count as u32));
+                for pair in table.pairs::<Value, Value>() {
+                    let (key, value) = pair?;
+                    pack(&key, depth - 1, out)?;
+                    pack(&value, depth - 1, out)?;
                 }
             }
         }

@@ -124,15 +124,18 @@ impl Words {
 
 /// What an error comes to: a table with its text and its place.
 fn handled(lua: &Lua, running: Option<&Running>, error: Value) -> mlua::Result<Value> {
+    if running.is_some_and(Running::is_stopped) {
+        let why = "ERR Error running script: Script killed by user with SCRIPT KILL.";
+        let table = values::single(lua, "err", why.as_bytes())?;
+        locate(&table, place(lua))?;
+        return Ok(Value::Table(table));
+    }
     if let Value::Table(table) = &error {
         locate(table, place(lua))?;
         return Ok(error);
     }
     let message = match &error {
         Value::String(text) => text.to_string_lossy(),
-        Value::Error(_) if running.is_some_and(Running::is_stopped) => {
-            "Error running script: Script killed by user with SCRIPT KILL.".to_owned()
-        }
         Value::Error(error) => match error.downcast_ref() {
             Some(Refused(text)) => {
                 let table = values::single(lua, "err", text.as_bytes())?;
@@ -380,6 +383,12 @@ pub(super) fn all(lua: &Lua, inside: &Arc<Inside>, pauses: bool) -> mlua::Result
         Ok(())
     };
     native.raw_set("randomseed", lua.create_function(seed)?)?;
+    let of = Arc::clone(inside);
+    let stopped = move |_: &Lua, ()| {
+        let running = of.running.lock();
+        Ok(running.as_ref().is_some_and(|running| running.is_stopped()))
+    };
+    native.raw_set("is_stopped", lua.create_function(stopped)?)?;
     native.raw_set("pause", lua.create_table()?)?;
     native.raw_set("pauses", pauses)?;
     native.raw_set("redis", redis(lua, inside)?)?;

@@ -8,6 +8,8 @@ local tostring, pairs, loadstring, setfenv, next = tostring, pairs, loadstring, 
 local native_pcall, native_xpcall = pcall, xpcall
 local create, resume, status, yield = coroutine.create, coroutine.resume, coroutine.status, coroutine.yield
 local attempt, located, as_lua = native.attempt, native.located, native.as_lua
+local is_stopped = native.is_stopped
+local native_unpack, floor = unpack, math.floor
 
 -- What a coroutine yields when a command runs elsewhere: whoever resumes it passes it on, up to the machine.
 local PAUSE = native.pause
@@ -40,9 +42,15 @@ else
 end
 
 -- An error that Rust has raised, as Lua's own functions raise it.
+local raise = error
+
 local function caught(ok, error, ...)
   if ok then
     return true, error, ...
+  end
+  if is_stopped() then
+    -- Nothing keeps a script from ending that is to end.
+    raise(error, 0)
   end
   if type(error) == "userdata" then
     error = as_lua(error)
@@ -58,10 +66,17 @@ local function plain_pcall(...)
   return caught(native_pcall(...))
 end
 
+local function stopped_or(ok, ...)
+  if not ok and is_stopped() then
+    raise((...), 0)
+  end
+  return ok, ...
+end
+
 local function plain_xpcall(f, handler)
-  return native_xpcall(f, function(error)
+  return stopped_or(native_xpcall(f, function(error)
     return handler(type(error) == "userdata" and as_lua(error) or error)
-  end)
+  end))
 end
 
 -- Where a script may pause, what calls it must be able to: Lua 5.1 cannot yield across a call from C.
@@ -92,12 +107,20 @@ local function handled(handler, ok, ...)
 end
 
 local function pausable_xpcall(f, handler)
-  return handled(handler, in_coroutine(f))
+  return stopped_or(handled(handler, in_coroutine(f)))
 end
 
 local function resumed(co, ok, first, ...)
   if ok and first == PAUSE then
     return resumed(co, resume(co, yield(PAUSE)))
+  end
+  if not ok then
+    if is_stopped() then
+      raise(first, 0)
+    end
+    if type(first) == "userdata" then
+      first = as_lua(first)
+    end
   end
   return ok, first, ...
 end
@@ -136,34 +159,56 @@ end
 
 local environment, shown = {}, {}
 
-local function load_text(text, name)
+local function load_text(text)
   if type(text) == "string" and text:sub(1, 1) == "\27" then
     return nil, "attempt to load a binary chunk"
   end
-  local loaded, why = loadstring(text, name)
+  -- A name of the script's own would not be safe from being collected meanwhile.
+  local loaded, why = loadstring(text, "=(load)")
   if loaded then
     setfenv(loaded, environment)
   end
   return loaded, why
 end
 
-local function load_pieces(next_piece, name)
+local function load_pieces(next_piece)
   local text = {}
   while true do
     local piece = next_piece()
     if piece == nil or piece == "" then break end
     text[#text + 1] = piece
   end
-  return load_text(table.concat(text), name or "=(load)")
+  return load_text(table.concat(text))
 end
 
 for _, name in pairs({
-  "assert", "collectgarbage", "error", "gcinfo", "getmetatable", "ipairs", "next", "pairs", "pcall", "rawequal",
-  "rawget", "rawset", "select", "setmetatable", "tonumber", "tostring", "type", "unpack", "xpcall", "_VERSION",
+  "assert", "error", "gcinfo", "getmetatable", "ipairs", "next", "pairs", "pcall", "rawequal",
+  "rawget", "rawset", "select", "setmetatable", "tonumber", "tostring", "type", "xpcall", "_VERSION",
 }) do
   shown[name] = _G[name]
 end
 shown.loadstring, shown.load = load_text, load_pieces
+
+-- The native one computes how many there are in 32 bits, and believes what comes out.
+local MOST_UNPACKED = 7000
+
+function shown.unpack(list, first, last)
+  first, last = floor(first or 1), floor(last or #list)
+  if last - first >= MOST_UNPACKED then
+    error("too many results to unpack", 2)
+  end
+  return native_unpack(list, first, last)
+end
+
+-- How memory is collected is no script's own business.
+local collect = collectgarbage
+
+function shown.collectgarbage(what)
+  if what ~= nil and what ~= "count" and what ~= "collect" and what ~= "step" then
+    return 0
+  end
+  return collect(what)
+end
 
 local is_read_only = {}
 
@@ -192,9 +237,9 @@ local coroutines = {}
 for name, value in pairs(coroutine) do
   coroutines[name] = value
 end
+coroutines.resume, coroutines.wrap = pausable_resume, pausable_wrap
 if native.pauses then
   shown.pcall, shown.xpcall = pausable_pcall, pausable_xpcall
-  coroutines.resume, coroutines.wrap = pausable_resume, pausable_wrap
 else
   shown.pcall, shown.xpcall = plain_pcall, plain_xpcall
 end
@@ -205,6 +250,19 @@ for name, value in pairs(string) do
   strings[name] = value
 end
 strings.dump = nil
+
+-- Matching goes as deep as a pattern is long.
+local MOST_OF_A_PATTERN = 16384
+
+for _, name in pairs({ "find", "match", "gmatch", "gsub" }) do
+  local native_one = string[name]
+  strings[name] = function(text, pattern, ...)
+    if type(pattern) == "string" and #pattern > MOST_OF_A_PATTERN then
+      error("pattern too complex", 2)
+    end
+    return native_one(text, pattern, ...)
+  end
+end
 local of_strings = getmetatable("")
 of_strings.__index = strings
 of_strings.__metatable = false

@@ -1,6 +1,6 @@
 //! A script that runs, as others see it.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Instant;
 
 /// Why a script was not stopped.
@@ -19,9 +19,13 @@ pub struct Running {
     pub name: String,
     /// When it began.
     pub since: Instant,
-    wrote: AtomicBool,
-    stopped: AtomicBool,
+    state: AtomicU8,
 }
+
+/// It has done nothing that others could see; it has; it is to end.
+const HARMLESS: u8 = 0;
+const HAS_WRITTEN: u8 = 1;
+const IS_STOPPED: u8 = 2;
 
 impl Running {
     /// One that begins.
@@ -29,27 +33,52 @@ impl Running {
         Self {
             name,
             since,
-            wrote: AtomicBool::new(false),
-            stopped: AtomicBool::new(false),
+            state: AtomicU8::new(HARMLESS),
         }
     }
 
-    /// It changes something.
-    pub fn note_write(&self) {
-        self.wrote.store(true, Ordering::Release);
+    /// It changes something; whether it still may.
+    pub fn note_write(&self) -> bool {
+        self.become_one(HAS_WRITTEN) != IS_STOPPED
     }
 
     /// Has it end at its next step, unless it has written.
     pub fn stop(&self) -> Stopped {
-        if self.wrote.load(Ordering::Acquire) {
-            return Stopped::HasWritten;
+        match self.become_one(IS_STOPPED) {
+            HAS_WRITTEN => Stopped::HasWritten,
+            _ => Stopped::Yes,
         }
-        self.stopped.store(true, Ordering::Release);
-        Stopped::Yes
+    }
+
+    /// What it was before; it changes only while it is harmless.
+    fn become_one(&self, state: u8) -> u8 {
+        let (to, order) = (state, Ordering::AcqRel);
+        let changed = self
+            .state
+            .compare_exchange(HARMLESS, to, order, Ordering::Acquire);
+        changed.unwrap_or_else(|was| was)
     }
 
     /// Whether it is to end.
     pub fn is_stopped(&self) -> bool {
-        self.stopped.load(Ordering::Acquire)
+        self.state.load(Ordering::Acquire) == IS_STOPPED
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::clock;
+
+    #[test]
+    fn what_has_written_is_not_stopped_and_what_is_stopped_does_not_write() {
+        let one = || Running::new(String::new(), clock::monotonic());
+        let writes = one();
+        assert!(writes.note_write() && writes.note_write());
+        assert_eq!(writes.stop(), Stopped::HasWritten);
+        assert!(!writes.is_stopped());
+        let stopped = one();
+        assert_eq!(stopped.stop(), Stopped::Yes);
+        assert!(stopped.is_stopped() && !stopped.note_write());
     }
 }

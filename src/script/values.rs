@@ -1,9 +1,15 @@
 //! Replies as Lua's values, and Lua's values as replies: Redis's rules for both.
 
+use std::cell::Cell;
+
 use mlua::{Lua, Table, Value};
 
 use crate::resp::Reply;
 
+/// Bytes that a script's reply may have, about: tables within themselves make much of little.
+const MAX_REPLY: usize = 512 << 20;
+/// Tables that a reply may have.
+const MAX_TABLES: u32 = 1 << 22;
 /// Tables within tables that a reply may have.
 const MAX_DEPTH: usize = 128;
 
@@ -117,7 +123,23 @@ fn set(lua: &Lua, rest: &mut &[u8], len: i64) -> mlua::Result<Table> {
 
 /// Replies with what a script returned. Booleans are numbers and nil, unless the script speaks RESP3.
 pub(super) fn reply_with(value: &Value, resp3: bool, reply: &mut Reply) -> mlua::Result<()> {
-    put(value, (resp3, MAX_DEPTH), reply)
+    let tables = Cell::new(0);
+    let at = At {
+        resp3,
+        depth: MAX_DEPTH,
+        tables: &tables,
+    };
+    put(value, at, reply)
+}
+
+/// How deep a value is in a reply.
+#[derive(Clone, Copy)]
+struct At<'t> {
+    resp3: bool,
+    /// Tables within tables that may still come.
+    depth: usize,
+    /// Tables so far.
+    tables: &'t Cell<u32>,
 }
 
 /// A number as C makes an integer of it.
@@ -129,15 +151,25 @@ fn truncated(number: f64) -> i64 {
     }
 }
 
-fn put(value: &Value, (resp3, depth): (bool, usize), reply: &mut Reply) -> mlua::Result<()> {
+fn put(value: &Value, at: At<'_>, reply: &mut Reply) -> mlua::Result<()> {
+    if reply.len() > MAX_REPLY || at.tables.get() > MAX_TABLES {
+        return Err(mlua::Error::runtime("the reply of the script is too long"));
+    }
     match value {
         Value::String(text) => reply.bulk(&text.as_bytes()),
         Value::Integer(number) => reply.integer(*number),
         Value::Number(number) => reply.integer(truncated(*number)),
-        Value::Boolean(is) if resp3 => reply.boolean(*is),
+        Value::Boolean(is) if at.resp3 => reply.boolean(*is),
         Value::Boolean(true) => reply.integer(1),
-        Value::Table(_) if depth == 0 => reply.error("ERR reached lua stack limit"),
-        Value::Table(table) => put_table(table, (resp3, depth - 1), reply)?,
+        Value::Table(_) if at.depth == 0 => reply.error("ERR reached lua stack limit"),
+        Value::Table(table) => {
+            at.tables.set(at.tables.get() + 1);
+            let deeper = At {
+                depth: at.depth - 1,
+                ..at
+            };
+            put_table(table, deeper, reply)?;
+        }
         _ => reply.null(),
     }
     Ok(())
@@ -147,7 +179,7 @@ fn one_line(text: &mlua::LuaString) -> String {
     String::from_utf8_lossy(&text.as_bytes()).replace(['\r', '\n'], " ")
 }
 
-fn put_table(table: &Table, at: (bool, usize), reply: &mut Reply) -> mlua::Result<()> {
+fn put_table(table: &Table, at: At<'_>, reply: &mut Reply) -> mlua::Result<()> {
     if let Value::String(error) = table.raw_get::<Value>("err")? {
         let error = one_line(&error);
         reply.error(error.strip_prefix('-').unwrap_or(&error));
@@ -169,20 +201,21 @@ fn put_table(table: &Table, at: (bool, usize), reply: &mut Reply) -> mlua::Resul
         _ => {}
     }
     if let Value::Table(inner) = table.raw_get::<Value>("map")? {
-        let pairs: Vec<(Value, Value)> = inner.pairs().collect::<mlua::Result<_>>()?;
-        reply.map(pairs.len());
-        for (name, value) in pairs {
+        reply.map(inner.pairs::<Value, Value>().count());
+        // They are not held all at once: Lua gives room for few.
+        for pair in inner.pairs::<Value, Value>() {
+            let (name, value) = pair?;
             put(&name, at, reply)?;
             put(&value, at, reply)?;
         }
         return Ok(());
     }
     if let Value::Table(inner) = table.raw_get::<Value>("set")? {
-        let pairs: Vec<(Value, Value)> = inner.pairs().collect::<mlua::Result<_>>()?;
-        reply.set(pairs.len());
-        return pairs
-            .iter()
-            .try_for_each(|(member, _)| put(member, at, reply));
+        reply.set(inner.pairs::<Value, Value>().count());
+        for pair in inner.pairs::<Value, Value>() {
+            put(&pair?.0, at, reply)?;
+        }
+        return Ok(());
     }
     if let Value::String(number) = table.raw_get::<Value>("big_number")? {
         reply.big_number(&one_line(&number));
@@ -196,13 +229,10 @@ fn put_table(table: &Table, at: (bool, usize), reply: &mut Reply) -> mlua::Resul
         return Ok(());
     }
     // Up to the first one that is nil.
-    let mut items = Vec::with_capacity(table.raw_len());
-    for nth in 1.. {
-        match table.get::<Value>(nth)? {
-            Value::Nil => break,
-            item => items.push(item),
-        }
+    let mut len = 0;
+    while !table.raw_get::<Value>(len + 1)?.is_nil() {
+        len += 1;
     }
-    reply.array(items.len());
-    items.iter().try_for_each(|item| put(item, at, reply))
+    reply.array(len);
+    (1..=len).try_for_each(|nth| put(&table.raw_get(nth)?, at, reply))
 }

@@ -7,7 +7,8 @@ use std::time::Duration;
 use tokio::runtime::Handle;
 
 use crate::base::clock;
-use crate::command::Node;
+use crate::command::{Node, tell_of_ends};
+use crate::replica::Ended;
 
 /// How often expired and flushed rows are looked for when there were none.
 const RECLAIM_EVERY: Duration = Duration::from_millis(100);
@@ -47,8 +48,11 @@ pub(super) fn count(node: &Node, counting: &AtomicBool) {
 
 /// Reclaims in slices until told to stop, and rests after each as long as the governor says.
 pub(super) fn sweep(node: &Node, sweeping: &AtomicBool) {
+    let mut ends = Ended::now();
     while sweeping.load(Ordering::Acquire) {
         let started = clock::monotonic();
+        // Before what has ended is gone.
+        tell_of_ends(node, &mut ends);
         let slice = {
             let _passing = node.site.gate.pass_by();
             node.replica.reclaim_expired()

@@ -29,6 +29,11 @@ use crate::storage::{DiskOptions, DiskStore, Store, StoreError};
 /// After a note that could not be written.
 const NOTE_AGAIN: Duration = Duration::from_millis(200);
 
+/// Bytes of a thread's stack, of which only what is used takes memory.
+const STACK: usize = 16 << 20;
+/// How long a stop waits for what runs.
+const RUNS_OUT: Duration = Duration::from_secs(10);
+
 /// How much is logged from now on, in the words of `loglevel`.
 pub type SetLogLevel = Box<dyn Fn(&str) + Send + Sync>;
 
@@ -38,6 +43,8 @@ pub fn run(config: Config, set_log_level: SetLogLevel) -> Result<(), StartError>
     if let threads @ 1.. = config.number("io-threads") {
         runtime.worker_threads(threads as usize);
     }
+    // Scripts go deep on the stack, within bounds that are made for this.
+    runtime.thread_stack_size(STACK);
     let runtime = runtime.enable_all().build().map_err(StartError::Runtime)?;
     let mut background = tokio::runtime::Builder::new_multi_thread();
     let background = background
@@ -215,7 +222,10 @@ async fn run_parts(
     let _ = counter.await;
     let stopping = clock::monotonic();
     // What runs ends; nothing begins any more.
-    let _alone = node.site.gate.alone().await;
+    let alone = tokio::time::timeout(RUNS_OUT, node.site.gate.alone()).await;
+    if alone.is_err() {
+        tracing::warn!("a script does not end, and is cut");
+    }
     let replica = Arc::clone(&node.replica);
     let _ = tokio::task::spawn_blocking(move || replica.stop()).await;
     let took_ms = clock::monotonic().duration_since(stopping).as_millis() as u64;

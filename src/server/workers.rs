@@ -76,7 +76,7 @@ pub fn workers(
     let telling = Arc::clone(node);
     let telling = async move {
         if let Some(elsewhere) = &telling.elsewhere {
-            elsewhere.keep_telling(&telling.listeners).await;
+            elsewhere.keep_telling().await;
         }
     };
     let mending = Arc::clone(coordinator).mend_rows();

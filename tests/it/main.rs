@@ -6,6 +6,7 @@ mod collections;
 mod convergence;
 mod crash;
 mod differential;
+mod events;
 mod formats;
 mod full;
 mod grammar;

@@ -262,5 +262,104 @@ fn a_script_leaves_nothing_behind_and_takes_no_more_memory_than_it_may() {
     assert!(said.contains("reached lua stack limit"), "{}", said.len());
     let said = eval("local function f() return f() + 1 end return f()");
     assert!(said.contains("stack overflow"), "{said}");
+    for (breaks, said) in [
+        (
+            "return unpack({}, -2147483648, 2147483647)",
+            "too many results to unpack",
+        ),
+        (
+            "return unpack({}, 0, 2147483647)",
+            "too many results to unpack",
+        ),
+        (
+            "return ('x'):rep(100):find(('a?'):rep(1e5))",
+            "pattern too complex",
+        ),
+        (
+            "return cjson.encode((function() local t = {} for i = 1, 2000 do t = {t} end return t end)())",
+            "excessive depth",
+        ),
+        (
+            "return setmetatable({}, {__index = function() return 1 end})",
+            "*0",
+        ),
+        (
+            "local t = {} for i = 1, 60 do t = {t, t} end return cjson.encode(t)",
+            "too long",
+        ),
+        (
+            "collectgarbage('stop') return collectgarbage('setpause', 1)",
+            ":0",
+        ),
+        ("coroutine.yield() return 1", "attempt to yield"),
+        ("return redis.call('SWAPDB', '0', '99')", "out of range"),
+    ] {
+        let reply = eval(breaks);
+        assert!(
+            reply.contains(said),
+            "{breaks}: {}",
+            &reply[..reply.len().min(300)]
+        );
+    }
+    let said = eval("local t = {} for i = 1, 10000 do t[i] = i .. '' end return t");
+    assert!(said.starts_with("*10000\r\n$1\r\n1\r\n"));
+    let said =
+        eval("return cjson.decode(cjson.encode({v = '\\255\\1'})).v == '\\255\\1' and 1 or 0");
+    assert_eq!(said, ":1\r\n");
+    let deep = "local t = {} for i = 1, 990 do t = {t} end \
+                local function f(n) if n == 0 then return cjson.encode(t) end \
+                return (string.gsub('x', 'x', function() return f(n - 1) end)) end return #f(180)";
+    eval(deep);
     assert_eq!(eval("return redis.call('PING')"), "+PONG\r\n");
+}
+
+#[test]
+fn nothing_keeps_a_script_from_being_killed() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let server = Server::ringwood(dir.path(), &[]);
+    let mut other = server.connect();
+    for endless in [
+        "while true do pcall(function() while true do end end) end",
+        "while true do xpcall(function() while true do end end, function() end) end",
+        "local co = coroutine.wrap(function() while true do end end) while true do pcall(co) end",
+        "while true do coroutine.resume(coroutine.create(function() while true do end end)) end",
+        "while true do redis.pcall('GET', 'k') end",
+    ] {
+        let mut connection = server.connect();
+        let running = std::thread::spawn(move || connection.call(&["EVAL", endless, "1", "k"]));
+        eventually("it runs and is killed", || {
+            other.call(&["SCRIPT", "KILL"]) == "+OK\r\n"
+        });
+        let said = running.join().expect("it ended");
+        assert!(said.contains("killed by user"), "{endless}: {said}");
+    }
+}
+
+#[test]
+fn scripts_in_a_transaction_reply_in_their_places() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let server = Server::ringwood(dir.path(), &[]);
+    let mut connection = server.connect();
+    connection.call(&["MULTI"]);
+    connection.call(&["SCRIPT", "LOAD", "return 1"]);
+    connection.call(&[
+        "SCRIPT",
+        "EXISTS",
+        "e0e1f9fabfc9d4800c877a703b823ac0578ff8db",
+    ]);
+    connection.call(&["EVALSHA", "e0e1f9fabfc9d4800c877a703b823ac0578ff8db", "0"]);
+    connection.call(&["SCRIPT", "FLUSH"]);
+    let said = connection.call(&["EXEC"]);
+    let name = "e0e1f9fabfc9d4800c877a703b823ac0578ff8db";
+    assert_eq!(
+        said,
+        format!("*4\r\n$40\r\n{name}\r\n*1\r\n:1\r\n:1\r\n+OK\r\n")
+    );
+    // A script that turns out to look at everything does not wait for its own writes.
+    let script = "if ARGV[1] == '1' then redis.call('SET', KEYS[1], 'x') return redis.call('KEYS', '*') end return 0";
+    assert_eq!(connection.call(&["EVAL", script, "1", "a", "0"]), ":0\r\n");
+    let said = connection.call(&["EVAL", script, "1", "a", "1"]);
+    assert!(said.contains("run it again"), "{said}");
+    let said = connection.call(&["EVAL", script, "1", "a", "1"]);
+    assert_eq!(said, "*1\r\n$1\r\na\r\n");
 }

@@ -176,10 +176,10 @@ const LONG_FILES: &[(&str, usize, &str)] = &[
         "taking over and giving up: to be taken apart",
     ),
     ("logic::placement::table", 635, "one subject"),
-    ("net::connection", 551, "one subject"),
+    ("net::connection", 532, "one subject"),
     (
         "replica",
-        605,
+        596,
         "a replica and what its files share: to be taken apart",
     ),
     ("replica::start", 517, "one subject"),

@@ -1,6 +1,7 @@
 //! What a directive is, what it takes, and Redis's ways to write that.
 
 use super::error::ConfigError;
+use super::events::Events;
 
 /// What a directive takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,6 +18,8 @@ pub enum Kind {
     Choice(&'static [&'static str]),
     /// Redis's `class hard soft seconds`, for one class or several; others keep their default.
     OutputLimits,
+    /// Redis's letters for classes of events.
+    Events,
 }
 
 /// One directive.
@@ -93,6 +96,9 @@ impl Directive {
             Kind::OutputLimits => OutputLimits::parse(raw)
                 .map(OutputLimits::text)
                 .ok_or_else(|| fail("class, hard limit, soft limit, soft seconds".to_owned())),
+            Kind::Events => Events::parse(raw).map(Events::text).ok_or_else(|| {
+                fail("Invalid event class character. Use 'Ag$lshzxeKEtmdn'.".to_owned())
+            }),
             Kind::Choice(words) => {
                 let found = words.iter().find(|w| w.eq_ignore_ascii_case(raw));
                 let expected = || fail(format!("one of {}", words.join(", ")));
@@ -109,7 +115,7 @@ impl Directive {
                 Err(_) => value.into(),
             },
             Kind::Switch => (value == "yes").into(),
-            Kind::Text | Kind::Choice(_) | Kind::OutputLimits => value.into(),
+            Kind::Text | Kind::Choice(_) | Kind::OutputLimits | Kind::Events => value.into(),
         }
     }
 }

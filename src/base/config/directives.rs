@@ -410,8 +410,8 @@ pub static DIRECTIVES: &[Directive] = &[
     live(
         "notify-keyspace-events",
         "",
-        Kind::Text,
-        "Accepted for Redis's tools; events are not published yet.",
+        Kind::Events,
+        "Which events of keys are published, by Redis's letters; empty for none.",
     ),
     live(
         "lazyfree-lazy-user-del",

@@ -5,10 +5,11 @@
 mod directive;
 mod directives;
 mod error;
+mod events;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, Ordering};
 
 use parking_lot::RwLock;
 use toml_edit::{DocumentMut, Item, TomlError, Value};
@@ -16,6 +17,7 @@ use toml_edit::{DocumentMut, Item, TomlError, Value};
 pub use directive::{Directive, Kind, OutputLimit};
 pub use directives::DIRECTIVES;
 pub use error::ConfigError;
+pub use events::Events;
 
 use directive::OutputLimits;
 
@@ -53,6 +55,7 @@ struct Hot {
     timeout_secs: AtomicI64,
     /// Whether ordinary clients have an output limit at all.
     output_limited: AtomicBool,
+    events: AtomicU32,
 }
 
 impl Default for Config {
@@ -192,6 +195,11 @@ impl Config {
         limits.map_or_else(OutputLimit::default, OutputLimits::pubsub)
     }
 
+    /// The events that are published.
+    pub fn events(&self) -> Events {
+        Events(self.hot.events.load(Ordering::Relaxed))
+    }
+
     fn refresh_hot(&self) {
         let take = |hot: &AtomicI64, name| hot.store(self.number(name), Ordering::Relaxed);
         take(&self.hot.max_bulk_len, "proto-max-bulk-len");
@@ -201,6 +209,9 @@ impl Config {
         let limited =
             limits.is_some_and(|l| l.normal().hard_bytes != 0 || l.normal().soft_bytes != 0);
         self.hot.output_limited.store(limited, Ordering::Relaxed);
+        let events = Events::parse(&self.text("notify-keyspace-events")).unwrap_or_default();
+        let events = if events.are_published() { events.0 } else { 0 };
+        self.hot.events.store(events, Ordering::Relaxed);
     }
 
     /// One switch.

@@ -237,6 +237,8 @@ pub(super) fn hello(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
 }
 
 fn speak(ctx: &mut Ctx<'_>, protocol: Protocol) {
+    // What has come by now was written for the protocol before.
+    pubsub::take_messages(ctx);
     let number = if protocol == Protocol::Resp3 { 3 } else { 2 };
     ctx.session.client.protocol.store(number, Ordering::Relaxed);
     ctx.reply.set_protocol(protocol);

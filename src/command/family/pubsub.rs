@@ -12,6 +12,7 @@ use crate::command::session::Session;
 use crate::command::spec::{Flags, keys};
 use crate::error::Error;
 use crate::logic::glob;
+use crate::logic::place::MAX_KEY_LEN;
 use crate::peer::message::{Listening, News, Response};
 use crate::pubsub::Kind;
 use crate::resp::Reply;
@@ -28,7 +29,7 @@ pub const ROWS: &[Row] = &[
     cmd(
         "publish",
         3,
-        Flags::PUBSUB.and(LF),
+        Flags::PUBSUB.and(LF).and(Flags::PUBLISHES),
         &[],
         "pubsub",
         publish,
@@ -37,7 +38,7 @@ pub const ROWS: &[Row] = &[
     cmd(
         "spublish",
         3,
-        Flags::PUBSUB.and(LF),
+        Flags::PUBSUB.and(LF).and(Flags::PUBLISHES),
         keys::CHANNEL,
         "pubsub",
         spublish,
@@ -178,6 +179,10 @@ fn sunsubscribe(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
 
 fn confirm(ctx: &mut Ctx<'_>, said: &str, kind: Kind, name: Option<&[u8]>) {
     let count = ctx.session.listens.count(kind);
+    confirm_count(ctx, said, name, count);
+}
+
+fn confirm_count(ctx: &mut Ctx<'_>, said: &str, name: Option<&[u8]>, count: usize) {
     ctx.reply.push(3);
     ctx.reply.bulk(said.as_bytes());
     ctx.reply.bulk_or_null(name);
@@ -186,25 +191,28 @@ fn confirm(ctx: &mut Ctx<'_>, said: &str, kind: Kind, name: Option<&[u8]>) {
 
 /// The reply leaves when all members that answer know of it: what is published anywhere after it comes.
 fn listen(ctx: &mut Ctx<'_>, args: Args<'_>, (said, kind): (&str, Kind)) -> Outcome {
+    if ctx.is_in_cluster()
+        && let Some(name) = args.from(1).find(|name| name.len() > MAX_KEY_LEN)
+    {
+        // All members keep it.
+        return Err(Error::KeyTooLong(name.len()));
+    }
     let (id, limit) = (ctx.session.client.id, ctx.node.config.pubsub_limit());
+    let how = (limit, ctx.reply.protocol());
     let mut changes = Vec::new();
     for name in args.from(1) {
         let here = (&*ctx.node.listeners, id);
-        changes.extend(ctx.session.listens.add(here, limit, (kind, name)));
+        changes.extend(ctx.session.listens.add(here, how, (kind, name)));
         confirm(ctx, said, kind, Some(name));
     }
     ctx.session.note_listens();
-    if let Some(inbox) = ctx.session.listens.inbox() {
-        inbox.set_protocol(ctx.reply.protocol());
-    }
-    if let Some(elsewhere) = ctx.node.elsewhere.as_ref().filter(|_| !changes.is_empty()) {
-        let heard = elsewhere.tell(&ctx.node.listeners, changes);
-        if !ctx.session.executing {
-            ctx.after = After::Later(Box::pin(async move {
-                heard.await;
-                BytesMut::new()
-            }));
-        }
+    if let Some(elsewhere) = &ctx.node.elsewhere {
+        // Another client may have been first, and the others may not have heard of that yet.
+        let heard = elsewhere.tell(changes);
+        ctx.after = After::Later(Box::pin(async move {
+            heard.await;
+            BytesMut::new()
+        }));
     }
     Ok(())
 }
@@ -215,18 +223,32 @@ fn leave(ctx: &mut Ctx<'_>, args: Args<'_>, (said, kind): (&str, Kind)) -> Outco
     } else {
         ctx.session.listens.names(kind)
     };
-    if names.is_empty() {
-        confirm(ctx, said, kind, None);
-    }
     let mut changes = Vec::new();
+    let mut left = Vec::new();
     for name in names {
         let here = (&*ctx.node.listeners, ctx.session.client.id);
         changes.extend(ctx.session.listens.remove(here, kind, &name));
-        confirm(ctx, said, kind, Some(&name));
+        left.push((name, ctx.session.listens.count(kind)));
+    }
+    // What has come by now comes before.
+    take_messages(ctx);
+    if left.is_empty() {
+        confirm(ctx, said, kind, None);
+    }
+    for (name, count) in left {
+        confirm_count(ctx, said, Some(&name), count);
     }
     ctx.session.note_listens();
     tell(ctx.node, changes);
     Ok(())
+}
+
+/// Puts the messages that wait before a reply; not within the array that a transaction replies.
+pub(super) fn take_messages(ctx: &mut Ctx<'_>) {
+    let inbox = ctx.session.listens.inbox();
+    if let Some(inbox) = inbox.filter(|_| !ctx.session.executing) {
+        inbox.take(ctx.reply.buffer(), usize::MAX);
+    }
 }
 
 /// A connection listens to nothing any more.
@@ -240,7 +262,7 @@ pub fn end(node: &Node, session: &mut Session) {
 /// The other members are told; nobody waits for it.
 fn tell(node: &Node, changes: Vec<Listening>) {
     if let Some(elsewhere) = node.elsewhere.as_ref().filter(|_| !changes.is_empty()) {
-        drop(elsewhere.tell(&node.listeners, changes));
+        drop(elsewhere.tell(changes));
     }
 }
 
@@ -252,14 +274,14 @@ fn spublish(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
     send(ctx, true, (args.at(1), args.at(2)))
 }
 
-/// Replies how many clients a message has come to; of a transaction, or a script, those of this node.
+/// Replies how many clients a message has come to; in a script those of this node.
 fn send(ctx: &mut Ctx<'_>, sharded: bool, (channel, text): (&[u8], &[u8])) -> Outcome {
     let node = ctx.node;
     let here = node.listeners.deliver(sharded, channel, text);
     let elsewhere = node.elsewhere.as_ref();
     let others = elsewhere.and_then(|others| others.publish(sharded, channel, text));
     match others {
-        Some(others) if !ctx.session.executing => {
+        Some(others) if !ctx.session.in_script => {
             ctx.after = After::Later(Box::pin(async move {
                 let mut reply = Reply::default();
                 reply.integer((here + others.await) as i64);
@@ -333,7 +355,7 @@ fn count(ctx: &mut Ctx<'_>, args: Args<'_>, kind: Kind) -> Outcome {
             reply.integer(*count as i64);
         }
     };
-    if ctx.node.elsewhere.is_none() || ctx.session.executing || args.len() == 2 {
+    if ctx.node.elsewhere.is_none() || ctx.session.in_script || args.len() == 2 {
         write(&counts, ctx.reply);
         return Ok(());
     }

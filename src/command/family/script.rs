@@ -130,15 +130,12 @@ fn container(ctx: &mut Ctx<'_>, _: Args<'_>) -> Outcome {
 }
 
 fn load(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
-    let later = scripts::load(ctx.node, args.at(2))?;
-    ctx.after = After::Waiting(later);
-    Ok(())
+    scripts::load(ctx, args.at(2))
 }
 
 fn exists(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
     let names = args.from(2).map(<[u8]>::to_vec).collect();
-    ctx.after = After::Waiting(scripts::exist(ctx.node, names));
-    Ok(())
+    scripts::exist(ctx, names)
 }
 
 fn flush(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
@@ -147,8 +144,7 @@ fn flush(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
         let why = "ERR SCRIPT FLUSH only support SYNC|ASYNC option";
         return Err(Error::text(why));
     }
-    ctx.after = After::Waiting(scripts::flush(ctx.node));
-    Ok(())
+    scripts::flush(ctx)
 }
 
 const NOBODY: &str = "NOTBUSY No scripts in execution right now.";

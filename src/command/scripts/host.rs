@@ -99,6 +99,7 @@ impl ScriptHost {
         session.quorum = who.quorum;
         // Nothing of it blocks.
         session.executing = true;
+        session.in_script = true;
         Self {
             node: Arc::clone(node),
             session,
@@ -131,11 +132,18 @@ impl ScriptHost {
                 "ERR This Redis command is not allowed from script",
             ));
         }
-        if spec.shape.writes && self.read_only {
+        if spec.shape.travels == Travels::Nowhere && self.is_in_cluster() {
+            return Err(Error::NotInCluster(words.text(0).to_ascii_uppercase()));
+        }
+        if (spec.shape.writes || spec.has(Flags::PUBLISHES)) && self.read_only {
             let why = "ERR Write commands are not allowed from read-only scripts.";
             return Err(Error::text(why));
         }
         Ok(spec)
+    }
+
+    fn is_in_cluster(&self) -> bool {
+        self.node.site.coordinator.is_some()
     }
 
     /// Whether a command's keys are all at hand.
@@ -155,27 +163,29 @@ impl ScriptHost {
     /// Runs a command; `true`: its reply is to be waited for.
     fn attempt(&mut self, words: Args<'_>) -> Result<bool, Error> {
         let spec = self.admit(words)?;
-        if spec.shape.writes {
-            self.running.note_write();
+        if spec.shape.writes && !self.running.note_write() || self.running.is_stopped() {
+            let why = "ERR Error running script: Script killed by user with SCRIPT KILL.";
+            return Err(Error::text(why));
         }
         let is_on_keys = spec.shape.is_on_keys() && spec.keys_of(words).next().is_some();
-        let (is_alone, is_each, is_at_hand) = {
+        let (is_alone, is_at_hand) = {
             let reaches = &self.kept.lock().reaches;
             let is_at_hand = !is_on_keys || self.has_at_hand(reaches, spec, words);
             let is_alone = matches!(reaches, Reaches::Alone(_));
-            (is_alone, matches!(reaches, Reaches::Each), is_at_hand)
+            (is_alone, is_at_hand)
         };
-        if !is_at_hand && !is_each || spec.shape.travels == Travels::Everywhere {
-            self.body.note_wide();
-        }
+        let is_everywhere = spec.shape.travels == Travels::Everywhere;
         if !is_at_hand && !is_alone {
             self.may_cross()?;
             let later = self.begin(spec, words);
             self.kept.lock().awaited = Some(later);
             return Ok(true);
         }
-        if spec.shape.is_for_all() && is_alone && !self.has_everything {
-            let why = "ERR This script had not been known to change whole databases; run it again";
+        if is_alone && (!is_at_hand || is_everywhere) {
+            self.body.note_wide();
+        }
+        if is_everywhere && is_alone && !self.has_everything {
+            let why = "ERR This script had not been known to look at whole databases; run it again";
             return Err(Error::text(why));
         }
         self.here(spec, words, is_alone)

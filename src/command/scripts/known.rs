@@ -24,6 +24,8 @@ const SLOW_RUN: u32 = 16;
 /// ... and from here on a script runs where it holds up nobody.
 const SLOW_FROM: u32 = 32;
 const SLOW_MOST: u32 = 1_024;
+/// While one runs for longer, others run where they hold up nobody, too.
+const LONG: Duration = Duration::from_millis(50);
 
 /// A script, and what its runs have shown.
 #[derive(Debug)]
@@ -37,8 +39,6 @@ pub struct Body {
     wide: AtomicBool,
     /// How often it was slow lately.
     slow: AtomicU32,
-    /// Whether it has gone to another node, or has run.
-    sent: AtomicBool,
 }
 
 impl Body {
@@ -53,16 +53,6 @@ impl Body {
 
     pub(super) fn is_slow(&self) -> bool {
         self.slow.load(Ordering::Relaxed) >= SLOW_FROM
-    }
-
-    /// Whether nothing shows that it asks for keys that it has not named.
-    pub(super) fn seems_narrow(&self) -> bool {
-        self.sent.load(Ordering::Relaxed) && !self.is_wide()
-    }
-
-    /// It goes to the coordinator of its keys.
-    pub(super) fn note_sent(&self) {
-        self.sent.store(true, Ordering::Relaxed);
     }
 
     pub(super) fn is_kept(&self) -> bool {
@@ -81,7 +71,6 @@ impl Body {
     pub(super) fn note_run(&self, took: Duration) {
         if self.is_new() {
             self.has_run.store(true, Ordering::Relaxed);
-            self.note_sent();
         }
         let slow = self.slow.load(Ordering::Relaxed);
         if took > SLOW {
@@ -159,7 +148,6 @@ impl Scripts {
             has_run: AtomicBool::new(false),
             wide: AtomicBool::new(false),
             slow: AtomicU32::new(0),
-            sent: AtomicBool::new(false),
         });
         let sha = body.source.sha;
         if self.bodies.insert(sha, Arc::clone(&body)).is_none() {
@@ -180,7 +168,10 @@ impl Scripts {
         let mut machine = self.machine();
         let compiled = machine.compile(&body.source);
         self.give_back(machine);
-        compiled.map_err(|why| not_lua(&why))?;
+        if let Err(why) = compiled {
+            self.remove(&body.source.sha);
+            return Err(not_lua(&why));
+        }
         Ok(body)
     }
 
@@ -218,17 +209,27 @@ impl Scripts {
         }
     }
 
-    /// Has those end that run and have written nothing; `None`: nobody runs.
+    /// Has the one end that runs longest, unless it has written; `None`: nobody runs.
     pub fn stop(&self) -> Option<Stopped> {
         let running = self.running.lock();
-        let stopped: Vec<Stopped> = running.iter().map(|running| running.stop()).collect();
-        let has_written = stopped.contains(&Stopped::HasWritten);
-        stopped.first()?;
-        Some(if has_written {
-            Stopped::HasWritten
-        } else {
-            Stopped::Yes
-        })
+        let longest = running.iter().min_by_key(|running| running.since);
+        longest.map(|running| running.stop())
+    }
+
+    /// A text turned out to be no script.
+    pub(super) fn remove(&self, sha: &Sha) {
+        self.bodies.remove(sha);
+        self.order.lock().retain(|known| known != sha);
+    }
+
+    /// Whether somebody has run for long: another one had better not take a thread from those who are served.
+    pub(super) fn has_long_one(&self) -> bool {
+        let running = self.running.lock();
+        let now = clock::monotonic();
+        running.len() > 1
+            && running
+                .iter()
+                .any(|one| now.saturating_duration_since(one.since) > LONG)
     }
 
     /// When the one that runs longest has begun.

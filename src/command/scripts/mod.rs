@@ -13,5 +13,5 @@ mod run;
 mod shared;
 
 pub use known::Scripts;
-pub use run::{called, fetch, goes_wide, may_go_wide, run_here, spread, wants_everything};
+pub use run::{called, fetch, run_here, spread, wants_everything};
 pub use shared::{exist, flush, load};

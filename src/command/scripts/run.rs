@@ -53,34 +53,15 @@ pub fn wants_everything(node: &Node, spec: &Spec, args: Args<'_>) -> bool {
     at_hand(node, spec, args).is_none_or(|body| body.is_new() || body.is_wide())
 }
 
-/// Whether a script may ask for keys that it has not named, as far as this node knows.
-pub fn may_go_wide(node: &Node, spec: &Spec, args: Args<'_>) -> bool {
-    let names_none = args.get(2) == Some(b"0");
-    names_none || !at_hand(node, spec, args).is_some_and(|body| body.seems_narrow())
-}
-
-/// Whether a script is known to ask for keys that it has not named.
-pub fn goes_wide(node: &Node, call: &Call) -> bool {
-    let spec = &node.specs.all()[call.row];
-    at_hand(node, spec, call.args()).is_some_and(|body| body.is_wide())
-}
-
 /// The command as it travels: a script that only this node is known to have goes along.
 pub fn called(node: &Node, spec: &'static Spec, args: Args<'_>) -> Call {
     if !spec.shape.is_script() {
         return spec.call(args);
     }
-    let body = match how(spec) {
-        Called::Text => args.get(1).and_then(|text| node.scripts.add(text).ok()),
-        Called::Name => at_hand(node, spec, args),
-    };
-    let Some(body) = body else {
+    let body = at_hand(node, spec, args).filter(|body| !body.is_kept());
+    let (Called::Name, Some(body)) = (how(spec), body) else {
         return spec.call(args);
     };
-    body.note_sent();
-    if how(spec) == Called::Text || body.is_kept() {
-        return spec.call(args);
-    }
     let by_text = if spec.shape.writes { "eval" } else { "eval_ro" };
     let by_text = node.specs.by_name(by_text).expect("the table has it");
     let mut words = OwnedArgs::default();
@@ -145,6 +126,7 @@ impl Ready {
         let mut machine = node.scripts.machine();
         if let Err(why) = machine.compile(&body.source) {
             node.scripts.give_back(machine);
+            node.scripts.remove(&body.source.sha);
             return Err(not_lua(&why));
         }
         Ok(Self {
@@ -168,7 +150,8 @@ impl Ready {
             running: Arc::clone(&self.begun.running),
             protocol: to,
         };
-        let step = if body.is_new() || body.is_slow() {
+        let beside = body.is_new() || body.is_slow() || self.node.scripts.has_long_one();
+        let step = if beside {
             at_length(|| machine.start(task))
         } else {
             machine.start(task)

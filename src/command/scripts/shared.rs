@@ -5,12 +5,13 @@ use std::sync::Arc;
 use bytes::BytesMut;
 
 use super::known::Body;
+use crate::command::context::{After, Ctx, Outcome};
 use crate::command::node::Node;
 use crate::coordinator::Asked;
-use crate::error::Error;
 use crate::logic::types::hash;
+use crate::peer::message::News;
 use crate::replica::{Key, OWN_DATABASE, Reach};
-use crate::resp::Protocol;
+use crate::resp::{Protocol, Reply};
 use crate::routing::args::OwnedArgs;
 use crate::routing::block;
 use crate::routing::{Later, Own, Runner, Who};
@@ -27,24 +28,38 @@ fn ask(node: &Arc<Node>, words: &[&[u8]]) -> Later {
     block::run(runner, who, call)
 }
 
-/// Has all nodes know a script.
-///
-/// # Errors
-/// When it is no Lua.
-pub fn load(node: &Arc<Node>, text: &[u8]) -> Result<Later, Error> {
-    let body = node.scripts.compiled(text)?;
-    let asked = ask(
-        node,
-        &[b"HSET", SCRIPTS, &body.source.sha, &body.source.text],
-    );
-    Ok(Box::pin(async move {
+/// Has all nodes know a script; the reply is its name.
+pub fn load(ctx: &mut Ctx<'_>, text: &[u8]) -> Outcome {
+    let body = ctx.node.scripts.compiled(text)?;
+    let name = body.source.name().to_owned();
+    let words: [&[u8]; 4] = [b"HSET", SCRIPTS, &body.source.sha, &body.source.text];
+    if !ctx.is_in_cluster() {
+        let said = ctx.run_on_own(&words);
+        return done(ctx, &said, |reply| {
+            body.note_kept();
+            reply.bulk(name.as_bytes());
+        });
+    }
+    let asked = ask(ctx.node, &words);
+    ctx.after = After::Waiting(Box::pin(async move {
         let said = asked.await;
         if said.first() == Some(&b'-') {
             return said;
         }
         body.note_kept();
-        BytesMut::from(format!("$40\r\n{}\r\n", body.source.name()).as_bytes())
-    }))
+        BytesMut::from(format!("$40\r\n{name}\r\n").as_bytes())
+    }));
+    Ok(())
+}
+
+/// Replies, unless what was asked of our own database failed.
+fn done(ctx: &mut Ctx<'_>, said: &[u8], reply: impl FnOnce(&mut Reply)) -> Outcome {
+    if said.first() == Some(&b'-') {
+        ctx.reply.buffer().extend_from_slice(said);
+    } else {
+        reply(ctx.reply);
+    }
+    Ok(())
 }
 
 /// Looks for a script that another node was given.
@@ -79,32 +94,51 @@ pub(super) fn find_here(node: &Arc<Node>, name: &[u8]) -> Option<Arc<Body>> {
 }
 
 /// Which of some scripts are known, anywhere: an array of 1 and 0.
-pub fn exist(node: &Arc<Node>, names: Vec<Vec<u8>>) -> Later {
-    let node = Arc::clone(node);
-    Box::pin(async move {
-        let mut reply = crate::resp::Reply::default();
+pub fn exist(ctx: &mut Ctx<'_>, names: Vec<Vec<u8>>) -> Outcome {
+    let node = Arc::clone(ctx.node);
+    if !ctx.is_in_cluster() {
+        ctx.reply.array(names.len());
+        for name in names {
+            let known = node.scripts.find(&name).or_else(|| find_here(&node, &name));
+            ctx.reply.integer(i64::from(known.is_some()));
+        }
+        return Ok(());
+    }
+    ctx.after = After::Waiting(Box::pin(async move {
+        let mut reply = Reply::default();
         reply.array(names.len());
         for name in names {
             if node.scripts.find(&name).is_none() {
-                find(&node, &name).await;
+                let said = ask(&node, &[b"HGET", SCRIPTS, &name.to_ascii_lowercase()]).await;
+                if said.first() == Some(&b'-') {
+                    return said;
+                }
+                keep(&node, &said);
             }
             reply.integer(i64::from(node.scripts.find(&name).is_some()));
         }
         std::mem::take(reply.buffer())
-    })
+    }));
+    Ok(())
 }
 
 /// No node knows any script any more, as far as it can be reached.
-pub fn flush(node: &Arc<Node>) -> Later {
-    let asked = ask(node, &[b"DEL", SCRIPTS]);
-    let node = Arc::clone(node);
-    Box::pin(async move {
+pub fn flush(ctx: &mut Ctx<'_>) -> Outcome {
+    let node = Arc::clone(ctx.node);
+    if !ctx.is_in_cluster() {
+        let said = ctx.run_on_own(&[b"DEL", SCRIPTS]);
+        node.scripts.forget();
+        return done(ctx, &said, Reply::ok);
+    }
+    let asked = ask(&node, &[b"DEL", SCRIPTS]);
+    ctx.after = After::Waiting(Box::pin(async move {
         let said = asked.await;
         if said.first() == Some(&b'-') {
             return said;
         }
         node.scripts.forget();
-        node.tell(crate::peer::message::News::ForgetScripts).await;
+        node.tell(News::ForgetScripts).await;
         BytesMut::from(&b"+OK\r\n"[..])
-    })
+    }));
+    Ok(())
 }

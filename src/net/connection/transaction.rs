@@ -32,7 +32,7 @@ impl Connection {
     pub(super) async fn run_transaction(&mut self, mut exec: Exec) {
         let node = Arc::clone(&self.node);
         let runner: Arc<dyn Runner> = Arc::clone(&self.node) as Arc<dyn Runner>;
-        if let Some(later) = exec.as_one(&runner) {
+        if let Some(later) = exec.as_one(&runner, |spec, args| command::called(&node, spec, args)) {
             return self.begin_later(later).await;
         }
         if !exec.may_run(&runner).await {

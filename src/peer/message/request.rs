@@ -12,6 +12,8 @@ use super::version::{COLLECTIONS, DOUBTS, ELEMENTS, GROUPS, NEWEST, NEWS, VIEWS}
 use crate::logic::codec::{DecodeError, Reader};
 use crate::logic::record;
 
+/// Databases from here on are of the nodes' own, since wire version 10.
+const FIRST_OWN_DATABASE: u8 = 16;
 /// The kind of a forwarded command.
 const FORWARD: u8 = 6;
 
@@ -80,6 +82,18 @@ impl Request {
         )
     }
 
+    /// Whether it is about the database behind those that clients select: who does not know it takes it for
+    /// another.
+    fn is_of_own_database(&self) -> bool {
+        match self {
+            Request::Forward(command) => command.db >= FIRST_OWN_DATABASE,
+            Request::Key(KeyRequest::Apply { key, .. } | KeyRequest::Fetch { key, .. }) => {
+                key.db >= FIRST_OWN_DATABASE
+            }
+            _ => false,
+        }
+    }
+
     /// Whether some bytes are those of a forwarded command.
     pub(in crate::peer) fn is_forward(raw: &[u8]) -> bool {
         raw.first() == Some(&FORWARD)
@@ -108,7 +122,7 @@ impl Request {
         if wire < COLLECTIONS && request.carries(|object| record::WIRE.is_collection(object)) {
             return None;
         }
-        if wire < NEWS && matches!(request, Request::News(_)) {
+        if wire < NEWS && (matches!(request, Request::News(_)) || request.is_of_own_database()) {
             return None;
         }
         if wire < GROUPS && matches!(request, Request::Key(KeyRequest::ApplyAll { .. })) {
