@@ -5,8 +5,8 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use bytes::BytesMut;
-use tokio::task::JoinSet;
 
+use crate::base::blocking::apart;
 use crate::command::Node;
 use crate::peer::message::{Command, Response, WhyNot};
 use crate::peer::{Answer, LONGEST_REPLY};
@@ -30,12 +30,9 @@ pub(super) fn start(node: Arc<Node>, command: Command, age: Duration) -> Answer 
     };
     if runs_script {
         // Its sender has nothing else under way of the same connection; other requests are not to wait for it.
-        let mut running = JoinSet::new();
-        running.spawn(later);
         return Answer::Later(Box::pin(async move {
-            let reply = running.join_next().await;
             let lost = || BytesMut::from(&b"-ERR the script ended unexpectedly\r\n"[..]);
-            said(reply.and_then(Result::ok).unwrap_or_else(lost))
+            said(apart(later).await.unwrap_or_else(lost))
         }));
     }
     match later.as_mut().poll(&mut Context::from_waker(Waker::noop())) {

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use rustix::time::{ClockId, clock_gettime};
 use tokio::runtime::{Handle, RuntimeFlavor};
+use tokio::task::JoinSet;
 
 /// Does something that blocks where it holds up nobody; a simulated node has but one thread.
 pub async fn off_worker<R: Send + 'static>(does: impl FnOnce() -> R + Send + 'static) -> R {
@@ -41,6 +42,17 @@ pub fn timed<R>(does: impl FnOnce() -> R) -> (R, Duration) {
 /// Whether this is a simulation: it has one thread, and no time passes while it computes.
 pub fn is_simulated() -> bool {
     Handle::current().runtime_flavor() == RuntimeFlavor::CurrentThread
+}
+
+/// Does something on a task of its own, so that whoever waits for it is free for others; `None` where it has ended
+/// by a panic. It ends when nobody waits any more. A simulated node has but one task.
+pub async fn apart<R: Send + 'static>(does: impl Future<Output = R> + Send + 'static) -> Option<R> {
+    if is_simulated() {
+        return Some(does.await);
+    }
+    let mut running = JoinSet::new();
+    running.spawn(does);
+    running.join_next().await?.ok()
 }
 
 /// Does what may take its time, without others of this thread waiting for it.

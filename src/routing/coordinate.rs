@@ -49,7 +49,9 @@ pub(super) fn coordinate(
             return refusal(&*node, &who, &Error::KeyTooLong(len));
         }
         for fetching in scripts_of(&node, &work) {
-            fetching.await;
+            if let Some(failed) = fetching.await {
+                return failed;
+            }
         }
         let writes = work.writes();
         let came = site.looks.now();

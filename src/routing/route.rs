@@ -114,7 +114,7 @@ fn to(node: &Arc<dyn Runner>, who: Who, call: Call, owners: SmallVec<[NodeId; 4]
     let is_one = owners.windows(2).all(|two| two[0] == two[1]);
     match call.shape.travels {
         Travels::Nowhere => at_once(who, not_here(&call)),
-        Travels::Script if !is_one => node.spread(who, call),
+        Travels::Script if !is_one || call.positions().is_empty() => node.spread(who, call),
         Travels::Together if !is_one => at_once(who, Error::CrossSlot),
         Travels::Apart(merge) if !is_one && is_whole(&call) => {
             let mut places: BTreeMap<NodeId, Positions> = BTreeMap::new();

@@ -132,8 +132,8 @@ pub trait Paused: Send {
     fn resume(self: Box<Self>, reply: BytesMut) -> Result<BytesMut, Box<dyn Paused>>;
 }
 
-/// Something that is done, when it is done.
-pub type Doing = Pin<Box<dyn Future<Output = ()> + Send>>;
+/// Something that is done, when it is done; the reply where it cannot be.
+pub type Doing = Pin<Box<dyn Future<Output = Option<BytesMut>> + Send>>;
 
 /// What came of handlers that have run.
 #[derive(Default)]

@@ -73,6 +73,10 @@ impl Work {
 
     /// What it must not miss: its connection's own writes of the same keys.
     pub(super) fn own_writes(&self, who: &Who) -> Vec<Wrote> {
+        if self.steps.iter().any(|call| call.shape.is_script()) {
+            // What a script asks for is not known before.
+            return who.own.all();
+        }
         let mut own = Vec::new();
         for key in self.keys() {
             let writes = who.own.of(who.db, key);

@@ -48,6 +48,8 @@ pub struct History {
     /// Keys that were written once, with strict quorums, and acknowledged.
     pub strict: BTreeSet<String>,
     not_seen: Option<String>,
+    /// A script that was loaded and that a node did not know.
+    pub no_script: Option<String>,
     /// Values of which it was said that they are stored nowhere.
     pub not_stored: BTreeSet<String>,
     /// Increments that were begun, and those that were acknowledged.

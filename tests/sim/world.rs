@@ -33,6 +33,8 @@ use super::history::History;
 use super::network::{Network, Port};
 use super::time::Clock;
 
+mod scripts;
+
 const KEYS: usize = 6;
 const CARTS: [&str; 3] = ["cart-set", "cart-hash", "cart-zset"];
 const CART_ITEMS: usize = 4;
@@ -1031,6 +1033,9 @@ impl World {
 
     /// With strict quorums: what was acknowledged is seen by whoever reads later.
     async fn write_and_look(&self, client: usize, nth: usize) {
+        if self.below(4) == 0 {
+            return self.load_and_run(&format!("c{client}-{nth}")).await;
+        }
         let key = format!("strict-{client}-{nth}");
         let reply = self.call(&[b"SET", key.as_bytes(), b"v"]).await;
         if reply.is_none_or(|reply| &reply[..] != b"+OK\r\n") {
@@ -1248,7 +1253,8 @@ impl World {
             )
         };
         let died = died.notified();
-        let asked = clock.rule(ask(node, Arc::clone(own), owned(words)));
+        let words = owned(&self.by_script(words));
+        let asked = clock.rule(ask(node, Arc::clone(own), words));
         let asked = async move {
             self.network.awake(id).await;
             asked.await
@@ -1263,6 +1269,9 @@ impl World {
     /// When all is healed and quiet.
     /// No world loses every copy of something.
     fn nothing_is_lost(&self) -> Result<(), String> {
+        if let Some(script) = &self.history().no_script {
+            return Err(format!("{script}: was loaded, and is not known"));
+        }
         let places = self.places.lock().expect("no panic");
         for place in places.iter().filter(|place| place.counts()) {
             let lost = place
@@ -1548,7 +1557,7 @@ async fn ask(node: Arc<Node>, own: Arc<Own>, words: OwnedArgs) -> BytesMut {
         ctx.after
     };
     match after {
-        After::Later(later) => later.await,
+        After::Later(later) | After::Waiting(later) => later.await,
         _ => std::mem::take(reply.buffer()),
     }
 }

@@ -77,6 +77,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     (
         "answer",
         &[
+            "base",
             "cluster",
             "command",
             "convergence",

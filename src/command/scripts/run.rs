@@ -247,8 +247,10 @@ pub fn run_here(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
 /// Runs a script whose commands all run wherever their keys are.
 pub fn spread(node: Arc<Node>, who: Who, call: Call, with: Run) -> Later {
     Box::pin(async move {
-        if let Some(fetching) = fetch(Arc::clone(&node), &call) {
-            fetching.await;
+        if let Some(fetching) = fetch(Arc::clone(&node), &call)
+            && let Some(failed) = fetching.await
+        {
+            return failed;
         }
         let how = How {
             who: who.clone(),

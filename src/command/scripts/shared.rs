@@ -16,8 +16,8 @@ use crate::routing::args::OwnedArgs;
 use crate::routing::block;
 use crate::routing::{Later, Own, Runner, Who};
 
-/// The hash of all scripts, by their names.
-const SCRIPTS: &[u8] = b"scripts";
+/// The hash of all scripts, by their names; it begins as [`crate::logic::quorum::OWN_KEYS`].
+const SCRIPTS: &[u8] = b"\0ringwood\0scripts";
 
 /// Runs a command on what belongs to all nodes.
 fn ask(node: &Arc<Node>, words: &[&[u8]]) -> Later {
@@ -62,10 +62,14 @@ fn done(ctx: &mut Ctx<'_>, said: &[u8], reply: impl FnOnce(&mut Reply)) -> Outco
     Ok(())
 }
 
-/// Looks for a script that another node was given.
-pub(super) async fn find(node: &Arc<Node>, name: &[u8]) {
+/// Looks for a script that another node was given; an error, where that cannot be known.
+pub(super) async fn find(node: &Arc<Node>, name: &[u8]) -> Option<BytesMut> {
     let said = ask(node, &[b"HGET", SCRIPTS, &name.to_ascii_lowercase()]).await;
+    if said.first() == Some(&b'-') {
+        return Some(said);
+    }
     keep(node, &said);
+    None
 }
 
 /// The text of a bulk reply is at hand from now on.
@@ -108,12 +112,10 @@ pub fn exist(ctx: &mut Ctx<'_>, names: Vec<Vec<u8>>) -> Outcome {
         let mut reply = Reply::default();
         reply.array(names.len());
         for name in names {
-            if node.scripts.find(&name).is_none() {
-                let said = ask(&node, &[b"HGET", SCRIPTS, &name.to_ascii_lowercase()]).await;
-                if said.first() == Some(&b'-') {
-                    return said;
-                }
-                keep(&node, &said);
+            if node.scripts.find(&name).is_none()
+                && let Some(failed) = find(&node, &name).await
+            {
+                return failed;
             }
             reply.integer(i64::from(node.scripts.find(&name).is_some()));
         }

@@ -13,7 +13,7 @@ mod write;
 pub use group::Group;
 pub use latency::Slowest;
 pub use read::Read;
-pub use rules::{Rule, Rules};
+pub use rules::{OWN_KEYS, Rule, Rules};
 pub use write::{Wanted, Write};
 
 use super::placement::NodeId;

@@ -1,5 +1,8 @@
 //! How many copies a key has and how many of them count, by the beginning of its name.
 
+/// How keys begin that belong to the nodes: of these every two quorums meet, whatever is said of other keys.
+pub const OWN_KEYS: &[u8] = b"\0ringwood\0";
+
 /// What holds for one key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rule {
@@ -80,6 +83,16 @@ impl Rules {
 
     /// The rule of the longest prefix that a key has.
     pub fn of(&self, key: &[u8]) -> Rule {
+        if key.starts_with(OWN_KEYS) {
+            let n = self.default.n;
+            let majority = n / 2 + 1;
+            return Rule {
+                n,
+                r: majority,
+                w: majority,
+                strict: true,
+            };
+        }
         let own = self.by_prefix.iter().find(|(p, _)| key.starts_with(p));
         own.map_or(self.default, |(_, rule)| *rule)
     }
@@ -108,6 +121,14 @@ mod tests {
         assert_eq!(rules.of(b"cart:7"), rule(3, 1, 1));
         assert_eq!(rules.of(b"cart:vip:7"), rule(3, 3, 3));
         assert_eq!(rules.of(b"car"), rule(3, 2, 2));
+    }
+
+    #[test]
+    fn quorums_of_what_belongs_to_the_nodes_meet_whatever_others_do() {
+        let rules = Rules::new(rule(3, 1, 1), vec![(Vec::new(), rule(3, 1, 1))]);
+        let own = rules.of(&[OWN_KEYS, b"scripts"].concat());
+        assert!(own.strict && own.r + own.w > own.n);
+        assert_eq!(own.n, 3);
     }
 
     #[test]
