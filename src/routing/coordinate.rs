@@ -48,10 +48,8 @@ pub(super) fn coordinate(
         if let Some(len) = work.key_too_long() {
             return refusal(&*node, &who, &Error::KeyTooLong(len));
         }
-        for fetching in scripts_of(&node, &work) {
-            if let Some(failed) = fetching.await {
-                return failed;
-            }
+        if let Some(failed) = missing_script(&node, &work).await {
+            return failed;
         }
         let writes = work.writes();
         let came = site.looks.now();
@@ -84,8 +82,7 @@ pub(super) fn coordinate(
         }
         let watched = work.transaction.iter().flatten().map(|(key, _)| &key[..]);
         // Nobody who reads sees a part of it.
-        let is_script = work.is_script();
-        let alone = work.transaction.is_some() || is_script || writes && keys.len() > 1;
+        let alone = work.transaction.is_some() || work.is_script() || writes && keys.len() > 1;
         let wanted = site
             .gate
             .of_keys(keys.iter().copied().chain(watched), alone);
@@ -114,11 +111,24 @@ pub(super) fn coordinate(
     }
 }
 
-/// What finds the scripts that some work runs, as far as they are not at hand.
-fn scripts_of(node: &Arc<dyn Runner>, work: &Work) -> SmallVec<[Doing; 1]> {
+/// Finds the scripts that some work runs; the reply, where it cannot be known whether there is one.
+async fn missing_script(node: &Arc<dyn Runner>, work: &Work) -> Option<BytesMut> {
+    find_scripts(node, work)?.await
+}
+
+/// Finds the scripts that some work runs, as far as they are not at hand.
+fn find_scripts(node: &Arc<dyn Runner>, work: &Work) -> Option<Doing> {
     let scripts = work.steps.iter().filter(|call| call.shape.is_script());
-    let fetch = |call| Arc::clone(node).fetch(call);
-    scripts.filter_map(fetch).collect()
+    let finding = scripts.filter_map(|call| Arc::clone(node).fetch(call));
+    let mut finding = finding.collect::<SmallVec<[Doing; 1]>>().into_iter();
+    let first = finding.next()?;
+    Some(Box::pin(async move {
+        let mut failed = first.await;
+        for next in finding {
+            failed = failed.or(next.await);
+        }
+        failed
+    }))
 }
 
 /// Waits for turns. What is hardly ever waited for takes no room in a command's future: there are many at a time.
