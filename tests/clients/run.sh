@@ -57,6 +57,8 @@ rust() {
 if [ "${3:-}" = --cluster ]; then
     run redis_py_cluster "$cache/venv/bin/python" "$here/redis_py_cluster.py" "$1" "$2"
     run ioredis_cluster node "$cache/node/ioredis_cluster.mjs" "$1" "$2"
+    run scripts_py "$cache/venv/bin/python" "$here/scripts.py" "$1" "$2" --cluster
+    run scripts_js node "$cache/node/scripts.mjs" "$1" "$2" --cluster
     rust redis_rs_cluster "$1" "$2"
 else
     run redis_py "$cache/venv/bin/python" "$here/redis_py.py" "$@"
@@ -66,6 +68,8 @@ else
     run ioredis_types node "$cache/node/ioredis_types.mjs" "$@"
     run node_redis node "$cache/node/node_redis.mjs" "$@"
     run node_redis_types node "$cache/node/node_redis_types.mjs" "$@"
+    run scripts_py "$cache/venv/bin/python" "$here/scripts.py" "$1" "$2"
+    run scripts_js node "$cache/node/scripts.mjs" "$1" "$2"
     run connect_redis node "$cache/node/connect_redis.mjs" "$@"
     rust redis_rs "$@"
 fi
