@@ -10,9 +10,9 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
 use super::message::{
-    Command, Deltas, ExchangeRequest, KeyRequest, KeySpaceRequest, MembershipRequest, NEWEST,
-    OLDEST, OneDelta, PLACES, Request, Response, TransferRequest, UNKNOWN_VIEW, WhyNot, WireKey,
-    WireListed, Wrote,
+    Command, Deltas, ExchangeRequest, KeyRequest, KeySpaceRequest, Listening, MembershipRequest,
+    NEWEST, News, OLDEST, OneDelta, PLACES, Request, Response, TransferRequest, UNKNOWN_VIEW,
+    WhyNot, WireKey, WireListed, Wrote,
 };
 use super::{Answer, CallError, Handler, Identity, Links, PeerListener, Peers, encode};
 use crate::logic::causal::{ActorId, Context, Dot, Element, Kind, Timestamp};
@@ -337,6 +337,30 @@ fn requests() -> Vec<Request> {
         ExchangeRequest::Merge(vec![(listed().key, "row".into())]).into(),
         ExchangeRequest::Repair { partition: 16_383 }.into(),
         MembershipRequest::Pace.into(),
+        News::ForgetScripts.into(),
+        News::StopScripts.into(),
+        News::Publish {
+            sharded: true,
+            channel: "room".into(),
+            message: "hello".into(),
+        }
+        .into(),
+        News::Count {
+            sharded: false,
+            channels: vec!["a".into(), "b".into()],
+        }
+        .into(),
+        News::Listens {
+            actor: 7,
+            from: 1,
+            to: u64::MAX,
+            changes: vec![Listening {
+                kind: 1,
+                name: "r*m".into(),
+                begins: true,
+            }],
+        }
+        .into(),
         TransferRequest::Chunk {
             owners: 3,
             partition: 16_383,
@@ -439,6 +463,7 @@ fn the_wire_version_before_is_spoken_and_what_it_does_not_know_is_not_said() {
         let mut expected = request.clone();
         match &mut expected {
             Request::Transfer(_)
+            | Request::News(_)
             | Request::Key(KeyRequest::ApplyAll { .. })
             | Request::Membership(MembershipRequest::Describe | MembershipRequest::Transfers)
             // As it is here it may have run before.
