@@ -160,7 +160,7 @@ fn run_gated(ctx: &mut Ctx<'_>, spec: &'static Spec, args: Args<'_>) {
 }
 
 /// What is said while a script has run for too long.
-pub const BUSY: &str =
+const BUSY: &str =
     "BUSY Redis is busy running a script. You can only call SCRIPT KILL or SHUTDOWN NOSAVE.";
 
 /// Waits until a command has its turns and may begin; `None`: a script has run for too long meanwhile.
@@ -171,11 +171,27 @@ pub async fn turns<'a>(node: &'a Arc<Node>, wanted: &Wanted) -> Option<Turns<'a>
         off_worker(move || counting.replica.finish_counting()).await;
     }
     let threshold = Duration::from_millis(node.config.number("busy-reply-threshold") as u64);
+    let is_too_long = async {
+        // Whoever waits for something else does not wait for so long.
+        tokio::time::sleep(threshold).await;
+        node.scripts.are_busy(threshold).await;
+    };
     tokio::select! {
         biased;
         turns = node.site.gate.enter(wanted) => Some(turns),
-        () = node.scripts.are_busy(threshold) => None,
+        () = is_too_long => None,
     }
+}
+
+/// Refuses a command that has waited for too long for a script.
+pub fn refuse(ctx: &mut Ctx<'_>, spec: &'static Spec) {
+    let error = Error::text(BUSY);
+    if spec.has(Flags::RUNS_QUEUE) {
+        ctx.session.transaction = None;
+        ctx.session.watches.clear();
+        return reject(ctx, &error.discarding());
+    }
+    reject(ctx, &error);
 }
 
 /// Runs a command that has waited for its turns.
@@ -232,11 +248,11 @@ fn wanted(node: &Node, session: &Session, spec: &Spec, args: Args<'_>) -> Wanted
             let is_open = |(spec, words): (&Spec, &OwnedArgs)| {
                 spec.shape.is_script() && scripts::wants_everything(node, spec, words.as_args())
             };
-            if queue.clone().any(is_open) {
-                return gate.whole();
-            }
             if queue.clone().any(|(spec, _)| spec.shape.is_for_all()) {
                 return gate.everything();
+            }
+            if queue.clone().any(is_open) {
+                return gate.whole();
             }
             let watched = session.watches.iter().map(Watch::key);
             let keys = queue.flat_map(|(spec, words)| spec.keys_of(words.as_args()));

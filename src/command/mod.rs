@@ -30,7 +30,7 @@ mod table;
 mod timing;
 
 pub use context::{After, Ctx};
-pub use dispatch::{BUSY, context, execute, find, is_barrier, may_write, resume, step, turns};
+pub use dispatch::{context, execute, find, is_barrier, may_write, refuse, resume, step, turns};
 pub use exec::Exec;
 pub use family::meet::{invited, peer_address};
 pub use family::plan::described;

@@ -82,18 +82,19 @@ pub(super) fn tell(ctx: &mut Ctx<'_>, spec: &Spec, args: Args<'_>) {
     }
 }
 
-/// Publishes that keys have ended since the last time; each member says it of those that it coordinates.
-pub fn tell_of_ends(node: &Node, since: &mut Ended) {
+/// Publishes that keys have ended since the last time; each member says it of those that it coordinates. What ended
+/// before the instant that is returned, in milliseconds since the epoch, has been told of.
+pub fn tell_of_ends(node: &Node, since: &mut Ended) -> u64 {
     if !node.config.events().has(Events::EXPIRED) {
         // What ended before somebody wanted to know is nobody's news.
         *since = Ended::now();
-        return;
+        return u64::MAX;
     }
     let ended = match node.replica.ended(since) {
         Ok(ended) => ended,
         Err(error) => {
             tracing::debug!(%error, "keys that have ended are not told of");
-            return;
+            return u64::MAX;
         }
     };
     let coordinator = node.site.coordinator.as_ref();
@@ -104,4 +105,5 @@ pub fn tell_of_ends(node: &Node, since: &mut Ended) {
             publish(node, number, &key, (Events::EXPIRED, "expired"));
         }
     }
+    since.until_ms()
 }

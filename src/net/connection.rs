@@ -235,11 +235,10 @@ impl Connection {
             if self.session.client.is_killed() {
                 return After::Close;
             }
-            let Some(turns) = turns else {
-                self.reply.error(command::BUSY);
-                return After::Nothing;
-            };
-            after = self.run_with(node, |ctx, args| command::resume(ctx, spec, args, turns));
+            after = self.run_with(node, |ctx, args| match turns {
+                Some(turns) => command::resume(ctx, spec, args, turns),
+                None => command::refuse(ctx, spec),
+            });
         }
         self.silent = self.session.reply_mode != ReplyMode::On;
         match self.session.reply_mode {

@@ -45,6 +45,11 @@ struct Interest {
 }
 
 impl Interest {
+    /// Whether all of it is known, of this run: of everything in pieces the last one has come.
+    fn is_whole(&self, actor: u64) -> bool {
+        self.actor == actor && self.changes < BETWEEN
+    }
+
     fn has(&self, kind: Kind, name: &[u8]) -> bool {
         self.names
             .get(&kind)
@@ -80,8 +85,17 @@ struct Told {
     changes: u64,
     /// Up to which the others were told, by their runs.
     members: BTreeMap<NodeId, (u64, u64)>,
-    /// Whom to tell nothing before a time.
+    /// Whom to tell nothing before a time, unless somebody waits for it.
     not_before: BTreeMap<NodeId, Instant>,
+    /// Those of them that do not know of such things.
+    unknowing: BTreeSet<NodeId>,
+}
+
+/// Whether those who could not be told a moment ago are left alone.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Patience {
+    Some,
+    None,
 }
 
 /// Those who have not heard what they were told, and why.
@@ -135,18 +149,18 @@ impl Elsewhere {
         self: &Arc<Self>,
         changes: Vec<Listening>,
     ) -> impl Future<Output = ()> + Send + use<> {
-        let heard = self.tell_once(changes);
+        let heard = self.tell_once(changes, Patience::None);
         let this = Arc::clone(self);
         async move {
             let all = join_all(heard).await;
             if all.contains(&Ok(false)) {
                 // Who has missed something before is told everything now.
-                join_all(this.tell_once(Vec::new())).await;
+                join_all(this.tell_once(Vec::new(), Patience::None)).await;
             }
         }
     }
 
-    fn tell_once(&self, mut changes: Vec<Listening>) -> Vec<Heard> {
+    fn tell_once(&self, mut changes: Vec<Listening>, patience: Patience) -> Vec<Heard> {
         let others = self.others();
         let mut told = self.told.lock();
         // Somebody may have come, or gone, since: whoever tells last tells what is.
@@ -172,11 +186,9 @@ impl Elsewhere {
             heard.extend(self.cluster.answers(id).then_some(said));
         };
         for (id, actor) in others {
-            if told
-                .not_before
-                .get(&id)
-                .is_some_and(|at| *at > clock::monotonic())
-            {
+            let not_before = told.not_before.get(&id);
+            let is_early = not_before.is_some_and(|at| *at > clock::monotonic());
+            if is_early && (patience == Patience::Some || told.unknowing.contains(&id)) {
                 continue;
             }
             if told.members.insert(id, (actor, now)) == Some((actor, before)) {
@@ -195,10 +207,14 @@ impl Elsewhere {
     fn take_back(&self, told: &mut Told) {
         for (id, why) in self.missed.lock().drain(..) {
             told.members.remove(&id);
+            told.unknowing.remove(&id);
             let after = match why {
                 // It answers: it is told everything at once.
                 None => continue,
-                Some(CallError::Unknown) => UNKNOWN_AGAIN,
+                Some(CallError::Unknown) => {
+                    told.unknowing.insert(id);
+                    UNKNOWN_AGAIN
+                }
                 Some(_) => AGAIN,
             };
             told.not_before.insert(id, clock::monotonic() + after);
@@ -277,7 +293,7 @@ impl Elsewhere {
                 now > 0 && others.iter().all(knows)
             };
             if !has_all {
-                join_all(self.tell_once(Vec::new())).await;
+                join_all(self.tell_once(Vec::new(), Patience::Some)).await;
             }
             self.forget_those_who_left();
             tokio::time::sleep(LOOK).await;
@@ -293,6 +309,7 @@ impl Elsewhere {
         let mut told = self.told.lock();
         told.members.retain(|id, _| is_there(id));
         told.not_before.retain(|id, _| is_there(id));
+        told.unknowing.retain(is_there);
     }
 
     /// Another member has told what its clients listen to; whether that could be understood.
@@ -301,8 +318,7 @@ impl Elsewhere {
         let mut interests = self.interests.write();
         let interest = interests.entry(member).or_default();
         if from == 0 {
-            let is_whole = interest.changes < BETWEEN;
-            if interest.actor == actor && is_whole && to < interest.changes {
+            if interest.is_whole(actor) && to < interest.changes {
                 // It was under way for long.
                 return true;
             }

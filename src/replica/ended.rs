@@ -11,8 +11,9 @@ const PAGE: usize = 256;
 /// Up to where somebody has looked.
 #[derive(Debug)]
 pub struct Ended {
-    /// The next row of the index, in each shard; empty: at `from_ms`.
+    /// The next row of the index, in each shard.
     next: Vec<Vec<u8>>,
+    /// Up to when everything was looked at, in milliseconds since the epoch.
     from_ms: u64,
 }
 
@@ -24,12 +25,21 @@ impl Ended {
             from_ms: clock::now_ms(),
         }
     }
+
+    /// What ended before, in milliseconds since the epoch, has been looked at.
+    pub fn until_ms(&self) -> u64 {
+        self.from_ms
+    }
 }
 
 impl Replica {
     /// The keys, with their databases as stored, that have ended since the last time.
     pub fn ended(&self, since: &mut Ended) -> Result<Vec<(u8, Vec<u8>)>, ReplicaError> {
         let now_ms = clock::now_ms();
+        if now_ms < since.from_ms {
+            // The clock was set back.
+            *since = Ended::now();
+        }
         let to = now_ms.to_be_bytes();
         let begin = since.from_ms.to_be_bytes().to_vec();
         since.next.resize(self.store.shards(), begin);
@@ -49,6 +59,7 @@ impl Replica {
                 }
             }
         }
+        since.from_ms = now_ms;
         Ok(found)
     }
 

@@ -36,15 +36,16 @@ impl Replica {
         Ok(flushed)
     }
 
-    /// Reclaims a slice of the expired keys; whether there may be more. The caller settles.
+    /// Reclaims a slice of the keys that have ended, before an instant; whether there may be more. The caller settles.
     ///
     /// The index is read onwards from where the last slice ended: before that lie the remains of
     /// what was reclaimed, which the engine steps over slowly. Now and then it starts over, for
     /// values that had already ended when they were written.
-    pub fn reclaim_expired(&self) -> Result<bool, ReplicaError> {
+    pub fn reclaim_expired(&self, before_ms: u64) -> Result<bool, ReplicaError> {
         let Some(now_ms) = self.reclaims_before_ms() else {
             return Ok(false);
         };
+        let now_ms = now_ms.min(before_ms);
         let mut more = false;
         for shard in 0..self.store.shards() {
             let to = now_ms.to_be_bytes();

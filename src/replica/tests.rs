@@ -220,7 +220,7 @@ fn expired_keys_read_as_absent_and_are_reclaimed_with_their_index() {
     set(&replica, key("moved"), "x", Some(past));
     set(&replica, key("moved"), "x", None);
     assert_eq!(get(&replica, key("key:1")), None);
-    while replica.reclaim_expired().expect("reclaim") {}
+    while replica.reclaim_expired(u64::MAX).expect("reclaim") {}
     assert_eq!(replica.live_keys(0), 2);
     for (table, rows) in [
         (crate::storage::Table::Data, 2),
@@ -499,7 +499,7 @@ fn a_longer_life_that_somebody_has_missed_is_not_undone_by_what_he_has_reclaimed
             }
         }
         retime(&ours, None);
-        while theirs.reclaim_expired().expect("reclaimed") {}
+        while theirs.reclaim_expired(u64::MAX).expect("reclaimed") {}
         assert_eq!(get(&theirs, key("k")), None);
         hand_over(&theirs, &ours);
         assert_eq!(get(&ours, key("k")).as_deref(), Some("v"), "{seen_by_all}");
@@ -523,7 +523,7 @@ fn what_was_given_an_end_and_reclaimed_does_not_come_back_from_who_missed_it() {
     hand_over(&theirs, &ours);
     assert_eq!(get(&theirs, key("k")).as_deref(), Some("v"));
     retime(&ours, Some(clock::now_ms() - 900_000));
-    while ours.reclaim_expired().expect("reclaimed") {}
+    while ours.reclaim_expired(u64::MAX).expect("reclaimed") {}
     hand_over(&theirs, &ours);
     assert_eq!(get(&ours, key("k")), None);
     hand_over(&ours, &theirs);
@@ -545,7 +545,7 @@ fn what_was_given_an_end_and_reclaimed_does_not_come_back_from_who_missed_it() {
 #[test]
 fn what_is_counted_over_the_remains_of_a_key_begins_at_nothing() {
     let [ours, theirs] = both_hold_what_has_ended();
-    while ours.reclaim_expired().expect("reclaimed") {}
+    while ours.reclaim_expired(u64::MAX).expect("reclaimed") {}
     let count = |_: &Object, _| (string::count(2), ());
     ours.update(key("k"), count).expect("counted");
     hand_over(&ours, &theirs);
@@ -881,13 +881,13 @@ fn a_clock_that_was_set_back_does_not_stop_the_sweep() {
     let now_ms = clock::now_ms();
     let at = |name: &'static str, end_ms| set(&replica, key(name), "x", Some(end_ms));
     at("first", now_ms - 1);
-    while replica.reclaim_expired().expect("reclaimed") {}
+    while replica.reclaim_expired(u64::MAX).expect("reclaimed") {}
     assert_eq!(replica.live_keys(0), 0);
     // An hour back: what ends now lies before the place that the sweep has come to.
     clock::simulate(Some(std::time::Duration::from_secs(2_000_000 - 3_600)));
     at("second", clock::now_ms() - 1);
     for _ in 0..3 {
-        replica.reclaim_expired().expect("reclaimed");
+        replica.reclaim_expired(u64::MAX).expect("reclaimed");
     }
     clock::simulate(real);
     assert_eq!(replica.live_keys(0), 0);
@@ -943,7 +943,7 @@ fn who_has_reclaimed_a_key_that_goes_on_elsewhere_learns_of_it_from_any_piece_of
     }
     // One is cut off while the other hears that the key goes on, twice.
     retime(&ours, None);
-    while theirs.reclaim_expired().expect("reclaimed") {}
+    while theirs.reclaim_expired(u64::MAX).expect("reclaimed") {}
     let later = Some(clock::now_ms() + 1_000_000);
     let last = ours.update(key("k"), |_, _| (Edit::Retime(later), ()));
     let ((), written) = last.expect("retimed");
@@ -968,7 +968,7 @@ fn who_has_reclaimed_a_key_that_goes_on_elsewhere_learns_of_it_from_any_piece_of
 fn what_is_left_of_an_ended_key_goes_after_two_rounds() {
     let [ours, _] = both_hold_what_has_ended();
     let all: Vec<u16> = (0..64).collect();
-    while ours.reclaim_expired().expect("reclaimed") {}
+    while ours.reclaim_expired(u64::MAX).expect("reclaimed") {}
     let partition = ours.partitions().of(slot_of(b"k"));
     let mut dropped = Vec::new();
     for _ in 0..4 {

@@ -12,6 +12,8 @@ use super::fault;
 const MAX_DEPTH: usize = 1_000;
 /// Bytes of a text, about.
 const MAX_TEXT: usize = 512 << 20;
+/// Bytes of a text that is read: each may become a value of some thirty.
+const MAX_READ: usize = 32 << 20;
 /// Tables of a text.
 const MAX_TABLES: u32 = 1 << 22;
 /// A table with numbers as keys is an array while so many times its length are not beyond its largest, ...
@@ -204,6 +206,9 @@ fn encode(lua: &Lua, value: &Value) -> mlua::Result<Value> {
 
 fn decode(lua: &Lua, text: &mlua::LuaString) -> mlua::Result<Value> {
     let bytes = text.as_bytes();
+    if bytes.len() > MAX_READ {
+        return fault::wrong(lua, "Cannot decode, the text is too long");
+    }
     if let Ok(text) = std::str::from_utf8(&bytes) {
         return of_json(lua, serde_json::from_str(text), &|text| {
             text.as_bytes().to_vec()

@@ -10,6 +10,10 @@ use super::fault;
 /// Tables within tables, as the library in C has it; what is deeper is nil.
 const MAX_DEPTH: usize = 16;
 
+/// Bytes that one `pack` makes, about, and tables that it goes through: tables within themselves make much of little.
+const MAX_PACKED: usize = 256 << 20;
+const MAX_TABLES: u32 = 1 << 22;
+
 /// Whether a table is an array, and how long.
 fn array_len(table: &Table) -> mlua::Result<Option<u32>> {
     let (mut most, mut count) = (0, 0_i64);
@@ -26,7 +30,10 @@ fn array_len(table: &Table) -> mlua::Result<Option<u32>> {
     Ok((most == count).then_some(count as u32))
 }
 
-fn pack(value: &Value, depth: usize, out: &mut Vec<u8>) -> mlua::Result<()> {
+fn pack(value: &Value, (depth, tables): (usize, &mut u32), out: &mut Vec<u8>) -> mlua::Result<()> {
+    if out.len() > MAX_PACKED || *tables > MAX_TABLES {
+        return Err(mlua::Error::runtime("too much is to be packed"));
+    }
     // A vector takes whatever is written to it.
     match value {
         Value::String(text) => drop(
@@ -43,18 +50,19 @@ fn pack(value: &Value, depth: usize, out: &mut Vec<u8>) -> mlua::Result<()> {
         }
         Value::Number(number) => drop(encode::write_f64(out, *number)),
         Value::Table(table) if depth > 0 => {
+            *tables += 1;
             if let Some(len) = array_len(table)? {
                 drop(encode::write_array_len(out, len));
                 for nth in 1..=len {
-                    pack(&table.raw_get::<Value>(nth)?, depth - 1, out)?;
+                    pack(&table.raw_get::<Value>(nth)?, (depth - 1, tables), out)?;
                 }
             } else {
                 let count = table.pairs::<Value, Value>().count();
                 drop(encode::write_map_len(out, count as u32));
                 for pair in table.pairs::<Value, Value>() {
                     let (key, value) = pair?;
-                    pack(&key, depth - 1, out)?;
-                    pack(&value, depth - 1, out)?;
+                    pack(&key, (depth - 1, tables), out)?;
+                    pack(&value, (depth - 1, tables), out)?;
                 }
             }
         }
@@ -220,8 +228,9 @@ pub(super) fn library(lua: &Lua) -> mlua::Result<Table> {
             return fault::wrong(lua, "MessagePack pack needs input.");
         }
         let mut out = Vec::new();
+        let mut tables = 0;
         for value in values.iter() {
-            pack(value, MAX_DEPTH, &mut out)?;
+            pack(value, (MAX_DEPTH, &mut tables), &mut out)?;
         }
         lua.create_string(out)
     })?;

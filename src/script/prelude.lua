@@ -103,7 +103,11 @@ local function handled(handler, ok, ...)
   if ok then
     return true, ...
   end
-  return false, handler(...)
+  local error = ...
+  if type(error) == "userdata" then
+    error = as_lua(error)
+  end
+  return false, handler(error)
 end
 
 local function pausable_xpcall(f, handler)

@@ -51,11 +51,11 @@ pub(super) fn sweep(node: &Node, sweeping: &AtomicBool) {
     let mut ends = Ended::now();
     while sweeping.load(Ordering::Acquire) {
         let started = clock::monotonic();
-        // Before what has ended is gone.
-        tell_of_ends(node, &mut ends);
         let slice = {
             let _passing = node.site.gate.pass_by();
-            node.replica.reclaim_expired()
+            // Before what has ended is gone.
+            let until_ms = tell_of_ends(node, &mut ends);
+            node.replica.reclaim_expired(until_ms)
         };
         node.replica.settle();
         let more = slice.and_then(|more| Ok(node.replica.reclaim_flushed()? || more));

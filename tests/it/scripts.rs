@@ -198,6 +198,15 @@ fn a_script_that_does_not_end_is_killed_unless_it_has_written() {
         said.starts_with("-BUSY ")
     });
     assert_eq!(other.call(&["PING"]), "+PONG\r\n");
+    // A transaction is over with that.
+    assert_eq!(other.call(&["MULTI"]), "+OK\r\n");
+    assert_eq!(other.call(&["SET", "k", "v"]), "+QUEUED\r\n");
+    let said = other.call(&["EXEC"]);
+    assert!(
+        said.starts_with("-EXECABORT ") && said.contains("BUSY"),
+        "{said}"
+    );
+    assert!(other.call(&["EXEC"]).contains("without MULTI"));
     assert_eq!(other.call(&["SCRIPT", "KILL"]), "+OK\r\n");
     let said = running.join().expect("it ended");
     assert!(said.contains("killed by user"), "{said}");

@@ -509,7 +509,9 @@ impl World {
             tasks.spawn(clock.rule(async move {
                 loop {
                     sleep(Duration::from_millis(500)).await;
-                    reclaiming.reclaim_expired().expect("memory can be read");
+                    reclaiming
+                        .reclaim_expired(u64::MAX)
+                        .expect("memory can be read");
                 }
             }));
             if self.kind == Kind::Full {

@@ -177,7 +177,7 @@ const LONG_FILES: &[(&str, usize, &str)] = &[
         "taking over and giving up: to be taken apart",
     ),
     ("logic::placement::table", 635, "one subject"),
-    ("net::connection", 532, "one subject"),
+    ("net::connection", 531, "one subject"),
     (
         "replica",
         596,

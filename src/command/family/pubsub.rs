@@ -8,7 +8,7 @@ use bytes::{Bytes, BytesMut};
 use crate::command::context::{After, Ctx, Outcome};
 use crate::command::node::Node;
 use crate::command::row::{L, LF, Row, cmd, sub};
-use crate::command::session::Session;
+use crate::command::session::{ReplyMode, Session};
 use crate::command::spec::{Flags, keys};
 use crate::error::Error;
 use crate::logic::glob;
@@ -246,7 +246,9 @@ fn leave(ctx: &mut Ctx<'_>, args: Args<'_>, (said, kind): (&str, Kind)) -> Outco
 /// Puts the messages that wait before a reply; not within the array that a transaction replies.
 pub(super) fn take_messages(ctx: &mut Ctx<'_>) {
     let inbox = ctx.session.listens.inbox();
-    if let Some(inbox) = inbox.filter(|_| !ctx.session.executing) {
+    if let Some(inbox) =
+        inbox.filter(|_| !ctx.session.executing && ctx.session.reply_mode == ReplyMode::On)
+    {
         inbox.take(ctx.reply.buffer(), usize::MAX);
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use dashmap::DashMap;
@@ -15,6 +15,8 @@ use crate::script::{Machine, Pauses, Running, Sha, Source, Stopped, sha_of};
 
 /// Scripts that are kept at hand; of more the oldest go. Those that were loaded are found again.
 const MAX_KNOWN: usize = 4_096;
+/// Bytes of their texts; one larger is kept by itself.
+const MAX_BYTES: usize = 64 << 20;
 /// Machines that wait for work.
 const MAX_IDLE: usize = 16;
 /// A run that takes longer is slow: ...
@@ -87,6 +89,8 @@ pub struct Scripts {
     bodies: DashMap<Sha, Arc<Body>>,
     /// In the order of coming.
     order: Mutex<VecDeque<Sha>>,
+    /// Bytes of their texts.
+    bytes: AtomicUsize,
     idle: Mutex<Vec<Machine>>,
     running: Mutex<Vec<Arc<Running>>>,
     /// Somebody has begun to run.
@@ -105,6 +109,7 @@ impl Scripts {
         Self {
             bodies: DashMap::new(),
             order: Mutex::default(),
+            bytes: AtomicUsize::new(0),
             idle: Mutex::default(),
             running: Mutex::default(),
             begun: Notify::new(),
@@ -153,10 +158,12 @@ impl Scripts {
         if self.bodies.insert(sha, Arc::clone(&body)).is_none() {
             let mut order = self.order.lock();
             order.push_back(sha);
-            if order.len() > MAX_KNOWN
+            let bytes = self.bytes.fetch_add(text.len(), Ordering::Relaxed) + text.len();
+            let mut left = (order.len(), bytes);
+            while (left.0 > MAX_KNOWN || left.1 > MAX_BYTES && left.0 > 1)
                 && let Some(oldest) = order.pop_front()
             {
-                self.bodies.remove(&oldest);
+                left = (order.len(), self.let_go(&oldest));
             }
         }
         Ok(body)
@@ -177,8 +184,10 @@ impl Scripts {
 
     /// None is at hand any more.
     pub fn forget(&self) {
-        self.order.lock().clear();
-        self.bodies.clear();
+        let mut order = self.order.lock();
+        for sha in order.drain(..) {
+            self.let_go(&sha);
+        }
     }
 
     /// A machine that runs nothing.
@@ -216,9 +225,16 @@ impl Scripts {
         longest.map(|running| running.stop())
     }
 
+    /// A script is at hand no more; the bytes of those that are.
+    fn let_go(&self, sha: &Sha) -> usize {
+        let gone = self.bodies.remove(sha);
+        let len = gone.map_or(0, |(_, body)| body.source.text.len());
+        self.bytes.fetch_sub(len, Ordering::Relaxed) - len
+    }
+
     /// A text turned out to be no script.
     pub(super) fn remove(&self, sha: &Sha) {
-        self.bodies.remove(sha);
+        self.let_go(sha);
         self.order.lock().retain(|known| known != sha);
     }
 

@@ -21,6 +21,8 @@ pub(super) struct Suspended {
     /// It counts as running meanwhile.
     pub(super) begun: Begun,
     pub(super) kept: Arc<Mutex<Kept>>,
+    /// Whether nothing is known of what it does behind its first pause.
+    pub(super) is_first: bool,
 }
 
 impl Paused for Suspended {
@@ -34,12 +36,13 @@ impl Paused for Suspended {
         self.kept.lock().reaches = Reaches::Each;
         let machine = &mut self.machine;
         let started = clock::monotonic();
-        let step = if self.body.is_slow() {
+        let step = if self.body.is_slow() || self.is_first || self.node.scripts.has_long_one() {
             at_length(|| machine.resume(&reply))
         } else {
             machine.resume(&reply)
         };
         self.body.note_run(clock::monotonic() - started);
+        self.is_first = false;
         match step {
             Step::Done(reply) => {
                 self.machine.end();

@@ -170,6 +170,7 @@ impl Ready {
                 body: self.body,
                 begun: self.begun,
                 kept: self.kept,
+                is_first: true,
             }));
         };
         self.machine.end();

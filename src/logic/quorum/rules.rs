@@ -64,14 +64,27 @@ impl Rules {
     pub fn least_w(&self, n: u8) -> u8 {
         let rules = self.by_prefix.iter().map(|(_, rule)| rule);
         let of_size = rules.chain([&self.default]).filter(|rule| rule.n == n);
-        of_size.map(|rule| rule.w).min().unwrap_or(1)
+        of_size
+            .map(|rule| rule.w)
+            .chain(self.own_of(n))
+            .min()
+            .unwrap_or(1)
     }
 
     /// The least number of replies that reads of keys with so many owners wait for.
     pub fn least_r(&self, n: u8) -> u8 {
         let rules = self.by_prefix.iter().map(|(_, rule)| rule);
         let of_size = rules.chain([&self.default]).filter(|rule| rule.n == n);
-        of_size.map(|rule| rule.r).min().unwrap_or(1)
+        of_size
+            .map(|rule| rule.r)
+            .chain(self.own_of(n))
+            .min()
+            .unwrap_or(1)
+    }
+
+    /// The quorums of keys of the nodes' own, where these have so many owners.
+    fn own_of(&self, n: u8) -> Option<u8> {
+        (n == self.default.n).then_some(n / 2 + 1)
     }
 
     /// The prefixes with the numbers of owners of their keys; the default's is empty.

@@ -50,12 +50,11 @@ impl Connection {
             let args = words.as_args();
             let mut after = self.within(&node, |ctx| command::step(ctx, spec, args));
             if let After::Held(spec, wanted) = after {
-                after = if let Some(turns) = command::turns(&node, &wanted).await {
-                    self.within(&node, |ctx| command::resume(ctx, spec, args, turns))
-                } else {
-                    self.reply.error(command::BUSY);
-                    After::Nothing
-                };
+                let turns = command::turns(&node, &wanted).await;
+                after = self.within(&node, |ctx| match turns {
+                    Some(turns) => command::resume(ctx, spec, args, turns),
+                    None => command::refuse(ctx, spec),
+                });
             }
             match after {
                 After::Later(later) | After::Waiting(later) => {

@@ -90,6 +90,13 @@ impl Request {
             Request::Key(KeyRequest::Apply { key, .. } | KeyRequest::Fetch { key, .. }) => {
                 key.db >= FIRST_OWN_DATABASE
             }
+            Request::Key(KeyRequest::ApplyAll { deltas, .. }) => {
+                let mut deltas = deltas.iter();
+                deltas.any(|(_, delta)| delta.db >= FIRST_OWN_DATABASE)
+            }
+            Request::Exchange(ExchangeRequest::Merge(objects)) => {
+                objects.iter().any(|(key, _)| key.db >= FIRST_OWN_DATABASE)
+            }
             _ => false,
         }
     }
