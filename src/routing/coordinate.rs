@@ -58,12 +58,9 @@ pub(super) fn coordinate(
         if let Err(error) = check_reachable(&coordinator, &who, &work, &keys) {
             return quorum_reply(&*node, &who, error);
         }
-        // What the look brings here, where it does not belong, must be here when the work begins.
-        let kept: SmallVec<[_; 1]> = keys
-            .iter()
-            .filter(|key| !coordinator.holds(key))
-            .map(|key| site.replica.keep(key))
-            .collect();
+        // What the look finds must be here when the work begins, though the key moves away meanwhile.
+        let kept = keys.iter().map(|key| site.replica.keep(key));
+        let kept: SmallVec<[_; 1]> = kept.collect();
         let looked = look(site, &coordinator, &who, &work, (&keys, came));
         let blind = matches!(looked, Looked::Blind);
         let seen = match looked {

@@ -3,7 +3,7 @@
 -- `native` holds the machine's functions in Rust; the result is what the machine calls.
 local native = ...
 
-local type, error, setmetatable, rawset, select = type, error, setmetatable, rawset, select
+local type, error, setmetatable, rawset = type, error, setmetatable, rawset
 local tostring, pairs, loadstring, setfenv, next = tostring, pairs, loadstring, setfenv, next
 local native_pcall, native_xpcall = pcall, xpcall
 local create, resume, status, yield = coroutine.create, coroutine.resume, coroutine.status, coroutine.yield

@@ -21,30 +21,13 @@ use crate::routing::args::{Args, OwnedArgs};
 use crate::routing::{self, Call, Doing, Later, Paused, Who, error_reply};
 use crate::script::{Machine, Step, Task};
 
-/// How a command names its script.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Called {
-    /// By its text.
-    Text,
-    /// By its SHA-1.
-    Name,
-}
-
-/// How a command of this row names its script.
-fn how(spec: &Spec) -> Called {
-    if spec.by_sha {
-        Called::Name
-    } else {
-        Called::Text
-    }
-}
-
 /// The script that a command names, if it is at hand.
 fn at_hand(node: &Node, spec: &Spec, args: Args<'_>) -> Option<Arc<Body>> {
     let named = args.get(1)?;
-    match how(spec) {
-        Called::Text => node.scripts.find_text(named),
-        Called::Name => node.scripts.find(named),
+    if spec.by_sha {
+        node.scripts.find(named)
+    } else {
+        node.scripts.find_text(named)
     }
 }
 
@@ -55,11 +38,8 @@ pub fn wants_everything(node: &Node, spec: &Spec, args: Args<'_>) -> bool {
 
 /// The command as it travels: a script that only this node is known to have goes along.
 pub fn called(node: &Node, spec: &'static Spec, args: Args<'_>) -> Call {
-    if !spec.shape.is_script() {
-        return spec.call(args);
-    }
-    let body = at_hand(node, spec, args).filter(|body| !body.is_kept());
-    let (Called::Name, Some(body)) = (how(spec), body) else {
+    let body = spec.by_sha.then(|| at_hand(node, spec, args)).flatten();
+    let Some(body) = body.filter(|body| !body.is_kept()) else {
         return spec.call(args);
     };
     let by_text = if spec.shape.writes { "eval" } else { "eval_ro" };
@@ -74,7 +54,7 @@ pub fn called(node: &Node, spec: &'static Spec, args: Args<'_>) -> Call {
 /// Finds the script that a command names, where it is not at hand.
 pub fn fetch(node: Arc<Node>, call: &Call) -> Option<Doing> {
     let spec = &node.specs.all()[call.row];
-    if how(spec) == Called::Text || at_hand(&node, spec, call.args()).is_some() {
+    if !spec.by_sha || at_hand(&node, spec, call.args()).is_some() {
         return None;
     }
     let name = Bytes::copy_from_slice(call.args().get(1)?);
@@ -93,14 +73,13 @@ fn count_keys(args: Args<'_>) -> Result<usize, Error> {
 
 /// The script that a command names.
 fn body_of(node: &Arc<Node>, spec: &Spec, args: Args<'_>) -> Result<Arc<Body>, Error> {
-    match how(spec) {
-        Called::Text => node.scripts.add(args.at(1)),
-        Called::Name => {
-            let found = node.scripts.find(args.at(1));
-            let found = found.or_else(|| shared::find_here(node, args.at(1)));
-            found.ok_or(Error::text("NOSCRIPT No matching script. Please use EVAL."))
-        }
+    let named = args.at(1);
+    if !spec.by_sha {
+        return node.scripts.add(named);
     }
+    let found = node.scripts.find(named);
+    let found = found.or_else(|| shared::find_here(node, named));
+    found.ok_or(Error::text("NOSCRIPT No matching script. Please use EVAL."))
 }
 
 /// A script that is ready to run.
