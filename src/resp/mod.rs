@@ -4,6 +4,6 @@ mod double;
 mod reply;
 mod request;
 
-pub use double::{format as format_double, format_human};
+pub use double::{format as format_double, format_digits, format_human};
 pub use reply::{Listing, Protocol, Reply};
 pub use request::{Limits, Parser, ProtocolError};

@@ -6,10 +6,13 @@
 use mlua::{LightUserData, Lua, Table, Value};
 use serde_json::Value as Json;
 
-use super::fault;
+use super::{fault, values};
+use crate::resp::format_digits;
 
 /// Tables within tables, as the library in C has it.
 const MAX_DEPTH: usize = 1_000;
+/// Digits of a number, as the library in C writes it.
+const DIGITS: usize = 14;
 /// Bytes of a text, about.
 const MAX_TEXT: usize = 512 << 20;
 /// Bytes of a text that is read: each may become a value of some thirty.
@@ -52,17 +55,10 @@ fn to_lua(lua: &Lua, json: &Json, bytes_of: &dyn Fn(&str) -> Vec<u8>) -> mlua::R
 
 /// The length of a table that is an array; `None`: it is an object.
 fn array_len(table: &Table) -> Result<Option<i64>, String> {
-    let (mut most, mut count) = (0, 0);
-    for pair in table.pairs::<Value, Value>() {
-        let (key, _) = pair.map_err(|error| error.to_string())?;
-        let key = match key {
-            Value::Integer(key) if key > 0 => key,
-            Value::Number(key) if key > 0.0 && key.fract() == 0.0 => key as i64,
-            _ => return Ok(None),
-        };
-        most = most.max(key);
-        count += 1;
-    }
+    let places = values::places(table).map_err(|error| error.to_string())?;
+    let Some((most, count)) = places else {
+        return Ok(None);
+    };
     if most > SPARSE_SAFE && most > count * SPARSE_RATIO {
         return Err("Cannot serialise table: excessively sparse array".to_owned());
     }
@@ -88,35 +84,11 @@ fn put_text(text: &[u8], out: &mut Vec<u8>) {
     out.push(b'"');
 }
 
-/// A number with fourteen digits, as C's `%.14g` writes it.
-pub(super) fn fourteen_digits(number: f64) -> String {
-    if number == 0.0 {
-        return if number.is_sign_negative() { "-0" } else { "0" }.to_owned();
-    }
-    let scientific = format!("{number:.13e}");
-    let (digits, exponent) = scientific.split_once('e').unwrap_or((&scientific, "0"));
-    let exponent: i32 = exponent.parse().unwrap_or_default();
-    let trimmed = |text: &str| {
-        let text = if text.contains('.') {
-            text.trim_end_matches('0').trim_end_matches('.')
-        } else {
-            text
-        };
-        text.to_owned()
-    };
-    if (-4..14).contains(&exponent) {
-        let places = usize::try_from(13 - exponent).unwrap_or_default();
-        return trimmed(&format!("{number:.places$}"));
-    }
-    let sign = if exponent < 0 { '-' } else { '+' };
-    format!("{}e{sign}{:02}", trimmed(digits), exponent.abs())
-}
-
 fn put_number(number: f64, out: &mut Vec<u8>) -> Result<(), String> {
     if !number.is_finite() {
         return Err("Cannot serialise number: must not be NaN or Inf".to_owned());
     }
-    out.extend_from_slice(fourteen_digits(number).as_bytes());
+    out.extend_from_slice(format_digits(number, DIGITS).as_bytes());
     Ok(())
 }
 
@@ -182,7 +154,7 @@ fn put_table(
         match key {
             Value::String(name) => put_text(&name.as_bytes(), out),
             Value::Integer(number) => put_text(number.to_string().as_bytes(), out),
-            Value::Number(number) => put_text(fourteen_digits(number).as_bytes(), out),
+            Value::Number(number) => put_text(format_digits(number, DIGITS).as_bytes(), out),
             _ => {
                 return Err(
                     "Cannot serialise table: table key must be a number or string".to_owned(),
@@ -261,25 +233,4 @@ pub(super) fn library(lua: &Lua) -> mlua::Result<Table> {
     library.raw_set("_NAME", "cjson")?;
     library.raw_set("_VERSION", "2.1.0")?;
     Ok(library)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::fourteen_digits;
-
-    #[test]
-    fn numbers_are_written_as_c_writes_them() {
-        for (number, text) in [
-            (1.0, "1"),
-            (0.1, "0.1"),
-            (-2.5, "-2.5"),
-            (1e14, "1e+14"),
-            (99_999_999_999_999.0, "99999999999999"),
-            (1e-5, "1e-05"),
-            (0.0001, "0.0001"),
-            (1.0 / 3.0, "0.33333333333333"),
-        ] {
-            assert_eq!(fourteen_digits(number), text);
-        }
-    }
 }

@@ -5,7 +5,7 @@ use rmp::Marker;
 use rmp::decode::{self, RmpRead};
 use rmp::encode;
 
-use super::fault;
+use super::{fault, values};
 
 /// Tables within tables, as the library in C has it; what is deeper is nil.
 const MAX_DEPTH: usize = 16;
@@ -14,20 +14,10 @@ const MAX_DEPTH: usize = 16;
 const MAX_PACKED: usize = 256 << 20;
 const MAX_TABLES: u32 = 1 << 22;
 
-/// Whether a table is an array, and how long.
+/// The length of a table that is an array without holes.
 fn array_len(table: &Table) -> mlua::Result<Option<u32>> {
-    let (mut most, mut count) = (0, 0_i64);
-    for pair in table.pairs::<Value, Value>() {
-        let (key, _) = pair?;
-        let key = match key {
-            Value::Integer(key) if key > 0 => key,
-            Value::Number(key) if key > 0.0 && key.fract() == 0.0 => key as i64,
-            _ => return Ok(None),
-        };
-        most = most.max(key);
-        count += 1;
-    }
-    Ok((most == count).then_some(count as u32))
+    let places = values::places(table)?.filter(|(most, count)| most == count);
+    Ok(places.map(|(_, count)| count as u32))
 }
 
 fn pack(value: &Value, (depth, tables): (usize, &mut u32), out: &mut Vec<u8>) -> mlua::Result<()> {

@@ -25,6 +25,12 @@ enum Item {
     Text,
 }
 
+impl Item {
+    fn sized(bytes: usize, signed: bool) -> Self {
+        Item::Integer { bytes, signed }
+    }
+}
+
 /// A format, read item by item.
 struct Format<'f> {
     rest: &'f [u8],
@@ -89,30 +95,12 @@ impl<'f> Format<'f> {
                     continue;
                 }
                 b'x' => Item::Pad,
-                b'b' => Item::Integer {
-                    bytes: 1,
-                    signed: true,
-                },
-                b'B' => Item::Integer {
-                    bytes: 1,
-                    signed: false,
-                },
-                b'h' => Item::Integer {
-                    bytes: 2,
-                    signed: true,
-                },
-                b'H' => Item::Integer {
-                    bytes: 2,
-                    signed: false,
-                },
-                b'l' => Item::Integer {
-                    bytes: 8,
-                    signed: true,
-                },
-                b'L' | b'T' => Item::Integer {
-                    bytes: 8,
-                    signed: false,
-                },
+                b'b' => Item::sized(1, true),
+                b'B' => Item::sized(1, false),
+                b'h' => Item::sized(2, true),
+                b'H' => Item::sized(2, false),
+                b'l' => Item::sized(8, true),
+                b'L' | b'T' => Item::sized(8, false),
                 b'i' => self.integer(4, true)?,
                 b'I' => self.integer(4, false)?,
                 b'f' => Item::Float,

@@ -31,6 +31,21 @@ pub(super) fn single(lua: &Lua, field: &str, value: &[u8]) -> mlua::Result<Table
     Ok(table)
 }
 
+/// Of a table whose keys are all places of a list: the last one, and how many there are.
+pub(super) fn places(table: &Table) -> mlua::Result<Option<(i64, i64)>> {
+    let (mut most, mut count) = (0, 0);
+    for pair in table.pairs::<Value, Value>() {
+        let place = match pair?.0 {
+            Value::Integer(place) if place > 0 => place,
+            Value::Number(place) if place > 0.0 && place.fract() == 0.0 => place as i64,
+            _ => return Ok(None),
+        };
+        most = most.max(place);
+        count += 1;
+    }
+    Ok(Some((most, count)))
+}
+
 fn line<'r>(rest: &mut &'r [u8]) -> &'r [u8] {
     let end = memchr::memchr(b'\r', rest).unwrap_or(rest.len());
     let line = &rest[..end];

@@ -1,6 +1,6 @@
 //! Events of keys: beside Redis's own, and over three nodes.
 
-use super::harness::{Clock, Cluster, Connection, Server, encode};
+use super::harness::{Clock, Cluster, Connection, Server};
 
 /// One command a line.
 const COMMANDS: &str = include_str!("fixtures/events.txt");
@@ -8,27 +8,14 @@ const COMMANDS: &str = include_str!("fixtures/events.txt");
 const END: &str = "__keyend";
 
 fn listener(mut connection: Connection) -> Connection {
-    send(&mut connection, "PSUBSCRIBE __key*");
-    assert!(next(&mut connection).contains("psubscribe"));
+    connection.say("PSUBSCRIBE __key*");
+    assert!(connection.hear().contains("psubscribe"));
     connection
-}
-
-fn send(connection: &mut Connection, line: &str) {
-    let words: Vec<Vec<u8>> = line
-        .split(' ')
-        .map(|word| word.as_bytes().to_vec())
-        .collect();
-    connection.send(&encode(&words)).expect("sent");
-}
-
-fn next(connection: &mut Connection) -> String {
-    let reply = connection.reply().expect("a reply");
-    String::from_utf8_lossy(&reply).into_owned()
 }
 
 /// Each message as its channel and its text.
 fn message(connection: &mut Connection) -> (String, String) {
-    let said = next(connection);
+    let said = connection.hear();
     let words = super::harness::bulks(&said);
     (words[2].clone(), words[3].clone())
 }
@@ -40,8 +27,8 @@ fn heard(server: &Server) -> Vec<(String, Vec<(String, String)>)> {
     let mut listener = listener(server.connect());
     let mut all = Vec::new();
     for line in COMMANDS.lines() {
-        send(&mut client, line);
-        next(&mut client);
+        client.say(line);
+        client.hear();
         speaker.call(&["PUBLISH", END, "x"]);
         let mut events = Vec::new();
         loop {
@@ -78,8 +65,8 @@ fn which_events_are_published_is_said_in_redis_letters() {
     assert!(wrong.contains("Invalid event class character"), "{wrong}");
     let mut listener = listener(server.connect());
     for line in ["SET k v", "LPUSH l a", "DEL k"] {
-        send(&mut client, line);
-        next(&mut client);
+        client.say(line);
+        client.hear();
     }
     assert_eq!(
         message(&mut listener),

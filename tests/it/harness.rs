@@ -542,6 +542,20 @@ impl Connection {
         String::from_utf8_lossy(&self.reply().expect("a reply")).into_owned()
     }
 
+    /// Sends a command whose words have no blanks; its reply is read later.
+    pub fn say(&mut self, line: &str) {
+        let words: Vec<Vec<u8>> = line
+            .split(' ')
+            .map(|word| word.as_bytes().to_vec())
+            .collect();
+        self.send(&encode(&words)).expect("sent");
+    }
+
+    /// One whole reply, or message.
+    pub fn hear(&mut self) -> String {
+        String::from_utf8_lossy(&self.reply().expect("a reply")).into_owned()
+    }
+
     /// One whole reply, as it came.
     pub fn reply(&mut self) -> std::io::Result<Vec<u8>> {
         let mut out = Vec::new();

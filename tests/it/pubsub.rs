@@ -1,19 +1,6 @@
 //! Publish and subscribe: beside Redis's own, and over three nodes.
 
-use super::harness::{Clock, Cluster, Connection, Member, Server, encode, eventually};
-
-fn send(connection: &mut Connection, line: &str) {
-    let words: Vec<Vec<u8>> = line
-        .split(' ')
-        .map(|word| word.as_bytes().to_vec())
-        .collect();
-    connection.send(&encode(&words)).expect("sent");
-}
-
-fn next(connection: &mut Connection) -> String {
-    let reply = connection.reply().expect("a reply");
-    String::from_utf8_lossy(&reply).into_owned()
-}
+use super::harness::{Clock, Cluster, Connection, Member, Server, eventually};
 
 /// What a listener (0) and a speaker (1) send, and how many replies and messages they read then.
 const CONVERSATION: &[(usize, &str, usize, usize)] = &[
@@ -76,14 +63,10 @@ fn listeners_and_speakers_are_told_what_redis_tells_them() {
             }
             let mut said = Vec::new();
             for (who, line, replies, messages) in CONVERSATION {
-                send(&mut both[*who], line);
-                let replies = (0..*replies)
-                    .map(|_| next(&mut both[*who]))
-                    .collect::<Vec<_>>();
+                both[*who].say(line);
+                let replies = (0..*replies).map(|_| both[*who].hear()).collect::<Vec<_>>();
                 said.push(format!("{line}: {replies:?}"));
-                let messages = (0..*messages)
-                    .map(|_| next(&mut both[0]))
-                    .collect::<Vec<_>>();
+                let messages = (0..*messages).map(|_| both[0].hear()).collect::<Vec<_>>();
                 said.push(format!("{line}, heard: {messages:?}"));
             }
             said
@@ -100,11 +83,11 @@ fn a_message_comes_to_listeners_of_every_node_once_and_in_order() {
     let mut cluster = Cluster::start(3, &[]);
     let mut listeners: Vec<Connection> = cluster.members.iter().map(Member::connect).collect();
     for listener in &mut listeners {
-        send(listener, "SUBSCRIBE room");
-        assert!(next(listener).contains("subscribe"));
+        listener.say("SUBSCRIBE room");
+        assert!(listener.hear().contains("subscribe"));
     }
-    send(&mut listeners[1], "PSUBSCRIBE r*m");
-    assert!(next(&mut listeners[1]).contains("psubscribe"));
+    listeners[1].say("PSUBSCRIBE r*m");
+    assert!(listeners[1].hear().contains("psubscribe"));
     for n in 0..30 {
         let said = cluster.call(n % 3, &["PUBLISH", "room", &format!("m{n:02}")]);
         assert_eq!(said, ":4\r\n");
@@ -112,9 +95,13 @@ fn a_message_comes_to_listeners_of_every_node_once_and_in_order() {
     for (nth, listener) in listeners.iter_mut().enumerate() {
         for n in 0..30 {
             let message = format!("*3\r\n$7\r\nmessage\r\n$4\r\nroom\r\n$3\r\nm{n:02}\r\n");
-            assert_eq!(next(listener), message);
+            assert_eq!(listener.hear(), message);
             if nth == 1 {
-                assert!(next(listener).starts_with("*4\r\n$8\r\npmessage\r\n$3\r\nr*m\r\n"));
+                assert!(
+                    listener
+                        .hear()
+                        .starts_with("*4\r\n$8\r\npmessage\r\n$3\r\nr*m\r\n")
+                );
             }
         }
     }
@@ -137,10 +124,10 @@ fn a_message_comes_to_listeners_of_every_node_once_and_in_order() {
     cluster.members[2].start(None);
     cluster.wait_until_whole();
     let mut listener = cluster.members[2].connect();
-    send(&mut listener, "SUBSCRIBE room");
-    assert!(next(&mut listener).contains("subscribe"));
+    listener.say("SUBSCRIBE room");
+    assert!(listener.hear().contains("subscribe"));
     assert_eq!(cluster.call(1, &["PUBLISH", "room", "y"]), ":2\r\n");
-    assert!(next(&mut listener).contains("\r\ny\r\n"));
+    assert!(listener.hear().contains("\r\ny\r\n"));
 }
 
 #[test]
@@ -151,14 +138,14 @@ fn a_listener_that_does_not_read_is_cut_and_nobody_waits_for_it() {
     let (mut deaf, mut listener) = (server.connect(), server.connect());
     let mut speaker = server.connect();
     for connection in [&mut deaf, &mut listener] {
-        send(connection, "SUBSCRIBE room");
-        assert!(next(connection).contains("subscribe"));
+        connection.say("SUBSCRIBE room");
+        assert!(connection.hear().contains("subscribe"));
     }
     let text = "x".repeat(100_000);
     let mut heard = 0;
     eventually("the deaf one is gone", || {
         let said = speaker.call(&["PUBLISH", "room", &text]);
-        assert!(next(&mut listener).contains("message"));
+        assert!(listener.hear().contains("message"));
         heard += 1;
         said == ":1\r\n"
     });
