@@ -30,7 +30,8 @@ pub(super) fn refusal(
     }
     // It has taken nobody in: the other takes it for a member of a cluster that it has not come to, and
     // must ask it again.
-    let is_alone = !is_known && cluster.members().len() == 1;
+    // (One that has removed all others is a member still, and who has not heard of that has to hear it here.)
+    let is_alone = !is_known && cluster.with_membership(|membership| membership.all().count() == 1);
     is_alone.then_some("this node has a cluster of its own")
 }
 

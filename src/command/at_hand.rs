@@ -33,6 +33,7 @@ fn is_long(reach: Reach<'_>) -> bool {
         Reach::Whole => true,
         Reach::Places(_, first, last) => reach.counts() || !is_short(first, last),
         Reach::Stretch(stretch) => stretch.most > MANY as usize,
+        Reach::Each(all) => all.iter().any(|reach| is_long(*reach)),
     }
 }
 

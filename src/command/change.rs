@@ -3,6 +3,7 @@
 use bytes::Bytes;
 
 use super::context::{Ctx, Outcome};
+use super::sayings::Event;
 use crate::coordinator::QuorumError;
 use crate::error::Error;
 use crate::logic::causal::Object;
@@ -76,6 +77,13 @@ impl Ctx<'_> {
         let bytes = Bytes::copy_from_slice(bytes);
         let put = |_: &Object, _| (string::put(bytes, expires_at_ms), ());
         self.update_some(name, Reach::Head, put)
+    }
+
+    /// Something more has happened to a key that it has changed.
+    pub fn note_event(&mut self, name: &[u8], event: Event) {
+        if self.node.config.events().are_published() {
+            self.also.push((Bytes::copy_from_slice(name), event));
+        }
     }
 
     /// A key has changed: whoever listens may want to know.

@@ -16,6 +16,7 @@ use smallvec::SmallVec;
 use super::at_hand::{at_hand, takes_long};
 use super::exec::Exec;
 use super::node::Node;
+use super::sayings::Event;
 use super::session::Session;
 use super::spec::Spec;
 use super::timing::Timed;
@@ -108,6 +109,8 @@ pub struct Ctx<'a> {
     pub is_gathered: bool,
     /// The keys that it has changed, where events of keys are published.
     pub changed: Changed,
+    /// What is said of keys that it has changed beside what each such command says.
+    pub also: SmallVec<[(Bytes, Event); 1]>,
     /// When it arrived.
     pub arrived: Instant,
     /// When it began, if it had to wait.
@@ -145,6 +148,7 @@ impl<'a> Ctx<'a> {
             turns: Turns::new(),
             is_gathered: false,
             changed: Changed::new(),
+            also: SmallVec::new(),
             arrived,
             began: None,
             timed: None,

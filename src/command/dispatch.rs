@@ -13,6 +13,7 @@ use super::session::Session;
 use super::spec::{Flags, Spec};
 use super::table;
 use super::timing::{Timed, Times};
+use super::waiting;
 use crate::base::blocking::{at_length, off_worker};
 use crate::base::clock;
 use crate::error::Error;
@@ -22,7 +23,7 @@ use crate::replica::Written;
 use crate::resp::{Protocol, Reply};
 use crate::routing::args::{Args, OwnedArgs};
 use crate::routing::shape::Travels;
-use crate::routing::{self, Later, Turns, Wanted, block};
+use crate::routing::{self, Turns, Wanted, block};
 
 /// A command of more words (for EXEC: of more commands) may take its time.
 const MANY_WORDS: usize = 256;
@@ -81,8 +82,12 @@ pub fn execute(ctx: &mut Ctx<'_>, found: Option<&'static Spec>, args: Args<'_>) 
 /// Runs an admitted command: here and now, or it is left in `ctx.after`.
 pub fn step(ctx: &mut Ctx<'_>, spec: &'static Spec, args: Args<'_>) {
     let has_keys = || spec.keys_of(args).next().is_some();
-    if spec.shape.waits.is_some() && !ctx.session.executing && has_keys() {
-        return match block(ctx, spec, args) {
+    let waits = spec
+        .shape
+        .waits
+        .is_some_and(|waits| block::is_asked(args, waits));
+    if waits && !ctx.session.executing && has_keys() {
+        return match waiting::wait(ctx, spec, args) {
             Ok(later) => ctx.after = After::Waiting(later),
             Err(error) => reject(ctx, &error),
         };
@@ -111,26 +116,6 @@ pub fn step(ctx: &mut Ctx<'_>, spec: &'static Spec, args: Args<'_>) {
         }
     }
     run_gated(ctx, spec, args);
-}
-
-/// Runs a command that waits where there is nothing.
-fn block(ctx: &mut Ctx<'_>, spec: &'static Spec, args: Args<'_>) -> Result<Later, Error> {
-    let timeout = timeout(spec, args)?;
-    ctx.session.client.touch(spec);
-    ctx.timed = Some(Timed::now(ctx.times(), spec, args, false));
-    let client = Arc::clone(&ctx.session.client);
-    let unblocked = async move { client.unblocked().await };
-    let (runner, who, call) = (ctx.runner(), ctx.who(), spec.call(args));
-    Ok(block::wait(runner, who, call, timeout, unblocked))
-}
-
-/// How long a command waits where there is nothing; `None`: not at all, or for ever.
-fn timeout(spec: &Spec, args: Args<'_>) -> Result<Option<Duration>, Error> {
-    let waits = spec.shape.waits;
-    Ok(waits
-        .map(|at| block::timeout(args, at))
-        .transpose()?
-        .flatten())
 }
 
 /// Whether a command has to wait for the replies of those before it, and those after it for it.
@@ -280,7 +265,7 @@ fn run(ctx: &mut Ctx<'_>, spec: &'static Spec, args: Args<'_>) {
     let words = args.len() + queued.map_or(0, |queue| queue.commands().count());
     let mut handle = || {
         refuse_conflicts(ctx, spec, args)?;
-        timeout(spec, args)?;
+        waiting::timeout(spec, args)?;
         table::handler(spec)(ctx, args)
     };
     let outcome = if words > MANY_WORDS {

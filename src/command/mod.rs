@@ -28,6 +28,7 @@ mod spec;
 mod subscriptions;
 mod table;
 mod timing;
+mod waiting;
 
 pub use context::{After, Ctx};
 pub use dispatch::{context, execute, find, is_barrier, may_write, refuse, resume, step, turns};

@@ -56,7 +56,7 @@ pub(super) fn tell(ctx: &mut Ctx<'_>, spec: &Spec, args: Args<'_>) {
     for one in &changed {
         let (nth, (db, key)) = (place(one), one);
         let Some(event) = node.sayings.of(spec, args, nth) else {
-            return;
+            break;
         };
         let object = ctx.some_in(*db, key, Reach::Head);
         let is_gone = object.is_ok_and(|object| !types::is_present(&object, clock::now_ms()));
@@ -79,6 +79,9 @@ pub(super) fn tell(ctx: &mut Ctx<'_>, spec: &Spec, args: Args<'_>) {
             }
             _ => said(event),
         }
+    }
+    for (key, event) in std::mem::take(&mut ctx.also) {
+        publish(&node, selected, &key, event);
     }
 }
 

@@ -3,7 +3,7 @@
 use super::context::{Ctx, Outcome};
 use super::spec::{Flags, Hides, Spec};
 use crate::routing::args::Args;
-use crate::routing::shape::{Elsewhere, KeySpec, Leaves, Merge, Travels};
+use crate::routing::shape::{Elsewhere, KeySpec, Leaves, Merge, Travels, Waits};
 
 /// A function that runs a command.
 pub type Handler = fn(&mut Ctx<'_>, Args<'_>) -> Outcome;
@@ -97,6 +97,12 @@ impl Row {
         self
     }
 
+    /// It is of one of Redis's groups.
+    pub const fn of(mut self, group: &'static str) -> Self {
+        self.spec.group = group;
+        self
+    }
+
     const fn travels(mut self, travels: Travels) -> Self {
         self.spec.shape.travels = travels;
         self
@@ -155,8 +161,15 @@ impl Row {
 
     /// It waits where there is nothing, for as long as a word says (negative: from the end).
     pub const fn waits(mut self, at: i8) -> Self {
-        self.spec.shape.waits = Some(at);
+        self.spec.shape.waits = Some(Waits::Word(at));
         self.spec.flags = self.spec.flags.and(Flags::BLOCKING).and(Flags::NOSCRIPT);
+        self
+    }
+
+    /// It waits where there is nothing, if its option BLOCK says so, and for as long.
+    pub const fn waits_by_option(mut self) -> Self {
+        self.spec.shape.waits = Some(Waits::Block);
+        self.spec.flags = self.spec.flags.and(Flags::BLOCKING);
         self
     }
 

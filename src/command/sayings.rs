@@ -11,6 +11,8 @@ pub type Event = (Events, &'static str);
 /// What is said of the keys that a command has changed.
 #[derive(Clone, Copy)]
 enum Says {
+    /// Nothing that it does not note itself.
+    Nothing,
     /// The same of each.
     One(Event),
     /// Of the first one and of the second one.
@@ -25,6 +27,7 @@ const L: Events = Events::LIST;
 const T: Events = Events::SET;
 const H: Events = Events::HASH;
 const Z: Events = Events::SORTED_SET;
+const X: Events = Events::STREAM;
 
 pub(super) const DEL: Event = (G, "del");
 pub(super) const EXPIRE: Event = (G, "expire");
@@ -104,6 +107,22 @@ const SAYS: &[(&str, Says)] = &[
     ("srem", Says::One((T, "srem"))),
     ("sunionstore", Says::One((T, "sunionstore"))),
     ("unlink", Says::One(DEL)),
+    ("xack", Says::Nothing),
+    ("xadd", Says::One((X, "xadd"))),
+    ("xautoclaim", Says::Nothing),
+    ("xclaim", Says::Nothing),
+    ("xdel", Says::One((X, "xdel"))),
+    ("xgroup|create", Says::One((X, "xgroup-create"))),
+    (
+        "xgroup|createconsumer",
+        Says::One((X, "xgroup-createconsumer")),
+    ),
+    ("xgroup|delconsumer", Says::One((X, "xgroup-delconsumer"))),
+    ("xgroup|destroy", Says::One((X, "xgroup-destroy"))),
+    ("xgroup|setid", Says::One((X, "xgroup-setid"))),
+    ("xreadgroup", Says::Nothing),
+    ("xsetid", Says::One((X, "xsetid"))),
+    ("xtrim", Says::One((X, "xtrim"))),
     ("zadd", Says::By(zadd)),
     ("zdiffstore", Says::One((Z, "zdiffstore"))),
     ("zincrby", Says::One((Z, "zincr"))),
@@ -202,6 +221,7 @@ impl Sayings {
     /// What is said of a key that a command has changed, by its place among the command's keys.
     pub(super) fn of(&self, spec: &Spec, args: Args<'_>, nth: usize) -> Option<Event> {
         Some(match self.0.get(spec.id())?.as_ref()? {
+            Says::Nothing => return None,
             Says::One(event) => *event,
             Says::Two(first, second) => [*first, *second][nth.min(1)],
             Says::By(says) => says(args, nth),

@@ -421,6 +421,19 @@ pub mod keys {
         KeySpec::one(1, access)
     }
 
+    /// The first half of what is behind STREAMS, looked for from a place on.
+    const fn streams(from: i8) -> KeySpec {
+        KeySpec {
+            begin: Begin::Keyword("STREAMS", from),
+            find: Find::Range {
+                last: -1,
+                step: 1,
+                limit: 2,
+            },
+            access: Access::Read,
+        }
+    }
+
     specs! {
         READ = one(Access::Read);
         META = one(Access::ReadMeta);
@@ -433,6 +446,12 @@ pub mod keys {
         TAKE = one(Access::Take);
         REMOVE = one(Access::Remove);
         SECOND_META = KeySpec::one(2, Access::ReadMeta);
+        SECOND_READ = KeySpec::one(2, Access::Read);
+        SECOND_INSERT = KeySpec::one(2, Access::Insert);
+        SECOND_REMOVE = KeySpec::one(2, Access::Remove);
+        SECOND_UPDATE = KeySpec::one(2, Access::Update);
+        STREAMS = streams(1);
+        STREAMS_OF_GROUP = streams(4);
         READ_ALL = KeySpec::range(1, -1, 1, Access::Read);
         META_ALL = KeySpec::range(1, -1, 1, Access::ReadMeta);
         DELETE_ALL = KeySpec::range(1, -1, 1, Access::Delete);

@@ -6,7 +6,7 @@ use std::sync::LazyLock;
 use super::family::{
     bits, causal, client, cluster, connection, converge, docs, dump, expiry, geo, hash, hll, info,
     keys, keyspace, latency, lcs, list, meet, operator, plan, pubsub, script, server, set,
-    snapshot, sort, strings, transactions, transfers, zset,
+    snapshot, sort, stream, strings, transactions, transfers, zset,
 };
 use super::row::{Handler, Row};
 use super::spec::{Spec, Specs};
@@ -21,6 +21,7 @@ const FAMILIES: &[&[Row]] = &[
     zset::ROWS,
     geo::ROWS,
     list::ROWS,
+    stream::ROWS,
     keys::ROWS,
     sort::ROWS,
     dump::ROWS,

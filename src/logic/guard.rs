@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 
-use super::causal::{Dot, Kind, Object, Timestamp, Version, Versions};
+use super::causal::{Dot, Object, Timestamp, Version, Versions};
 use super::policy::OnConflict;
 
 /// The most that any node may let a key have: nobody's object has more.
@@ -45,7 +45,7 @@ pub fn merge_oldest(object: &mut Object, limits: Limits, policy: OnConflict) -> 
 /// The versions of elements that have values.
 fn cells(object: &Object) -> impl Iterator<Item = &Versions> {
     let cells = object.cells().iter();
-    cells.filter_map(|(element, versions)| (element.kind != Kind::Set).then_some(versions))
+    cells.filter_map(|(element, versions)| (!element.kind.is_one_by_itself()).then_some(versions))
 }
 
 /// The siblings of one element that have to go.

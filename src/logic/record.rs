@@ -8,14 +8,14 @@
 //!            | cells: n, then n x (kind u8, name, versions: n, then n x (actor, seq, time,
 //!              flags u8, [expiry], [seq - chain], payload))
 //!            | in version 2, resets: n, then n x (id u64le, seq, total)
-//!            | in versions 3 and 6, resets: n, then n x (kind u8, name, id u64le, seq, total)
+//!            | in versions 3, 6 and 7, resets: n, then n x (kind u8, name, id u64le, seq, total)
 //!            | crc32 u32le
 //! ```
 //!
 //! Numbers are varints, `actor` is an index into the table above. The lowest version is written that says
 //! all: 1 of a string without resets, whose expiry was never changed and whose chains have one link; 2 of
-//! every string; 3 of collections; 6 where a change of the expiry names all that was seen. (4 and 5 are rows of
-//! [`super::spread`].) The encoding is canonical: equal objects have equal bytes, and the
+//! every string; 3 of collections; 6 where a change of the expiry names all that was seen; 7 of streams. (4, 5 and 8
+//! are rows of [`super::spread`].) The encoding is canonical: equal objects have equal bytes, and the
 //! decoder accepts only what the encoder writes. It reads hostile input without panic and without
 //! allocating more than the input's own size.
 
@@ -42,6 +42,7 @@ pub struct Format {
     pub(super) full: u8,
     collection: u8,
     wide: u8,
+    stream: u8,
 }
 
 /// A row of the store.
@@ -50,6 +51,7 @@ pub const ROW: Format = Format {
     full: 2,
     collection: 3,
     wide: 6,
+    stream: 7,
 };
 /// An object in a message.
 pub const WIRE: Format = Format {
@@ -57,6 +59,7 @@ pub const WIRE: Format = Format {
     full: 2,
     collection: 3,
     wide: 6,
+    stream: 7,
 };
 
 impl Format {
@@ -68,7 +71,12 @@ impl Format {
 
     /// Whether a record is of a version that has collections.
     pub fn is_collection(self, record: &[u8]) -> bool {
-        record.first() == Some(&self.collection) || self.is_wide(record)
+        record.first() == Some(&self.collection) || self.is_wide(record) || self.is_stream(record)
+    }
+
+    /// Whether a record is of a version that has streams.
+    pub fn is_stream(self, record: &[u8]) -> bool {
+        record.first() == Some(&self.stream)
     }
 
     /// Whether a record is of a version that names all that was seen.
@@ -79,6 +87,7 @@ impl Format {
     /// The lowest version that says all of an object.
     fn version_of(self, object: &Object) -> u8 {
         match () {
+            () if is_stream(object) => self.stream,
             () if is_over_seen(object) => self.wide,
             () if !is_string(object) => self.collection,
             () if !is_plain(object) => self.full,
@@ -115,8 +124,7 @@ impl Format {
             }
         }
         if version != self.plain {
-            let named = version == self.collection || version == self.wide;
-            put_resets(&mut out, object.resets(), named);
+            put_resets(&mut out, object.resets(), version >= self.collection);
         }
         let sum = crc32fast::hash(&out);
         out.extend_from_slice(&sum.to_le_bytes());
@@ -138,7 +146,7 @@ impl Format {
         if crc32fast::hash(body).to_le_bytes() != sum {
             return Err(DecodeError::Checksum);
         }
-        let is_collection = version == self.collection || version == self.wide;
+        let is_collection = [self.collection, self.wide, self.stream].contains(&version);
         if !is_collection && version != self.plain && version != self.full {
             return Err(DecodeError::Version(version));
         }
@@ -182,6 +190,13 @@ fn owned(copy: Option<&Bytes>, read: &[u8]) -> Bytes {
         Some(copy) => copy.slice_ref(read),
         None => Bytes::copy_from_slice(read),
     }
+}
+
+fn is_stream(object: &Object) -> bool {
+    let mut cells = object.cells().iter();
+    let mut resets = object.resets().iter();
+    cells.any(|(e, _)| e.kind.shown() == Kind::Stream)
+        || resets.any(|reset| reset.element.kind.shown() == Kind::Stream)
 }
 
 /// Whether nothing of it belongs to a collection.
@@ -438,6 +453,8 @@ pub fn read_kind(raw: u8) -> Result<Kind, DecodeError> {
         3 => Ok(Kind::Set),
         4 => Ok(Kind::Zset),
         5 => Ok(Kind::List),
+        6 => Ok(Kind::Stream),
+        7 => Ok(Kind::StreamState),
         255 => Ok(Kind::Expiry),
         _ => Err(DecodeError::Malformed),
     }

@@ -16,6 +16,7 @@ use super::args::Args;
 use super::reply::error_reply;
 use super::route::begin;
 use super::runner::{Call, Later, Runner};
+use super::shape::Waits;
 use super::who::Who;
 use crate::error::Error;
 use crate::resp::Reply;
@@ -34,8 +35,47 @@ pub enum Unblocked {
     Error,
 }
 
-/// How long a word says that a command waits; `None`: for ever.
-pub fn timeout(args: Args<'_>, at: i8) -> Result<Option<Duration>, Error> {
+/// How long a command waits; `None`: for ever.
+pub fn timeout(args: Args<'_>, waits: Waits) -> Result<Option<Duration>, Error> {
+    match waits {
+        Waits::Word(at) => seconds(args, at),
+        Waits::Block => match option(args) {
+            Some(at) => milliseconds(args, at),
+            None => Ok(None),
+        },
+    }
+}
+
+/// Whether a command waits at all.
+pub fn is_asked(args: Args<'_>, waits: Waits) -> bool {
+    waits != Waits::Block || option(args).is_some()
+}
+
+/// Where the option BLOCK says for how long, among those before STREAMS.
+fn option(args: Args<'_>) -> Option<usize> {
+    let mut nth = 1;
+    while nth < args.len() {
+        match () {
+            () if args.is(nth, "BLOCK") => return Some(nth + 1).filter(|at| *at < args.len()),
+            () if args.is(nth, "STREAMS") => return None,
+            () if args.is(nth, "GROUP") => nth += 3,
+            () if args.is(nth, "COUNT") => nth += 2,
+            () => nth += 1,
+        }
+    }
+    None
+}
+
+/// A word that says so many milliseconds; none of them: for ever.
+pub fn milliseconds(args: Args<'_>, nth: usize) -> Result<Option<Duration>, Error> {
+    let wrong = Error::text("ERR timeout is not an integer or out of range");
+    let ms = args.integer(nth).map_err(|_| wrong)?;
+    let negative = Error::text("ERR timeout is negative");
+    let ms = u64::try_from(ms).map_err(|_| negative)?;
+    Ok((ms > 0).then(|| Duration::from_millis(ms)))
+}
+
+fn seconds(args: Args<'_>, at: i8) -> Result<Option<Duration>, Error> {
     let nth = match usize::try_from(at) {
         Ok(nth) => nth,
         Err(_) => args.len() - usize::from(at.unsigned_abs()),
@@ -72,8 +112,8 @@ where
         let mut unblocked = std::pin::pin!(unblocked);
         let site = node.site();
         let db = site.replica.database(who.db);
-        let taken = call.shape.taken(call.args());
-        let awaited = site.replica.await_keys(db, taken.iter().copied());
+        let keys = call.shape.awaited(call.args());
+        let awaited = site.replica.await_keys(db, keys.iter().copied());
         let coordinator = site.coordinator.as_ref();
         let hears_of_all = coordinator.is_none_or(|c| call.keys().all(|key| c.holds(key)));
         let pause = if hears_of_all {
@@ -81,7 +121,9 @@ where
         } else {
             LOOK_ELSEWHERE
         };
-        let takes_all = taken.len() == call.keys().len();
+        let takes_all = keys.len() == call.keys().len();
+        // What one has seen others may still want to see.
+        let leaves_all = call.shape.waits == Some(Waits::Block);
         let (mut is_first, mut may_be_there, mut was_told) = (true, true, false);
         loop {
             if may_be_there {
@@ -92,7 +134,7 @@ where
                     awaited.has_taken();
                     return reply;
                 }
-                if is_other && was_told {
+                if (is_other || leaves_all) && was_told {
                     awaited.pass_on();
                 }
             }
@@ -108,7 +150,7 @@ where
                 () = awaited.told() => (may_be_there, was_told) = (true, true),
                 () = tokio::time::sleep_until(wake_at) => {
                     let ask = |key: &&[u8]| begin(&node, who.clone(), node.is_there(key));
-                    let asked = taken.iter().filter(|_| site.coordinator.is_some()).map(ask);
+                    let asked = keys.iter().filter(|_| site.coordinator.is_some()).map(ask);
                     // Asking takes nobody's turn, and the others look for themselves.
                     was_told = false;
                     let said = join_all(asked).await;

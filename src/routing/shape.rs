@@ -195,6 +195,15 @@ pub enum Elsewhere {
     Option(&'static str, u8),
 }
 
+/// How long a command waits where there is nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Waits {
+    /// So many seconds, as the word at a place (negative: from the end) says.
+    Word(i8),
+    /// As its option BLOCK says, in milliseconds; without it not at all.
+    Block,
+}
+
 /// A command as routing sees it.
 #[derive(Clone, Copy, Debug)]
 pub struct Shape {
@@ -212,9 +221,8 @@ pub struct Shape {
     pub leaves: Leaves,
     /// Another database that it names.
     pub elsewhere: Elsewhere,
-    /// The word (negative: from the end) that says how long it waits where there is nothing; a reply of nil
-    /// says that there was.
-    pub waits: Option<i8>,
+    /// How long it waits where there is nothing; a reply of nil says that there was.
+    pub waits: Option<Waits>,
 }
 
 impl Shape {
@@ -225,6 +233,17 @@ impl Shape {
             keys.find(args, &mut found);
         }
         found
+    }
+
+    /// The keys for which it waits: of which it takes something, or at which it looks.
+    pub fn awaited<'k>(&self, args: Args<'k>) -> Vec<&'k [u8]> {
+        match self.waits {
+            Some(Waits::Block) => {
+                let places = self.positions(args);
+                places.iter().map(|at| args.at(*at as usize)).collect()
+            }
+            _ => self.taken(args),
+        }
     }
 
     /// The keys of which it takes something.

@@ -1,11 +1,11 @@
 //! Commands on collections for the comparison with Redis: templates whose words are filled by chance.
 //!
-//! `H S Z X L` are keys that mostly hold a hash, a set, a sorted set, one of equal scores, a list.
+//! `H S Z X L ST` are keys that mostly hold a hash, a set, a sorted set, one of equal scores, a list, a stream.
 
 use super::harness::Random;
 
 /// One family's templates. A sequence is mostly of one family.
-pub const FAMILIES: &[&[&str]] = &[HASH, SET, ZSET, LEX, LIST, BITS, HLL, SORT, GEO];
+pub const FAMILIES: &[&[&str]] = &[HASH, SET, ZSET, LEX, LIST, BITS, HLL, SORT, GEO, STREAM];
 
 const HASH: &[&str] = &[
     "HSET H F v",
@@ -407,6 +407,76 @@ const GEO: &[&str] = &[
     "TYPE G",
 ];
 
+const STREAM: &[&str] = &[
+    "XADD ST * F v",
+    "XADD ST * F v F v",
+    "XADD ST * F v",
+    "XADD ST ID F v",
+    "XADD ST 5-* F v",
+    "XADD ST NOMKSTREAM * F v",
+    "XADD ST MAXLEN n * F v",
+    "XADD ST MAXLEN = 5 * F v",
+    "XADD ST MAXLEN 5 LIMIT 3 * F v",
+    "XADD ST MINID ID * F v",
+    "XADD ST * F",
+    "XLEN ST",
+    "XRANGE ST - +",
+    "XRANGE ST IB IB",
+    "XRANGE ST IB IB COUNT n",
+    "XREVRANGE ST + -",
+    "XREVRANGE ST IB IB COUNT 2",
+    "XDEL ST ID",
+    "XDEL ST ID ID ID",
+    "XTRIM ST MAXLEN n",
+    "XTRIM ST MAXLEN = 3",
+    "XTRIM ST BAD 3",
+    "XSETID ST ID",
+    "XSETID ST ID ENTRIESADDED n MAXDELETEDID ID",
+    "XREAD STREAMS ST ID",
+    "XREAD COUNT 2 STREAMS ST ST ID ID",
+    "XREAD COUNT n STREAMS ST 0",
+    "XREAD STREAMS ST $",
+    "XREAD STREAMS ST ST 0",
+    "XGROUP CREATE ST GR ID",
+    "XGROUP CREATE ST GR $ MKSTREAM",
+    "XGROUP CREATE ST GR 0 MKSTREAM ENTRIESREAD n",
+    "XGROUP SETID ST GR ID",
+    "XGROUP SETID ST GR $ ENTRIESREAD n",
+    "XGROUP DESTROY ST GR",
+    "XGROUP CREATECONSUMER ST GR CO",
+    "XGROUP DELCONSUMER ST GR CO",
+    "XREADGROUP GROUP GR CO STREAMS ST >",
+    "XREADGROUP GROUP GR CO COUNT 1 STREAMS ST >",
+    "XREADGROUP GROUP GR CO COUNT 2 STREAMS ST ST > >",
+    "XREADGROUP GROUP GR CO NOACK STREAMS ST >",
+    "XREADGROUP GROUP GR CO STREAMS ST ID",
+    "XREADGROUP GROUP GR CO STREAMS ST $",
+    "XACK ST GR ID",
+    "XACK ST GR ID ID ID",
+    "XPENDING ST GR",
+    "XPENDING ST GR - + 10",
+    "XPENDING ST GR IB IB n CO",
+    "XPENDING ST GR IDLE 600 - + 10",
+    "XCLAIM ST GR CO 0 ID ID",
+    "XCLAIM ST GR CO 600 ID ID JUSTID",
+    "XCLAIM ST GR CO 0 ID FORCE",
+    "XCLAIM ST GR CO 0 ID RETRYCOUNT n IDLE n",
+    "XAUTOCLAIM ST GR CO 0 0",
+    "XAUTOCLAIM ST GR CO 600 IB COUNT 2",
+    "XAUTOCLAIM ST GR CO 0 ID JUSTID",
+    "XINFO GROUPS ST",
+    "XINFO CONSUMERS ST GR",
+    "RENAME ST ST",
+    "COPY ST ST REPLACE",
+    "TYPE ST",
+    "DEL ST",
+    "EXPIRE ST t",
+    "TTL ST",
+    "GET ST",
+    "OBJECT ENCODING ST",
+    "SCAN 0 COUNT 1000 TYPE stream",
+];
+
 const HASHES: &[&[u8]] = &[b"h1", b"h2", b"{tag}h", b"{tag}i"];
 const SETS: &[&[u8]] = &[b"s1", b"s2", b"{tag}s", b"{tag}t"];
 const ZSETS: &[&[u8]] = &[b"z1", b"z2", b"{tag}z", b"{tag}y"];
@@ -464,11 +534,42 @@ const OFFSETS: &[&[u8]] = &[
 const WIDTHS: &[&[u8]] = &[
     b"u1", b"i1", b"u4", b"i8", b"u8", b"i16", b"u32", b"i64", b"u63", b"u64", b"i65", b"x",
 ];
+const STREAMS: &[&[u8]] = &[b"t1", b"t2", b"{tag}q", b"{tag}r"];
+const IDS: &[&[u8]] = &[
+    b"0",
+    b"0-0",
+    b"1-1",
+    b"2",
+    b"5-0",
+    b"5-1",
+    b"5-2",
+    b"7-7",
+    b"1700000000000",
+    b"18446744073709551615-18446744073709551615",
+    b"x",
+    b"1-",
+    b"-",
+];
+const ID_BOUNDS: &[&[u8]] = &[
+    b"-",
+    b"+",
+    b"0",
+    b"5",
+    b"(5-0",
+    b"(5",
+    b"1-1",
+    b"5-1",
+    b"x",
+    b"(",
+    b"1800000000000-0",
+];
+const GROUPS: &[&[u8]] = &[b"g", b"h"];
+const CONSUMERS: &[&[u8]] = &[b"c", b"d", b""];
 const ENDS: &[&[u8]] = &[b"LEFT", b"RIGHT", b"left"];
 
 /// Of keys of one type one; now and then one of another.
 fn key(of_type: &[&[u8]], random: &mut Random) -> Vec<u8> {
-    let all = [HASHES, SETS, ZSETS, LISTS];
+    let all = [HASHES, SETS, ZSETS, LISTS, STREAMS];
     if random.below(25) == 0 {
         let other = random.pick(&all);
         return random.pick(other).to_vec();
@@ -498,6 +599,11 @@ pub fn fill(word: &str, random: &mut Random) -> Option<Vec<u8>> {
         "U" => random.pick(UNITS).to_vec(),
         "b" => random.pick(OFFSETS).to_vec(),
         "w" => random.pick(WIDTHS).to_vec(),
+        "ST" => key(STREAMS, random),
+        "ID" => random.pick(IDS).to_vec(),
+        "IB" => random.pick(ID_BOUNDS).to_vec(),
+        "GR" => random.pick(GROUPS).to_vec(),
+        "CO" => random.pick(CONSUMERS).to_vec(),
         _ => return None,
     })
 }

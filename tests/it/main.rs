@@ -22,5 +22,6 @@ mod pubsub;
 mod restore;
 mod scripts;
 mod server;
+mod streams;
 mod sync;
 mod table;

@@ -50,6 +50,8 @@ pub struct History {
     not_seen: Option<String>,
     /// A script that was loaded and that a node did not know.
     pub no_script: Option<String>,
+    /// What a group has got of a stream.
+    pub delivered: BTreeSet<String>,
     /// Values of which it was said that they are stored nowhere.
     pub not_stored: BTreeSet<String>,
     /// Increments that were begun, and those that were acknowledged.

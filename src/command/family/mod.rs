@@ -31,6 +31,7 @@ pub mod server;
 pub mod set;
 pub mod snapshot;
 pub mod sort;
+pub mod stream;
 pub mod strings;
 pub mod transactions;
 pub mod transfers;

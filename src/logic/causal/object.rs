@@ -115,7 +115,7 @@ impl Object {
         };
         let mut cells = self.cells.iter();
         self.rest().is_some_and(|rest| rest.conflicted > 0)
-            || cells.any(|(element, versions)| element.kind != Kind::Set && bases(versions) > 1)
+            || cells.any(|(e, versions)| !e.kind.is_one_by_itself() && bases(versions) > 1)
             || self.has_several_kinds()
     }
 
@@ -132,7 +132,7 @@ impl Object {
             bases.len() + usize::from(adds)
         };
         debug_assert!(self.is_whole(), "any of them may have the most");
-        let has_values = |(element, _): &&(Element, Versions)| element.kind != Kind::Set;
+        let has_values = |(e, _): &&(Element, Versions)| !e.kind.is_one_by_itself();
         let cells = self.cells.iter().filter(has_values);
         cells
             .map(|(_, versions)| distinct(versions))

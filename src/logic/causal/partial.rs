@@ -34,12 +34,18 @@ impl Object {
             && ends.all(|end| end >= rest.latest.ms())
     }
 
+    /// The elements of a type, of whatever kind.
+    pub fn cells_shown_as(&self, kind: Kind) -> impl Iterator<Item = &(Element, Versions)> {
+        let cells = self.cells.iter();
+        cells.filter(move |(e, _)| e.kind.shown() == kind)
+    }
+
     /// Whether values of several types live here at once.
     pub fn has_several_kinds(&self) -> bool {
         let is_there = |(element, versions): &&(Element, Versions)| {
             element.kind != Kind::Expiry && versions.iter().any(Version::is_there)
         };
-        let kind = |(element, _): &(Element, Versions)| element.kind;
+        let kind = |(element, _): &(Element, Versions)| element.kind.shown();
         let mut there = self.cells.iter().filter(is_there);
         let first = there.next().map(kind);
         // Kinds ascend.
@@ -47,12 +53,13 @@ impl Object {
         let Some(rest) = self.rest() else {
             return first != last;
         };
-        let mut kinds = rest.kinds().chain(first).chain(last);
+        let kinds = rest.kinds().map(Kind::shown);
+        let mut kinds = kinds.chain(first).chain(last);
         let one = kinds.next();
         kinds.any(|kind| Some(kind) != one)
     }
 
-    /// The lowest kind of what is there.
+    /// The lowest type of what is there.
     pub fn first_kind(&self) -> Option<Kind> {
         let is_there = |(element, versions): &&(Element, Versions)| {
             element.kind != Kind::Expiry && versions.iter().any(Version::is_there)
@@ -60,7 +67,7 @@ impl Object {
         let first = self.cells.iter().find(is_there);
         let first = first.map(|(element, _)| element.kind);
         let rest = self.rest().and_then(|rest| rest.kinds().next());
-        first.into_iter().chain(rest).min()
+        first.into_iter().chain(rest).min().map(Kind::shown)
     }
 
     /// About how many bytes its record has, of all elements.

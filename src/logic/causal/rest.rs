@@ -11,7 +11,14 @@ use super::hlc::Timestamp;
 use super::version::{Element, Kind, Version};
 
 /// The kinds that elements of collections have.
-pub const KINDS: [Kind; 4] = [Kind::Hash, Kind::Set, Kind::Zset, Kind::List];
+pub const KINDS: [Kind; 6] = [
+    Kind::Hash,
+    Kind::Set,
+    Kind::Zset,
+    Kind::List,
+    Kind::Stream,
+    Kind::StreamState,
+];
 
 /// Sums over elements of collections.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
@@ -82,8 +89,7 @@ impl Rest {
                 last: version.dot.seq,
             });
         }
-        // Members of sets have no values that could differ.
-        rest.conflicted = u64::from(element.kind != Kind::Set && bases > 1);
+        rest.conflicted = u64::from(!element.kind.is_one_by_itself() && bases > 1);
         rest
     }
 

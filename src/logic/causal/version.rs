@@ -21,6 +21,10 @@ pub enum Kind {
     Zset = 4,
     /// A list: an element a place, whose name orders it.
     List = 5,
+    /// A stream: an element an entry, whose name orders it.
+    Stream = 6,
+    /// What a stream has beside its entries: who has added, groups, consumers, what is pending.
+    StreamState = 7,
     /// When the key ends, whatever its type: one element with an empty name, which is no value.
     Expiry = 255,
 }
@@ -107,6 +111,26 @@ pub type Versions = SmallVec<[Version; 1]>;
 
 /// Elements with their versions, ascending.
 pub type Cells = SmallVec<[(Element, Versions); 1]>;
+
+impl Kind {
+    /// The type that such elements are shown as.
+    pub fn shown(self) -> Kind {
+        match self {
+            Kind::StreamState => Kind::Stream,
+            kind => kind,
+        }
+    }
+
+    /// Whether the names of such elements are in the order in which they are shown.
+    pub fn is_in_order(self) -> bool {
+        matches!(self, Kind::List | Kind::Stream | Kind::StreamState)
+    }
+
+    /// Whether several versions of such an element are one thing to whoever reads them.
+    pub fn is_one_by_itself(self) -> bool {
+        matches!(self, Kind::Set | Kind::StreamState)
+    }
+}
 
 impl Element {
     /// The one element of a string.

@@ -2,15 +2,15 @@
 //! that of their names, the same row in that order once more. So that one of a million is read and written alone.
 //!
 //! ```text
-//! head     4 u8 | generation u64le | length, record of all but the elements of collections | sums | crc32 u32le
-//! sums     there by kind: 4 numbers | elements, gone, conflicted, counted, resets, bytes, latest | sum u64le
+//! head     4 or 8 u8 | generation u64le | length, record of all but the elements of collections | sums | crc32 u32le
+//! sums     there by kind: 4 numbers, in version 8, of streams, 6 | elements, gone, conflicted, counted, resets, bytes, latest | sum u64le
 //!          | actors: n, then n x (id u64le, versions, first, last - first) | lowest, highest
 //! element  5 u8 | versions: n, then n x (actor u64le, as in a record) | resets: n, then n x (actor u64le, seq, total)
 //!          | crc32 u32le
 //! ```
 //!
 //! Numbers are varints. The rows of elements stand behind the head's: its key, then the generation (big endian),
-//! the kind, of all but lists six bytes of the name's hash, the name. A key that is emptied begins another generation
+//! the kind, of all but lists and streams six bytes of the name's hash, the name. A key that is emptied begins another generation
 //! when it has many elements again; the rows of the one before are dropped behind it. Lowest and highest are
 //! bounds of the rows in order: what was taken from an end is not passed over again and again.
 
@@ -20,7 +20,7 @@ mod ranks;
 use bytes::Bytes;
 
 use crate::logic::causal::{
-    ActorId, Cells, Element, Kind, Object, Reset, Rest, Version, Versions, Wrote,
+    ActorId, Cells, Element, KINDS, Kind, Object, Reset, Rest, Version, Versions, Wrote,
 };
 use crate::logic::codec::{DecodeError, Reader, put_bytes, put_varint, put_zigzag};
 use crate::logic::digest;
@@ -35,6 +35,10 @@ pub use ranks::{Found, Ranks, SAMPLED};
 
 const HEAD: u8 = 4;
 const ELEMENT: u8 = 5;
+const STREAM_HEAD: u8 = 8;
+/// So many kinds the sums of a head had before there were streams.
+const FIRST_KINDS: usize = 4;
+
 /// What the row of a key with many elements says.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Head {
@@ -197,14 +201,34 @@ impl Gathered {
     }
 }
 
+impl Gathered {
+    /// Keeps one of each element that came twice.
+    pub fn dedup(&mut self) {
+        self.cells.sort_unstable_by(|a, b| a.0.cmp(&b.0));
+        self.cells.dedup_by(|a, b| a.0 == b.0);
+        let place = |reset: &Reset| (reset.element.clone(), reset.actor);
+        self.resets.sort_unstable_by_key(place);
+        self.resets
+            .dedup_by(|a, b| a.element == b.element && a.actor == b.actor);
+    }
+}
+
 impl Head {
     /// The row.
     pub fn encode(&self) -> Vec<u8> {
-        let mut out = vec![HEAD];
+        let has_streams = self.total.there[FIRST_KINDS..]
+            .iter()
+            .any(|there| *there > 0);
+        let (version, kinds) = if has_streams {
+            (STREAM_HEAD, self.total.there.len())
+        } else {
+            (HEAD, FIRST_KINDS)
+        };
+        let mut out = vec![version];
         out.extend_from_slice(&self.generation.to_le_bytes());
         put_bytes(&mut out, &ROW.encode(&self.object));
         let total = &self.total;
-        for number in total.there {
+        for number in total.there.into_iter().take(kinds) {
             put_varint(&mut out, number);
         }
         for number in [
@@ -232,11 +256,15 @@ impl Head {
     }
 
     fn decode(row: &[u8]) -> Result<Self, DecodeError> {
-        let mut r = Reader(opened(row, HEAD)?);
+        let (version, kinds) = match row.first() {
+            Some(&STREAM_HEAD) => (STREAM_HEAD, KINDS.len()),
+            _ => (HEAD, FIRST_KINDS),
+        };
+        let mut r = Reader(opened(row, version)?);
         let generation = r.u64_le()?;
         let object = ROW.decode(r.bytes()?)?;
         let mut total = Rest::default();
-        for number in &mut total.there {
+        for number in total.there.iter_mut().take(kinds) {
             *number = r.varint()?;
         }
         for number in [
@@ -324,7 +352,7 @@ impl Head {
 
 /// Whether a row of data is a head.
 pub fn is_head(row: &[u8]) -> bool {
-    row.first() == Some(&HEAD)
+    matches!(row.first(), Some(&HEAD | &STREAM_HEAD))
 }
 
 /// Whether the row of an element has no versions: what is remembered of them alone.

@@ -26,7 +26,7 @@ pub fn start_of(generation: u64) -> [u8; GENERATION_LEN] {
 pub fn place_of(element: &Element) -> Vec<u8> {
     let mut out = Vec::with_capacity(1 + HASH_LEN + element.name.len());
     out.push(element.kind as u8);
-    if element.kind != Kind::List {
+    if !element.kind.is_in_order() {
         let hash = key_hash(&element.name).to_be_bytes();
         out.extend_from_slice(&hash[..HASH_LEN]);
     }
@@ -44,7 +44,7 @@ pub fn element_at(place: &[u8]) -> Result<Option<Element>, DecodeError> {
         return Ok(None);
     }
     let kind = record::read_kind(*first)?;
-    let skipped = if kind == Kind::List { 0 } else { HASH_LEN };
+    let skipped = if kind.is_in_order() { 0 } else { HASH_LEN };
     let name = rest.get(skipped..).ok_or(DecodeError::Truncated)?;
     let name = Bytes::copy_from_slice(name);
     Ok(Some(Element { kind, name }))
@@ -124,6 +124,22 @@ impl Stretch {
             },
         );
         Self { from, to, ..all }
+    }
+
+    /// Elements whose names are in order, from one name on and below another (`None`: to the end).
+    pub fn of_names(
+        kind: Kind,
+        (from, to): (&[u8], Option<&[u8]>),
+        most: usize,
+        is_back: bool,
+    ) -> Self {
+        Self {
+            from: [&[kind as u8], from].concat(),
+            to: to.map_or_else(|| vec![kind as u8 + 1], |to| [&[kind as u8], to].concat()),
+            most,
+            is_back,
+            wraps: false,
+        }
     }
 
     /// Elements of a hash, set or sorted set in the order of their hashes, from the first bytes of one on.

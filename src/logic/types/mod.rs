@@ -11,6 +11,7 @@ pub mod hash;
 pub mod hll;
 pub mod list;
 pub mod set;
+pub mod stream;
 pub mod string;
 pub mod zset;
 
@@ -22,12 +23,13 @@ use crate::logic::causal::{Element, Kind, Object, Over, Payload, Value, Version,
 use crate::logic::edit::{Put, Puts};
 
 /// The types, in the words of TYPE.
-pub const NAMES: [(Kind, &str); 5] = [
+pub const NAMES: [(Kind, &str); 6] = [
     (Kind::String, "string"),
     (Kind::Hash, "hash"),
     (Kind::Set, "set"),
     (Kind::Zset, "zset"),
     (Kind::List, "list"),
+    (Kind::Stream, "stream"),
 ];
 
 /// What there is of a key, whatever its type.
@@ -70,7 +72,7 @@ pub fn kinds(object: &Object, now_ms: u64) -> Vec<(Kind, &Version)> {
         return Vec::new();
     }
     let newest = |(kind, _): &(Kind, &str)| {
-        let versions = object.cells_of(*kind).iter().flat_map(|(_, v)| v.iter());
+        let versions = object.cells_shown_as(*kind).flat_map(|(_, v)| v.iter());
         let there = versions.filter(|version| version.is_there());
         Some((
             *kind,
@@ -102,9 +104,12 @@ pub fn puts(object: &Object, now_ms: u64) -> Puts {
     let cells = kinds
         .iter()
         .rev()
-        .flat_map(|(kind, _)| there(object, *kind));
+        .flat_map(|(kind, _)| object.cells_shown_as(*kind))
+        .filter(|cell| elements::is_there(cell));
     for (element, versions) in cells {
         let values: Vec<Bytes> = match element.kind {
+            // An older one may have gone further.
+            Kind::StreamState => bases(versions),
             Kind::Set => vec![Bytes::new()],
             Kind::Zset => zset::siblings(object, element, versions, None)
                 .into_iter()
@@ -126,6 +131,15 @@ pub fn puts(object: &Object, now_ms: u64) -> Puts {
     }
     end_at(&mut puts, object.ends_at_ms());
     puts
+}
+
+/// The base values of an element, newest first.
+fn bases(versions: &[Version]) -> Vec<Bytes> {
+    let mut there: Vec<&Version> = versions.iter().collect();
+    there.sort_by_key(|version| std::cmp::Reverse((version.at, version.dot)));
+    let values = there.into_iter();
+    let values = values.filter_map(|version| version.value.payload.base());
+    values.cloned().collect()
 }
 
 /// Has values that are put under a key end at a moment.
@@ -178,6 +192,10 @@ fn fits(element: &Element, payload: &Payload) -> bool {
             _ => true,
         },
         Kind::List => list::is_place(name) && (is_gone || payload.base().is_some()),
+        Kind::Stream | Kind::StreamState => {
+            let value = payload.base();
+            (is_gone || value.is_some()) && stream::is_possible(element.kind, name, value)
+        }
     }
 }
 
@@ -197,6 +215,7 @@ pub fn encoding(object: &Object, kind: Kind) -> &'static str {
         Kind::Zset => "skiplist",
         Kind::Set if set::are_integers(object) => "intset",
         Kind::List => "quicklist",
+        Kind::Stream => "stream",
         _ => "hashtable",
     }
 }

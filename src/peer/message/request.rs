@@ -8,7 +8,7 @@ use super::keyspace::KeySpaceRequest;
 use super::membership::MembershipRequest;
 use super::news::News;
 use super::transfer::TransferRequest;
-use super::version::{COLLECTIONS, DOUBTS, ELEMENTS, GROUPS, NEWEST, NEWS, VIEWS};
+use super::version::{COLLECTIONS, DOUBTS, ELEMENTS, GROUPS, NEWEST, NEWS, STREAMS, VIEWS};
 use crate::logic::codec::{DecodeError, Reader};
 use crate::logic::record;
 
@@ -127,6 +127,9 @@ impl Request {
             return None;
         }
         if wire < COLLECTIONS && request.carries(|object| record::WIRE.is_collection(object)) {
+            return None;
+        }
+        if wire < STREAMS && request.carries(|object| record::WIRE.is_stream(object)) {
             return None;
         }
         if wire < NEWS && (matches!(request, Request::News(_)) || request.is_of_own_database()) {

@@ -8,9 +8,11 @@ pub(super) const VIEWS: u16 = 3;
 /// Since this one who does not run a command, or does not know whether a write is stored, says so, and
 /// rows have contributions and expiries of their own.
 pub(super) const DOUBTS: u16 = 4;
-/// The newest one: members tell each other news.
-pub const NEWEST: u16 = 10;
-/// Since when they do.
+/// The newest one: objects may be streams.
+pub const NEWEST: u16 = 11;
+/// Since when they may.
+pub(super) const STREAMS: u16 = 11;
+/// Since when members tell each other news.
 pub(super) const NEWS: u16 = 10;
 /// Since when deltas of many keys are sent in one message.
 pub(super) const GROUPS: u16 = 9;

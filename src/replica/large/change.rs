@@ -180,8 +180,8 @@ impl Rows<'_> {
         };
         let row = |place: &[u8]| self.located.row_of(self.generation, place);
         let value = now.map(Cell::encode);
-        // A list's elements are in order themselves; others have the same row once more.
-        if element.kind != Kind::List {
+        // Where names are in order there is no other; elsewhere the same row is there once more.
+        if !element.kind.is_in_order() {
             let moved = was.filter(|was| Some(*was) != is);
             ops.extend(moved.map(|place| removal(Table::Data, row(place))));
             ops.extend(is.map(|place| Op {
@@ -235,7 +235,7 @@ impl Rows<'_> {
 /// Where an element stands in the order of its kind, if that has one.
 fn order(cell: &Cell<'_>, object: &Object) -> Option<Vec<u8>> {
     match cell.element.kind {
-        Kind::List => Some(spread::place_of(cell.element)),
+        Kind::List | Kind::Stream => Some(spread::place_of(cell.element)),
         _ => cell.order(object),
     }
 }

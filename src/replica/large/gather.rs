@@ -16,31 +16,48 @@ impl Replica {
         reach: Reach<'_>,
     ) -> Result<Gathered, ReplicaError> {
         let mut gathered = Gathered::default();
+        self.gather_into(located, head, reach, &mut gathered)?;
+        Ok(gathered)
+    }
+
+    fn gather_into(
+        &self,
+        located: &Located<'_>,
+        head: &Head,
+        reach: Reach<'_>,
+        gathered: &mut Gathered,
+    ) -> Result<(), ReplicaError> {
         match reach {
             Reach::Whole | Reach::Head => {}
+            Reach::Each(all) => {
+                for reach in all {
+                    self.gather_into(located, head, *reach, gathered)?;
+                }
+                gathered.dedup();
+            }
             Reach::Named(elements) => {
                 let mut named: Vec<&Element> = elements.iter().collect();
                 named.retain(|element| spread::has_row(element.kind));
                 named.sort_unstable();
                 named.dedup();
                 for element in named {
-                    self.gather_one(located, head.generation, element, &mut gathered)?;
+                    self.gather_one(located, head.generation, element, gathered)?;
                 }
             }
             Reach::Ends(kind, first, last) => {
                 let rows = self.ends_of(located, head, (kind, first, last))?;
-                gather_rows(located, rows, &mut gathered)?;
+                gather_rows(located, rows, gathered)?;
             }
             Reach::Places(kind, first, last) => {
                 let rows = self.rows_at(located, head, (kind, first, last))?;
-                gather_rows(located, rows, &mut gathered)?;
+                gather_rows(located, rows, gathered)?;
             }
             Reach::Stretch(stretch) => {
                 let rows = self.stretch_of(located, head, stretch)?;
-                gather_rows(located, rows, &mut gathered)?;
+                gather_rows(located, rows, gathered)?;
             }
         }
-        Ok(gathered)
+        Ok(())
     }
 
     /// The rows at the ends of a kind's order.

@@ -14,7 +14,6 @@ use super::{Key, Located, Replica, ReplicaError};
 use crate::logic::causal::{Context, Object, Rest};
 use crate::logic::place::Position;
 use crate::logic::spread::{self, Stored};
-use crate::logic::types;
 use crate::storage::{StoreError, Table};
 
 pub(super) use reach::Lies;
@@ -170,25 +169,9 @@ impl Replica {
             is_sunk = may_cover(&floor, &head.total);
         }
         // Rows of elements that are gone stand in the order, and are no places.
-        let is_ordered = matches!(
-            reach,
-            Reach::Ends(..) | Reach::Places(..) | Reach::Stretch(_)
-        );
-        let tells = !is_ordered || head.total.all_there() == head.total.elements();
+        let tells = !reach.is_ordered() || head.total.all_there() == head.total.elements();
         if tells && !is_sunk && reach != Reach::Whole {
-            let ends = match reach {
-                Reach::Ends(_, first, last) => (first > 0, last > 0),
-                Reach::Places(kind, first, last) => {
-                    let len = head.total.there(kind) as usize;
-                    let wanted = types::places(first, last, len);
-                    (wanted.start == 0, wanted.end == len)
-                }
-                Reach::Stretch(stretch) if stretch.from.first() == head.bounds.lowest.first() => (
-                    !stretch.is_back && stretch.from <= head.bounds.lowest,
-                    stretch.is_back && stretch.to > head.bounds.highest,
-                ),
-                _ => (false, false),
-            };
+            let ends = reach.ends(&head);
             let bounds = head.bounds.clone();
             let gathered = self.gather_some(located, &head, reach)?;
             let object = head.clone().with(gathered)?;

@@ -1,7 +1,8 @@
 //! How much of a key is read, and how its rows lie.
 
 use crate::logic::causal::{Element, Kind};
-use crate::logic::spread::{Bounds, SAMPLED, Stretch};
+use crate::logic::spread::{Bounds, Head, SAMPLED, Stretch};
+use crate::logic::types;
 use crate::storage::{Row, StoreError};
 
 /// How much of a key is read, of elements of collections: what is small is read whole.
@@ -19,6 +20,8 @@ pub enum Reach<'a> {
     Places(Kind, i64, i64),
     /// Some in an order.
     Stretch(&'a Stretch),
+    /// All that several reach.
+    Each(&'a [Reach<'a>]),
 }
 
 /// What is so near to an end is counted from there.
@@ -28,12 +31,44 @@ impl Reach<'_> {
     /// Whether others have to be counted to find its places, where that was not done before: those near an end are
     /// counted from there.
     pub fn counts(self) -> bool {
-        let Reach::Places(_, first, last) = self else {
-            return false;
+        let (first, last) = match self {
+            Reach::Places(_, first, last) => (first, last),
+            Reach::Each(all) => return all.iter().any(|reach| reach.counts()),
+            _ => return false,
         };
         let near = 0..NEAR as i64;
         // What is at -1 from the one end is at 0 from the other.
         !near.contains(&first) && !near.contains(&!last)
+    }
+
+    /// Whether it is about an order.
+    pub(super) fn is_ordered(self) -> bool {
+        match self {
+            Reach::Whole | Reach::Head | Reach::Named(_) => false,
+            Reach::Ends(..) | Reach::Places(..) | Reach::Stretch(_) => true,
+            Reach::Each(all) => all.iter().any(|reach| reach.is_ordered()),
+        }
+    }
+
+    /// Of which ends of an order it reaches all that is there.
+    pub(super) fn ends(self, head: &Head) -> (bool, bool) {
+        match self {
+            Reach::Ends(_, first, last) => (first > 0, last > 0),
+            Reach::Places(kind, first, last) => {
+                let len = head.total.there(kind) as usize;
+                let wanted = types::places(first, last, len);
+                (wanted.start == 0, wanted.end == len)
+            }
+            Reach::Stretch(stretch) if stretch.from.first() == head.bounds.lowest.first() => (
+                !stretch.is_back && stretch.from <= head.bounds.lowest,
+                stretch.is_back && stretch.to > head.bounds.highest,
+            ),
+            Reach::Each(all) => {
+                let ends = all.iter().map(|reach| reach.ends(head));
+                ends.fold((false, false), |a, b| (a.0 || b.0, a.1 || b.1))
+            }
+            Reach::Whole | Reach::Head | Reach::Named(_) | Reach::Stretch(_) => (false, false),
+        }
     }
 
     /// Whether few rows are read, and nothing but rows.
@@ -43,6 +78,7 @@ impl Reach<'_> {
             Reach::Head => true,
             Reach::Named(named) => named.len() <= NEAR,
             Reach::Stretch(stretch) => stretch.most <= NEAR,
+            Reach::Each(all) => all.iter().all(|reach| reach.is_quick()),
             Reach::Ends(_, first, last) => first.max(last) <= NEAR,
             Reach::Places(_, first, last) => {
                 let near = 0..NEAR as i64;

@@ -4,11 +4,12 @@
 use std::sync::Arc;
 
 use super::*;
-use crate::logic::causal::{ActorId, Dot, Element, Kind, Payload, Value};
+use crate::logic::causal::{ActorId, Dot, Element, KINDS, Kind, Payload, Value};
 use crate::logic::edit::{Edit, Put, Touch};
 use crate::logic::placement::Partitions;
 use crate::logic::spread::Stretch;
 use crate::logic::types;
+use crate::logic::types::stream::{self, Group, Id};
 use crate::replica::{Delta, Join, Options};
 use crate::storage::{MemoryStore, Store};
 
@@ -45,13 +46,13 @@ impl Steps {
     }
 }
 
-const KINDS: [Kind; 4] = [Kind::Hash, Kind::Set, Kind::Zset, Kind::List];
-
 fn element(steps: &mut Steps, kind: Kind) -> Element {
     let number = steps.below(12);
     match kind {
         // Names of places in a list are such.
         Kind::List => types::element(kind, format!("@place-of-a-push-{number:03}-").as_bytes()),
+        Kind::Stream => stream::entry_element(Id { ms: number, seq: 0 }, ActorId(9)),
+        Kind::StreamState => stream::group_element(format!("group-{number}").as_bytes()),
         _ => types::element(kind, format!("element-{number}").as_bytes()),
     }
 }
@@ -60,6 +61,12 @@ fn value(steps: &mut Steps, kind: Kind) -> Value {
     let bytes = match kind {
         Kind::Set => Vec::new(),
         Kind::Zset => (steps.below(5) as f64).to_bits().to_be_bytes().to_vec(),
+        Kind::Stream => vec![2, 1, b'f', 1, steps.below(100) as u8],
+        Kind::StreamState => {
+            let group = Group::behind(Id::MIN, Some(steps.below(100)), 1);
+            let touch = stream::put_group(b"", &group);
+            return touch.value.expect("it is put");
+        }
         _ => format!("value-{}", steps.below(100)).into_bytes(),
     };
     Value {
@@ -131,13 +138,15 @@ fn roots(replica: &Replica) -> Vec<u64> {
 
 /// Whether some of an object tells what all of it does.
 fn check(replica: &Replica, key: Key<'_>, whole: &Object, steps: &mut Steps) {
-    let kind = KINDS[steps.below(4) as usize];
+    let kind = KINDS[steps.below(KINDS.len() as u64) as usize];
     let named = [element(steps, kind), element(steps, kind)];
+    let each = [Reach::Named(&named), Reach::Ends(kind, 1, 2)];
     let reaches = [
         Reach::Head,
         Reach::Named(&named),
         Reach::Ends(kind, steps.below(3) as usize, 0),
         Reach::Ends(kind, 0, steps.below(3) as usize),
+        Reach::Each(&each),
     ];
     let now_ms = crate::base::clock::now_ms();
     for reach in reaches {
@@ -158,6 +167,12 @@ fn check(replica: &Replica, key: Key<'_>, whole: &Object, steps: &mut Steps) {
         if let Reach::Ends(Kind::List, first, last) = reach {
             let all: Vec<_> = types::list::items(whole).collect();
             let here: Vec<_> = types::list::items(&some).collect();
+            assert!(here.starts_with(&all[..first.min(all.len())]));
+            assert!(here.ends_with(&all[all.len().saturating_sub(last)..]));
+        }
+        if let Reach::Ends(Kind::Stream, first, last) = reach {
+            let all: Vec<_> = stream::entries(whole).collect();
+            let here: Vec<_> = stream::entries(&some).collect();
             assert!(here.starts_with(&all[..first.min(all.len())]));
             assert!(here.ends_with(&all[all.len().saturating_sub(last)..]));
         }
@@ -208,17 +223,17 @@ fn a_row_an_element_tells_what_one_row_tells() {
         let stores = [Arc::new(MemoryStore::new(2)), Arc::new(MemoryStore::new(2))];
         let one = node(&stores[0], 1, usize::MAX, true);
         let many = node(&stores[1], 2, 1, true);
-        let names: Vec<String> = (0..4).map(|n| format!("key-{n}")).collect();
+        let names: Vec<String> = (0..KINDS.len()).map(|n| format!("key-{n}")).collect();
         let mut late: Vec<Delta> = Vec::new();
-        for _ in 0..150 {
-            let nth = steps.below(4) as usize;
+        for _ in 0..220 {
+            let nth = steps.below(KINDS.len() as u64) as usize;
             let key = Key {
                 db: 0,
                 name: names[nth].as_bytes(),
             };
             // Now and then another type.
             let kind = KINDS[if steps.below(12) == 0 {
-                steps.below(4) as usize
+                steps.below(KINDS.len() as u64) as usize
             } else {
                 nth
             }];

@@ -1,0 +1,122 @@
+//! What the commands on streams have in common: which part of a stream they read, and what they reply.
+
+use crate::command::context::Ctx;
+use crate::error::Error;
+use crate::logic::causal::{ActorId, Element, Kind, Object};
+use crate::logic::edit::Edit;
+use crate::logic::spread::Stretch;
+use crate::logic::types::stream::{self, Added, Entry, Id};
+use crate::replica::Reach;
+use crate::resp::Reply;
+use crate::routing::args::Args;
+
+/// No stream was added to by more actors: a node has one as long as it keeps its disk.
+const MOST_ADDERS: usize = 8_192;
+
+/// Who has added to a stream, as a part of what is read.
+pub(super) fn adders_stretch() -> Stretch {
+    let (from, to) = stream::adders_between();
+    Stretch::of_names(Kind::StreamState, (&from, Some(&to)), MOST_ADDERS, false)
+}
+
+/// Some of a stream's state by its names.
+pub(super) fn state_stretch((from, to): &(Vec<u8>, Vec<u8>), most: usize) -> Stretch {
+    Stretch::of_names(Kind::StreamState, (from, Some(to)), most, false)
+}
+
+/// Entries from an id on; up to one, with it.
+pub(super) fn entries_stretch(from: Id, to: Id, most: usize, is_back: bool) -> Stretch {
+    let end = to.next().map(Id::encode);
+    let to = end.as_ref().map(|end| &end[..]);
+    Stretch::of_names(Kind::Stream, (&from.encode(), to), most, is_back)
+}
+
+/// The elements of entries with these ids, whoever has added them.
+pub(super) fn entry_elements(ids: &[Id], adders: &[(ActorId, Added)]) -> Vec<Element> {
+    let of = |id: &Id| {
+        let id = *id;
+        adders
+            .iter()
+            .map(move |(actor, _)| stream::entry_element(id, *actor))
+    };
+    ids.iter().flat_map(of).collect()
+}
+
+/// The elements of what is pending of a group with these ids.
+pub(super) fn pending_elements(
+    group: &[u8],
+    ids: &[Id],
+    adders: &[(ActorId, Added)],
+) -> Vec<Element> {
+    let of = |id: &Id| {
+        let id = *id;
+        adders
+            .iter()
+            .map(move |(actor, _)| stream::pending_element(group, id, *actor))
+    };
+    ids.iter().flat_map(of).collect()
+}
+
+/// Who has added to a stream.
+pub(super) fn adders(ctx: &Ctx<'_>, key: &[u8]) -> Result<Vec<(ActorId, Added)>, Error> {
+    let stretch = adders_stretch();
+    let object = ctx.typed_some(key, Kind::Stream, Reach::Stretch(&stretch))?;
+    Ok(stream::adders(&object))
+}
+
+/// Changes a stream; with who has added at hand, and what else a reach says.
+pub(super) fn change<R>(
+    ctx: &mut Ctx<'_>,
+    key: &[u8],
+    reach: Reach<'_>,
+    decide: impl FnOnce(&Object, u64) -> Result<(Edit, R), Error>,
+) -> Result<R, Error> {
+    let stretch = adders_stretch();
+    let both = [Reach::Stretch(&stretch), reach];
+    ctx.change_some(key, Kind::Stream, Reach::Each(&both), decide)
+}
+
+/// Whether there is a stream: it may have no entries.
+pub(super) fn is_there(object: &Object) -> bool {
+    !object.is_tombstone()
+}
+
+/// A word as an id; without a number among those of its moment it is the first.
+pub(super) fn id(word: &[u8]) -> Result<Id, Error> {
+    id_or(word, 0)
+}
+
+pub(super) fn id_or(word: &[u8], without: u64) -> Result<Id, Error> {
+    Id::parse(word, without).ok_or(INVALID_ID)
+}
+
+pub(super) const INVALID_ID: Error =
+    Error::text("ERR Invalid stream ID specified as stream command argument");
+
+/// The ids that words from one on say.
+pub(super) fn ids(args: Args<'_>, from: usize) -> Result<Vec<Id>, Error> {
+    args.from(from).map(id).collect()
+}
+
+pub(super) fn reply_id(reply: &mut Reply, id: Id) {
+    reply.bulk(id.to_string().as_bytes());
+}
+
+pub(super) fn reply_entry(reply: &mut Reply, entry: &Entry) {
+    reply.array(2);
+    reply_id(reply, entry.id);
+    reply.bulks(&entry.words());
+}
+
+pub(super) fn reply_entries(reply: &mut Reply, entries: &[Entry]) {
+    reply.array(entries.len());
+    for entry in entries {
+        reply_entry(reply, entry);
+    }
+}
+
+/// No such group, or no key.
+pub(super) fn no_group(key: &[u8], group: &[u8], behind: &str) -> Error {
+    let (key, group) = (String::from_utf8_lossy(key), String::from_utf8_lossy(group));
+    Error::Text(format!("NOGROUP No such key '{key}' or consumer group '{group}'{behind}").into())
+}
