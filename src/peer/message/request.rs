@@ -110,6 +110,9 @@ impl Request {
     fn carries(&self, is_of_sort: impl Fn(&[u8]) -> bool) -> bool {
         match self {
             Request::Key(KeyRequest::Apply { object, .. }) => is_of_sort(object),
+            Request::Key(KeyRequest::ApplyAll { deltas, .. }) => {
+                deltas.iter().any(|(_, delta)| is_of_sort(delta.object))
+            }
             Request::Exchange(ExchangeRequest::Merge(objects)) => {
                 objects.iter().any(|(_, object)| is_of_sort(object))
             }
