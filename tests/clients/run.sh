@@ -59,6 +59,8 @@ if [ "${3:-}" = --cluster ]; then
     run ioredis_cluster node "$cache/node/ioredis_cluster.mjs" "$1" "$2"
     run scripts_py "$cache/venv/bin/python" "$here/scripts.py" "$1" "$2" --cluster
     run scripts_js node "$cache/node/scripts.mjs" "$1" "$2" --cluster
+    run streams_py "$cache/venv/bin/python" "$here/streams.py" "$1" "$2" --cluster
+    run streams_js node --no-warnings "$cache/node/streams.mjs" "$1" "$2" --cluster
     rust redis_rs_cluster "$1" "$2"
 else
     run redis_py "$cache/venv/bin/python" "$here/redis_py.py" "$@"
@@ -70,6 +72,8 @@ else
     run node_redis_types node "$cache/node/node_redis_types.mjs" "$@"
     run scripts_py "$cache/venv/bin/python" "$here/scripts.py" "$1" "$2"
     run scripts_js node "$cache/node/scripts.mjs" "$1" "$2"
+    run streams_py "$cache/venv/bin/python" "$here/streams.py" "$1" "$2"
+    run streams_js node --no-warnings "$cache/node/streams.mjs" "$1" "$2"
     run connect_redis node "$cache/node/connect_redis.mjs" "$@"
     rust redis_rs "$@"
 fi
