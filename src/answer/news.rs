@@ -14,6 +14,10 @@ pub(super) fn start(node: &Node, from: NodeId, news: News) -> Answer {
             node.scripts.forget();
             Response::Done
         }
+        News::ForgetFunctions => {
+            node.libraries.forget();
+            Response::Done
+        }
         News::StopScripts => match node.scripts.stop() {
             Some(Stopped::Yes) => Response::Done,
             Some(Stopped::HasWritten) => Response::InDoubt,

@@ -13,7 +13,7 @@ use super::monitor::{Feed, Monitors};
 use super::parts::Timings;
 use super::pause::Pause;
 use super::sayings::Sayings;
-use super::scripts::Scripts;
+use super::scripts::{Libraries, Scripts};
 use super::seal::ContextSeal;
 use super::session::{Client, Clients};
 use super::slowlog::SlowLog;
@@ -99,6 +99,8 @@ pub struct Node {
     pub(super) sayings: Sayings,
     /// Scripts.
     pub scripts: Arc<Scripts>,
+    /// Libraries of functions, as they were read last.
+    pub libraries: Libraries,
     /// CLIENT PAUSE.
     pub pause: Pause,
     /// When the node started, in milliseconds since the epoch.
@@ -173,6 +175,7 @@ impl Node {
             listeners,
             elsewhere,
             scripts,
+            libraries: Libraries::default(),
             pause: Pause::default(),
             started_ms: clock::now_ms(),
             last_save: AtomicU64::new(clock::now_ms() / 1_000),

@@ -1,7 +1,7 @@
 //! How a row of the table is written: a command's properties, and the handler that runs it.
 
 use super::context::{Ctx, Outcome};
-use super::spec::{Flags, Hides, Spec};
+use super::spec::{Flags, Hides, ScriptBy, Spec};
 use crate::routing::args::Args;
 use crate::routing::shape::{Elsewhere, KeySpec, Leaves, Merge, Travels, Waits};
 
@@ -145,11 +145,11 @@ impl Row {
         self
     }
 
-    /// It runs a script, which it names by its text, or by its SHA-1.
-    pub const fn runs_script(mut self, writes: bool, by_sha: bool) -> Self {
+    /// It runs a script.
+    pub const fn runs_script(mut self, writes: bool, by: ScriptBy) -> Self {
         self.spec.shape.reads = true;
         self.spec.shape.writes = writes;
-        self.spec.by_sha = by_sha;
+        self.spec.script_by = by;
         self.travels(Travels::Script)
     }
 

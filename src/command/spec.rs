@@ -98,6 +98,17 @@ pub enum Hides {
     Directives,
 }
 
+/// How a command names the script that it runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ScriptBy {
+    /// By its text.
+    Text,
+    /// By its SHA-1.
+    Sha,
+    /// As a function of a library.
+    Function,
+}
+
 /// What one row says.
 #[derive(Clone, Copy, Debug)]
 pub struct Spec {
@@ -115,8 +126,8 @@ pub struct Spec {
     pub hides: Hides,
     /// Whether it shows the value of a key, or makes a new one of it: siblings may be an error then.
     pub shows_values: bool,
-    /// Whether it names a script by its SHA-1.
-    pub by_sha: bool,
+    /// How it names the script that it runs.
+    pub script_by: ScriptBy,
     /// Redis's group.
     pub group: &'static str,
     /// One line.
@@ -156,7 +167,7 @@ impl Spec {
             },
             hides: Hides::Nothing,
             shows_values: false,
-            by_sha: false,
+            script_by: ScriptBy::Text,
             group,
             summary,
             id: 0,
@@ -265,11 +276,11 @@ pub fn access_flags(access: Access) -> &'static [&'static str] {
 pub struct Specs {
     all: Vec<Spec>,
     /// By the name of a command or a container.
-    index: Names<Entry>,
+    index: ByName<Entry>,
 }
 
 /// What is found by a name.
-type Names<T> = HashMap<&'static [u8], T, BuildHasherDefault<NameHasher>>;
+type ByName<T> = HashMap<&'static [u8], T, BuildHasherDefault<NameHasher>>;
 
 /// Names are short and our own: whoever asks cannot add to them.
 #[derive(Default)]
@@ -302,7 +313,7 @@ struct Entry {
     spec: usize,
     /// Whether the container is a command without a subcommand too.
     alone: bool,
-    subcommands: Names<usize>,
+    subcommands: ByName<usize>,
 }
 
 /// No name is longer.
@@ -322,7 +333,7 @@ impl Specs {
             .zip(0..)
             .map(|(spec, id)| Spec { id, ..spec })
             .collect();
-        let mut index = Names::default();
+        let mut index = ByName::default();
         for spec in all.iter().filter(|spec| spec.parent.is_empty()) {
             let subcommands = all.iter().filter(|sub| sub.parent == spec.name);
             let subcommands = subcommands.map(|sub| (sub.name.as_bytes(), sub.id));

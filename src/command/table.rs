@@ -4,9 +4,9 @@
 use std::sync::LazyLock;
 
 use super::family::{
-    bits, causal, client, cluster, connection, converge, docs, dump, expiry, geo, hash, hll, info,
-    keys, keyspace, latency, lcs, list, meet, operator, plan, pubsub, script, server, set,
-    snapshot, sort, stream, strings, transactions, transfers, zset,
+    bits, causal, client, cluster, connection, converge, docs, dump, expiry, function, geo, hash,
+    hll, info, keys, keyspace, latency, lcs, list, meet, operator, plan, pubsub, script, server,
+    set, snapshot, sort, stream, strings, transactions, transfers, zset,
 };
 use super::row::{Handler, Row};
 use super::spec::{Spec, Specs};
@@ -29,6 +29,7 @@ const FAMILIES: &[&[Row]] = &[
     keyspace::ROWS,
     transactions::ROWS,
     script::ROWS,
+    function::ROWS,
     pubsub::ROWS,
     causal::ROWS,
     operator::ROWS,

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::BytesMut;
 use memchr::memmem;
 
 use super::context::Ctx;
@@ -27,8 +28,10 @@ pub(super) fn wait(ctx: &mut Ctx<'_>, spec: &'static Spec, args: Args<'_>) -> Re
         return Ok(block::wait(runner, who, call, timeout, unblocked));
     }
     Ok(Box::pin(async move {
-        let call = from_here_on(&node, &who, spec, &call).await;
-        block::wait(runner, who, call, timeout, unblocked).await
+        match from_here_on(&node, &who, spec, &call).await {
+            Ok(call) => block::wait(runner, who, call, timeout, unblocked).await,
+            Err(failed) => failed,
+        }
     }))
 }
 
@@ -56,7 +59,12 @@ fn names_ends(call: &Call) -> bool {
 
 /// The same command with the ends of its streams as they are now: it is tried again and again, and what comes
 /// meanwhile is what it waits for.
-async fn from_here_on(node: &Arc<Node>, who: &Who, spec: &'static Spec, call: &Call) -> Call {
+async fn from_here_on(
+    node: &Arc<Node>,
+    who: &Who,
+    spec: &'static Spec,
+    call: &Call,
+) -> Result<Call, BytesMut> {
     let args = call.args();
     let info = node.specs.by_name("xinfo|stream");
     let info = info.expect("the table has it");
@@ -68,15 +76,16 @@ async fn from_here_on(node: &Arc<Node>, who: &Who, spec: &'static Spec, call: &C
         let asked = OwnedArgs::of(&[b"XINFO", b"STREAM", args.at(key)]);
         let runner = Arc::clone(node) as Arc<dyn crate::routing::Runner>;
         let said = block::run(runner, who.clone(), info.call(asked.as_args())).await;
-        // Where there is none, or something else, the command itself says so.
         words[from] = match last_id(&said) {
             Some(last) => last.to_vec(),
             None if said.starts_with(b"-ERR no such key") => b"0-0".to_vec(),
-            None => continue,
+            // The command says so itself.
+            None if said.starts_with(b"-WRONGTYPE ") => continue,
+            None => return Err(said),
         };
     }
     let words: Vec<&[u8]> = words.iter().map(Vec::as_slice).collect();
-    spec.call(OwnedArgs::of(&words).as_args())
+    Ok(spec.call(OwnedArgs::of(&words).as_args()))
 }
 
 /// The last id that XINFO STREAM says.

@@ -339,6 +339,7 @@ fn requests() -> Vec<Request> {
         MembershipRequest::Pace.into(),
         News::ForgetScripts.into(),
         News::StopScripts.into(),
+        News::ForgetFunctions.into(),
         News::Publish {
             sharded: true,
             channel: "room".into(),

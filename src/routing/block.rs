@@ -147,7 +147,11 @@ where
             tokio::select! {
                 biased;
                 how = &mut unblocked => return ended(&who, how),
-                () = awaited.told() => (may_be_there, was_told) = (true, true),
+                () = awaited.told() => {
+                    (may_be_there, was_told) = (true, true);
+                    // Should it go before it has looked, the next one does.
+                    awaited.has_taken();
+                }
                 () = tokio::time::sleep_until(wake_at) => {
                     let ask = |key: &&[u8]| begin(&node, who.clone(), node.is_there(key));
                     let asked = keys.iter().filter(|_| site.coordinator.is_some()).map(ask);

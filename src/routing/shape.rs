@@ -105,8 +105,14 @@ impl KeySpec {
         match self.begin {
             Begin::Index(at) => Some(usize::from(at)),
             Begin::Keyword(word, from) if from >= 0 => {
+                // A group, or a consumer, may be called so.
+                let group = (1..=from as usize).find(|at| from > 1 && args.is(*at, "GROUP"));
                 let mut places = from as usize..args.len();
-                places.find(|at| args.is(*at, word)).map(|at| at + 1)
+                let is_named =
+                    |at: usize| group.is_some_and(|group| at == group + 1 || at == group + 2);
+                places
+                    .find(|at| args.is(*at, word) && !is_named(*at))
+                    .map(|at| at + 1)
             }
             Begin::Keyword(word, from) => {
                 let last = args.len().checked_sub(usize::from(from.unsigned_abs()))?;

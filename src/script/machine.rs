@@ -58,6 +58,17 @@ pub enum Step {
     Paused,
 }
 
+/// A function that a library has registered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Registered {
+    /// Its name.
+    pub name: String,
+    /// What it does.
+    pub description: Option<String>,
+    /// What it may do, in Redis's words.
+    pub flags: Vec<String>,
+}
+
 /// A Lua state.
 pub struct Machine {
     lua: Lua,
@@ -65,6 +76,10 @@ pub struct Machine {
     pauses: Pauses,
     run: Function,
     begin: Function,
+    run_function: Function,
+    begin_function: Function,
+    inspect: Function,
+    of_libraries: Table,
     is_clean: Function,
     environment: Table,
     compiled: HashMap<Sha, Function>,
@@ -102,6 +117,10 @@ impl Machine {
         Ok(Self {
             run: made.raw_get("run")?,
             begin: made.raw_get("begin")?,
+            run_function: made.raw_get("run_function")?,
+            begin_function: made.raw_get("begin_function")?,
+            inspect: made.raw_get("inspect")?,
+            of_libraries: made.raw_get("of_libraries")?,
             is_clean: made.raw_get("is_clean")?,
             environment: made.raw_get("environment")?,
             lua,
@@ -122,11 +141,13 @@ impl Machine {
         if self.compiled.contains_key(&source.sha) {
             return Ok(());
         }
-        let chunk = self.lua.load(source.code()).set_name("@user_script");
+        let (name, environment) = match source.function {
+            Some(_) => ("@user_function", &self.of_libraries),
+            None => ("@user_script", &self.environment),
+        };
+        let chunk = self.lua.load(source.code()).set_name(name);
         let chunk = chunk.set_mode(ChunkMode::Text);
-        let function = chunk
-            .set_environment(self.environment.clone())
-            .into_function();
+        let function = chunk.set_environment(environment.clone()).into_function();
         let function = function.map_err(|error| match error {
             mlua::Error::SyntaxError { message, .. } => message,
             other => other.to_string(),
@@ -136,6 +157,34 @@ impl Machine {
         }
         self.compiled.insert(source.sha, function);
         Ok(())
+    }
+
+    /// The functions that a library registers, which was compiled.
+    ///
+    /// # Errors
+    /// When it does not, or does something else; in Lua's words.
+    pub fn inspect(&mut self, source: &Source) -> Result<Vec<Registered>, String> {
+        let plainly = |error: mlua::Error| error.to_string();
+        let function = self.compiled.get(&source.sha).cloned();
+        let function = function.ok_or("not compiled")?;
+        let (is_good, said): (bool, Value) = self.inspect.call(function).map_err(plainly)?;
+        let Value::Table(said) = said else {
+            return Err(said.to_string().map_err(plainly)?);
+        };
+        if !is_good {
+            let why: String = said.raw_get("err").map_err(plainly)?;
+            return Err(why);
+        }
+        let registered = |one: Table| {
+            Ok(Registered {
+                name: one.raw_get("name")?,
+                description: one.raw_get("description")?,
+                flags: one.raw_get("flags")?,
+            })
+        };
+        let all = said.sequence_values::<Table>();
+        let all: mlua::Result<Vec<Registered>> = all.map(|one| registered(one?)).collect();
+        all.map_err(plainly)
     }
 
     /// Runs a script that was compiled.
@@ -166,11 +215,16 @@ impl Machine {
         let function = self.compiled.get(&source.sha).cloned();
         let function = function.ok_or_else(|| mlua::Error::runtime("not compiled"))?;
         let (keys, argv) = (self.list(keys)?, self.list(argv)?);
+        let (run, begin) = match source.function {
+            Some(_) => (&self.run_function, &self.begin_function),
+            None => (&self.run, &self.begin),
+        };
+        let words = (function, keys, argv, source.function.as_deref());
         if self.pauses == Pauses::Never {
-            return self.run.call((function, keys, argv)).map(Some);
+            return run.call(words).map(Some);
         }
-        let thread = self.lua.create_thread(self.begin.clone())?;
-        let said: (Value, Value) = thread.resume((function, keys, argv))?;
+        let thread = self.lua.create_thread(begin.clone())?;
+        let said: (Value, Value) = thread.resume(words)?;
         Ok(self.went_on(thread, said))
     }
 

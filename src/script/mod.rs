@@ -18,6 +18,6 @@ mod structs;
 mod values;
 
 pub use host::{Called, Host};
-pub use machine::{Machine, Pauses, Step, Task};
+pub use machine::{Machine, Pauses, Registered, Step, Task};
 pub use running::{Running, Stopped};
 pub use source::{Bad, Flags, Sha, Source, sha_of};

@@ -3,7 +3,7 @@
 -- `native` holds the machine's functions in Rust; the result is what the machine calls.
 local native = ...
 
-local type, error, setmetatable, rawset = type, error, setmetatable, rawset
+local type, error, setmetatable, rawset, select = type, error, setmetatable, rawset, select
 local tostring, pairs, loadstring, setfenv, next = tostring, pairs, loadstring, setfenv, next
 local native_pcall, native_xpcall = pcall, xpcall
 local create, resume, status, yield = coroutine.create, coroutine.resume, coroutine.status, coroutine.yield
@@ -305,7 +305,155 @@ setmetatable(environment, {
   __metatable = false,
 })
 
+-- A library registers functions, and may do nothing else. What it holds beside them is there for one call: it is
+-- loaded for each.
+local FLAGS = {
+  ["no-writes"] = true, ["allow-oom"] = true, ["allow-stale"] = true, ["no-cluster"] = true,
+  ["allow-cross-slot-keys"] = true,
+}
+local registered, order
+
+local function refuse(why)
+  error({ err = "ERR " .. why }, 0)
+end
+
+local function register(name, callback, flags, description)
+  if not registered then
+    refuse("redis.register_function can only be called on FUNCTION LOAD command")
+  end
+  if not strings.match(name, "^[%w_]+$") then
+    refuse("Library names can only contain letters, numbers, or underscores(_) and must be at least one character long")
+  end
+  if registered[name] then
+    refuse("Function already exists in the library")
+  end
+  registered[name] = callback
+  order[#order + 1] = { name = name, flags = flags, description = description }
+end
+
+local function flags_of(given)
+  local flags = {}
+  if type(given) ~= "table" then
+    refuse("flags argument to redis.register_function must be a table representing function flags")
+  end
+  for n = 1, #given do
+    if type(given[n]) ~= "string" or not FLAGS[given[n]] then
+      refuse("unknown flag given")
+    end
+    flags[n] = given[n]
+  end
+  return flags
+end
+
+local ARGUMENTS = { function_name = "string", description = "string", callback = "function", flags = "any" }
+
+local function register_named(given)
+  for name, value in pairs(given) do
+    local wanted = ARGUMENTS[name]
+    if not wanted then
+      refuse("unknown argument given to redis.register_function")
+    end
+    if wanted ~= "any" and type(value) ~= wanted then
+      local what = wanted == "string" and "a string" or "a function"
+      refuse(name .. " argument given to redis.register_function must be " .. what)
+    end
+  end
+  if not given.function_name then
+    refuse("redis.register_function must get a function name argument")
+  end
+  if not given.callback then
+    refuse("redis.register_function must get a callback argument")
+  end
+  register(given.function_name, given.callback, given.flags and flags_of(given.flags) or {}, given.description)
+end
+
+local of_libraries, redis_of_libraries = {}, {}
+for name, value in pairs(redis) do
+  redis_of_libraries[name] = value
+end
+
+for _, name in pairs({ "call", "pcall" }) do
+  local command = redis[name]
+  redis_of_libraries[name] = function(...)
+    if registered then
+      error("attempted to access nonexistent global variable '" .. name .. "'", 2)
+    end
+    return command(...)
+  end
+end
+
+function redis_of_libraries.register_function(...)
+  local count, first, second = select("#", ...), ...
+  if count == 1 and type(first) == "table" then
+    return register_named(first)
+  end
+  if count == 1 then
+    refuse("calling redis.register_function with a single argument is only applicable to Lua table (representing named arguments).")
+  end
+  if count ~= 2 then
+    refuse("wrong number of arguments to redis.register_function")
+  end
+  if type(first) ~= "string" then
+    refuse("first argument to redis.register_function must be a string")
+  end
+  if type(second) ~= "function" then
+    refuse("second argument to redis.register_function must be a function")
+  end
+  register(first, second, {}, nil)
+end
+
+local shown_redis = read_only(redis_of_libraries)
+is_read_only[shown_redis], is_read_only[of_libraries] = true, true
+setmetatable(of_libraries, {
+  __index = function(_, name)
+    if name == "redis" or name == "server" then return shown_redis end
+    if name == "_G" then return of_libraries end
+    local value = shown[name]
+    if value == nil then
+      error("Script attempted to access nonexistent global variable '" .. tostring(name) .. "'", 2)
+    end
+    return value
+  end,
+  __newindex = function()
+    error("Attempt to modify a readonly table", 2)
+  end,
+  __metatable = false,
+})
+
+local function loaded(library)
+  registered, order = {}, {}
+  local ok, why = native_xpcall(library, handler)
+  local found, names = registered, order
+  registered, order = nil, nil
+  if not ok then
+    raise(why, 0)
+  end
+  return found, names
+end
+
+local function function_of(library, name)
+  local found = loaded(library)[name]
+  if not found then
+    error({ err = "ERR Function not found" }, 0)
+  end
+  return found
+end
+
 return {
+  -- The functions that a library registers, or how it failed.
+  inspect = function(library)
+    return native_xpcall(function()
+      local _, names = loaded(library)
+      return names
+    end, handler)
+  end,
+  run_function = function(library, keys, argv, name)
+    return native_xpcall(function() return function_of(library, name)(keys, argv) end, handler)
+  end,
+  begin_function = function(library, keys, argv, name)
+    return handled(handler, in_coroutine(function() return function_of(library, name)(keys, argv) end))
+  end,
+  of_libraries = of_libraries,
   -- Runs a script under its environment; what it returned, or how it failed.
   run = function(script, keys, argv)
     rawset(environment, "KEYS", keys)

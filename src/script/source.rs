@@ -47,14 +47,16 @@ pub enum Bad {
     Flag(String),
 }
 
-/// A script.
+/// A script, or a function of a library.
 pub struct Source {
-    /// Its name.
+    /// The script's name; of a function what its library is known by to a machine.
     pub sha: Sha,
-    /// All of it.
+    /// All of it: of a function that of its library.
     pub text: Vec<u8>,
-    /// What its first line says.
+    /// What its first line says, or what the function was registered with.
     pub flags: Flags,
+    /// The function's name.
+    pub(super) function: Option<String>,
 }
 
 impl fmt::Debug for Source {
@@ -77,12 +79,28 @@ impl Source {
             sha: sha_of(text),
             text: text.to_vec(),
             flags,
+            function: None,
         })
+    }
+
+    /// A function of a library.
+    pub fn of_function(library: &[u8], name: &str, no_writes: bool) -> Self {
+        Self {
+            sha: sha_of(&[b"library ", library].concat()),
+            text: library.to_vec(),
+            flags: Flags {
+                is_declared: true,
+                no_writes,
+                ..Flags::default()
+            },
+            function: Some(name.to_owned()),
+        }
     }
 
     /// Its name as text.
     pub fn name(&self) -> &str {
-        std::str::from_utf8(&self.sha).unwrap_or_default()
+        let sha = || std::str::from_utf8(&self.sha).unwrap_or_default();
+        self.function.as_deref().unwrap_or_else(sha)
     }
 
     /// What is compiled: its first line is not Lua, but counts as a line.

@@ -9,6 +9,7 @@ mod differential;
 mod events;
 mod formats;
 mod full;
+mod functions;
 mod grammar;
 mod growth;
 mod harness;

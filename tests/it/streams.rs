@@ -136,3 +136,32 @@ fn what_two_sides_have_added_is_there_and_a_group_gets_all_of_it() {
     let pending = bulks(&call(&mut c, "XPENDING log g"));
     assert_eq!(&pending[..2], [ids[0].as_str(), ids[39].as_str()]);
 }
+
+#[test]
+fn many_who_add_and_trim_at_the_same_time_are_not_refused() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let server = Server::ringwood(dir.path(), &[]);
+    let adders: Vec<_> = (0..4)
+        .map(|nth| {
+            let mut c = server.connect();
+            std::thread::spawn(move || {
+                for n in 0..600 {
+                    let about = if nth % 2 == 0 { "~" } else { "=" };
+                    let id = call(&mut c, &format!("XADD s MAXLEN {about} 100 * n {n}"));
+                    assert!(id.starts_with('$'), "{id}");
+                }
+            })
+        })
+        .collect();
+    for adder in adders {
+        adder.join().expect("it has added");
+    }
+    let mut c = server.connect();
+    call(&mut c, "XTRIM s MAXLEN 100");
+    let ids = bulks(&call(&mut c, "XRANGE s - +"));
+    assert_eq!(ids.len(), 100 * 3);
+    assert!(call(&mut c, "XINFO STREAM s").contains("entries-added\r\n:2400\r\n"));
+    let token = &bulks(&call(&mut c, "SIBLINGS s"))[0];
+    let refused = call(&mut c, &format!("RESOLVE s {token} v FIELD x"));
+    assert!(refused.starts_with("-WRONGTYPE"), "{refused}");
+}

@@ -115,7 +115,9 @@ fn whole(object: &Object, now_ms: u64) -> Vec<Sibling> {
 /// The element that a client means: a field, a member, or the place of a list's element.
 fn element_of(object: &Object, field: &[u8], now_ms: u64) -> Result<Element, Error> {
     match types::kind(object, now_ms) {
-        Some(Kind::String | Kind::Expiry) => Err(Error::WrongType),
+        Some(Kind::String | Kind::Expiry | Kind::Stream | Kind::StreamState) => {
+            Err(Error::WrongType)
+        }
         Some(Kind::List) => {
             let at = integer::parse(field).ok_or(Error::NotInteger)?;
             let found = types::places(at, at, list::len(object)).next();

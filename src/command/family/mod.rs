@@ -12,6 +12,7 @@ pub mod dump;
 mod elements;
 pub mod expiry;
 mod float;
+pub mod function;
 pub mod geo;
 pub mod hash;
 pub mod hll;

@@ -3,14 +3,14 @@
 use crate::command::context::{After, Ctx, Outcome};
 use crate::command::row::{NL, Row, cmd, sub};
 use crate::command::scripts;
-use crate::command::spec::{Flags, keys};
+use crate::command::spec::{Flags, ScriptBy, keys};
 use crate::error::Error;
 use crate::peer::message::{News, Response};
 use crate::routing::args::Args;
 use crate::script::Stopped;
 
 /// A script: what it does its words do not say.
-const SCRIPT: Flags = Flags::NOSCRIPT
+pub(super) const SCRIPT: Flags = Flags::NOSCRIPT
     .and(Flags::STALE)
     .and(Flags::NO_MONITOR)
     .and(Flags::NO_MANDATORY_KEYS);
@@ -26,7 +26,7 @@ pub const ROWS: &[Row] = &[
         eval,
         "Runs a script in Lua.",
     )
-    .runs_script(true, false),
+    .runs_script(true, ScriptBy::Text),
     cmd(
         "evalsha",
         -3,
@@ -36,7 +36,7 @@ pub const ROWS: &[Row] = &[
         eval,
         "Runs a script that is known by its SHA-1.",
     )
-    .runs_script(true, true),
+    .runs_script(true, ScriptBy::Sha),
     cmd(
         "eval_ro",
         -3,
@@ -46,7 +46,7 @@ pub const ROWS: &[Row] = &[
         eval,
         "Runs a script in Lua that changes nothing.",
     )
-    .runs_script(false, false),
+    .runs_script(false, ScriptBy::Text),
     cmd(
         "evalsha_ro",
         -3,
@@ -56,7 +56,7 @@ pub const ROWS: &[Row] = &[
         eval,
         "Runs a script that is known by its SHA-1 and changes nothing.",
     )
-    .runs_script(false, true),
+    .runs_script(false, ScriptBy::Sha),
     cmd(
         "script",
         -2,
@@ -108,7 +108,7 @@ pub const ROWS: &[Row] = &[
     ),
 ];
 
-fn eval(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
+pub(super) fn eval(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
     scripts::run_here(ctx, args)
 }
 
@@ -151,7 +151,7 @@ const NOBODY: &str = "NOTBUSY No scripts in execution right now.";
 const WRITTEN: &str = "UNKILLABLE Sorry the script already executed write commands against the dataset. You can \
 either wait the script termination or kill the server in a hard way using the SHUTDOWN NOSAVE command.";
 
-fn kill(ctx: &mut Ctx<'_>, _: Args<'_>) -> Outcome {
+pub(super) fn kill(ctx: &mut Ctx<'_>, _: Args<'_>) -> Outcome {
     let here = ctx.node.scripts.stop();
     if !ctx.is_in_cluster() {
         return match here {

@@ -44,6 +44,23 @@ pub struct Body {
 }
 
 impl Body {
+    fn new(source: Source) -> Self {
+        Self {
+            source,
+            kept: AtomicBool::new(false),
+            has_run: AtomicBool::new(false),
+            wide: AtomicBool::new(false),
+            slow: AtomicU32::new(0),
+        }
+    }
+
+    /// One that is kept for all nodes.
+    pub(super) fn kept(source: Source) -> Self {
+        let body = Self::new(source);
+        body.note_kept();
+        body
+    }
+
     /// Whether nothing is known of its runs.
     pub(super) fn is_new(&self) -> bool {
         !self.has_run.load(Ordering::Relaxed)
@@ -147,13 +164,8 @@ impl Scripts {
         if let Some(body) = self.find_text(text) {
             return Ok(body);
         }
-        let body = Arc::new(Body {
-            source: Source::new(text).map_err(|bad| Error::Text(format!("ERR {bad}").into()))?,
-            kept: AtomicBool::new(false),
-            has_run: AtomicBool::new(false),
-            wide: AtomicBool::new(false),
-            slow: AtomicU32::new(0),
-        });
+        let source = Source::new(text).map_err(|bad| Error::Text(format!("ERR {bad}").into()))?;
+        let body = Arc::new(Body::new(source));
         let sha = body.source.sha;
         if self.bodies.insert(sha, Arc::clone(&body)).is_none() {
             let mut order = self.order.lock();
@@ -246,6 +258,14 @@ impl Scripts {
             && running
                 .iter()
                 .any(|one| now.saturating_duration_since(one.since) > LONG)
+    }
+
+    /// What runs longest: its name, and for how long.
+    pub fn running(&self) -> Option<(String, Duration)> {
+        let running = self.running.lock();
+        let longest = running.iter().min_by_key(|running| running.since)?;
+        let since = clock::monotonic().saturating_duration_since(longest.since);
+        Some((longest.name.clone(), since))
     }
 
     /// When the one that runs longest has begun.

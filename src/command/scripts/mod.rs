@@ -6,12 +6,16 @@
 //! written is stored, it has its keys no longer, and each further command runs at the coordinator of its own
 //! keys. A script of which this is known, or without keys, does that from the start.
 
+mod functions;
 mod host;
 mod known;
+mod library;
 mod paused;
 mod run;
 mod shared;
 
+pub use functions::{all as all_functions, remove, remove_all, store};
 pub use known::Scripts;
+pub use library::{Functions, Libraries, Library};
 pub use run::{called, fetch, run_here, spread, wants_everything};
 pub use shared::{exist, flush, load};

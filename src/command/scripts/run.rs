@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 use bytes::{Bytes, BytesMut};
 use parking_lot::Mutex;
 
+use super::functions;
 use super::host::{HostOptions, Kept, Reaches, ScriptHost};
 use super::known::{Begun, Body, not_lua};
 use super::paused::Suspended;
@@ -14,7 +15,7 @@ use crate::base::blocking::at_length;
 use crate::base::clock;
 use crate::command::context::{After, Ctx, Outcome, Run};
 use crate::command::node::Node;
-use crate::command::spec::Spec;
+use crate::command::spec::{ScriptBy, Spec};
 use crate::error::Error;
 use crate::resp::Protocol;
 use crate::routing::args::{Args, OwnedArgs};
@@ -24,10 +25,10 @@ use crate::script::{Machine, Step, Task};
 /// The script that a command names, if it is at hand.
 fn at_hand(node: &Node, spec: &Spec, args: Args<'_>) -> Option<Arc<Body>> {
     let named = args.get(1)?;
-    if spec.by_sha {
-        node.scripts.find(named)
-    } else {
-        node.scripts.find_text(named)
+    match spec.script_by {
+        ScriptBy::Text => node.scripts.find_text(named),
+        ScriptBy::Sha => node.scripts.find(named),
+        ScriptBy::Function => node.libraries.at_hand()?.find(named),
     }
 }
 
@@ -38,7 +39,8 @@ pub fn wants_everything(node: &Node, spec: &Spec, args: Args<'_>) -> bool {
 
 /// The command as it travels: a script that only this node is known to have goes along.
 pub fn called(node: &Node, spec: &'static Spec, args: Args<'_>) -> Call {
-    let body = spec.by_sha.then(|| at_hand(node, spec, args)).flatten();
+    let is_named = spec.script_by == ScriptBy::Sha;
+    let body = is_named.then(|| at_hand(node, spec, args)).flatten();
     let Some(body) = body.filter(|body| !body.is_kept()) else {
         return spec.call(args);
     };
@@ -54,7 +56,12 @@ pub fn called(node: &Node, spec: &'static Spec, args: Args<'_>) -> Call {
 /// Finds the script that a command names, where it is not at hand.
 pub fn fetch(node: Arc<Node>, call: &Call) -> Option<Doing> {
     let spec = &node.specs.all()[call.row];
-    if !spec.by_sha || at_hand(&node, spec, call.args()).is_some() {
+    if spec.script_by == ScriptBy::Function {
+        let is_fresh = node.libraries.are_fresh();
+        return (!is_fresh)
+            .then(|| -> Doing { Box::pin(async move { functions::refresh(&node).await }) });
+    }
+    if spec.script_by == ScriptBy::Text || at_hand(&node, spec, call.args()).is_some() {
         return None;
     }
     let name = Bytes::copy_from_slice(call.args().get(1)?);
@@ -62,8 +69,12 @@ pub fn fetch(node: Arc<Node>, call: &Call) -> Option<Doing> {
 }
 
 /// How many keys a script is called with.
-fn count_keys(args: Args<'_>) -> Result<usize, Error> {
-    let count = args.integer(2)?;
+fn count_keys(spec: &Spec, args: Args<'_>) -> Result<usize, Error> {
+    let wrong = || Error::text("ERR Bad number of keys provided");
+    let count = match args.integer(2) {
+        Err(_) if spec.script_by == ScriptBy::Function => return Err(wrong()),
+        count => count?,
+    };
     if count > args.len() as i64 - 3 {
         let why = "ERR Number of keys can't be greater than number of args";
         return Err(Error::text(why));
@@ -74,8 +85,13 @@ fn count_keys(args: Args<'_>) -> Result<usize, Error> {
 /// The script that a command names.
 fn body_of(node: &Arc<Node>, spec: &Spec, args: Args<'_>) -> Result<Arc<Body>, Error> {
     let named = args.at(1);
-    if !spec.by_sha {
-        return node.scripts.add(named);
+    match spec.script_by {
+        ScriptBy::Text => return node.scripts.add(named),
+        ScriptBy::Function => {
+            let all = functions::here(node);
+            return all.find(named).ok_or(Error::text("ERR Function not found"));
+        }
+        ScriptBy::Sha => {}
     }
     let found = node.scripts.find(named);
     let found = found.or_else(|| shared::find_here(node, named));
@@ -164,7 +180,7 @@ fn run(
     (spec, args): (&Spec, Args<'_>),
     how: How,
 ) -> Result<(Ready, Step), Error> {
-    let count = count_keys(args)?;
+    let count = count_keys(spec, args)?;
     let body = body_of(node, spec, args)?;
     let flags = body.source.flags;
     if !spec.shape.writes && flags.is_declared && !flags.no_writes {
@@ -191,7 +207,7 @@ fn run(
 pub fn run_here(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
     let node = ctx.node;
     let spec = node.specs.find(args).expect("it was found before");
-    let keys = args.from(3).take(count_keys(args)?);
+    let keys = args.from(3).take(count_keys(spec, args)?);
     let keys = keys.map(Bytes::copy_from_slice).collect();
     let how = How {
         who: ctx.who(),

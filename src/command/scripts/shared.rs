@@ -20,7 +20,7 @@ use crate::routing::{Later, Own, Runner, Who};
 const SCRIPTS: &[u8] = b"\0ringwood\0scripts";
 
 /// Runs a command on what belongs to all nodes.
-fn ask(node: &Arc<Node>, words: &[&[u8]]) -> Later {
+pub(super) fn ask(node: &Arc<Node>, words: &[&[u8]]) -> Later {
     let runner: Arc<dyn Runner> = Arc::clone(node) as Arc<dyn Runner>;
     let call = runner.call(OwnedArgs::of(words)).expect("the table has it");
     let own = Arc::<Own>::default();

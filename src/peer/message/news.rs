@@ -27,6 +27,8 @@ pub enum News {
     ForgetScripts,
     /// Scripts that run, and have written nothing, are to end.
     StopScripts,
+    /// The libraries of functions have changed.
+    ForgetFunctions,
     /// A message for whoever listens to a channel; how many do is the answer.
     Publish {
         /// Whether it is for shard channels.
@@ -62,6 +64,7 @@ impl News {
         match self {
             News::ForgetScripts => out.push(0),
             News::StopScripts => out.push(1),
+            News::ForgetFunctions => out.push(5),
             News::Publish {
                 sharded,
                 channel,
@@ -105,6 +108,7 @@ impl News {
         Ok(Some(match r.u8()? {
             0 => News::ForgetScripts,
             1 => News::StopScripts,
+            5 => News::ForgetFunctions,
             2 => News::Publish {
                 sharded: r.u8()? != 0,
                 channel: read_bytes(r)?,

@@ -9,6 +9,7 @@ use super::membership::MembershipRequest;
 use super::news::News;
 use super::transfer::TransferRequest;
 use super::version::{COLLECTIONS, DOUBTS, ELEMENTS, GROUPS, NEWEST, NEWS, STREAMS, VIEWS};
+use crate::logic::causal::{Element, Kind};
 use crate::logic::codec::{DecodeError, Reader};
 use crate::logic::record;
 
@@ -120,6 +121,23 @@ impl Request {
         }
     }
 
+    /// Whether it is about elements of streams: what only removes some has no others.
+    fn touches_streams(&self) -> bool {
+        let is_stream = |element: &Element| element.kind.shown() == Kind::Stream;
+        let touches = |touched: &Option<Vec<Element>>| {
+            touched
+                .as_ref()
+                .is_some_and(|all| all.iter().any(is_stream))
+        };
+        match self {
+            Request::Key(KeyRequest::Apply { touched, .. }) => touches(touched),
+            Request::Key(KeyRequest::ApplyAll { deltas, .. }) => {
+                deltas.iter().any(|(_, delta)| touches(&delta.touched))
+            }
+            _ => false,
+        }
+    }
+
     /// The bytes of a request for a node that speaks an older version; `None` where it does not know it.
     pub(in crate::peer) fn translate(raw: &[u8], wire: u16) -> Option<Vec<u8>> {
         let request = Self::decode(raw, NEWEST).ok()?;
@@ -132,7 +150,13 @@ impl Request {
         if wire < COLLECTIONS && request.carries(|object| record::WIRE.is_collection(object)) {
             return None;
         }
-        if wire < STREAMS && request.carries(|object| record::WIRE.is_stream(object)) {
+        if wire < STREAMS && matches!(request, Request::News(News::ForgetFunctions)) {
+            return None;
+        }
+        if wire < STREAMS
+            && (request.carries(|object| record::WIRE.is_stream(object))
+                || request.touches_streams())
+        {
             return None;
         }
         if wire < NEWS && (matches!(request, Request::News(_)) || request.is_of_own_database()) {

@@ -217,7 +217,19 @@ impl Rows<'_> {
                     high.clone_from(next);
                 }
             }
-            _ => {}
+            // Of what has gone is told by what is left at which end that was.
+            (true, true) => {
+                if let Some(next) = gone.iter().max()
+                    && lowest.is_some_and(|lowest| next < lowest)
+                {
+                    low.clone_from(next);
+                } else if let Some(next) = gone.iter().min()
+                    && highest.is_some_and(|highest| next > highest)
+                {
+                    high.clone_from(next);
+                }
+            }
+            (false, false) => {}
         }
         if let Some(lowest) = lowest
             && (low.is_empty() || lowest < low)

@@ -170,7 +170,7 @@ impl Replica {
         }
         // Rows of elements that are gone stand in the order, and are no places.
         let tells = !reach.is_ordered() || head.total.all_there() == head.total.elements();
-        if tells && !is_sunk && reach != Reach::Whole {
+        if tells && !is_sunk && !reach.is_whole() {
             let ends = reach.ends(&head);
             let bounds = head.bounds.clone();
             let gathered = self.gather_some(located, &head, reach)?;

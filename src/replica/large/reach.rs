@@ -1,7 +1,7 @@
 //! How much of a key is read, and how its rows lie.
 
 use crate::logic::causal::{Element, Kind};
-use crate::logic::spread::{Bounds, Head, SAMPLED, Stretch};
+use crate::logic::spread::{self, Bounds, Head, SAMPLED, Stretch};
 use crate::logic::types;
 use crate::storage::{Row, StoreError};
 
@@ -41,6 +41,15 @@ impl Reach<'_> {
         !near.contains(&first) && !near.contains(&!last)
     }
 
+    /// Whether it is everything.
+    pub(super) fn is_whole(self) -> bool {
+        match self {
+            Reach::Whole => true,
+            Reach::Each(all) => all.iter().any(|reach| reach.is_whole()),
+            _ => false,
+        }
+    }
+
     /// Whether it is about an order.
     pub(super) fn is_ordered(self) -> bool {
         match self {
@@ -64,10 +73,29 @@ impl Reach<'_> {
                 stretch.is_back && stretch.to > head.bounds.highest,
             ),
             Reach::Each(all) => {
+                // What is taken out between the ends says nothing of them.
+                let mut about = all.iter().filter(|reach| reach.is_about(head));
                 let ends = all.iter().map(|reach| reach.ends(head));
-                ends.fold((false, false), |a, b| (a.0 || b.0, a.1 || b.1))
+                let all = ends.fold((false, false), |a, b| (a.0 || b.0, a.1 || b.1));
+                let are_ends = about.all(|reach| reach.ends(head) != (false, false));
+                if are_ends { all } else { (false, false) }
             }
             Reach::Whole | Reach::Head | Reach::Named(_) | Reach::Stretch(_) => (false, false),
+        }
+    }
+
+    /// Whether it reaches anything of the order that a head has the bounds of.
+    fn is_about(self, head: &Head) -> bool {
+        let of_bounds = head.bounds.lowest.first();
+        let is_it = |kind: Kind| of_bounds == Some(&spread::ordered(kind).0);
+        match self {
+            Reach::Head => false,
+            Reach::Whole => true,
+            Reach::Named(named) => named.iter().any(|element| is_it(element.kind)),
+            Reach::Ends(kind, first, last) => is_it(kind) && first + last > 0,
+            Reach::Places(kind, ..) => is_it(kind),
+            Reach::Stretch(stretch) => stretch.from.first() == of_bounds,
+            Reach::Each(all) => all.iter().any(|reach| reach.is_about(head)),
         }
     }
 

@@ -1,7 +1,7 @@
 //! What changes a stream's entries: adding, trimming, removing.
 
 use super::parts::{
-    INVALID_ID, adders, change, entries_stretch, entry_elements, id, ids, is_there, reply_id,
+    INVALID_ID, change, entries_stretch, id, ids, is_there, reaches, reply_id, stretches_of,
 };
 use crate::base::config::Events;
 use crate::command::context::{Ctx, Outcome};
@@ -14,6 +14,8 @@ use crate::routing::args::Args;
 
 /// What goes about so much goes by so many: as many as a node of Redis's trees has.
 const ABOUT: usize = 100;
+
+const NEEDS_ABOUT: &str = "ERR syntax error, LIMIT cannot be used without the special ~ option";
 
 /// Which of the first entries go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,10 +53,7 @@ impl Options {
             if adds && args.at(nth) == b"*" {
                 break;
             } else if more > 0 && (is_len || args.is(nth, "MINID")) {
-                if options
-                    .trim
-                    .is_some_and(|trim| matches!(trim.to, To::Len(_)) != is_len)
-                {
+                if options.trim.is_some() {
                     return Err(Error::text(
                         "ERR syntax error, MAXLEN and MINID options at the same time are not compatible",
                     ));
@@ -104,10 +103,9 @@ impl Options {
                     "ERR syntax error, LIMIT cannot be used without specifying a trimming strategy",
                 ));
             }
+            (None, Some(_)) => return Err(Error::text(NEEDS_ABOUT)),
             (Some(trim), Some(_)) if !trim.is_about => {
-                return Err(Error::text(
-                    "ERR syntax error, LIMIT cannot be used without the special ~ option",
-                ));
+                return Err(Error::text(NEEDS_ABOUT));
             }
             (Some(trim), limit) if trim.is_about => {
                 trim.limit = match limit {
@@ -137,8 +135,8 @@ impl Trim {
         }
     }
 
-    /// Which entries go when there are so many; `None` where not all of them are at hand.
-    fn gone(self, object: &Object, len: usize) -> Option<Vec<Entry>> {
+    /// Which entries go when there are so many; `None` where not all of them are among the first that are at hand.
+    fn gone(self, object: &Object, len: usize, at_hand: usize) -> Option<Vec<Entry>> {
         let beyond = match self.to {
             To::Len(most) => len.saturating_sub(most),
             To::Id(first) => stream::entries(object).take_while(|e| e.id < first).count(),
@@ -146,36 +144,45 @@ impl Trim {
         // What is being added is not there yet.
         let wanted = self.of(beyond, len).min(stream::len(object));
         let gone: Vec<Entry> = stream::entries(object).take(wanted).collect();
-        (object.is_whole() || gone.len() == wanted).then_some(gone)
+        let is_all = wanted <= at_hand && gone.len() == wanted;
+        (object.is_whole() || is_all).then_some(gone)
     }
 }
+
+/// The last entry, if there is one.
+const LAST: Reach<'_> = Reach::Ends(Kind::Stream, 0, 1);
 
 /// Tries with as much as a trim needs of what is there; with everything where more has come meanwhile.
 fn trimmed<R>(
     ctx: &mut Ctx<'_>,
     key: &[u8],
     (trim, adds): (Option<Trim>, usize),
-    decide: impl Fn(&Object, u64) -> Result<(Edit, Option<R>), Error>,
+    decide: impl Fn(&Object, u64, usize) -> Result<(Edit, Option<R>), Error>,
 ) -> Result<R, Error> {
+    let with = |at_hand: usize| {
+        let decide = &decide;
+        move |object: &Object, now_ms| decide(object, now_ms, at_hand)
+    };
     let found = match trim.map(|trim| (trim, trim.to)) {
-        None => change(ctx, key, Reach::Head, &decide)?,
+        None => change(ctx, key, LAST, with(0))?,
         Some((trim, To::Len(most))) => {
             let stream = ctx.typed_some(key, Kind::Stream, Reach::Head)?;
             let len = stream::len(&stream) + adds;
             let gone = trim.of(len.saturating_sub(most), len);
-            change(ctx, key, Reach::Ends(Kind::Stream, gone, 0), &decide)?
+            change(ctx, key, Reach::Ends(Kind::Stream, gone, adds), with(gone))?
         }
         Some((trim, To::Id(first))) => {
             let most = trim.limit.unwrap_or(usize::MAX);
             let before = first.previous().unwrap_or_default();
             let stretch = entries_stretch(Id::MIN, before, most, false);
-            change(ctx, key, Reach::Stretch(&stretch), &decide)?
+            let reach = [Reach::Stretch(&stretch), LAST];
+            change(ctx, key, Reach::Each(&reach), with(most))?
         }
     };
     if let Some(found) = found {
         return Ok(found);
     }
-    let all = change(ctx, key, Reach::Whole, &decide)?;
+    let all = change(ctx, key, Reach::Whole, with(usize::MAX))?;
     all.ok_or(Error::text("ERR the stream changes too fast to be trimmed"))
 }
 
@@ -206,7 +213,7 @@ pub(super) fn xadd(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
         ));
     }
     let (actor, key) = (ctx.node.replica.actor(), args.at(1));
-    let added = trimmed(ctx, key, (options.trim, 1), |object, now_ms| {
+    let added = trimmed(ctx, key, (options.trim, 1), |object, now_ms, at_hand| {
         if options.no_make && !is_there(object) {
             return Ok((Edit::Keep, Some(None)));
         }
@@ -219,12 +226,12 @@ pub(super) fn xadd(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
         let Some(trim) = options.trim else {
             return Ok((Edit::Touch(vec![entry, added]), Some(Some((id, false)))));
         };
-        let Some(gone) = trim.gone(object, len) else {
+        let Some(gone) = trim.gone(object, len, at_hand) else {
             return Ok((Edit::Keep, None));
         };
         // It may be among those that go.
         let goes = match trim.to {
-            To::Len(most) => !trim.is_about && most == 0,
+            To::Len(most) => most == 0 && gone.len() + 1 == len,
             To::Id(first) => !trim.is_about && id < first,
         };
         let trims = goes || !gone.is_empty();
@@ -252,8 +259,8 @@ pub(super) fn xtrim(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
             "ERR syntax error, XTRIM must be called with a trimming strategy",
         ));
     };
-    let gone = trimmed(ctx, args.at(1), (options.trim, 0), |object, _| {
-        let Some(gone) = trim.gone(object, stream::len(object)) else {
+    let gone = trimmed(ctx, args.at(1), (options.trim, 0), |object, _, at_hand| {
+        let Some(gone) = trim.gone(object, stream::len(object), at_hand) else {
             return Ok((Edit::Keep, None));
         };
         let removed = gone.iter().map(stream::remove).collect();
@@ -273,8 +280,9 @@ pub(super) fn xdel(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
     ids.sort_unstable();
     ids.dedup();
     let actor = ctx.node.replica.actor();
-    let named = entry_elements(&ids, &adders(ctx, args.at(1))?);
-    let gone = change(ctx, args.at(1), Reach::Named(&named), |object, _| {
+    let stretches = stretches_of(&ids);
+    let reach = reaches(&stretches);
+    let gone = change(ctx, args.at(1), Reach::Each(&reach), |object, _| {
         let gone: Vec<Entry> = ids.iter().flat_map(|id| stream::at(object, *id)).collect();
         let Some(highest) = gone.iter().map(|entry| entry.id).max() else {
             return Ok((Edit::Keep, 0));

@@ -5,10 +5,9 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 
 use super::parts::{
-    adders, change, entry_elements, id, no_group, pending_elements, reply_entries, reply_id,
-    state_stretch,
+    MOST_OF_AN_ID, change, id, no_group, pending_stretches, reaches, reply_entries, reply_id,
+    state_stretch, stretches_of,
 };
-use super::pending;
 use super::range::first;
 use crate::base::config::Events;
 use crate::command::context::{Ctx, Outcome};
@@ -22,12 +21,20 @@ use crate::routing::args::Args;
 /// XAUTOCLAIM looks at so many for each one that it may take.
 const LOOKS: usize = 10;
 
+/// When what is taken over is said to have been delivered.
+#[derive(Clone, Copy)]
+enum Delivered {
+    /// So many milliseconds ago.
+    Ago(i64),
+    /// At this moment, in milliseconds since the epoch.
+    At(i64),
+}
+
 /// What XCLAIM says.
 struct Asked {
     min_idle_ms: u64,
     ids: Vec<Id>,
-    idle_ms: Option<u64>,
-    at_ms: Option<u64>,
+    delivered: Option<Delivered>,
     times: Option<u64>,
     force: bool,
     just_ids: bool,
@@ -41,8 +48,7 @@ impl Asked {
         let mut asked = Self {
             min_idle_ms: min_idle.max(0) as u64,
             ids: Vec::new(),
-            idle_ms: None,
-            at_ms: None,
+            delivered: None,
             times: None,
             force: false,
             just_ids: false,
@@ -56,10 +62,7 @@ impl Asked {
             }
             nth += 1;
         }
-        let number = |at: usize, text: &'static str| {
-            let number = args.integer(at).map_err(|_| Error::text(text))?;
-            Ok::<u64, Error>(number.max(0) as u64)
-        };
+        let number = |at: usize, text| args.integer(at).map_err(|_| Error::text(text));
         while nth < args.len() {
             let has_more = nth + 1 < args.len();
             if args.is(nth, "FORCE") {
@@ -69,15 +72,15 @@ impl Asked {
             } else if has_more && args.is(nth, "IDLE") {
                 nth += 1;
                 let text = "ERR Invalid IDLE option argument for XCLAIM";
-                asked.idle_ms = Some(number(nth, text)?);
+                asked.delivered = Some(Delivered::Ago(number(nth, text)?));
             } else if has_more && args.is(nth, "TIME") {
                 nth += 1;
                 let text = "ERR Invalid TIME option argument for XCLAIM";
-                asked.at_ms = Some(number(nth, text)?);
+                asked.delivered = Some(Delivered::At(number(nth, text)?));
             } else if has_more && args.is(nth, "RETRYCOUNT") {
                 nth += 1;
                 let text = "ERR Invalid RETRYCOUNT option argument for XCLAIM";
-                asked.times = Some(number(nth, text)?);
+                asked.times = u64::try_from(number(nth, text)?).ok();
             } else if has_more && args.is(nth, "LASTID") {
                 nth += 1;
                 asked.last = Some(id(args.at(nth))?);
@@ -94,8 +97,12 @@ impl Asked {
 
     /// When what is taken over was delivered, as it is said to be.
     fn delivered(&self, now_ms: u64) -> u64 {
-        let at_ms = self.idle_ms.map(|idle| now_ms.saturating_sub(idle));
-        at_ms.or(self.at_ms).unwrap_or(now_ms).min(now_ms)
+        let at_ms = self.delivered.and_then(|delivered| match delivered {
+            Delivered::Ago(idle_ms) => (now_ms as i64).checked_sub(idle_ms),
+            Delivered::At(at_ms) => Some(at_ms),
+        });
+        let at_ms = at_ms.and_then(|at_ms| u64::try_from(at_ms).ok());
+        at_ms.filter(|at_ms| *at_ms <= now_ms).unwrap_or(now_ms)
     }
 }
 
@@ -190,20 +197,17 @@ pub(super) fn xclaim(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
     let object = ctx.typed_some(key, Kind::Stream, Reach::Named(&named))?;
     known(&object, key, group)?;
     let asked = Asked::parse(args)?;
-    let adders = adders(ctx, key)?;
     let named = [
         stream::group_element(group),
         stream::consumer_element(group, consumer),
     ];
-    let (pending, entries) = (
-        pending_elements(group, &asked.ids, &adders),
-        entry_elements(&asked.ids, &adders),
-    );
-    let reach = [
-        Reach::Named(&named),
-        Reach::Named(&pending),
-        Reach::Named(&entries),
-    ];
+    let stretches = [
+        pending_stretches(group, &asked.ids),
+        stretches_of(&asked.ids),
+    ]
+    .concat();
+    let mut reach = reaches(&stretches);
+    reach.push(Reach::Named(&named));
     let claimed = change(ctx, key, Reach::Each(&reach), |object, now_ms| {
         let (edit, claimed) = claim(object, (key, group, consumer), &asked, now_ms)?;
         Ok((edit, claimed))
@@ -240,7 +244,7 @@ fn claim(
     }
     let (mut touched, claimed) = taking.done(now_ms);
     if let Some(last) = asked.last.filter(|last| *last > position.last()) {
-        position.advance(&stream::adders(object), last);
+        position.advance(&stream::adders(object), last, &[]);
         position.start = position.start.max(last);
         touched.push(stream::put_group(group, &position));
     }
@@ -253,7 +257,7 @@ fn its(taking: &Taking<'_>, id: Id, force: bool) -> Vec<(ActorId, Pending)> {
         None => Some((actor, pending)),
         Some(changed) => Some((actor, changed.clone()?)),
     };
-    let its = pending::at(taking.object, taking.group, id).into_iter();
+    let its = stream::pending_at(taking.object, taking.group, id).into_iter();
     let its: Vec<_> = its.filter_map(as_changed).collect();
     if !its.is_empty() || !force {
         return its;
@@ -307,7 +311,10 @@ pub(super) fn xautoclaim(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
     let (count, just_ids) = page(args)?;
     let looks = count.saturating_mul(LOOKS);
     let (_, end) = stream::pending_between(group);
-    let stretch = state_stretch(&(stream::pending_from(group, start), end), looks + 1);
+    let stretch = state_stretch(
+        &(stream::pending_from(group, start), end),
+        looks + MOST_OF_AN_ID,
+    );
     let named = [
         stream::group_element(group),
         stream::consumer_element(group, consumer),
@@ -317,7 +324,7 @@ pub(super) fn xautoclaim(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
     known(&object, key, group)?;
     let pending = stream::pending(&object, group).skip_while(|(id, ..)| *id < start);
     let entries: Vec<_> = pending
-        .take(looks)
+        .take(looks + MOST_OF_AN_ID - 1)
         .map(|(id, actor, _)| stream::entry_element(id, actor))
         .collect();
     let reach = [
@@ -329,20 +336,23 @@ pub(super) fn xautoclaim(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
         known(object, key, group)?;
         let mut taking = Taking::new(object, (group, consumer));
         let pending = stream::pending(object, group).skip_while(|(id, ..)| *id < start);
-        let (mut looks, mut count) = (looks, count);
+        let (mut looks, mut count, mut last) = (looks, count, None);
         let change = |pending: Pending| Pending {
             delivered_ms: now_ms,
             times: pending.times.saturating_add(u64::from(!just_ids)),
             ..pending
         };
         for (id, actor, pending) in pending {
-            if looks == 0 || count == 0 || !is_at_hand(object, &entries, (id, actor)) {
+            // Who goes on from an id must not come to what was taken, nor pass something over.
+            let is_next = last != Some(id);
+            if is_next && (looks == 0 || count == 0) || !is_at_hand(object, &entries, (id, actor)) {
                 taking.claimed.next = id;
                 break;
             }
-            looks -= 1;
+            last = Some(id);
+            looks = looks.saturating_sub(1);
             let was_taken = taking.take((id, actor), pending, (now_ms, min_idle_ms), change);
-            count -= usize::from(was_taken);
+            count = count.saturating_sub(usize::from(was_taken));
         }
         let (touched, claimed) = taking.done(now_ms);
         Ok((Edit::touch(touched), claimed))
@@ -366,5 +376,8 @@ fn is_at_hand(
     named: &[crate::logic::causal::Element],
     (id, actor): (Id, ActorId),
 ) -> bool {
-    object.is_whole() || named.contains(&stream::entry_element(id, actor))
+    object.is_whole()
+        || named
+            .binary_search(&stream::entry_element(id, actor))
+            .is_ok()
 }

@@ -16,11 +16,22 @@ struct Options {
     read: Option<u64>,
 }
 
-/// Behind which entry a group begins, as a word says it: `$` is the last.
-fn behind(word: &[u8], object: &Object) -> Result<Id, Error> {
+/// A group that begins behind an entry, as a word says it: `$` is the last.
+fn begun(
+    word: Result<Option<Id>, Error>,
+    object: &Object,
+    (read, at_ms): (Option<u64>, u64),
+) -> Result<Group, Error> {
+    Ok(match word? {
+        None => Group::behind_all(&stream::adders(object), read, at_ms),
+        Some(id) => Group::behind(id, read, at_ms),
+    })
+}
+
+fn place(word: &[u8]) -> Result<Option<Id>, Error> {
     match word {
-        b"$" => Ok(stream::sum(&stream::adders(object)).last),
-        word => id(word),
+        b"$" => Ok(None),
+        word => id(word).map(Some),
     }
 }
 
@@ -81,16 +92,16 @@ pub(super) fn create(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
     let options = Options::parse(args, true)?;
     let (key, name, actor) = (args.at(2), args.at(3), ctx.node.replica.actor());
     let named = [stream::group_element(name)];
-    change(ctx, key, Reach::Named(&named), |object, now_ms| {
+    let reach = [Reach::Named(&named), Reach::Ends(Kind::Stream, 1, 1)];
+    change(ctx, key, Reach::Each(&reach), |object, now_ms| {
         if !options.makes {
             there(object)?;
         }
-        let behind = behind(args.at(4), object)?;
+        let begun = begun(place(args.at(4)), object, (options.read, now_ms))?;
         if stream::group(object, name).is_some() {
             return Err(Error::text("BUSYGROUP Consumer Group name already exists"));
         }
-        let group = Group::behind(behind, options.read, now_ms);
-        let mut touched = vec![stream::put_group(name, &group)];
+        let mut touched = vec![stream::put_group(name, &begun)];
         if stream::adders(object).is_empty() {
             // There is a stream from now on, whatever becomes of the group.
             touched.push(stream::put_added(actor, &stream::Added::default()));
@@ -105,11 +116,16 @@ pub(super) fn set_id(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
     let options = Options::parse(args, false)?;
     let (key, name) = (args.at(2), args.at(3));
     let named = [stream::group_element(name)];
-    change(ctx, key, Reach::Named(&named), |object, now_ms| {
+    let reach = [Reach::Named(&named), Reach::Ends(Kind::Stream, 1, 1)];
+    change(ctx, key, Reach::Each(&reach), |object, now_ms| {
         let group = known(object, key, name)?;
-        let behind = behind(args.at(4), object)?;
-        let at_ms = now_ms.max(group.set_at_ms + 1);
-        let group = Group::behind(behind, options.read, at_ms);
+        let at_ms = now_ms.max(group.set_at_ms.saturating_add(1));
+        let place = match args.at(4) {
+            b"-" => Ok(Some(Id::MIN)),
+            b"+" => Ok(Some(Id::MAX)),
+            word => place(word),
+        };
+        let group = begun(place, object, (options.read, at_ms))?;
         Ok((Edit::Touch(vec![stream::put_group(name, &group)]), ()))
     })?;
     ctx.reply.ok();

@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 
+use super::counted::Counted;
 use super::group;
 use super::parts::{adders_stretch, is_there, reply_entries, reply_entry, reply_id, state_stretch};
-use super::read::Counted;
 use crate::base::clock;
 use crate::command::context::{Ctx, Outcome};
 use crate::error::Error;
@@ -107,7 +107,9 @@ fn reply_progress(ctx: &mut Ctx<'_>, object: &Object, group: &Group) {
         _ => counted.before_and(group.last()),
     };
     match read {
-        Some(read) => ctx.reply.integer(counted.sum.count as i64 - read as i64),
+        Some(read) => ctx
+            .reply
+            .integer((counted.sum.count as i64).saturating_sub(read as i64)),
         None => ctx.reply.null(),
     }
 }

@@ -2,6 +2,7 @@
 
 mod add;
 mod claim;
+mod counted;
 mod group;
 mod info;
 mod parts;

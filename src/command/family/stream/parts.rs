@@ -2,16 +2,18 @@
 
 use crate::command::context::Ctx;
 use crate::error::Error;
-use crate::logic::causal::{ActorId, Element, Kind, Object};
+use crate::logic::causal::{Kind, Object};
 use crate::logic::edit::Edit;
 use crate::logic::spread::Stretch;
-use crate::logic::types::stream::{self, Added, Entry, Id};
+use crate::logic::types::stream::{self, Entry, Id};
 use crate::replica::Reach;
 use crate::resp::Reply;
 use crate::routing::args::Args;
 
-/// No stream was added to by more actors: a node has one as long as it keeps its disk.
+/// No stream was added to by more actors: a node is another one each time that it starts.
 const MOST_ADDERS: usize = 8_192;
+/// Entries of one id: so many sides may have given it without hearing each other.
+pub(super) const MOST_OF_AN_ID: usize = 16;
 
 /// Who has added to a stream, as a part of what is read.
 pub(super) fn adders_stretch() -> Stretch {
@@ -31,37 +33,42 @@ pub(super) fn entries_stretch(from: Id, to: Id, most: usize, is_back: bool) -> S
     Stretch::of_names(Kind::Stream, (&from.encode(), to), most, is_back)
 }
 
-/// The elements of entries with these ids, whoever has added them.
-pub(super) fn entry_elements(ids: &[Id], adders: &[(ActorId, Added)]) -> Vec<Element> {
-    let of = |id: &Id| {
-        let id = *id;
-        adders
-            .iter()
-            .map(move |(actor, _)| stream::entry_element(id, *actor))
-    };
-    ids.iter().flat_map(of).collect()
+/// Entries with these ids, whoever has added them.
+pub(super) fn stretches_of(ids: &[Id]) -> Vec<Stretch> {
+    let of = |id: &Id| entries_stretch(*id, *id, MOST_OF_AN_ID, false);
+    ids.iter().map(of).collect()
 }
 
-/// The elements of what is pending of a group with these ids.
-pub(super) fn pending_elements(
-    group: &[u8],
-    ids: &[Id],
-    adders: &[(ActorId, Added)],
-) -> Vec<Element> {
+/// What is pending of a group with these ids.
+pub(super) fn pending_stretches(group: &[u8], ids: &[Id]) -> Vec<Stretch> {
+    let (_, last) = stream::pending_between(group);
     let of = |id: &Id| {
-        let id = *id;
-        adders
-            .iter()
-            .map(move |(actor, _)| stream::pending_element(group, id, *actor))
+        let to = id.next().map(|next| stream::pending_from(group, next));
+        let between = (
+            stream::pending_from(group, *id),
+            to.unwrap_or_else(|| last.clone()),
+        );
+        state_stretch(&between, MOST_OF_AN_ID)
     };
-    ids.iter().flat_map(of).collect()
+    ids.iter().map(of).collect()
 }
 
-/// Who has added to a stream.
-pub(super) fn adders(ctx: &Ctx<'_>, key: &[u8]) -> Result<Vec<(ActorId, Added)>, Error> {
-    let stretch = adders_stretch();
-    let object = ctx.typed_some(key, Kind::Stream, Reach::Stretch(&stretch))?;
-    Ok(stream::adders(&object))
+/// All of some stretches.
+pub(super) fn reaches(stretches: &[Stretch]) -> Vec<Reach<'_>> {
+    stretches.iter().map(Reach::Stretch).collect()
+}
+
+/// So many entries, and those that have the same id as the last: whoever goes on behind that id must not pass them over.
+pub(super) fn whole_ids<T>(
+    mut all: impl Iterator<Item = T>,
+    most: usize,
+    id: impl Fn(&T) -> Id,
+) -> Vec<T> {
+    let mut found: Vec<T> = all.by_ref().take(most).collect();
+    if let Some(last) = found.last().map(&id) {
+        found.extend(all.take_while(|next| id(next) == last));
+    }
+    found
 }
 
 /// Changes a stream; with who has added at hand, and what else a reach says.
@@ -72,7 +79,8 @@ pub(super) fn change<R>(
     decide: impl FnOnce(&Object, u64) -> Result<(Edit, R), Error>,
 ) -> Result<R, Error> {
     let stretch = adders_stretch();
-    let both = [Reach::Stretch(&stretch), reach];
+    let own = [stream::adder_element(ctx.node.replica.actor())];
+    let both = [Reach::Stretch(&stretch), Reach::Named(&own), reach];
     ctx.change_some(key, Kind::Stream, Reach::Each(&both), decide)
 }
 

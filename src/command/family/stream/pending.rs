@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 
 use super::group;
-use super::parts::{adders, change, ids, no_group, pending_elements, reply_id, state_stretch};
+use super::parts::{change, ids, no_group, pending_stretches, reaches, reply_id, state_stretch};
 use super::range::{first, last};
 use crate::base::clock;
 use crate::command::context::{Ctx, Outcome};
@@ -15,15 +15,6 @@ use crate::logic::edit::{Edit, Touch};
 use crate::logic::types::stream::{self, Id, Pending};
 use crate::replica::Reach;
 use crate::routing::args::Args;
-
-/// What is pending at hand with an id.
-pub(super) fn at(object: &Object, group: &[u8], id: Id) -> Vec<(ActorId, Pending)> {
-    let all = stream::pending(object, group);
-    let its = all
-        .skip_while(|(of, ..)| *of < id)
-        .take_while(|(of, ..)| *of == id);
-    its.map(|(_, actor, pending)| (actor, pending)).collect()
-}
 
 pub(super) fn xack(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
     let (key, group) = (args.at(1), args.at(2));
@@ -36,10 +27,11 @@ pub(super) fn xack(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
     let mut ids = ids(args, 3)?;
     ids.sort_unstable();
     ids.dedup();
-    let named = pending_elements(group, &ids, &adders(ctx, key)?);
-    let gone = change(ctx, key, Reach::Named(&named), |object, _| {
+    let stretches = pending_stretches(group, &ids);
+    let reach = reaches(&stretches);
+    let gone = change(ctx, key, Reach::Each(&reach), |object, _| {
         let named = ids.iter().flat_map(|id| {
-            let its = at(object, group, *id).into_iter();
+            let its = stream::pending_at(object, group, *id).into_iter();
             its.map(move |(actor, _)| stream::pending_element(group, *id, actor))
         });
         let removed: Vec<Touch> = named.map(Touch::remove).collect();

@@ -1,6 +1,8 @@
 //! Looking at entries by their ids.
 
-use super::parts::{INVALID_ID, entries_stretch, id_or, is_there, reply_entries};
+use super::parts::{
+    INVALID_ID, MOST_OF_AN_ID, entries_stretch, id_or, is_there, reply_entries, whole_ids,
+};
 use crate::command::context::{Ctx, Outcome};
 use crate::error::Error;
 use crate::logic::causal::Kind;
@@ -65,7 +67,8 @@ fn range(ctx: &mut Ctx<'_>, args: Args<'_>, (from, to): (Id, Id), is_back: bool)
         nth += 2;
     }
     let most = count.unwrap_or(usize::MAX);
-    let stretch = entries_stretch(from, to, most, is_back);
+    let read = most.saturating_add(MOST_OF_AN_ID);
+    let stretch = entries_stretch(from, to, read, is_back);
     let stream = ctx.typed_some(args.at(1), Kind::Stream, Reach::Stretch(&stretch))?;
     if most == 0 && is_there(&stream) {
         ctx.reply.null_array();
@@ -74,9 +77,9 @@ fn range(ctx: &mut Ctx<'_>, args: Args<'_>, (from, to): (Id, Id), is_back: bool)
     let is_in = |entry: &Entry| from <= entry.id && entry.id <= to;
     let entries = stream::entries(&stream).filter(is_in);
     let entries: Vec<Entry> = if is_back {
-        entries.rev().take(most).collect()
+        whole_ids(entries.rev(), most, |entry| entry.id)
     } else {
-        entries.take(most).collect()
+        whole_ids(entries, most, |entry| entry.id)
     };
     reply_entries(ctx.reply, &entries);
     Ok(())

@@ -2,9 +2,10 @@
 
 use bytes::Bytes;
 
+use super::counted::Counted;
 use super::parts::{
-    INVALID_ID, adders, adders_stretch, change, entries_stretch, entry_elements, no_group,
-    reply_entries, reply_entry, reply_id, state_stretch,
+    INVALID_ID, MOST_OF_AN_ID, adders_stretch, change, entries_stretch, no_group, reply_entries,
+    reply_entry, reply_id, state_stretch, whole_ids,
 };
 use crate::base::config::Events;
 use crate::command::context::{Ctx, Outcome};
@@ -15,6 +16,11 @@ use crate::logic::types::stream::{self, Consumer, Entry, Group, Id, Pending};
 use crate::replica::Reach;
 use crate::resp::{Protocol, Reply};
 use crate::routing::args::Args;
+use crate::routing::block::is_asked;
+use crate::routing::shape::Waits;
+
+/// A group is tried to be read so often before all of the stream is.
+const TRIES: usize = 4;
 
 /// Where to go on in a stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -134,7 +140,18 @@ enum Found {
     Pending(Vec<(Id, Option<Entry>)>),
 }
 
+/// Nobody waits in a script.
+fn refuse_waiting(ctx: &Ctx<'_>, args: Args<'_>) -> Outcome {
+    if ctx.session.in_script && is_asked(args, Waits::Block) {
+        let name = args.text(0).to_ascii_lowercase();
+        let why = format!("ERR {name} command is not allowed with BLOCK option from scripts");
+        return Err(Error::Text(why.into()));
+    }
+    Ok(())
+}
+
 pub(super) fn xread(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
+    refuse_waiting(ctx, args)?;
     let asked = Asked::parse(args, false)?;
     let mut places = Vec::new();
     for (key, word) in &asked.streams {
@@ -147,10 +164,11 @@ pub(super) fn xread(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
     for (key, from) in places {
         let From::Behind(id) = from else { continue };
         let Some(first) = id.next() else { continue };
-        let stretch = entries_stretch(first, Id::MAX, asked.most, false);
+        let read = asked.most.saturating_add(MOST_OF_AN_ID);
+        let stretch = entries_stretch(first, Id::MAX, read, false);
         let object = ctx.typed_some(key, Kind::Stream, Reach::Stretch(&stretch))?;
         let entries = stream::entries(&object).filter(|entry| entry.id >= first);
-        let entries: Vec<Entry> = entries.take(asked.most).collect();
+        let entries = whole_ids(entries, asked.most, |entry| entry.id);
         if !entries.is_empty() {
             found.push((key, Found::Entries(entries)));
         }
@@ -160,6 +178,7 @@ pub(super) fn xread(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
 }
 
 pub(super) fn xreadgroup(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
+    refuse_waiting(ctx, args)?;
     let asked = Asked::parse(args, true)?;
     let Some(reader) = asked.reader else {
         return Err(Error::Syntax);
@@ -249,11 +268,14 @@ fn new(
     let group = stream::group_element(reader.group);
     let consumer = stream::consumer_element(reader.group, reader.consumer);
     let named = [group, consumer];
-    // What others have got meanwhile, and what has come, may lie elsewhere.
-    let mut read = most;
-    let delivered = loop {
+    let mut read = most.saturating_add(MOST_OF_AN_ID);
+    for _ in 0..TRIES {
         let adders = adders_stretch();
-        let reach = [Reach::Stretch(&adders), Reach::Named(&named)];
+        let reach = [
+            Reach::Stretch(&adders),
+            Reach::Named(&named),
+            Reach::Ends(Kind::Stream, 1, 1),
+        ];
         let object = ctx.typed_some(key, Kind::Stream, Reach::Each(&reach))?;
         let position = group_of(&object, key, reader)?;
         let behind = position.next_behind(&stream::adders(&object));
@@ -270,20 +292,35 @@ fn new(
         let reach = [
             Reach::Named(&named),
             Reach::Named(&pending),
-            Reach::Ends(Kind::Stream, 1, 0),
+            Reach::Ends(Kind::Stream, 1, 1),
             Reach::Stretch(&stretch),
         ];
         let delivered = change(ctx, key, Reach::Each(&reach), |object, now_ms| {
             deliver(object, (key, reader), (first, read, most), &pending, now_ms)
         })?;
-        match delivered {
-            Some(delivered) => break delivered,
-            None => read = read.saturating_mul(2),
+        if let Some(delivered) = delivered {
+            return Ok(told(ctx, key, delivered));
         }
-    };
+        // What others have got meanwhile, and what has come, may lie elsewhere.
+        read = read.saturating_mul(2);
+    }
+    let delivered = change(ctx, key, Reach::Whole, |object, now_ms| {
+        deliver(
+            object,
+            (key, reader),
+            (Id::MIN, usize::MAX, most),
+            &[],
+            now_ms,
+        )
+    })?;
+    Ok(delivered.and_then(|delivered| told(ctx, key, delivered)))
+}
+
+/// What was delivered, and that there is a consumer from now on, if there was none.
+fn told(ctx: &mut Ctx<'_>, key: &[u8], delivered: Delivered) -> Option<Found> {
     tell_of_consumer(ctx, key, delivered.is_new_consumer);
     let entries = Some(delivered.entries).filter(|entries| !entries.is_empty());
-    Ok(entries.map(Found::Entries))
+    entries.map(Found::Entries)
 }
 
 /// Delivers up to so many entries; `None` where not all that may be among them are at hand, from one id on so many, or
@@ -300,13 +337,17 @@ fn deliver(
     let behind = group.next_behind(&adders);
     let is_new = |entry: &Entry| entry.id > group.position(entry.actor);
     let new = stream::entries(object).filter(is_new);
-    let entries: Vec<Entry> = match behind {
-        None => Vec::new(),
-        Some(_) => new.take(most).collect(),
-    };
+    let mut new = new.filter(|_| behind.is_some());
+    let entries: Vec<Entry> = new.by_ref().take(most).collect();
+    // Of those with the same id as the last that is delivered others are left.
+    let last = entries.last().map(|entry| entry.id);
+    let left = new.take_while(|entry| Some(entry.id) == last);
+    let left: Vec<ActorId> = left.map(|entry| entry.actor).collect();
     if !object.is_whole() && behind.is_some() {
-        let at_hand = stream::entries(object).filter(|entry| entry.id >= first);
-        let is_all = entries.len() == most || at_hand.count() < read;
+        let at_hand = || stream::entries(object).filter(|entry| entry.id >= first);
+        let rows = at_hand().count();
+        let upto = at_hand().filter(|entry| Some(entry.id) <= last).count();
+        let is_all = rows < read || entries.len() == most && upto + MOST_OF_AN_ID <= rows;
         let was_looked_for = |entry: &Entry| {
             let pending = stream::pending_element(reader.group, entry.id, entry.actor);
             reader.no_ack || looked_for.binary_search(&pending).is_ok()
@@ -322,7 +363,7 @@ fn deliver(
     let mut touched = Vec::with_capacity(entries.len() + 2);
     if let Some(to) = entries.last().map(|entry| entry.id) {
         group.read = read_after(object, &adders, &group, &entries);
-        group.advance(&adders, to);
+        group.advance(&adders, to, &left);
         touched.push(stream::put_group(name, &group));
         if !reader.no_ack {
             let pending = Pending {
@@ -366,57 +407,6 @@ fn read_after(
     })
 }
 
-/// What tells how many entries there have been up to one.
-pub(super) struct Counted {
-    pub(super) sum: stream::Sum,
-    pub(super) len: u64,
-    pub(super) first: Id,
-}
-
-impl Counted {
-    /// Of a stream whose first entry is at hand.
-    pub(super) fn of(object: &Object, adders: &[(ActorId, stream::Added)]) -> Self {
-        Self {
-            sum: stream::sum(adders),
-            len: stream::len(object) as u64,
-            first: stream::entries(object)
-                .next()
-                .map_or(Id::MIN, |entry| entry.id),
-        }
-    }
-
-    /// Whether entries from an id on may have been removed from between others.
-    pub(super) fn has_holes_from(&self, id: Id) -> bool {
-        self.len > 0 && self.first <= self.sum.deleted && id <= self.sum.deleted
-    }
-
-    /// How many entries there have been up to one, where that can be told.
-    pub(super) fn before_and(&self, id: Id) -> Option<u64> {
-        let Self { sum, len, first } = self;
-        if sum.count == 0 {
-            return Some(0);
-        }
-        if *len == 0 && id <= sum.last {
-            return Some(sum.count);
-        }
-        if id == sum.last {
-            return Some(sum.count);
-        }
-        if id > sum.last {
-            return None;
-        }
-        if sum.deleted == Id::MIN || sum.deleted < *first {
-            let before = sum.count.saturating_sub(*len);
-            match id.cmp(first) {
-                std::cmp::Ordering::Less => return Some(before),
-                std::cmp::Ordering::Equal => return Some(before + 1),
-                std::cmp::Ordering::Greater => {}
-            }
-        }
-        None
-    }
-}
-
 /// What is pending of a consumer behind an id: it is delivered once more.
 fn history(
     ctx: &mut Ctx<'_>,
@@ -425,31 +415,35 @@ fn history(
     (behind, most): (Id, usize),
 ) -> Result<Found, Error> {
     let (name, consumer) = (reader.group, reader.consumer);
-    let its = |object: &Object| -> Vec<(Id, ActorId, Pending)> {
-        let pending = stream::pending(object, name);
-        let pending =
-            pending.filter(|(id, _, pending)| *id > behind && pending.consumer == consumer);
-        pending.take(most).collect()
-    };
     let (_, end) = stream::pending_between(name);
     let from = stream::pending_from(name, behind);
-    let pending = state_stretch(&(from, end), usize::MAX);
-    let object = ctx.typed_some(key, Kind::Stream, Reach::Stretch(&pending))?;
-    let ids: Vec<Id> = its(&object).iter().map(|(id, ..)| *id).collect();
-    let entries = entry_elements(&ids, &adders(ctx, key)?);
-    let named = [
+    let stretch = state_stretch(&(from, end), usize::MAX);
+    let object = ctx.typed_some(key, Kind::Stream, Reach::Stretch(&stretch))?;
+    let pending = stream::pending(&object, name);
+    let its = pending.filter(|(id, _, pending)| *id > behind && pending.consumer == consumer);
+    let its = whole_ids(its, most, |(id, ..)| *id);
+    let elements = its.iter().flat_map(|(id, actor, _)| {
+        [
+            stream::pending_element(name, *id, *actor),
+            stream::entry_element(*id, *actor),
+        ]
+    });
+    let own = [
         stream::group_element(name),
         stream::consumer_element(name, consumer),
     ];
-    let reach = [
-        Reach::Named(&named),
-        Reach::Named(&entries),
-        Reach::Stretch(&pending),
-    ];
-    let (found, is_new) = change(ctx, key, Reach::Each(&reach), |object, now_ms| {
+    let named: Vec<Element> = elements.chain(own).collect();
+    let (found, is_new) = change(ctx, key, Reach::Named(&named), |object, now_ms| {
         group_of(object, key, reader)?;
         let (mut touched, mut found) = (Vec::new(), Vec::new());
-        for (id, actor, pending) in its(object) {
+        for (id, actor, _) in its {
+            // It may have gone to somebody else meanwhile, or be done.
+            let pending = stream::pending_at(object, name, id).into_iter();
+            let pending =
+                pending.filter(|(of, pending)| *of == actor && pending.consumer == consumer);
+            let Some((_, pending)) = pending.last() else {
+                continue;
+            };
             let entry = stream::at(object, id).find(|entry| entry.actor == actor);
             if entry.is_some() {
                 let again = Pending {

@@ -28,8 +28,14 @@ impl Entry {
     }
 }
 
-/// What an entry has, as it is stored.
-pub(super) fn words(raw: &[u8]) -> Option<Vec<&[u8]>> {
+/// Whether that is what an entry has, as it is stored.
+pub(super) fn are_words(raw: &[u8]) -> bool {
+    let mut r = Reader(raw);
+    let Ok(count) = r.count(1) else { return false };
+    count % 2 == 0 && (0..count).all(|_| r.bytes().is_ok()) && r.0.is_empty()
+}
+
+fn words(raw: &[u8]) -> Option<Vec<&[u8]>> {
     let mut r = Reader(raw);
     let words = (0..r.count(1).ok()?).map(|_| r.bytes().ok());
     let words: Option<Vec<&[u8]>> = words.collect();

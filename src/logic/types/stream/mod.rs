@@ -1,5 +1,5 @@
 //! Streams: an element an entry, whose name begins with its id, and elements for what a stream has beside them
-//! ([`state`]). Two coordinators that do not hear each other may give the same id: who has added an entry stands
+//! (`state.rs`). Two coordinators that do not hear each other may give the same id: who has added an entry stands
 //! in its name, too, so that both entries stay.
 //!
 //! ```text
@@ -9,22 +9,27 @@
 mod entry;
 mod id;
 mod state;
+#[cfg(test)]
+mod tests;
+mod values;
 
 use bytes::Bytes;
 
 pub use entry::{Entry, at, entries, entry_element, remove};
 pub use id::{Id, Wanted};
 pub use state::{
-    Added, Consumer, Group, Pending, adders, adders_between, consumer, consumer_element, consumers,
-    consumers_between, group, group_element, groups, groups_between, pending, pending_between,
-    pending_element, pending_from, put_added, put_consumer, put_group, put_pending,
+    adder_element, adders, adders_between, consumer, consumer_element, consumers,
+    consumers_between, group, group_element, groups, groups_between, pending, pending_at,
+    pending_between, pending_element, pending_from, put_added, put_consumer, put_group,
+    put_pending,
 };
+pub use values::{Added, Consumer, Group, Pending};
 
 use super::elements;
 use crate::logic::causal::{ActorId, Kind, Object};
 use crate::logic::codec::{put_bytes, put_varint};
 use crate::logic::edit::Touch;
-use entry::{named, words};
+use entry::{are_words, named};
 
 /// How much of a stream everything that was added says.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -70,7 +75,7 @@ pub fn add<'w>(
             first => first.min(id),
         },
         last: id,
-        count: before.count + 1,
+        count: before.count.saturating_add(1),
         ..before
     };
     [
@@ -83,6 +88,6 @@ pub fn add<'w>(
 pub(super) fn is_possible(kind: Kind, name: &[u8], value: Option<&Bytes>) -> bool {
     match kind {
         Kind::StreamState => state::is_possible(name, value),
-        _ => named(name).is_some() && value.is_none_or(|raw| words(raw).is_some()),
+        _ => named(name).is_some() && value.is_none_or(|raw| are_words(raw)),
     }
 }

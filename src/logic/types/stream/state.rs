@@ -11,10 +11,11 @@
 
 use bytes::Bytes;
 
-use super::entry::{name_of, named};
+use super::entry::{entries, name_of, named};
 use super::id::Id;
+use super::values::{Added, Consumer, Group, Pending, State};
 use crate::logic::causal::{ActorId, Element, Kind, Object, Payload, Version};
-use crate::logic::codec::{DecodeError, Reader, put_bytes, put_varint, put_zigzag};
+use crate::logic::codec::Reader;
 use crate::logic::edit::Touch;
 use crate::logic::types::elements;
 
@@ -22,245 +23,6 @@ const ADDED: u8 = 1;
 const GROUP: u8 = 2;
 const CONSUMER: u8 = 3;
 const PENDING: u8 = 4;
-
-/// A value that an element of a stream's state has.
-pub trait State: Sized {
-    /// As it is stored.
-    fn encode(&self) -> Vec<u8>;
-    /// From what is stored.
-    ///
-    /// # Errors
-    /// When it is nothing of the sort.
-    fn decode(r: &mut Reader<'_>) -> Result<Self, DecodeError>;
-    /// With another version of it, which is newer.
-    #[must_use]
-    fn with(self, newer: Self) -> Self;
-}
-
-/// What an actor has added to a stream.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Added {
-    /// Its first entry.
-    pub first: Id,
-    /// Its last one.
-    pub last: Id,
-    /// The highest entry that was taken out by XDEL here.
-    pub deleted: Id,
-    /// How many it has added.
-    pub count: u64,
-}
-
-/// How far a group is.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Group {
-    /// Where it began: what was there up to here is not its business.
-    pub start: Id,
-    /// When that was said, in milliseconds since the epoch.
-    pub set_at_ms: u64,
-    /// How many entries it has read, where that is known.
-    pub read: Option<u64>,
-    /// Up to where it has got the entries of each actor, by ascending actor: ids of one actor ascend, those of two
-    /// that do not hear each other may be found between others later.
-    pub positions: Vec<(ActorId, Id)>,
-}
-
-/// Who reads for a group.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Consumer {
-    /// When it was heard of last, in milliseconds since the epoch.
-    pub seen_ms: u64,
-}
-
-/// An entry that was delivered and not acknowledged.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Pending {
-    /// When it was delivered last, in milliseconds since the epoch.
-    pub delivered_ms: u64,
-    /// How often.
-    pub times: u64,
-    /// To whom.
-    pub consumer: Bytes,
-}
-
-fn put_id(out: &mut Vec<u8>, id: Id) {
-    out.extend_from_slice(&id.encode());
-}
-
-fn read_id(r: &mut Reader<'_>) -> Result<Id, DecodeError> {
-    let raw = r.take(Id::LEN)?.try_into();
-    Ok(Id::decode(raw.map_err(|_| DecodeError::Truncated)?))
-}
-
-impl State for Added {
-    fn encode(&self) -> Vec<u8> {
-        let mut out = Vec::with_capacity(3 * Id::LEN + 4);
-        for id in [self.first, self.last, self.deleted] {
-            put_id(&mut out, id);
-        }
-        put_varint(&mut out, self.count);
-        out
-    }
-
-    fn decode(r: &mut Reader<'_>) -> Result<Self, DecodeError> {
-        Ok(Self {
-            first: read_id(r)?,
-            last: read_id(r)?,
-            deleted: read_id(r)?,
-            count: r.varint()?,
-        })
-    }
-
-    fn with(self, newer: Self) -> Self {
-        let firsts = [self.first, newer.first].into_iter();
-        Self {
-            first: firsts.filter(|id| *id > Id::MIN).min().unwrap_or_default(),
-            last: self.last.max(newer.last),
-            deleted: self.deleted.max(newer.deleted),
-            count: self.count.max(newer.count),
-        }
-    }
-}
-
-impl State for Group {
-    fn encode(&self) -> Vec<u8> {
-        let mut out = Vec::with_capacity(64);
-        put_id(&mut out, self.start);
-        put_varint(&mut out, self.set_at_ms);
-        let read = self.read.and_then(|read| i64::try_from(read).ok());
-        put_zigzag(&mut out, read.unwrap_or(-1));
-        put_varint(&mut out, self.positions.len() as u64);
-        for (actor, id) in &self.positions {
-            out.extend_from_slice(&actor.0.to_le_bytes());
-            put_id(&mut out, *id);
-        }
-        out
-    }
-
-    fn decode(r: &mut Reader<'_>) -> Result<Self, DecodeError> {
-        let (start, set_at_ms, read) = (read_id(r)?, r.varint()?, r.zigzag()?);
-        let positions = (0..r.count(8 + Id::LEN)?).map(|_| Ok((ActorId(r.u64_le()?), read_id(r)?)));
-        let positions: Vec<(ActorId, Id)> = positions.collect::<Result<_, DecodeError>>()?;
-        if !positions.is_sorted_by(|a, b| a.0 < b.0) {
-            return Err(DecodeError::Malformed);
-        }
-        Ok(Self {
-            start,
-            set_at_ms,
-            read: u64::try_from(read).ok(),
-            positions,
-        })
-    }
-
-    fn with(mut self, newer: Self) -> Self {
-        if self.set_at_ms != newer.set_at_ms || self.start != newer.start {
-            // Who has set it anew has the last word.
-            return if self.set_at_ms > newer.set_at_ms {
-                self
-            } else {
-                newer
-            };
-        }
-        for (actor, id) in newer.positions {
-            self.reach(actor, id);
-        }
-        self.read = self.read.max(newer.read);
-        self
-    }
-}
-
-impl State for Consumer {
-    fn encode(&self) -> Vec<u8> {
-        let mut out = Vec::new();
-        put_varint(&mut out, self.seen_ms);
-        out
-    }
-
-    fn decode(r: &mut Reader<'_>) -> Result<Self, DecodeError> {
-        Ok(Self {
-            seen_ms: r.varint()?,
-        })
-    }
-
-    fn with(self, newer: Self) -> Self {
-        Self {
-            seen_ms: self.seen_ms.max(newer.seen_ms),
-        }
-    }
-}
-
-impl State for Pending {
-    fn encode(&self) -> Vec<u8> {
-        let mut out = Vec::with_capacity(16 + self.consumer.len());
-        put_varint(&mut out, self.delivered_ms);
-        put_varint(&mut out, self.times);
-        put_bytes(&mut out, &self.consumer);
-        out
-    }
-
-    fn decode(r: &mut Reader<'_>) -> Result<Self, DecodeError> {
-        Ok(Self {
-            delivered_ms: r.varint()?,
-            times: r.varint()?,
-            consumer: Bytes::copy_from_slice(r.bytes()?),
-        })
-    }
-
-    fn with(self, newer: Self) -> Self {
-        newer
-    }
-}
-
-impl Group {
-    /// One that begins behind an id.
-    pub fn behind(start: Id, read: Option<u64>, now_ms: u64) -> Self {
-        Self {
-            start,
-            set_at_ms: now_ms,
-            read,
-            positions: Vec::new(),
-        }
-    }
-
-    /// Up to where it has got the entries of an actor.
-    pub fn position(&self, actor: ActorId) -> Id {
-        let at = self.positions.binary_search_by_key(&actor, |(of, _)| *of);
-        at.map_or(self.start, |at| self.positions[at].1)
-    }
-
-    /// The last one that it has got, or where it began.
-    pub fn last(&self) -> Id {
-        let positions = self.positions.iter().map(|(_, id)| *id);
-        positions.max().unwrap_or_default().max(self.start)
-    }
-
-    /// It has got the entries of an actor up to one.
-    fn reach(&mut self, actor: ActorId, id: Id) {
-        match self.positions.binary_search_by_key(&actor, |(of, _)| *of) {
-            Ok(at) => self.positions[at].1 = self.positions[at].1.max(id),
-            Err(at) => self.positions.insert(at, (actor, id)),
-        }
-    }
-
-    /// It has got all that is known up to an id.
-    pub fn advance(&mut self, adders: &[(ActorId, Added)], to: Id) {
-        for (actor, added) in adders {
-            let upto = added.last.min(to);
-            if upto > self.position(*actor) {
-                self.reach(*actor, upto);
-            }
-        }
-    }
-
-    /// Behind which id there may be entries that it has not got; `None` where there are none.
-    pub fn next_behind(&self, adders: &[(ActorId, Added)]) -> Option<Id> {
-        let behind = adders.iter().filter_map(|(actor, added)| {
-            let position = self.position(*actor);
-            let before = added.first.previous().unwrap_or_default();
-            (added.last > position).then(|| position.max(before))
-        });
-        behind.min()
-    }
-}
 
 /// The state of an element, of its versions here.
 fn read<S: State>(versions: &[Version]) -> Option<S> {
@@ -313,7 +75,25 @@ pub fn adders(object: &Object) -> Vec<(ActorId, Added)> {
         let raw = name.try_into().ok()?;
         Some((ActorId(u64::from_be_bytes(raw)), added))
     });
-    all.collect()
+    let mut all: Vec<(ActorId, Added)> = all.collect();
+    // What was added says so by itself, too: who has deleted the stream may have seen the later of two, and not both.
+    for entry in entries(object) {
+        let seen = Added {
+            first: entry.id,
+            last: entry.id,
+            ..Added::default()
+        };
+        match all.binary_search_by_key(&entry.actor, |(actor, _)| *actor) {
+            Ok(at) => all[at].1 = all[at].1.with(seen),
+            Err(at) => all.insert(at, (entry.actor, seen)),
+        }
+    }
+    all
+}
+
+/// What says how much an actor has added.
+pub fn adder_element(actor: ActorId) -> Element {
+    element(&adder_name(actor))
 }
 
 /// Where the names of those begin and end.
@@ -328,7 +108,7 @@ pub fn groups_between() -> ([u8; 1], [u8; 1]) {
 
 /// What an actor has added, over what is known of it.
 pub fn put_added(actor: ActorId, added: &Added) -> Touch {
-    put(element(&adder_name(actor)), added)
+    put(adder_element(actor), added)
 }
 
 fn adder_name(actor: ActorId) -> [u8; 9] {
@@ -412,6 +192,20 @@ pub fn pending<'o>(
         })
 }
 
+/// What is pending at hand with an id.
+pub fn pending_at(object: &Object, group: &[u8], id: Id) -> Vec<(ActorId, Pending)> {
+    let cells = object.cells_of(Kind::StreamState);
+    let from = pending_from(group, id);
+    let start = cells.partition_point(|(e, _)| e.name < from);
+    let its = cells[start..].iter();
+    let its = its.take_while(|(e, _)| e.name.starts_with(&from));
+    let its = its.filter_map(|(e, versions)| {
+        let (_, name) = of_group(&e.name[1..])?;
+        Some((named(name)?.1, read(versions)?))
+    });
+    its.collect()
+}
+
 /// Where the names of what is pending of a group begin and end.
 pub fn pending_between(group: &[u8]) -> (Vec<u8>, Vec<u8>) {
     bounds(in_group(PENDING, group, &[]))
@@ -457,79 +251,5 @@ pub fn is_possible(name: &[u8], value: Option<&Bytes>) -> bool {
             name.is_some() && is::<Pending>(value)
         }
         _ => false,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const fn id(ms: u64) -> Id {
-        Id { ms, seq: 0 }
-    }
-
-    fn added(first: u64, last: u64) -> Added {
-        Added {
-            first: id(first),
-            last: id(last),
-            ..Added::default()
-        }
-    }
-
-    fn same<S: State + PartialEq + std::fmt::Debug>(state: &S) {
-        let raw = state.encode();
-        let mut r = Reader(&raw);
-        assert_eq!(S::decode(&mut r).as_ref(), Ok(state));
-        assert!(r.0.is_empty());
-    }
-
-    #[test]
-    fn what_is_written_is_read() {
-        same(&added(1, 5));
-        same(&Pending {
-            delivered_ms: 5,
-            times: 2,
-            consumer: Bytes::from_static(b"c"),
-        });
-        same(&Consumer { seen_ms: 1 << 40 });
-        let mut group = Group::behind(id(3), None, 99);
-        group.advance(
-            &[(ActorId(7), added(1, 9)), (ActorId(9), added(1, 4))],
-            id(5),
-        );
-        same(&group);
-    }
-
-    #[test]
-    fn entries_that_come_late_with_lower_ids_are_not_passed_over() {
-        let (a, b) = (ActorId(1), ActorId(2));
-        let mut group = Group::behind(Id::MIN, Some(0), 1);
-        group.advance(&[(a, added(10, 100))], id(100));
-        assert_eq!(group.next_behind(&[(a, added(10, 100))]), None);
-        // B could not be heard, and has added at 50.
-        let both = [(a, added(10, 100)), (b, added(50, 60))];
-        let behind = group.next_behind(&both);
-        assert!(behind.is_some_and(|at| at >= id(49) && at < id(50)));
-        group.advance(&both, id(60));
-        assert_eq!(group.next_behind(&both), None);
-        assert_eq!(group.last(), id(100));
-        // A goes on.
-        let more = [(a, added(10, 120)), (b, added(50, 60))];
-        assert_eq!(group.next_behind(&more), Some(id(100)));
-    }
-
-    #[test]
-    fn two_sides_that_went_on_have_got_what_either_has_got_unless_one_has_set_it_anew() {
-        let (a, b) = (ActorId(1), ActorId(2));
-        let mut left = Group::behind(id(5), Some(1), 1);
-        let mut right = left.clone();
-        left.advance(&[(a, added(6, 20))], id(20));
-        right.advance(&[(a, added(6, 10)), (b, added(7, 30))], id(30));
-        let both = left.clone().with(right.clone());
-        assert_eq!(both, right.clone().with(left.clone()));
-        assert_eq!(both.positions, [(a, id(20)), (b, id(30))]);
-        let again = Group::behind(Id::MIN, None, 2);
-        assert_eq!(both.with(again.clone()), again);
-        assert_eq!(again.clone().with(left), again);
     }
 }

@@ -1,0 +1,97 @@
+//! Functions: on one node, through every node of a cluster, and after a restart.
+
+use super::harness::{Cluster, Server, bulks};
+
+const LIBRARY: &str = "#!lua name=cart
+local function add(keys, args) return redis.call('HINCRBY', keys[1], args[1], args[2]) end
+redis.register_function('add', add)
+redis.register_function{function_name='show', flags={'no-writes'}, description='all of it',
+  callback=function(keys) return redis.call('HGETALL', keys[1]) end}
+redis.register_function('both', function(keys, args) redis.call('SET', keys[1], 1) return redis.call('SET', keys[2], 1) end)
+";
+
+#[test]
+fn a_function_is_known_until_its_library_goes() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let server = Server::ringwood(dir.path(), &[]);
+    let mut c = server.connect();
+    assert_eq!(c.call(&["FUNCTION", "FLUSH"]), "+OK\r\n");
+    assert_eq!(
+        c.call(&["FCALL", "add", "0"]),
+        "-ERR Function not found\r\n"
+    );
+    assert_eq!(bulks(&c.call(&["FUNCTION", "LOAD", LIBRARY])), ["cart"]);
+    assert_eq!(c.call(&["FCALL", "add", "1", "k", "tea", "2"]), ":2\r\n");
+    assert_eq!(
+        bulks(&c.call(&["FCALL_RO", "show", "1", "k"])),
+        ["tea", "2"]
+    );
+    let refused = c.call(&["FCALL_RO", "add", "1", "k", "tea", "2"]);
+    assert!(
+        refused.starts_with("-ERR Can not execute a script with write flag"),
+        "{refused}"
+    );
+    let again = c.call(&["FUNCTION", "LOAD", LIBRARY]);
+    assert_eq!(again, "-ERR Library 'cart' already exists\r\n");
+    let other = LIBRARY.replace("name=cart", "name=other");
+    let other = c.call(&["FUNCTION", "LOAD", &other]);
+    assert_eq!(other, "-ERR Function add already exists\r\n");
+    let newer = LIBRARY.replace("'HINCRBY'", "'HSET'");
+    assert_eq!(
+        bulks(&c.call(&["FUNCTION", "LOAD", "REPLACE", &newer])),
+        ["cart"]
+    );
+    assert_eq!(c.call(&["FCALL", "add", "1", "k", "milk", "2"]), ":1\r\n");
+    server.kill();
+    let server = Server::ringwood(dir.path(), &[]);
+    let mut c = server.connect();
+    assert_eq!(c.call(&["FCALL", "add", "1", "k", "egg", "2"]), ":1\r\n");
+    let list = bulks(&c.call(&["FUNCTION", "LIST", "LIBRARYNAME", "c*"]));
+    assert_eq!(list[..2], ["library_name", "cart"]);
+    assert_eq!(c.call(&["FUNCTION", "DELETE", "cart"]), "+OK\r\n");
+    assert_eq!(
+        c.call(&["FCALL", "add", "1", "k", "egg", "2"]),
+        "-ERR Function not found\r\n"
+    );
+    assert_eq!(
+        c.call(&["FUNCTION", "DELETE", "cart"]),
+        "-ERR Library not found\r\n"
+    );
+}
+
+#[test]
+fn a_function_is_known_to_all_nodes_that_answer_and_to_the_others_later() {
+    let mut cluster = Cluster::start(3, &[]);
+    assert_eq!(
+        bulks(&cluster.call(0, &["FUNCTION", "LOAD", LIBRARY])),
+        ["cart"]
+    );
+    for nth in 0..3 {
+        let sum = cluster.call(nth, &["FCALL", "add", "1", "k", "tea", "1"]);
+        assert_eq!(sum, format!(":{}\r\n", nth + 1));
+        // Keys of several coordinators, and with none named.
+        for key in ["a", "b", "c"] {
+            assert_eq!(
+                cluster.call(nth, &["FCALL", "both", "2", "x", key]),
+                "+OK\r\n"
+            );
+        }
+    }
+    cluster.members[2].kill();
+    let newer = LIBRARY.replace("'HINCRBY'", "'HSET'");
+    assert_eq!(
+        bulks(&cluster.call(1, &["FUNCTION", "LOAD", "REPLACE", &newer])),
+        ["cart"]
+    );
+    cluster.members[2].start(None);
+    cluster.wait_until_whole();
+    for nth in 0..3 {
+        let set = cluster.call(nth, &["FCALL", "add", "1", "k", &nth.to_string(), "1"]);
+        assert_eq!(set, ":1\r\n", "node {nth}");
+    }
+    assert_eq!(cluster.call(2, &["FUNCTION", "FLUSH"]), "+OK\r\n");
+    for nth in 0..3 {
+        let gone = cluster.call(nth, &["FCALL", "add", "1", "k", "x", "1"]);
+        assert_eq!(gone, "-ERR Function not found\r\n", "node {nth}");
+    }
+}
