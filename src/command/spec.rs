@@ -394,6 +394,7 @@ impl Specs {
 /// Where keys are, for rows.
 pub mod keys {
     use super::{Access, Begin, Find, KeySpec};
+    use crate::routing::shape;
 
     macro_rules! specs {
         ($($name:ident = $($spec:expr),+;)+) => {
@@ -435,7 +436,7 @@ pub mod keys {
     /// The first half of what is behind STREAMS, looked for from a place on.
     const fn streams(from: i8) -> KeySpec {
         KeySpec {
-            begin: Begin::Keyword("STREAMS", from),
+            begin: Begin::Keyword(shape::STREAMS, from),
             find: Find::Range {
                 last: -1,
                 step: 1,

@@ -24,7 +24,8 @@ pub(super) fn wait(ctx: &mut Ctx<'_>, spec: &'static Spec, args: Args<'_>) -> Re
     let unblocked = async move { client.unblocked().await };
     let (runner, who, call) = (ctx.runner(), ctx.who(), spec.call(args));
     let node = Arc::clone(ctx.node);
-    if spec.shape.waits != Some(Waits::Block) || !names_ends(&call) {
+    // Who reads for a group, and changes it thereby, may not name the end.
+    if spec.shape.waits != Some(Waits::Block) || spec.shape.writes || !names_ends(&call) {
         return Ok(block::wait(runner, who, call, timeout, unblocked));
     }
     Ok(Box::pin(async move {

@@ -81,6 +81,23 @@ pub enum Access {
     NoKey,
 }
 
+/// Behind this word are the streams that XREAD and XREADGROUP read.
+pub const STREAMS: &str = "STREAMS";
+
+/// Where the streams begin: a group, or a consumer, may be called as an option is.
+fn streams(args: Args<'_>) -> Option<usize> {
+    let mut nth = 1;
+    while nth < args.len() {
+        match () {
+            () if args.is(nth, STREAMS) => return Some(nth + 1),
+            () if args.is(nth, "GROUP") => nth += 3,
+            () if args.is(nth, "BLOCK") || args.is(nth, "COUNT") => nth += 2,
+            () => nth += 1,
+        }
+    }
+    None
+}
+
 impl KeySpec {
     /// One key.
     pub const fn one(at: u8, access: Access) -> Self {
@@ -104,15 +121,10 @@ impl KeySpec {
     fn beginning(&self, args: Args<'_>) -> Option<usize> {
         match self.begin {
             Begin::Index(at) => Some(usize::from(at)),
+            Begin::Keyword(STREAMS, _) => streams(args),
             Begin::Keyword(word, from) if from >= 0 => {
-                // A group, or a consumer, may be called so.
-                let group = (1..=from as usize).find(|at| from > 1 && args.is(*at, "GROUP"));
                 let mut places = from as usize..args.len();
-                let is_named =
-                    |at: usize| group.is_some_and(|group| at == group + 1 || at == group + 2);
-                places
-                    .find(|at| args.is(*at, word) && !is_named(*at))
-                    .map(|at| at + 1)
+                places.find(|at| args.is(*at, word)).map(|at| at + 1)
             }
             Begin::Keyword(word, from) => {
                 let last = args.len().checked_sub(usize::from(from.unsigned_abs()))?;
@@ -383,8 +395,8 @@ mod tests {
             access: Read,
         },
     ];
-    const STREAMS: &[KeySpec] = &[KeySpec {
-        begin: Begin::Keyword("STREAMS", 1),
+    const OF_STREAMS: &[KeySpec] = &[KeySpec {
+        begin: Begin::Keyword(STREAMS, 1),
         find: Find::Range {
             last: -1,
             step: 1,
@@ -418,8 +430,10 @@ mod tests {
         assert_eq!(found(UNION, "ZUNIONSTORE d 9 a b"), "dab");
         assert_eq!(found(UNION, "ZUNIONSTORE d x a b"), "d");
         assert_eq!(found(UNION, "ZUNIONSTORE d -1 a b"), "d");
-        assert_eq!(found(STREAMS, "XREAD COUNT 2 streams a b 0-0 1-1"), "ab");
-        assert_eq!(found(STREAMS, "XREAD COUNT 2"), "");
+        assert_eq!(found(OF_STREAMS, "XREAD COUNT 2 streams a b 0-0 1-1"), "ab");
+        assert_eq!(found(OF_STREAMS, "XREAD COUNT 2"), "");
+        let group = "XREADGROUP COUNT 1 GROUP g STREAMS STREAMS a >";
+        assert_eq!(found(OF_STREAMS, group), "a");
         assert_eq!(found(STORE, "SORT a BY x STORE d"), "ad");
         assert_eq!(found(STORE, "SORT a BY x STORE"), "a");
     }

@@ -163,11 +163,18 @@ impl Machine {
     ///
     /// # Errors
     /// When it does not, or does something else; in Lua's words.
-    pub fn inspect(&mut self, source: &Source) -> Result<Vec<Registered>, String> {
+    pub fn inspect(
+        &mut self,
+        source: &Source,
+        running: &Arc<Running>,
+    ) -> Result<Vec<Registered>, String> {
         let plainly = |error: mlua::Error| error.to_string();
         let function = self.compiled.get(&source.sha).cloned();
         let function = function.ok_or("not compiled")?;
-        let (is_good, said): (bool, Value) = self.inspect.call(function).map_err(plainly)?;
+        *self.inside.running.lock() = Some(Arc::clone(running));
+        let said = self.inspect.call(function);
+        *self.inside.running.lock() = None;
+        let (is_good, said): (bool, Value) = said.map_err(plainly)?;
         let Value::Table(said) = said else {
             return Err(said.to_string().map_err(plainly)?);
         };

@@ -163,26 +163,31 @@ end
 
 local environment, shown = {}, {}
 
-local function load_text(text)
-  if type(text) == "string" and text:sub(1, 1) == "\27" then
-    return nil, "attempt to load a binary chunk"
+-- What a script loads sees what it sees itself.
+local function loads_for(seen)
+  local function load_text(text)
+    if type(text) == "string" and text:sub(1, 1) == "\27" then
+      return nil, "attempt to load a binary chunk"
+    end
+    -- A name of the script's own would not be safe from being collected meanwhile.
+    local loaded, why = loadstring(text, "=(load)")
+    if loaded then
+      setfenv(loaded, seen)
+    end
+    return loaded, why
   end
-  -- A name of the script's own would not be safe from being collected meanwhile.
-  local loaded, why = loadstring(text, "=(load)")
-  if loaded then
-    setfenv(loaded, environment)
-  end
-  return loaded, why
-end
 
-local function load_pieces(next_piece)
-  local text = {}
-  while true do
-    local piece = next_piece()
-    if piece == nil or piece == "" then break end
-    text[#text + 1] = piece
+  local function load_pieces(next_piece)
+    local text = {}
+    while true do
+      local piece = next_piece()
+      if piece == nil or piece == "" then break end
+      text[#text + 1] = piece
+    end
+    return load_text(table.concat(text))
   end
-  return load_text(table.concat(text))
+
+  return load_text, load_pieces
 end
 
 for _, name in pairs({
@@ -191,7 +196,7 @@ for _, name in pairs({
 }) do
   shown[name] = _G[name]
 end
-shown.loadstring, shown.load = load_text, load_pieces
+shown.loadstring, shown.load = loads_for(environment)
 
 -- The native one computes how many there are in 32 bits, and believes what comes out.
 local MOST_UNPACKED = 7000
@@ -403,11 +408,14 @@ function redis_of_libraries.register_function(...)
 end
 
 local shown_redis = read_only(redis_of_libraries)
+local load_of_libraries, load_pieces_of_libraries = loads_for(of_libraries)
 is_read_only[shown_redis], is_read_only[of_libraries] = true, true
 setmetatable(of_libraries, {
   __index = function(_, name)
     if name == "redis" or name == "server" then return shown_redis end
     if name == "_G" then return of_libraries end
+    if name == "loadstring" then return load_of_libraries end
+    if name == "load" then return load_pieces_of_libraries end
     local value = shown[name]
     if value == nil then
       error("Script attempted to access nonexistent global variable '" .. tostring(name) .. "'", 2)
@@ -474,6 +482,7 @@ return {
     for _, proxy in pairs(proxies) do
       if next(proxy) ~= nil then return false end
     end
-    return next(environment) == nil
+    registered, order = nil, nil
+    return next(environment) == nil and next(of_libraries) == nil
   end,
 }

@@ -3,6 +3,8 @@
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Instant;
 
+use crate::base::clock;
+
 /// Why a script was not stopped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stopped {
@@ -19,6 +21,8 @@ pub struct Running {
     pub name: String,
     /// When it began.
     pub since: Instant,
+    /// Then it ends whatever it does.
+    until: Option<Instant>,
     state: AtomicU8,
 }
 
@@ -33,7 +37,17 @@ impl Running {
         Self {
             name,
             since,
+            until: None,
             state: AtomicU8::new(HARMLESS),
+        }
+    }
+
+    /// The same, which ends when its time is over.
+    #[must_use]
+    pub fn until(self, until: Instant) -> Self {
+        Self {
+            until: Some(until),
+            ..self
         }
     }
 
@@ -61,14 +75,14 @@ impl Running {
 
     /// Whether it is to end.
     pub fn is_stopped(&self) -> bool {
-        self.state.load(Ordering::Acquire) == IS_STOPPED
+        let is_late = |until: Instant| clock::monotonic() >= until;
+        self.state.load(Ordering::Acquire) == IS_STOPPED || self.until.is_some_and(is_late)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::base::clock;
 
     #[test]
     fn what_has_written_is_not_stopped_and_what_is_stopped_does_not_write() {

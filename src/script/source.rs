@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use bytes::Bytes;
 use sha1::{Digest, Sha1};
 use thiserror::Error;
 
@@ -52,7 +53,7 @@ pub struct Source {
     /// The script's name; of a function what its library is known by to a machine.
     pub sha: Sha,
     /// All of it: of a function that of its library.
-    pub text: Vec<u8>,
+    pub text: Bytes,
     /// What its first line says, or what the function was registered with.
     pub flags: Flags,
     /// The function's name.
@@ -77,17 +78,31 @@ impl Source {
         };
         Ok(Self {
             sha: sha_of(text),
-            text: text.to_vec(),
+            text: Bytes::copy_from_slice(text),
             flags,
             function: None,
         })
     }
 
-    /// A function of a library.
-    pub fn of_function(library: &[u8], name: &str, no_writes: bool) -> Self {
+    /// A library, by itself.
+    pub fn of_library(code: Bytes) -> Self {
+        let text = [b"library ", &code[..]].concat();
         Self {
-            sha: sha_of(&[b"library ", library].concat()),
-            text: library.to_vec(),
+            sha: sha_of(&text),
+            text: code,
+            flags: Flags {
+                is_declared: true,
+                ..Flags::default()
+            },
+            function: Some(String::new()),
+        }
+    }
+
+    /// A function of a library.
+    pub fn function(&self, name: &str, no_writes: bool) -> Self {
+        Self {
+            sha: self.sha,
+            text: self.text.clone(),
             flags: Flags {
                 is_declared: true,
                 no_writes,

@@ -95,3 +95,47 @@ fn a_function_is_known_to_all_nodes_that_answer_and_to_the_others_later() {
         assert_eq!(gone, "-ERR Function not found\r\n", "node {nth}");
     }
 }
+
+#[test]
+fn a_library_does_nothing_but_register_and_leaves_nothing() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let server = Server::ringwood(dir.path(), &[]);
+    let mut c = server.connect();
+    let load = |c: &mut super::harness::Connection, code: &str| {
+        c.call(&[
+            "FUNCTION",
+            "LOAD",
+            "REPLACE",
+            &format!("#!lua name=a\n{code}"),
+        ])
+    };
+    let late = load(&mut c, "while true do end");
+    assert_eq!(late, "-ERR FUNCTION LOAD timeout\r\n");
+    let said = load(
+        &mut c,
+        "pcall(loadstring(\"redis.call('SET', 'k', 'v')\")) redis.register_function('f', function() end)",
+    );
+    assert_eq!(bulks(&said), ["a"]);
+    assert_eq!(c.call(&["FCALL", "f", "0"]), "$-1\r\n");
+    assert_eq!(c.call(&["EXISTS", "k"]), ":0\r\n");
+    // What a library puts where all see it is gone with the call.
+    load(
+        &mut c,
+        "redis.register_function('put', function() table.insert(_G, 'x') return 1 end)
+         redis.register_function('get', function() return rawget(_G, 1) end)",
+    );
+    c.call(&["FCALL", "put", "0"]);
+    assert_eq!(c.call(&["FCALL", "get", "0"]), "$-1\r\n");
+    // Names do not differ by case alone.
+    let twice = c.call(&[
+        "FUNCTION",
+        "LOAD",
+        "#!lua name=b\nredis.register_function('PUT', function() end)",
+    ]);
+    assert_eq!(twice, "-ERR Function PUT already exists\r\n");
+    // A dump moves functions from one library to another.
+    let dump = bulks(&c.call(&["FUNCTION", "DUMP"]));
+    assert!(!dump.is_empty());
+    let stats = c.call(&["FUNCTION", "STATS"]);
+    assert!(stats.contains("functions_count\r\n:2\r\n"), "{stats}");
+}

@@ -8,7 +8,7 @@ use super::script::{SCRIPT, eval, kill};
 use crate::command::context::{After, Ctx, Outcome};
 use crate::command::node::Node;
 use crate::command::row::{L, NO_MULTI, Row, cmd, sub};
-use crate::command::scripts::{self, Functions, Library};
+use crate::command::scripts::{self, Functions, Goes, Library};
 use crate::command::spec::{Flags, ScriptBy, keys};
 use crate::error::Error;
 use crate::logic::codec::{Reader, put_bytes, put_varint};
@@ -172,10 +172,15 @@ fn load(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
         }
     }
     let library = Library::read(&ctx.node.scripts, args.at(last))?;
-    let (node, who, replaces) = (Arc::clone(ctx.node), ctx.who(), last > 2);
+    let (node, who) = (Arc::clone(ctx.node), ctx.who());
+    let goes = if last > 2 {
+        Goes::OfTheSameName
+    } else {
+        Goes::Nothing
+    };
     let asked = async move {
         let all = scripts::all_functions(&node).await?;
-        all.takes(&library, replaces)
+        all.take(std::slice::from_ref(&library), goes)
             .map_err(|error| refused(&node, &who, &error))?;
         scripts::store(&node, &library).await?;
         Ok(library.name)
@@ -270,34 +275,33 @@ fn show(reply: &mut Reply, library: &Library, with_code: bool) {
 }
 
 fn stats(ctx: &mut Ctx<'_>, _: Args<'_>) -> Outcome {
-    let node = Arc::clone(ctx.node);
-    let running = node.scripts.running();
-    let asked = async move { scripts::all_functions(&node).await };
-    later(ctx, asked, move |reply, all: Arc<Functions>| {
+    // As far as it is known here: who asks may want to know what all others wait for.
+    let all = scripts::known_functions(ctx.node);
+    let running = ctx.node.scripts.running();
+    let reply = &mut *ctx.reply;
+    reply.map(2);
+    reply.bulk(b"running_script");
+    if let Some((name, since)) = running {
         reply.map(2);
-        reply.bulk(b"running_script");
-        if let Some((name, since)) = running {
-            reply.map(2);
-            reply.bulk(b"name");
-            reply.bulk(name.as_bytes());
-            reply.bulk(b"duration_ms");
-            reply.integer(since.as_millis() as i64);
-        } else {
-            reply.null();
-        }
-        let functions = all
-            .libraries
-            .values()
-            .map(|library| library.functions.len());
-        reply.bulk(b"engines");
-        reply.map(1);
-        reply.bulk(b"LUA");
-        reply.map(2);
-        reply.bulk(b"libraries_count");
-        reply.integer(all.libraries.len() as i64);
-        reply.bulk(b"functions_count");
-        reply.integer(functions.sum::<usize>() as i64);
-    });
+        reply.bulk(b"name");
+        reply.bulk(name.as_bytes());
+        reply.bulk(b"duration_ms");
+        reply.integer(since.as_millis() as i64);
+    } else {
+        reply.null();
+    }
+    let functions = all
+        .libraries
+        .values()
+        .map(|library| library.functions.len());
+    reply.bulk(b"engines");
+    reply.map(1);
+    reply.bulk(b"LUA");
+    reply.map(2);
+    reply.bulk(b"libraries_count");
+    reply.integer(all.libraries.len() as i64);
+    reply.bulk(b"functions_count");
+    reply.integer(functions.sum::<usize>() as i64);
     Ok(())
 }
 
@@ -330,20 +334,19 @@ fn undumped(payload: &[u8]) -> Option<Vec<&[u8]>> {
 }
 
 fn restore(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
-    let (mut flushes, mut replaces) = (false, false);
     if args.len() > 4 {
         return Err(Error::Arity("function|restore".into()));
     }
-    match () {
-        () if args.len() == 3 || args.is(3, "APPEND") => {}
-        () if args.is(3, "FLUSH") => flushes = true,
-        () if args.is(3, "REPLACE") => replaces = true,
+    let goes = match () {
+        () if args.len() == 3 || args.is(3, "APPEND") => Goes::Nothing,
+        () if args.is(3, "FLUSH") => Goes::All,
+        () if args.is(3, "REPLACE") => Goes::OfTheSameName,
         () => {
             let why =
                 "ERR Wrong restore policy given, value should be either FLUSH, APPEND or REPLACE.";
             return Err(Error::text(why));
         }
-    }
+    };
     let wrong = Error::text("ERR DUMP payload version or checksum are wrong");
     let codes = undumped(args.at(2)).ok_or(wrong)?;
     let libraries = codes
@@ -352,16 +355,16 @@ fn restore(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
     let libraries: Vec<Library> = libraries.collect::<Result<_, _>>()?;
     let (node, who) = (Arc::clone(ctx.node), ctx.who());
     let asked = async move {
-        if flushes {
-            scripts::remove_all(&node).await?;
-        }
         let all = scripts::all_functions(&node).await?;
-        for library in &libraries {
-            all.takes(library, replaces)
-                .map_err(|error| refused(&node, &who, &error))?;
-        }
+        all.take(&libraries, goes)
+            .map_err(|error| refused(&node, &who, &error))?;
         for library in &libraries {
             scripts::store(&node, library).await?;
+        }
+        let is_new = |name: &String| libraries.iter().any(|library| library.name == *name);
+        let gone = all.libraries.keys();
+        for name in gone.filter(|name| goes == Goes::All && !is_new(name)) {
+            scripts::remove(&node, name).await?;
         }
         Ok(())
     };

@@ -18,23 +18,31 @@ use crate::replica::{Key, OWN_DATABASE};
 /// The hash of all libraries, by their names; it begins as [`crate::logic::quorum::OWN_KEYS`].
 const LIBRARIES: &[u8] = b"\0ringwood\0functions";
 /// What there is, as far as this node knows by itself: all of it, where it is alone.
-pub(super) fn here(node: &Node) -> Arc<Functions> {
-    if let Some(read) = node.libraries.at_hand() {
-        return read;
+pub fn here(node: &Node) -> Arc<Functions> {
+    let libraries = &node.libraries;
+    let is_in_cluster = node.site.coordinator.is_some();
+    let known = if is_in_cluster {
+        libraries.at_hand()
+    } else {
+        libraries.unchanged()
+    };
+    if let Some(known) = known {
+        return known;
     }
+    let changes = libraries.changes();
     let key = Key {
         db: OWN_DATABASE,
         name: LIBRARIES,
     };
     let Ok(object) = node.replica.read(key) else {
-        return Arc::default();
+        return libraries.at_hand().unwrap_or_default();
     };
     let codes: Vec<Bytes> = hash::fields(&object).map(|(_, code)| code).collect();
-    if node.site.coordinator.is_some() {
-        // They were forgotten just now; this copy need not be the newest.
+    if is_in_cluster {
+        // Nobody was asked yet; this copy need not be the newest.
         return Arc::new(Functions::of(&node.scripts, codes.into_iter()));
     }
-    node.libraries.keep(&node.scripts, codes)
+    libraries.keep(&node.scripts, codes, changes)
 }
 
 /// Asks for all libraries.
@@ -42,11 +50,13 @@ pub(super) fn here(node: &Node) -> Arc<Functions> {
 /// # Errors
 /// The reply that says why that failed.
 pub async fn all(node: &Arc<Node>) -> Result<Arc<Functions>, BytesMut> {
+    let changes = node.libraries.changes();
     let said = ask(node, &[b"HVALS", LIBRARIES]).await;
     if said.first() == Some(&b'-') {
         return Err(said);
     }
-    Ok(node.libraries.keep(&node.scripts, bulks(&said)))
+    let codes = bulks(&said);
+    Ok(node.libraries.keep(&node.scripts, codes, changes))
 }
 
 /// The same, unless it is at hand; where it cannot be asked for, what was read last holds.

@@ -1,6 +1,6 @@
 //! Libraries of functions, and those that this node has read last.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -8,12 +8,18 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 
 use super::known::{Body, Scripts};
+use crate::base::blocking::at_length;
 use crate::base::clock;
 use crate::error::Error;
-use crate::script::{Registered, Source};
+use crate::script::{Registered, Running, Source};
 
 /// Who has not been told of a change asks again after so long.
 const FRESH: Duration = Duration::from_secs(10);
+
+/// A library that takes longer is refused.
+const MOST_LOADING: Duration = Duration::from_millis(500);
+/// Functions of one library.
+const MOST_FUNCTIONS: usize = 4_096;
 
 /// A library, as it is kept.
 #[derive(Debug)]
@@ -26,6 +32,17 @@ pub struct Library {
     pub functions: Vec<Registered>,
 }
 
+/// Which libraries make room for others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Goes {
+    /// None.
+    Nothing,
+    /// Those that have the same names.
+    OfTheSameName,
+    /// All.
+    All,
+}
+
 /// All libraries.
 #[derive(Debug, Default)]
 pub struct Functions {
@@ -35,66 +52,105 @@ pub struct Functions {
     bodies: HashMap<String, Arc<Body>>,
 }
 
-/// What a node has read last, and when.
+/// What a node has read last.
 #[derive(Debug, Default)]
-pub struct Libraries(Mutex<Option<(Arc<Functions>, Instant)>>);
+pub struct Libraries(Mutex<Read>);
+
+#[derive(Debug, Default)]
+struct Read {
+    all: Option<Arc<Functions>>,
+    /// When; `None`: they have changed since then.
+    at: Option<Instant>,
+    /// How often they have changed.
+    changes: u64,
+}
 
 impl Libraries {
     /// What was read, if anything, however long ago.
     pub(super) fn at_hand(&self) -> Option<Arc<Functions>> {
+        self.0.lock().all.clone()
+    }
+
+    /// The same, unless it has changed since then.
+    pub(super) fn unchanged(&self) -> Option<Arc<Functions>> {
         let read = self.0.lock();
-        read.as_ref().map(|(all, _)| Arc::clone(all))
+        read.at.and(read.all.clone())
     }
 
     /// Whether it was read lately.
     pub(super) fn are_fresh(&self) -> bool {
-        let read = self.0.lock();
-        let age = read
-            .as_ref()
-            .map(|(_, at)| clock::monotonic().saturating_duration_since(*at));
+        let at = self.0.lock().at;
+        let age = at.map(|at| clock::monotonic().saturating_duration_since(at));
         age.is_some_and(|age| age < FRESH)
     }
 
-    /// These were read.
-    pub(super) fn keep(&self, scripts: &Scripts, codes: Vec<Bytes>) -> Arc<Functions> {
+    /// How often they have changed: before they are read.
+    pub(super) fn changes(&self) -> u64 {
+        self.0.lock().changes
+    }
+
+    /// These were read, after so many changes.
+    pub(super) fn keep(
+        &self,
+        scripts: &Scripts,
+        codes: Vec<Bytes>,
+        changes: u64,
+    ) -> Arc<Functions> {
         let before = self.at_hand().filter(|before| before.has(&codes));
         let all = before.unwrap_or_else(|| Arc::new(Functions::of(scripts, codes.into_iter())));
-        *self.0.lock() = Some((Arc::clone(&all), clock::monotonic()));
+        let mut read = self.0.lock();
+        if read.changes == changes {
+            read.all = Some(Arc::clone(&all));
+            read.at = Some(clock::monotonic());
+        }
         all
     }
 
-    /// What was read is to be read again.
+    /// They have changed: what was read is to be read again.
     pub fn forget(&self) {
-        *self.0.lock() = None;
+        let mut read = self.0.lock();
+        read.at = None;
+        read.changes += 1;
     }
 }
 
 impl Library {
-    /// A library that is sent.
+    /// A library that is sent. It may take its time.
     ///
     /// # Errors
     /// When it is none, in Redis's words.
     pub fn read(scripts: &Scripts, code: &[u8]) -> Result<Self, Error> {
         let error = |text: String| Error::Text(format!("ERR {text}").into());
         let name = name_of(code).map_err(error)?;
-        let source = Source::of_function(code, "", false);
+        let code = Bytes::copy_from_slice(code);
+        let source = Source::of_library(code.clone());
         let mut machine = scripts.machine();
-        let registered = machine
-            .compile(&source)
-            .map_err(|why| error(format!("Error compiling function: {why}")))
-            .and_then(|()| {
-                let registered = machine.inspect(&source);
-                registered.map_err(|why| error(format!("Error registering functions: {why}")))
-            });
+        let now = clock::monotonic();
+        let running = Arc::new(Running::new(name.clone(), now).until(now + MOST_LOADING));
+        let registered = at_length(|| {
+            machine
+                .compile(&source)
+                .map_err(|why| error(format!("Error compiling function: {why}")))?;
+            machine.inspect(&source, &running).map_err(|why| {
+                if running.is_stopped() {
+                    return error("FUNCTION LOAD timeout".into());
+                }
+                error(format!("Error registering functions: {why}"))
+            })
+        });
         scripts.give_back(machine);
         let mut functions = registered?;
         if functions.is_empty() {
             return Err(error("No functions registered".into()));
         }
+        if functions.len() > MOST_FUNCTIONS {
+            let why = format!("A library has at most {MOST_FUNCTIONS} functions");
+            return Err(error(why));
+        }
         functions.sort_by(|a, b| a.name.cmp(&b.name));
         Ok(Self {
             name,
-            code: Bytes::copy_from_slice(code),
+            code,
             functions,
         })
     }
@@ -142,10 +198,10 @@ impl Functions {
                     continue;
                 }
             };
+            let source = Source::of_library(library.code.clone());
             for function in &library.functions {
                 let no_writes = function.flags.iter().any(|flag| flag == "no-writes");
-                let source = Source::of_function(&library.code, &function.name, no_writes);
-                let body = Arc::new(Body::kept(source));
+                let body = Arc::new(Body::kept(source.function(&function.name, no_writes)));
                 all.bodies.insert(function.name.to_ascii_lowercase(), body);
             }
             all.libraries.insert(library.name.clone(), library);
@@ -159,26 +215,24 @@ impl Functions {
         self.bodies.get(&name.to_ascii_lowercase()).cloned()
     }
 
-    /// Whether a library can be beside the others, of which one of the same name goes.
-    pub fn takes(&self, library: &Library, replaces: bool) -> Result<(), Error> {
-        if !replaces && self.libraries.contains_key(&library.name) {
-            let name = &library.name;
-            return Err(Error::Text(
-                format!("ERR Library '{name}' already exists").into(),
-            ));
+    /// Whether libraries can be beside those that are there, of which those of the same names go, or all.
+    pub fn take(&self, new: &[Library], goes: Goes) -> Result<(), Error> {
+        let error = |text: String| Err(Error::Text(format!("ERR {text}").into()));
+        let is_new = |name: &str| new.iter().any(|library| library.name == name);
+        let mut stays = self.libraries.values();
+        if goes == Goes::Nothing
+            && let Some(there) = stays.find(|library| is_new(&library.name))
+        {
+            return error(format!("Library '{}' already exists", there.name));
         }
-        let others = self.libraries.values();
-        let others = others.filter(|other| other.name != library.name);
-        for function in others.flat_map(|other| &other.functions) {
-            if library
-                .functions
-                .iter()
-                .any(|own| own.name == function.name)
-            {
-                let name = &function.name;
-                return Err(Error::Text(
-                    format!("ERR Function {name} already exists").into(),
-                ));
+        let stays = self.libraries.values().filter(|library| match goes {
+            Goes::All => false,
+            Goes::OfTheSameName | Goes::Nothing => !is_new(&library.name),
+        });
+        let mut names = HashSet::new();
+        for function in stays.chain(new).flat_map(|library| &library.functions) {
+            if !names.insert(function.name.to_ascii_lowercase()) {
+                return error(format!("Function {} already exists", function.name));
             }
         }
         Ok(())

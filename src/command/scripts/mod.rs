@@ -14,8 +14,8 @@ mod paused;
 mod run;
 mod shared;
 
-pub use functions::{all as all_functions, remove, remove_all, store};
+pub use functions::{all as all_functions, here as known_functions, remove, remove_all, store};
 pub use known::Scripts;
-pub use library::{Functions, Libraries, Library};
+pub use library::{Functions, Goes, Libraries, Library};
 pub use run::{called, fetch, run_here, spread, wants_everything};
 pub use shared::{exist, flush, load};

@@ -180,8 +180,10 @@ fn run(
     (spec, args): (&Spec, Args<'_>),
     how: How,
 ) -> Result<(Ready, Step), Error> {
+    let found = (spec.script_by == ScriptBy::Function).then(|| body_of(node, spec, args));
+    let found = found.transpose()?;
     let count = count_keys(spec, args)?;
-    let body = body_of(node, spec, args)?;
+    let body = found.map_or_else(|| body_of(node, spec, args), Ok)?;
     let flags = body.source.flags;
     if !spec.shape.writes && flags.is_declared && !flags.no_writes {
         let why = "ERR Can not execute a script with write flag using *_ro command.";

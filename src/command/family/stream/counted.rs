@@ -15,8 +15,10 @@ pub(super) struct Counted {
 impl Counted {
     /// Of a stream whose first entry is at hand.
     pub(super) fn of(object: &Object, adders: &[(ActorId, Added)]) -> Self {
+        let mut sum = stream::sum(adders);
+        sum.count = sum.count.max(stream::len(object) as u64);
         Self {
-            sum: stream::sum(adders),
+            sum,
             len: stream::len(object) as u64,
             first: stream::entries(object)
                 .next()

@@ -377,6 +377,12 @@ fn deliver(
             touched.extend(pending);
         }
     }
+    let shown = group.last();
+    if entries.is_empty() && behind.is_some_and(|behind| behind < shown) {
+        // What came late is gone by now: it is not looked for again.
+        group.advance(&adders, shown, &[]);
+        touched.push(stream::put_group(name, &group));
+    }
     let is_new_consumer = !entries.is_empty() && stream::consumer(object, name, consumer).is_none();
     if !entries.is_empty() {
         touched.push(stream::put_consumer(
