@@ -209,8 +209,7 @@ pub(super) fn xclaim(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
     let mut reach = reaches(&stretches);
     reach.push(Reach::Named(&named));
     let claimed = change(ctx, key, Reach::Each(&reach), |object, now_ms| {
-        let (edit, claimed) = claim(object, (key, group, consumer), &asked, now_ms)?;
-        Ok((edit, claimed))
+        claim(object, (key, group, consumer), &asked, now_ms)
     })?;
     if claimed.is_new_consumer {
         ctx.note_event(key, (Events::STREAM, "xgroup-createconsumer"));

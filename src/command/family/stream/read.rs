@@ -22,9 +22,9 @@ use crate::routing::shape::Waits;
 /// A group is tried to be read so often before all of the stream is.
 const TRIES: usize = 4;
 
-/// Where to go on in a stream.
+/// Where reading a stream goes on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum From {
+enum Begins {
     /// Behind an entry.
     Behind(Id),
     /// Behind what is there (`$`).
@@ -33,7 +33,7 @@ enum From {
     New,
 }
 
-impl From {
+impl Begins {
     fn parse(word: &[u8], of_group: bool) -> Result<Self, Error> {
         match word {
             b"$" if of_group => Err(Error::text(
@@ -43,6 +43,8 @@ impl From {
             )),
             b"$" => Ok(Self::End),
             b">" if of_group => Ok(Self::New),
+            // Which is how Redis writes it down.
+            word if of_group && Id::parse(word, 0) == Some(Id::MAX) => Ok(Self::New),
             b">" => Err(Error::text(
                 "ERR The > ID can be specified only when calling XREADGROUP using the GROUP <group> <consumer> \
                  option.",
@@ -155,14 +157,14 @@ pub(super) fn xread(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
     let asked = Asked::parse(args, false)?;
     let mut places = Vec::new();
     for (key, word) in &asked.streams {
-        let from = From::parse(word, false)?;
+        let from = Begins::parse(word, false)?;
         // Nothing is behind the end. That the key is a stream is looked at all the same.
         ctx.typed_some(key, Kind::Stream, Reach::Head)?;
         places.push((*key, from));
     }
     let mut found = Vec::new();
     for (key, from) in places {
-        let From::Behind(id) = from else { continue };
+        let Begins::Behind(id) = from else { continue };
         let Some(first) = id.next() else { continue };
         let read = asked.most.saturating_add(MOST_OF_AN_ID);
         let stretch = entries_stretch(first, Id::MAX, read, false);
@@ -189,13 +191,13 @@ pub(super) fn xreadgroup(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
         let named = [stream::group_element(reader.group)];
         let object = ctx.typed_some(key, Kind::Stream, Reach::Named(&named))?;
         group_of(&object, key, reader)?;
-        places.push((*key, From::parse(word, true)?));
+        places.push((*key, Begins::parse(word, true)?));
     }
     let (mut found, mut is_partly_done) = (Vec::new(), false);
     for (key, from) in places {
         let one = match from {
-            From::Behind(id) => history(ctx, key, reader, (id, asked.most)).map(Some),
-            From::New | From::End => new(ctx, key, reader, asked.most),
+            Begins::Behind(id) => history(ctx, key, reader, (id, asked.most)).map(Some),
+            Begins::New | Begins::End => new(ctx, key, reader, asked.most),
         };
         let one = one.map_err(|error| error.after_others(is_partly_done))?;
         found.extend(one.map(|one| (key, one)));
