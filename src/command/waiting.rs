@@ -11,6 +11,7 @@ use super::node::Node;
 use super::spec::Spec;
 use super::timing::Timed;
 use crate::error::Error;
+use crate::resp::first_bulk;
 use crate::routing::args::{Args, OwnedArgs};
 use crate::routing::shape::Waits;
 use crate::routing::{Call, Later, Who, block};
@@ -91,11 +92,9 @@ async fn from_here_on(
 
 /// The last id that XINFO STREAM says.
 fn last_id(said: &[u8]) -> Option<&[u8]> {
-    let name = b"last-generated-id\r\n$";
+    let name = b"last-generated-id\r\n";
     let behind = said.get(memmem::find(said, name)? + name.len()..)?;
-    let start = memchr::memchr(b'\n', behind)? + 1;
-    let end = start + memchr::memchr(b'\r', behind.get(start..)?)?;
-    behind.get(start..end)
+    first_bulk(behind).map(|(last, _)| last)
 }
 
 #[cfg(test)]

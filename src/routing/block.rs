@@ -16,7 +16,7 @@ use super::args::Args;
 use super::reply::error_reply;
 use super::route::begin;
 use super::runner::{Call, Later, Runner};
-use super::shape::Waits;
+use super::shape::{Reading, Waits};
 use super::who::Who;
 use crate::error::Error;
 use crate::resp::Reply;
@@ -39,7 +39,7 @@ pub enum Unblocked {
 pub fn timeout(args: Args<'_>, waits: Waits) -> Result<Option<Duration>, Error> {
     match waits {
         Waits::Word(at) => seconds(args, at),
-        Waits::Block => match option(args) {
+        Waits::Block => match Reading::of(args).block {
             Some(at) => milliseconds(args, at),
             None => Ok(None),
         },
@@ -48,22 +48,7 @@ pub fn timeout(args: Args<'_>, waits: Waits) -> Result<Option<Duration>, Error> 
 
 /// Whether a command waits at all.
 pub fn is_asked(args: Args<'_>, waits: Waits) -> bool {
-    waits != Waits::Block || option(args).is_some()
-}
-
-/// Where the option BLOCK says for how long, among those before STREAMS.
-fn option(args: Args<'_>) -> Option<usize> {
-    let mut nth = 1;
-    while nth < args.len() {
-        match () {
-            () if args.is(nth, "BLOCK") => return Some(nth + 1).filter(|at| *at < args.len()),
-            () if args.is(nth, "STREAMS") => return None,
-            () if args.is(nth, "GROUP") => nth += 3,
-            () if args.is(nth, "COUNT") => nth += 2,
-            () => nth += 1,
-        }
-    }
-    None
+    waits != Waits::Block || Reading::of(args).block.is_some()
 }
 
 /// A word that says so many milliseconds; none of them: for ever.

@@ -84,18 +84,37 @@ pub enum Access {
 /// Behind this word are the streams that XREAD and XREADGROUP read.
 pub const STREAMS: &str = "STREAMS";
 
-/// Where the streams begin: a group, or a consumer, may be called as an option is.
-fn streams(args: Args<'_>) -> Option<usize> {
-    let mut nth = 1;
-    while nth < args.len() {
-        match () {
-            () if args.is(nth, STREAMS) => return Some(nth + 1),
-            () if args.is(nth, "GROUP") => nth += 3,
-            () if args.is(nth, "BLOCK") || args.is(nth, "COUNT") => nth += 2,
-            () => nth += 1,
+/// What XREAD and XREADGROUP say before the streams.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Reading {
+    /// Where it is said for how long they wait.
+    pub block: Option<usize>,
+    /// Where the streams begin.
+    pub streams: Option<usize>,
+}
+
+impl Reading {
+    /// Of a command with these words. A group, or a consumer, may be called as an option is.
+    pub fn of(args: Args<'_>) -> Self {
+        let (mut reading, mut nth) = (Self::default(), 1);
+        let there = |at: usize| Some(at).filter(|at| *at < args.len());
+        while nth < args.len() {
+            match () {
+                () if args.is(nth, STREAMS) => {
+                    reading.streams = there(nth + 1);
+                    return reading;
+                }
+                () if args.is(nth, "GROUP") => nth += 3,
+                () if args.is(nth, "COUNT") => nth += 2,
+                () if args.is(nth, "BLOCK") => {
+                    reading.block = there(nth + 1);
+                    nth += 2;
+                }
+                () => nth += 1,
+            }
         }
+        reading
     }
-    None
 }
 
 impl KeySpec {
@@ -121,7 +140,7 @@ impl KeySpec {
     fn beginning(&self, args: Args<'_>) -> Option<usize> {
         match self.begin {
             Begin::Index(at) => Some(usize::from(at)),
-            Begin::Keyword(STREAMS, _) => streams(args),
+            Begin::Keyword(STREAMS, _) => Reading::of(args).streams,
             Begin::Keyword(word, from) if from >= 0 => {
                 let mut places = from as usize..args.len();
                 places.find(|at| args.is(*at, word)).map(|at| at + 1)

@@ -296,19 +296,24 @@ for _, proxy in pairs(proxies) do
   is_read_only[proxy] = true
 end
 
-setmetatable(environment, {
-  __index = function(_, name)
-    local value = shown[name]
-    if value == nil then
-      error("Script attempted to access nonexistent global variable '" .. tostring(name) .. "'", 2)
-    end
-    return value
-  end,
-  __newindex = function()
-    error("Attempt to modify a readonly table", 2)
-  end,
-  __metatable = false,
-})
+-- What is seen there is found by its name; nothing can be put there.
+local function only_shows(seen, find)
+  setmetatable(seen, {
+    __index = function(_, name)
+      local value = find(name)
+      if value == nil then
+        error("Script attempted to access nonexistent global variable '" .. tostring(name) .. "'", 2)
+      end
+      return value
+    end,
+    __newindex = function()
+      error("Attempt to modify a readonly table", 2)
+    end,
+    __metatable = false,
+  })
+end
+
+only_shows(environment, function(name) return shown[name] end)
 
 -- A library registers functions, and may do nothing else. What it holds beside them is there for one call: it is
 -- loaded for each.
@@ -408,25 +413,14 @@ function redis_of_libraries.register_function(...)
 end
 
 local shown_redis = read_only(redis_of_libraries)
-local load_of_libraries, load_pieces_of_libraries = loads_for(of_libraries)
 is_read_only[shown_redis], is_read_only[of_libraries] = true, true
-setmetatable(of_libraries, {
-  __index = function(_, name)
-    if name == "redis" or name == "server" then return shown_redis end
-    if name == "_G" then return of_libraries end
-    if name == "loadstring" then return load_of_libraries end
-    if name == "load" then return load_pieces_of_libraries end
-    local value = shown[name]
-    if value == nil then
-      error("Script attempted to access nonexistent global variable '" .. tostring(name) .. "'", 2)
-    end
-    return value
-  end,
-  __newindex = function()
-    error("Attempt to modify a readonly table", 2)
-  end,
-  __metatable = false,
-})
+local own = { redis = shown_redis, server = shown_redis, _G = of_libraries }
+own.loadstring, own.load = loads_for(of_libraries)
+only_shows(of_libraries, function(name)
+  local value = own[name]
+  if value == nil then return shown[name] end
+  return value
+end)
 
 local function loaded(library)
   registered, order = {}, {}

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use super::harness::{Cluster, Connection, Server, bulks, encode, eventually};
+use super::harness::{Cluster, Connection, Server, bulks, encode, eventually, wait_for_blocked};
 
 fn send(connection: &mut Connection, words: &[&str]) {
     let words: Vec<Vec<u8>> = words.iter().map(|word| word.as_bytes().to_vec()).collect();
@@ -13,13 +13,6 @@ fn send(connection: &mut Connection, words: &[&str]) {
 
 fn reply(connection: &mut Connection) -> String {
     String::from_utf8(connection.reply().expect("a reply")).expect("text")
-}
-
-fn wait_for_blocked(connection: &mut Connection, count: usize) {
-    eventually("clients wait", || {
-        let list = connection.call(&["CLIENT", "LIST"]);
-        list.matches(" flags=b ").count() == count
-    });
 }
 
 #[test]

@@ -254,6 +254,14 @@ pub fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
     }
 }
 
+/// Waits until so many clients of a node wait for something.
+pub fn wait_for_blocked(connection: &mut Connection, count: usize) {
+    eventually("clients wait", || {
+        let list = connection.call(&["CLIENT", "LIST"]);
+        list.matches(" flags=b ").count() == count
+    });
+}
+
 /// A wall clock that stands still until the test moves it, for servers started under it.
 pub struct Clock {
     file: File,

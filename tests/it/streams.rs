@@ -3,18 +3,11 @@
 
 use std::collections::BTreeSet;
 
-use super::harness::{Cluster, Connection, Server, bulks, eventually};
+use super::harness::{Cluster, Connection, Server, bulks, wait_for_blocked};
 
 fn call(connection: &mut Connection, line: &str) -> String {
     connection.say(line);
     connection.hear()
-}
-
-fn wait_for_blocked(connection: &mut Connection, count: usize) {
-    eventually("clients wait", || {
-        let list = connection.call(&["CLIENT", "LIST"]);
-        list.matches(" flags=b ").count() == count
-    });
 }
 
 #[test]
@@ -107,7 +100,7 @@ fn what_two_sides_have_added_is_there_and_a_group_gets_all_of_it() {
     // Whoever waits at any node hears of what is added at another.
     let mut waiting = cluster.members[1].connect();
     waiting.say("XREAD BLOCK 20000 STREAMS log $");
-    std::thread::sleep(std::time::Duration::from_millis(300));
+    wait_for_blocked(&mut cluster.members[1].connect(), 1);
     call(&mut cluster.members[2].connect(), "XADD log * nth 30");
     assert_eq!(bulks(&waiting.hear())[2..], ["nth", "30"]);
     added.insert("30".to_owned());

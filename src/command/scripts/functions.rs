@@ -10,10 +10,10 @@ use bytes::{Bytes, BytesMut};
 use super::library::{Functions, Library};
 use super::shared::ask;
 use crate::command::node::Node;
-use crate::logic::integer;
 use crate::logic::types::hash;
 use crate::peer::message::News;
 use crate::replica::{Key, OWN_DATABASE};
+use crate::resp::first_bulk;
 
 /// The hash of all libraries, by their names; it begins as [`crate::logic::quorum::OWN_KEYS`].
 const LIBRARIES: &[u8] = b"\0ringwood\0functions";
@@ -74,14 +74,9 @@ pub(super) async fn refresh(node: &Arc<Node>) -> Option<BytesMut> {
 fn bulks(reply: &[u8]) -> Vec<Bytes> {
     let mut found = Vec::new();
     let mut rest = memchr::memchr(b'\n', reply).map_or(&[][..], |end| &reply[end + 1..]);
-    while let Some(text) = rest.strip_prefix(b"$")
-        && let Some(end) = memchr::memchr(b'\n', text)
-        && let Some(len) = integer::parse(&text[..end.saturating_sub(1)])
-        && let Ok(len) = usize::try_from(len)
-        && let Some(bulk) = text.get(end + 1..end + 1 + len)
-    {
+    while let Some((bulk, behind)) = first_bulk(rest) {
         found.push(Bytes::copy_from_slice(bulk));
-        rest = text.get(end + 1 + len + 2..).unwrap_or_default();
+        rest = behind;
     }
     found
 }

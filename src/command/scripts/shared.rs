@@ -11,7 +11,7 @@ use crate::coordinator::Asked;
 use crate::logic::types::hash;
 use crate::peer::message::News;
 use crate::replica::{Key, OWN_DATABASE, Reach};
-use crate::resp::{Protocol, Reply};
+use crate::resp::{Protocol, Reply, first_bulk};
 use crate::routing::args::OwnedArgs;
 use crate::routing::block;
 use crate::routing::{Later, Own, Runner, Who};
@@ -74,9 +74,7 @@ pub(super) async fn find(node: &Arc<Node>, name: &[u8]) -> Option<BytesMut> {
 
 /// The text of a bulk reply is at hand from now on.
 fn keep(node: &Node, said: &[u8]) -> Option<Arc<Body>> {
-    let text = said.strip_prefix(b"$")?;
-    let end = memchr::memchr(b'\n', text)? + 1;
-    let text = text.get(end..)?.strip_suffix(b"\r\n")?;
+    let (text, _) = first_bulk(said)?;
     let body = node.scripts.add(text).ok()?;
     body.note_kept();
     Some(body)

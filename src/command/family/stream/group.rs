@@ -1,6 +1,6 @@
 //! XGROUP: the groups of a stream and their consumers.
 
-use super::parts::{adders_stretch, change, id, is_there, state_stretch};
+use super::parts::{adders_stretch, change, id, is_there, no_group_of, state_stretch};
 use crate::command::context::{Ctx, Outcome};
 use crate::error::Error;
 use crate::logic::causal::{Kind, Object};
@@ -82,10 +82,7 @@ fn there(object: &Object) -> Result<(), Error> {
 /// A group that must be there.
 fn known(object: &Object, key: &[u8], name: &[u8]) -> Result<Group, Error> {
     there(object)?;
-    stream::group(object, name).ok_or_else(|| {
-        let (key, name) = (String::from_utf8_lossy(key), String::from_utf8_lossy(name));
-        Error::Text(format!("NOGROUP No such consumer group '{name}' for key name '{key}'").into())
-    })
+    stream::group(object, name).ok_or_else(|| no_group_of(key, name))
 }
 
 pub(super) fn create(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {

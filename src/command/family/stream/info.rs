@@ -6,7 +6,9 @@ use bytes::Bytes;
 
 use super::counted::Counted;
 use super::group;
-use super::parts::{adders_stretch, is_there, reply_entries, reply_entry, reply_id, state_stretch};
+use super::parts::{
+    adders_stretch, is_there, no_group_of, reply_entries, reply_entry, reply_id, state_stretch,
+};
 use crate::base::clock;
 use crate::command::context::{Ctx, Outcome};
 use crate::error::Error;
@@ -161,10 +163,7 @@ pub(super) fn consumers(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
     let object = ctx.typed_some(key, Kind::Stream, Reach::Each(&reach))?;
     there(&object)?;
     if stream::group(&object, name).is_none() {
-        let (key, name) = (String::from_utf8_lossy(key), String::from_utf8_lossy(name));
-        return Err(Error::Text(
-            format!("NOGROUP No such consumer group '{name}' for key name '{key}'").into(),
-        ));
+        return Err(no_group_of(key, name));
     }
     let counts = counts(&object, name);
     let now_ms = clock::now_ms();

@@ -128,3 +128,9 @@ pub(super) fn no_group(key: &[u8], group: &[u8], behind: &str) -> Error {
     let (key, group) = (String::from_utf8_lossy(key), String::from_utf8_lossy(group));
     Error::Text(format!("NOGROUP No such key '{key}' or consumer group '{group}'{behind}").into())
 }
+
+/// No such group, where the key is there.
+pub(super) fn no_group_of(key: &[u8], group: &[u8]) -> Error {
+    let (key, group) = (String::from_utf8_lossy(key), String::from_utf8_lossy(group));
+    Error::Text(format!("NOGROUP No such consumer group '{group}' for key name '{key}'").into())
+}
