@@ -17,6 +17,9 @@ pub enum Error {
     /// A command that there is none of in a cluster.
     #[error("ERR {0} is not allowed in cluster mode")]
     NotInCluster(String),
+    /// A subcommand with words that it does not know, and its container.
+    #[error("ERR unknown subcommand or wrong number of arguments for '{0}'. Try {1} HELP.")]
+    WrongWords(String, String),
     /// Options that do not fit together.
     #[error("ERR syntax error")]
     Syntax,

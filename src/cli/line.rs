@@ -3,7 +3,7 @@
 use clap::builder::ValueRange;
 use clap::{Arg, ArgAction, Command};
 
-use crate::base::config::DIRECTIVES;
+use crate::base::config;
 
 /// Everything that can be said.
 pub fn command_line() -> Command {
@@ -11,7 +11,7 @@ pub fn command_line() -> Command {
     let mut server = Command::new("server")
         .about("Run a node")
         .arg(config.help("The configuration file; conf/ringwood.toml shows every directive"));
-    for directive in DIRECTIVES {
+    for directive in config::directives() {
         let default = if directive.default.is_empty() {
             "none"
         } else {
@@ -20,6 +20,7 @@ pub fn command_line() -> Command {
         server = server.arg(
             Arg::new(directive.name)
                 .long(directive.name)
+                .aliases(config::aliases_of(directive.name))
                 .value_name("VALUE")
                 .allow_hyphen_values(true)
                 .help(format!("{} [default: {default}]", directive.help)),

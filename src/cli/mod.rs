@@ -13,7 +13,7 @@ use clap::ArgMatches;
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use tracing_subscriber::filter::{EnvFilter, LevelFilter};
 
-use crate::base::config::{Config, DIRECTIVES};
+use crate::base::config::{self, Config};
 use crate::base::log::Log;
 use crate::server::SetLogLevel;
 use client::{ClientError, Target};
@@ -207,8 +207,7 @@ const LAST_LINES: Duration = Duration::from_millis(200);
 
 fn server(flags: &ArgMatches) -> ExitCode {
     let file = flags.get_one::<String>("config").map(Path::new);
-    let given = DIRECTIVES
-        .iter()
+    let given = config::directives()
         .filter_map(|d| Some((d.name, flags.get_one::<String>(d.name)?.as_str())));
     let config = match Config::load(file, given) {
         Ok(config) => config,

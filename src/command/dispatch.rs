@@ -10,6 +10,7 @@ use super::notify;
 use super::queue::{Transaction, Watch};
 use super::scripts;
 use super::session::Session;
+use super::slowlog;
 use super::spec::{Flags, Spec};
 use super::table;
 use super::timing::{Timed, Times};
@@ -57,7 +58,7 @@ pub fn execute(ctx: &mut Ctx<'_>, found: Option<&'static Spec>, args: Args<'_>) 
         let error = unknown(args);
         return reject(ctx, &error);
     };
-    if let Err(error) = admit(ctx, spec, args) {
+    if let Err(error) = admit(ctx, spec, args).and_then(|()| refuse_busy(ctx, spec, args)) {
         if spec.has(Flags::RUNS_QUEUE) {
             ctx.session.transaction = None;
             ctx.session.watches.clear();
@@ -148,6 +149,27 @@ fn run_gated(ctx: &mut Ctx<'_>, spec: &'static Spec, args: Args<'_>) {
 const BUSY: &str =
     "BUSY Redis is busy running a script. You can only call SCRIPT KILL or SHUTDOWN NOSAVE.";
 
+fn busy_threshold(node: &Node) -> Duration {
+    Duration::from_millis(node.config.number("busy-reply-threshold") as u64)
+}
+
+/// While a script keeps everybody out for too long nothing is served but what ends it; while one keeps its keys,
+/// nothing is queued that is about them.
+fn refuse_busy(ctx: &Ctx<'_>, spec: &'static Spec, args: Args<'_>) -> Outcome {
+    let is_let_in = ctx.is_in_cluster() || spec.has(Flags::ALLOW_BUSY);
+    if is_let_in || !ctx.node.scripts.is_busy(|| busy_threshold(ctx.node)) {
+        return Ok(());
+    }
+    let gate = &ctx.node.site.gate;
+    let is_queued = ctx.session.transaction.is_some() && !spec.has(Flags::IN_TRANSACTION);
+    let is_kept_out = |wanted: &Wanted| gate.at_once(wanted).is_none();
+    let keys = || gate.of_keys(spec.keys_of(args), false);
+    if gate.is_closed() || is_queued && is_kept_out(&keys()) {
+        return Err(Error::text(BUSY));
+    }
+    Ok(())
+}
+
 /// Waits until a command has its turns and may begin; `None`: a script has run for too long meanwhile.
 pub async fn turns<'a>(node: &'a Arc<Node>, wanted: &Wanted) -> Option<Turns<'a>> {
     if wanted.is_for_all() {
@@ -155,7 +177,7 @@ pub async fn turns<'a>(node: &'a Arc<Node>, wanted: &Wanted) -> Option<Turns<'a>
         let counting = Arc::clone(node);
         off_worker(move || counting.replica.finish_counting()).await;
     }
-    let threshold = Duration::from_millis(node.config.number("busy-reply-threshold") as u64);
+    let threshold = busy_threshold(node);
     let is_too_long = async {
         // Whoever waits for something else does not wait for so long.
         tokio::time::sleep(threshold).await;
@@ -256,6 +278,9 @@ fn wanted(node: &Node, session: &Session, spec: &Spec, args: Args<'_>) -> Wanted
 
 /// Runs a command that was admitted, and keeps its statistics.
 fn run(ctx: &mut Ctx<'_>, spec: &'static Spec, args: Args<'_>) {
+    if !ctx.is_part {
+        ctx.session.client.touch(spec);
+    }
     let started = if ctx.session.executing {
         clock::monotonic()
     } else {
@@ -309,7 +334,6 @@ fn record(ctx: &mut Ctx<'_>, spec: &'static Spec, args: Args<'_>, started: Insta
     if ctx.is_part {
         return;
     }
-    ctx.session.client.touch(spec);
     if matches!(ctx.after, After::Later(_)) {
         ctx.timed = Some(Timed::now(ctx.times(), spec, args, failed));
         return;
@@ -339,7 +363,7 @@ fn record(ctx: &mut Ctx<'_>, spec: &'static Spec, args: Args<'_>, started: Insta
 
 fn count(ctx: &mut Ctx<'_>, times: Times, spec: &'static Spec, args: Args<'_>, failed: bool) {
     if times.record(ctx.node, ctx.session, spec, failed) {
-        times.note_slow(ctx.node, ctx.session, (spec, args));
+        times.note_slow(ctx.node, ctx.session, slowlog::shorten(spec, args));
     }
 }
 

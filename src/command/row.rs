@@ -44,9 +44,9 @@ pub const AL: Flags = ADMIN.and(L);
 /// Not inside MULTI.
 pub const NO_MULTI: Flags = Flags::NO_MULTI;
 /// Runs at once inside MULTI.
-pub const TX: Flags = NLF.and(Flags::IN_TRANSACTION);
+pub const TX: Flags = NLF.and(Flags::IN_TRANSACTION).and(Flags::ALLOW_BUSY);
 /// Possible before AUTH.
-pub const OPEN: Flags = NLF.and(Flags::NO_AUTH);
+pub const OPEN: Flags = NLF.and(Flags::NO_AUTH).and(Flags::ALLOW_BUSY);
 /// Ringwood's own.
 pub const OWN: Flags = Flags::OWN;
 

@@ -265,17 +265,17 @@ impl Client {
         counts.any(|count| count.load(Ordering::Relaxed) > 0)
     }
 
-    /// One line of CLIENT LIST.
-    pub fn line(&self, specs: &Specs, is_self: Option<&Session>) -> String {
+    /// One line of CLIENT LIST; of who asks, with the bytes of the question.
+    pub fn line(&self, specs: &Specs, own: Option<(&Session, usize)>) -> String {
         let names = self.names.lock().clone();
         let last = self.last_command.load(Ordering::Relaxed).checked_sub(1);
         let last = last.and_then(|nth| specs.all().get(nth));
         let command = last.map_or_else(|| "NULL".into(), Spec::full_name);
         let listens = |kind: usize| self.listens[kind].load(Ordering::Relaxed);
-        let in_transaction = is_self.is_some_and(|s| s.transaction.is_some());
+        let in_transaction = own.is_some_and(|(s, _)| s.transaction.is_some());
         format!(
             "id={} addr={} laddr={} fd=0 name={} age={} idle={} flags={} db={} sub={} psub={} ssub={} \
-             multi={} qbuf=0 qbuf-free=0 argv-mem=0 multi-mem=0 rbs=0 rbp=0 obl=0 oll=0 omem=0 \
+             multi={} qbuf={} qbuf-free=0 argv-mem=0 multi-mem=0 rbs=0 rbp=0 obl=0 oll=0 omem=0 \
              tot-mem=0 events=r cmd={} user=default redir=-1 resp={} lib-name={} lib-ver={}",
             self.id,
             self.address,
@@ -294,6 +294,7 @@ impl Client {
             listens(1),
             listens(2),
             if in_transaction { 0 } else { -1 },
+            own.map_or(0, |(_, asked)| asked),
             command,
             self.protocol.load(Ordering::Relaxed),
             names.library,
@@ -316,6 +317,17 @@ impl Drop for Blocked<'_> {
 pub struct Clients {
     next_id: AtomicU64,
     by_id: DashMap<u64, Arc<Client>>,
+    /// How many wait for the end of a pause.
+    held: AtomicUsize,
+}
+
+/// A client that waits for the end of a pause, as long as it does.
+pub struct Held<'a>(&'a AtomicUsize);
+
+impl Drop for Held<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 impl Clients {
@@ -335,6 +347,12 @@ impl Clients {
     /// How many there are.
     pub fn len(&self) -> usize {
         self.by_id.len()
+    }
+
+    /// A client waits for the end of a pause.
+    pub fn held(&self) -> Held<'_> {
+        self.held.fetch_add(1, Ordering::Relaxed);
+        Held(&self.held)
     }
 
     /// How many wait for a key to get something.

@@ -15,7 +15,7 @@ use crate::routing::args::Args;
 
 /// Words of an entry, and bytes of a word.
 const SLOWLOG_WORDS: usize = 32;
-const SLOWLOG_WORD_LEN: usize = 128;
+pub(super) const SLOWLOG_WORD_LEN: usize = 128;
 
 /// The slow log.
 #[derive(Debug, Default)]
@@ -56,12 +56,12 @@ impl SlowLog {
         entries.2.truncate(keep);
     }
 
-    pub(super) fn push(&self, session: &Session, spec: &Spec, args: Args<'_>, took: Duration) {
+    pub(super) fn push(&self, session: &Session, words: Vec<Vec<u8>>, took: Duration) {
         let entry = SlowEntry {
             id: 0,
             at_secs: clock::now_ms() / 1_000,
             took_us: took.as_micros() as u64,
-            words: shorten(spec, args),
+            words,
             address: session.client.address.to_string(),
             name: session.client.names.lock().name.clone(),
         };
@@ -94,16 +94,15 @@ impl SlowLog {
     }
 }
 
-fn shorten(spec: &Spec, args: Args<'_>) -> Vec<Vec<u8>> {
+/// The words of a command as they are shown.
+pub(super) fn shorten(spec: &Spec, args: Args<'_>) -> Vec<Vec<u8>> {
     let secrets = Secrets::of(spec, args);
     let mut words: Vec<Vec<u8>> = (0..args.len().min(SLOWLOG_WORDS))
         .map(|nth| secrets.show(args, nth))
         .map(|word| {
-            if word.len() <= SLOWLOG_WORD_LEN {
-                return word.to_vec();
-            }
-            let more = format!("... ({} more bytes)", word.len() - SLOWLOG_WORD_LEN);
-            [&word[..SLOWLOG_WORD_LEN], more.as_bytes()].concat()
+            let mut shown = word[..word.len().min(SLOWLOG_WORD_LEN)].to_vec();
+            put_what_is_left_out(&mut shown, word.len());
+            shown
         })
         .collect();
     if args.len() > SLOWLOG_WORDS {
@@ -111,4 +110,12 @@ fn shorten(spec: &Spec, args: Args<'_>) -> Vec<Vec<u8>> {
         words[SLOWLOG_WORDS - 1] = format!("... ({more} more arguments)").into_bytes();
     }
     words
+}
+
+/// Says of a shortened word how much longer it is.
+pub(super) fn put_what_is_left_out(shown: &mut Vec<u8>, len: usize) {
+    if len > SLOWLOG_WORD_LEN {
+        let more = format!("... ({} more bytes)", len - SLOWLOG_WORD_LEN);
+        shown.extend_from_slice(more.as_bytes());
+    }
 }

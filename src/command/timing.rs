@@ -7,6 +7,7 @@ use smallvec::SmallVec;
 
 use super::node::Node;
 use super::session::Session;
+use super::slowlog::{self, SLOWLOG_WORD_LEN};
 use super::spec::{Flags, Spec};
 use crate::base::clock;
 use crate::routing::args::{Args, OwnedArgs};
@@ -26,8 +27,8 @@ pub struct Timed {
     pub failed: bool,
     /// Its first words, for the slow log.
     words: SmallVec<[u8; 128]>,
-    /// Where each of them ends.
-    ends: SmallVec<[usize; 4]>,
+    /// Where each of them ends, and how long it is.
+    ends: SmallVec<[(usize, usize); 4]>,
     /// How many there are.
     count: usize,
 }
@@ -46,7 +47,7 @@ impl Timed {
                 break;
             }
             words.extend_from_slice(first_bytes(word));
-            ends.push(words.len());
+            ends.push((words.len(), word.len()));
         }
         Self {
             spec,
@@ -83,7 +84,7 @@ impl Timed {
         }
         let mut shown = OwnedArgs::default();
         let mut from = 0;
-        for end in &ends {
+        for (end, _) in &ends {
             shown.push(&words[from..*end]);
             from = *end;
         }
@@ -91,13 +92,17 @@ impl Timed {
             let more = format!("... ({} more arguments)", count - ends.len());
             shown.push(more.as_bytes());
         }
-        times.note_slow(node, session, (spec, shown.as_args()));
+        let mut shown = slowlog::shorten(spec, shown.as_args());
+        for (word, (_, len)) in shown.iter_mut().zip(&ends) {
+            slowlog::put_what_is_left_out(word, *len);
+        }
+        times.note_slow(node, session, shown);
     }
 }
 
 /// As much of a word as is shown of it.
 fn first_bytes(word: &[u8]) -> &[u8] {
-    &word[..word.len().min(128)]
+    &word[..word.len().min(SLOWLOG_WORD_LEN)]
 }
 
 /// When what became of a command.
@@ -127,7 +132,8 @@ impl Times {
             self.sample(node, spec);
         }
         let threshold_us = node.slowlog.threshold_us();
-        threshold_us >= 0 && took.as_micros() as i64 >= threshold_us
+        // Of EXEC what it runs is told.
+        threshold_us >= 0 && !spec.has(Flags::RUNS_QUEUE) && took.as_micros() as i64 >= threshold_us
     }
 
     fn sample(self, node: &Node, spec: &'static Spec) {
@@ -156,7 +162,7 @@ impl Times {
         self.replied.saturating_duration_since(self.arrived)
     }
 
-    pub(super) fn note_slow(self, node: &Node, session: &Session, (spec, args): (&Spec, Args<'_>)) {
-        node.slowlog.push(session, spec, args, self.took());
+    pub(super) fn note_slow(self, node: &Node, session: &Session, words: Vec<Vec<u8>>) {
+        node.slowlog.push(session, words, self.took());
     }
 }

@@ -81,6 +81,12 @@ fn seconds(args: Args<'_>, at: i8) -> Result<Option<Duration>, Error> {
     Ok((ms > 0.0).then(|| Duration::from_millis(ms as u64)))
 }
 
+/// What is said to whoever waits for a group when it goes.
+fn group_is_gone(who: &Who) -> BytesMut {
+    let gone = "NOGROUP the consumer group this client was blocked on no longer exists";
+    error_reply(who, &Error::text(gone))
+}
+
 /// Runs a command until it has found something, for so long at most.
 pub fn wait<F>(
     node: Arc<dyn Runner>,
@@ -117,7 +123,12 @@ where
                 let is_other = !is_first && takes_all && reply.starts_with(b"-WRONGTYPE ");
                 if !is_nothing(&reply) && !is_other {
                     awaited.has_taken();
-                    return reply;
+                    let is_left_alone = !is_first && reply.starts_with(b"-NOGROUP ");
+                    return if is_left_alone {
+                        group_is_gone(&who)
+                    } else {
+                        reply
+                    };
                 }
                 if (is_other || leaves_all) && was_told {
                     awaited.pass_on();

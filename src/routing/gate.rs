@@ -71,6 +71,12 @@ impl Gate {
         turns.len() == usize::from(LANES)
     }
 
+    /// Whether somebody keeps everybody out, as far as some of the lanes say.
+    pub fn is_closed(&self) -> bool {
+        let mut some = [0, LANES / 2, LANES - 1].into_iter();
+        some.all(|lane| self.lanes.at_once(&[lane], false).is_none())
+    }
+
     /// Turns for which nobody has to wait.
     pub fn at_once(&self, wanted: &Wanted) -> Option<Turns<'_>> {
         self.lanes.at_once(&wanted.places, wanted.alone)

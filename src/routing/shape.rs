@@ -153,7 +153,8 @@ impl KeySpec {
         }
     }
 
-    fn find(&self, args: Args<'_>, out: &mut Positions) {
+    /// Adds the positions of its keys among the words.
+    pub fn find(&self, args: Args<'_>, out: &mut Positions) {
         let Some(begin) = self.beginning(args).filter(|at| *at < args.len()) else {
             return;
         };

@@ -199,9 +199,13 @@ end
 shown.loadstring, shown.load = loads_for(environment)
 
 -- The native one computes how many there are in 32 bits, and believes what comes out.
-local MOST_UNPACKED = 7000
+local MOST_UNPACKED = 8000
 
 function shown.unpack(list, first, last)
+  if first == nil and last == nil and #list < MOST_UNPACKED then
+    -- Of so many every word on the stack counts.
+    return native_unpack(list)
+  end
   first, last = floor(first or 1), floor(last or #list)
   if last - first >= MOST_UNPACKED then
     error("too many results to unpack", 2)

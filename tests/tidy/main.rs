@@ -9,7 +9,7 @@ mod house;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
-use ringwood::base::config::DIRECTIVES;
+use ringwood::base::config;
 use ringwood::command::{Flags, specs};
 use ringwood::status::SECTIONS;
 
@@ -111,7 +111,7 @@ fn the_configuration_file_shows_every_directive_with_its_default() {
         "# Every directive of Ringwood with its default. Each is also a flag (--port 6379) that\n\
          # overrides the file. Bytes take units: 1kb is 1024, 1k is 1000. Written by `make docs`.\n",
     );
-    for directive in DIRECTIVES {
+    for directive in config::directives() {
         let value = directive
             .normalise(directive.default)
             .expect("defaults are valid");

@@ -2,8 +2,8 @@
 
 use super::directive::{Directive, Kind, MAX, fixed, live};
 
-/// Every directive.
-pub static DIRECTIVES: &[Directive] = &[
+/// What is Ringwood's, or what Redis's word means here too.
+pub(super) static OWN: &[Directive] = &[
     fixed(
         "bind",
         "127.0.0.1",
@@ -353,12 +353,6 @@ pub static DIRECTIVES: &[Directive] = &[
         Kind::Number(0, MAX),
         "Milliseconds after which whoever waits for a script on a lone node is told that it is BUSY.",
     ),
-    live(
-        "lua-time-limit",
-        "5000",
-        Kind::Number(0, MAX),
-        "Accepted for Redis's tools; busy-reply-threshold is what counts.",
-    ),
     fixed(
         "script-memory-limit",
         "256mb",
@@ -384,18 +378,6 @@ pub static DIRECTIVES: &[Directive] = &[
         "Numbered databases.",
     ),
     live(
-        "save",
-        "",
-        Kind::Text,
-        "Accepted for Redis's tools; every write is stored as it comes.",
-    ),
-    fixed(
-        "appendonly",
-        "yes",
-        Kind::Switch,
-        "Accepted for Redis's tools; every write is journaled.",
-    ),
-    live(
         "maxmemory",
         "0",
         Kind::Bytes(0, MAX),
@@ -412,17 +394,5 @@ pub static DIRECTIVES: &[Directive] = &[
         "",
         Kind::Events,
         "Which events of keys are published, by Redis's letters; empty for none.",
-    ),
-    live(
-        "lazyfree-lazy-user-del",
-        "no",
-        Kind::Switch,
-        "Accepted for Redis's tools; deletes are always cheap.",
-    ),
-    live(
-        "replica-read-only",
-        "yes",
-        Kind::Switch,
-        "Accepted for Redis's tools; every node takes writes.",
     ),
 ];

@@ -6,6 +6,7 @@ mod directive;
 mod directives;
 mod error;
 mod events;
+mod redis;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -15,11 +16,11 @@ use parking_lot::RwLock;
 use toml_edit::{DocumentMut, Item, TomlError, Value};
 
 pub use directive::{Directive, Kind, OutputLimit};
-pub use directives::DIRECTIVES;
 pub use error::ConfigError;
 pub use events::Events;
 
 use directive::OutputLimits;
+use redis::ALIASES;
 
 /// The values of all directives.
 #[derive(Debug)]
@@ -61,7 +62,7 @@ struct Hot {
 impl Default for Config {
     fn default() -> Self {
         let normal = |d: &Directive| d.normalise(d.default).expect("defaults are valid");
-        let values = DIRECTIVES.iter().map(|d| (d.name, normal(d))).collect();
+        let values = directives().map(|d| (d.name, normal(d))).collect();
         let config = Self {
             values: RwLock::new(values),
             prefixes: Vec::new(),
@@ -223,12 +224,13 @@ impl Config {
     /// nobody's to read.
     pub fn matching(&self, wanted: impl Fn(&str) -> bool) -> Vec<(&'static str, String)> {
         let values = self.values.read();
-        values
-            .iter()
-            .filter(|(n, _)| wanted(n))
-            .map(|(n, v)| match *n {
-                UNREADABLE if !v.is_empty() => (*n, REDACTED.to_owned()),
-                _ => (*n, v.clone()),
+        let names = values.keys().map(|name| (*name, *name));
+        names
+            .chain(ALIASES.iter().copied())
+            .filter(|(shown, _)| wanted(shown))
+            .map(|(shown, name)| match &values[name] {
+                value if name == UNREADABLE && !value.is_empty() => (shown, REDACTED.to_owned()),
+                value => (shown, value.clone()),
             })
             .collect()
     }
@@ -257,9 +259,7 @@ impl Config {
         };
         let mut document = document(path)?;
         let before = Self::load(Some(path), std::iter::empty())?;
-        let own = DIRECTIVES
-            .iter()
-            .filter(|d| !FOR_ONE_START.contains(&d.name));
+        let own = directives().filter(|d| !FOR_ONE_START.contains(&d.name));
         for directive in own {
             let now = self.text(directive.name);
             if now == before.text(directive.name) {
@@ -379,9 +379,23 @@ fn prefixes(item: &Item) -> Result<Vec<Prefix>, String> {
     Ok(prefixes)
 }
 
+/// Every directive, in the order of the file.
+pub fn directives() -> impl Iterator<Item = &'static Directive> {
+    directives::OWN.iter().chain(redis::REDIS)
+}
+
+/// A directive's other names.
+pub fn aliases_of(name: &str) -> impl Iterator<Item = &'static str> {
+    let of_it = ALIASES.iter().filter(move |(_, of)| *of == name);
+    of_it.map(|(alias, _)| *alias)
+}
+
 fn find(name: &str) -> Result<&'static Directive, ConfigError> {
-    DIRECTIVES
+    let alias = ALIASES
         .iter()
+        .find(|(alias, _)| alias.eq_ignore_ascii_case(name));
+    let name = alias.map_or(name, |(_, name)| name);
+    directives()
         .find(|d| d.name.eq_ignore_ascii_case(name))
         .ok_or_else(|| ConfigError::Unknown(name.to_owned()))
 }

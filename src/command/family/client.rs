@@ -142,8 +142,16 @@ pub(super) fn checked_name(raw: &[u8]) -> Result<String, Error> {
     ))
 }
 
-fn info(ctx: &mut Ctx<'_>, _: Args<'_>) -> Outcome {
-    let line = ctx.session.client.line(ctx.node.specs, Some(ctx.session));
+/// Bytes of a command as clients send it.
+fn sent_len(args: Args<'_>) -> usize {
+    let of = |len: usize| len.to_string().len() + 3;
+    let words = args.from(0).map(|word| of(word.len()) + word.len() + 2);
+    of(args.len()) + words.sum::<usize>()
+}
+
+fn info(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
+    let own = Some((&*ctx.session, sent_len(args)));
+    let line = ctx.session.client.line(ctx.node.specs, own);
     ctx.reply.verbatim(&(line + "\n"));
     Ok(())
 }
@@ -180,7 +188,8 @@ fn list(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
     let mut text = String::new();
     for client in ctx.node.clients.all() {
         if wanted.as_ref().is_none_or(|ids| ids.contains(&client.id)) && is_of_type(&client) {
-            let own = (client.id == ctx.session.client.id).then_some(&*ctx.session);
+            let is_own = client.id == ctx.session.client.id;
+            let own = is_own.then(|| (&*ctx.session, sent_len(args)));
             text.push_str(&client.line(ctx.node.specs, own));
             text.push('\n');
         }

@@ -7,7 +7,7 @@ use crate::error::Error;
 use crate::logic::glob;
 use crate::resp::Reply;
 use crate::routing::args::Args;
-use crate::routing::shape::{Begin, Find};
+use crate::routing::shape::{Begin, Find, Positions};
 
 /// The rows of this family.
 pub const ROWS: &[Row] = &[
@@ -36,6 +36,14 @@ pub const ROWS: &[Row] = &[
         L,
         getkeys,
         "Which words of a command are keys.",
+    ),
+    sub(
+        "command",
+        "getkeysandflags",
+        -4,
+        L,
+        getkeysandflags,
+        "Which words of a command are keys, and what is done with them.",
     ),
     sub("command", "help", 2, L, help, "This text."),
     sub("command", "info", -2, L, info, "Rows of the command table."),
@@ -271,13 +279,10 @@ pub(super) fn list(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
     Ok(())
 }
 
-pub(super) fn getkeys(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
-    let inner = args.skip(2);
-    let spec = ctx
-        .node
-        .specs
-        .find(inner)
-        .ok_or(Error::text("ERR Invalid command specified"))?;
+/// The row of a command that is asked about, which has keys.
+fn asked_about(ctx: &Ctx<'_>, inner: Args<'_>) -> Result<&'static Spec, Error> {
+    let spec = ctx.node.specs.find(inner);
+    let spec = spec.ok_or(Error::text("ERR Invalid command specified"))?;
     if spec.shape.keys.is_empty() {
         return Err(Error::text("ERR The command has no key arguments"));
     }
@@ -286,6 +291,35 @@ pub(super) fn getkeys(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
             "ERR Invalid number of arguments specified for command",
         ));
     }
+    Ok(spec)
+}
+
+pub(super) fn getkeysandflags(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
+    let inner = args.skip(2);
+    let spec = asked_about(ctx, inner)?;
+    let mut found = Vec::new();
+    for keys in spec.shape.keys {
+        let mut places = Positions::new();
+        keys.find(inner, &mut places);
+        found.extend(places.into_iter().map(|at| (at as usize, keys.access)));
+    }
+    found.sort_by_key(|(at, _)| *at);
+    ctx.reply.array(found.len());
+    for (at, access) in found {
+        ctx.reply.array(2);
+        ctx.reply.bulk(inner.at(at));
+        let flags = access_flags(access);
+        ctx.reply.set(flags.len());
+        for flag in flags {
+            ctx.reply.simple(flag);
+        }
+    }
+    Ok(())
+}
+
+pub(super) fn getkeys(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
+    let inner = args.skip(2);
+    let spec = asked_about(ctx, inner)?;
     let keys: Vec<&[u8]> = spec.keys_of(inner).collect();
     ctx.reply.bulks(&keys);
     Ok(())

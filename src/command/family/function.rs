@@ -335,7 +335,7 @@ fn undumped(payload: &[u8]) -> Option<Vec<&[u8]>> {
 
 fn restore(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
     if args.len() > 4 {
-        return Err(Error::Arity("function|restore".into()));
+        return Err(Error::WrongWords(args.text(1), "FUNCTION".into()));
     }
     let goes = match () {
         () if args.len() == 3 || args.is(3, "APPEND") => Goes::Nothing,

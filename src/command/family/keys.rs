@@ -8,8 +8,8 @@ use crate::command::spec::keys;
 use crate::error::Error;
 use crate::logic::causal::Kind;
 use crate::logic::edit::Edit;
-use crate::logic::types;
 use crate::logic::types::string::{self, Shown};
+use crate::logic::types::{self, Compact};
 use crate::replica::Reach;
 use crate::routing::args::Args;
 use crate::routing::shape::{Elsewhere, Merge};
@@ -292,10 +292,27 @@ pub(super) fn object_encoding(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
             let object = ctx.viewed(args.at(2), &object, now_ms);
             string::shown(&object, now_ms).map_or("raw", |shown| string_encoding(&shown))
         }
-        kind => types::encoding(&object, kind),
+        kind => types::encoding(&object, kind, compact(ctx, kind)),
     };
     ctx.reply.bulk(encoding.as_bytes());
     Ok(())
+}
+
+/// What the configuration calls compact.
+fn compact(ctx: &Ctx<'_>, kind: Kind) -> Compact {
+    let number = |name| usize::try_from(ctx.node.config.number(name)).unwrap_or(usize::MAX);
+    let (most, longest) = match kind {
+        Kind::Hash => (
+            number("hash-max-listpack-entries"),
+            number("hash-max-listpack-value"),
+        ),
+        Kind::Zset => (
+            number("zset-max-listpack-entries"),
+            number("zset-max-listpack-value"),
+        ),
+        _ => (number("set-max-intset-entries"), usize::MAX),
+    };
+    Compact { most, longest }
 }
 
 fn string_encoding(shown: &Shown) -> &'static str {

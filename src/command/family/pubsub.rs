@@ -318,11 +318,7 @@ fn list(ctx: &mut Ctx<'_>, args: Args<'_>, kind: Kind) -> Outcome {
 
 /// Redis's words where PUBSUB has too many of them.
 fn unknown(args: Args<'_>) -> Error {
-    let text = format!(
-        "ERR unknown subcommand or wrong number of arguments for '{}'. Try PUBSUB HELP.",
-        args.text(1)
-    );
-    Error::Text(text.into())
+    Error::WrongWords(args.text(1), "PUBSUB".into())
 }
 
 fn channels(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {

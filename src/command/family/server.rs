@@ -132,7 +132,7 @@ pub const ROWS: &[Row] = &[
     cmd(
         "shutdown",
         -1,
-        AL.and(NO_MULTI),
+        AL.and(NO_MULTI).and(Flags::ALLOW_BUSY),
         &[],
         "server",
         shutdown,

@@ -51,7 +51,7 @@ pub const ROWS: &[Row] = &[
     cmd(
         "unwatch",
         1,
-        NLF,
+        NLF.and(Flags::ALLOW_BUSY),
         &[],
         "transactions",
         unwatch,

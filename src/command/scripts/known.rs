@@ -110,6 +110,8 @@ pub struct Scripts {
     bytes: AtomicUsize,
     idle: Mutex<Vec<Machine>>,
     running: Mutex<Vec<Arc<Running>>>,
+    /// How many they are.
+    count: AtomicUsize,
     /// Somebody has begun to run.
     begun: Notify,
     pauses: Pauses,
@@ -129,6 +131,7 @@ impl Scripts {
             bytes: AtomicUsize::new(0),
             idle: Mutex::default(),
             running: Mutex::default(),
+            count: AtomicUsize::new(0),
             begun: Notify::new(),
             pauses: if is_in_cluster {
                 Pauses::Sometimes
@@ -222,6 +225,7 @@ impl Scripts {
     pub(super) fn begin(self: &Arc<Self>, name: &str) -> Begun {
         let running = Arc::new(Running::new(name.to_owned(), clock::monotonic()));
         self.running.lock().push(Arc::clone(&running));
+        self.count.fetch_add(1, Ordering::Relaxed);
         self.ran.fetch_add(1, Ordering::Relaxed);
         self.begun.notify_waiters();
         Begun {
@@ -277,6 +281,18 @@ impl Scripts {
             .min()
     }
 
+    /// Whether a script has run for so long; zero: never. One load while none runs.
+    pub(crate) fn is_busy(&self, threshold: impl Fn() -> Duration) -> bool {
+        let is_long = |since: Instant| {
+            let (threshold, took) = (
+                threshold(),
+                clock::monotonic().saturating_duration_since(since),
+            );
+            !threshold.is_zero() && took >= threshold
+        };
+        self.count.load(Ordering::Relaxed) > 0 && self.longest().is_some_and(is_long)
+    }
+
     /// Waits until a script has run for so long; zero: for ever.
     pub(crate) async fn are_busy(&self, threshold: Duration) {
         if threshold.is_zero() {
@@ -306,6 +322,7 @@ pub(super) struct Begun {
 
 impl Drop for Begun {
     fn drop(&mut self) {
+        self.scripts.count.fetch_sub(1, Ordering::Relaxed);
         let mut running = self.scripts.running.lock();
         running.retain(|running| !Arc::ptr_eq(running, &self.running));
     }

@@ -199,21 +199,29 @@ fn fits(element: &Element, payload: &Payload) -> bool {
     }
 }
 
+/// Up to where Redis would keep a collection compactly.
+#[derive(Clone, Copy, Debug)]
+pub struct Compact {
+    /// Fields, members or integers at most.
+    pub most: usize,
+    /// Bytes of each at most.
+    pub longest: usize,
+}
+
 /// The word of OBJECT ENCODING for a collection: what Redis would keep it in.
-pub fn encoding(object: &Object, kind: Kind) -> &'static str {
-    let is_small = |most: usize, longest: usize| {
-        let is_short = |(element, versions): &(Element, Versions)| {
-            let value = cell::shown(object, element, versions);
-            let value_len = value.map_or(0, |value| value.len());
-            element.name.len() <= longest && (kind == Kind::Zset || value_len <= longest)
-        };
-        len(object, kind) <= most && there(object, kind).all(is_short)
+pub fn encoding(object: &Object, kind: Kind, compact: Compact) -> &'static str {
+    let is_short = |(element, versions): &(Element, Versions)| {
+        let value = cell::shown(object, element, versions);
+        let value_len = value.map_or(0, |value| value.len());
+        element.name.len() <= compact.longest
+            && (kind == Kind::Zset || value_len <= compact.longest)
     };
+    let are_few = || len(object, kind) <= compact.most;
+    let is_small = || are_few() && there(object, kind).all(|member| is_short(&member));
     match kind {
-        Kind::Hash if is_small(512, 64) => "listpack",
-        Kind::Zset if is_small(128, 64) => "listpack",
+        Kind::Hash | Kind::Zset if is_small() => "listpack",
         Kind::Zset => "skiplist",
-        Kind::Set if set::are_integers(object) => "intset",
+        Kind::Set if are_few() && set::are_integers(object) => "intset",
         Kind::List => "quicklist",
         Kind::Stream => "stream",
         _ => "hashtable",

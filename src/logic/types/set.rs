@@ -27,7 +27,7 @@ pub fn len(object: &Object) -> usize {
 /// Whether all members are integers, and few.
 pub fn are_integers(object: &Object) -> bool {
     let is_integer = |member: &Bytes| integer::parse(member).is_some();
-    len(object) <= 512 && members(object).all(is_integer)
+    members(object).all(is_integer)
 }
 
 /// A member comes.

@@ -12,8 +12,8 @@ use crate::logic::types::stream::{self, Added, Entry, Id, Wanted};
 use crate::replica::Reach;
 use crate::routing::args::Args;
 
-/// What goes about so much goes by so many: as many as a node of Redis's trees has.
-const ABOUT: usize = 100;
+/// In Redis no trim that may leave more takes more than that at once, where it is not said.
+const MOST_AT_ONCE: usize = 1_000_000;
 
 const NEEDS_ABOUT: &str = "ERR syntax error, LIMIT cannot be used without the special ~ option";
 
@@ -24,6 +24,8 @@ struct Trim {
     is_about: bool,
     /// At most so many at once.
     limit: Option<usize>,
+    /// About means: so many together (`stream-node-max-entries`).
+    a_node: usize,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,8 +45,15 @@ struct Options {
     end: usize,
 }
 
+/// Entries that one of Redis's nodes would have.
+pub(super) fn a_node(ctx: &Ctx<'_>) -> usize {
+    let configured = ctx.node.config.number("stream-node-max-entries");
+    let entries = usize::try_from(configured).unwrap_or(0);
+    if entries == 0 { 100 } else { entries }
+}
+
 impl Options {
-    fn parse(args: Args<'_>, adds: bool) -> Result<Self, Error> {
+    fn parse(ctx: &Ctx<'_>, args: Args<'_>, adds: bool) -> Result<Self, Error> {
         let mut options = Self::default();
         let (mut limit, mut nth) = (None, 2);
         while nth < args.len() {
@@ -74,6 +83,7 @@ impl Options {
                     to,
                     is_about,
                     limit: None,
+                    a_node: a_node(ctx),
                 });
                 nth += 1;
             } else if more > 0 && args.is(nth, "LIMIT") {
@@ -109,7 +119,7 @@ impl Options {
             }
             (Some(trim), limit) if trim.is_about => {
                 trim.limit = match limit {
-                    None => Some(100 * ABOUT),
+                    None => Some((100 * trim.a_node).min(MOST_AT_ONCE)),
                     Some(0) => None,
                     some => some,
                 };
@@ -131,7 +141,7 @@ impl Trim {
         if most == len {
             len
         } else {
-            most / ABOUT * ABOUT
+            most / self.a_node * self.a_node
         }
     }
 
@@ -198,7 +208,7 @@ fn refused(wanted: Wanted, last: Id) -> Error {
 }
 
 pub(super) fn xadd(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
-    let options = Options::parse(args, true)?;
+    let options = Options::parse(ctx, args, true)?;
     let at = options.end;
     let wanted = args.get(at).map(Wanted::parse);
     let wanted = wanted.ok_or(Error::Arity("xadd".into()))?;
@@ -253,7 +263,7 @@ pub(super) fn xadd(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
 }
 
 pub(super) fn xtrim(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
-    let options = Options::parse(args, false)?;
+    let options = Options::parse(ctx, args, false)?;
     let Some(trim) = options.trim else {
         return Err(Error::text(
             "ERR syntax error, XTRIM must be called with a trimming strategy",

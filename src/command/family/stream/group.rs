@@ -59,13 +59,7 @@ impl Options {
 
 /// What is said of a subcommand with words that it does not know.
 pub(super) fn wrong_words(args: Args<'_>) -> Error {
-    let (container, name) = (args.text(0).to_ascii_uppercase(), args.text(1));
-    Error::Text(
-        format!(
-            "ERR unknown subcommand or wrong number of arguments for '{name}'. Try {container} HELP."
-        )
-        .into(),
-    )
+    Error::WrongWords(args.text(1), args.text(0).to_ascii_uppercase())
 }
 
 /// Where a stream must be.

@@ -17,8 +17,6 @@ use crate::logic::types::stream::{self, Entry, Group, Id};
 use crate::replica::Reach;
 use crate::routing::args::Args;
 
-/// Entries that a node of Redis's trees has: what tools ask for is told as it would be there.
-const A_NODE: usize = 100;
 /// XINFO STREAM FULL shows so many entries, where it is not said how many.
 const SHOWN: usize = 10;
 
@@ -71,7 +69,7 @@ fn there(object: &Object) -> Result<(), Error> {
 fn reply_head(ctx: &mut Ctx<'_>, object: &Object) {
     let sum = stream::sum(&stream::adders(object));
     let len = stream::len(object);
-    let nodes = len.div_ceil(A_NODE);
+    let nodes = len.div_ceil(super::add::a_node(ctx));
     let numbers = [
         ("length", len),
         ("radix-tree-keys", nodes),
