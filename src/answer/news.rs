@@ -1,6 +1,6 @@
 //! What another member tells all: about scripts, and about who listens to what.
 
-use crate::command::Node;
+use crate::command::{Node, hear_of_changes};
 use crate::logic::placement::NodeId;
 use crate::peer::Answer;
 use crate::peer::message::{News, Response};
@@ -16,6 +16,10 @@ pub(super) fn start(node: &Node, from: NodeId, news: News) -> Answer {
         }
         News::ForgetFunctions => {
             node.libraries.forget();
+            Response::Done
+        }
+        News::Changed(keys) => {
+            hear_of_changes(node, &keys);
             Response::Done
         }
         News::StopScripts => match node.scripts.stop() {

@@ -3,7 +3,7 @@
 use clap::builder::ValueRange;
 use clap::{Arg, ArgAction, Command};
 
-use crate::base::config;
+use crate::base::config::{self, Directive};
 
 /// Everything that can be said.
 pub fn command_line() -> Command {
@@ -12,19 +12,7 @@ pub fn command_line() -> Command {
         .about("Run a node")
         .arg(config.help("The configuration file; conf/ringwood.toml shows every directive"));
     for directive in config::directives() {
-        let default = if directive.default.is_empty() {
-            "none"
-        } else {
-            directive.default
-        };
-        server = server.arg(
-            Arg::new(directive.name)
-                .long(directive.name)
-                .aliases(config::aliases_of(directive.name))
-                .value_name("VALUE")
-                .allow_hyphen_values(true)
-                .help(format!("{} [default: {default}]", directive.help)),
-        );
+        server = server.arg(flag(directive));
     }
     Command::new("ringwood")
         .version(env!("CARGO_PKG_VERSION"))
@@ -182,4 +170,18 @@ fn asking(name: &'static str, about: &'static str) -> Command {
         )
         .arg(option("password", "TEXT", "").help("For AUTH; none when empty"))
         .arg(option("db", "N", "0").help("The database"))
+}
+
+/// A directive as a flag.
+fn flag(directive: &'static Directive) -> Arg {
+    let default = match directive.default {
+        "" => "none",
+        default => default,
+    };
+    Arg::new(directive.name)
+        .long(directive.name)
+        .aliases(config::aliases_of(directive.name))
+        .value_name("VALUE")
+        .allow_hyphen_values(true)
+        .help(format!("{} [default: {default}]", directive.help))
 }

@@ -88,7 +88,10 @@ impl Ctx<'_> {
 
     /// A key has changed: whoever listens may want to know.
     pub(super) fn note_changed(&mut self, db: u8, name: &[u8]) {
-        if db < DATABASES && self.node.config.events().are_published() {
+        if db < DATABASES
+            && (self.node.config.events().are_published()
+                || self.node.listeners.tracked().is_wanted())
+        {
             self.changed.push((db, Bytes::copy_from_slice(name)));
         }
     }

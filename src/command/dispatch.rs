@@ -14,6 +14,7 @@ use super::slowlog;
 use super::spec::{Flags, Spec};
 use super::table;
 use super::timing::{Timed, Times};
+use super::tracking;
 use super::waiting;
 use crate::base::blocking::{at_length, off_worker};
 use crate::base::clock;
@@ -77,7 +78,9 @@ pub fn execute(ctx: &mut Ctx<'_>, found: Option<&'static Spec>, args: Args<'_>) 
     if is_shown && !spec.has(Flags::ADMIN) {
         ctx.node.monitors.show(ctx.session, spec, args);
     }
+    let noted = tracking::note(ctx, spec, args);
     step(ctx, spec, args);
+    tracking::follow(ctx, noted);
 }
 
 /// Runs an admitted command: here and now, or it is left in `ctx.after`.
@@ -146,16 +149,28 @@ fn run_gated(ctx: &mut Ctx<'_>, spec: &'static Spec, args: Args<'_>) {
 }
 
 /// What is said while a script has run for too long.
-const BUSY: &str =
-    "BUSY Redis is busy running a script. You can only call SCRIPT KILL or SHUTDOWN NOSAVE.";
+fn busy(node: &Node) -> Error {
+    Error::text(scripts::busy(node.scripts.runs_function() == Some(true)))
+}
 
 fn busy_threshold(node: &Node) -> Duration {
     Duration::from_millis(node.config.number("busy-reply-threshold") as u64)
 }
 
+/// Refuses what would add to more than may be kept.
+fn refuse_full(ctx: &Ctx<'_>, spec: &'static Spec) -> Outcome {
+    let eviction = &ctx.node.eviction;
+    let queue = ctx.session.transaction.as_ref();
+    let queue = queue.filter(|_| spec.has(Flags::RUNS_QUEUE)).into_iter();
+    let mut queued = queue.flat_map(Transaction::commands);
+    eviction.admit(spec)?;
+    queued.try_for_each(|(spec, _)| eviction.admit(spec))
+}
+
 /// While a script keeps everybody out for too long nothing is served but what ends it; while one keeps its keys,
 /// nothing is queued that is about them.
 fn refuse_busy(ctx: &Ctx<'_>, spec: &'static Spec, args: Args<'_>) -> Outcome {
+    refuse_full(ctx, spec)?;
     let is_let_in = ctx.is_in_cluster() || spec.has(Flags::ALLOW_BUSY);
     if is_let_in || !ctx.node.scripts.is_busy(|| busy_threshold(ctx.node)) {
         return Ok(());
@@ -165,7 +180,7 @@ fn refuse_busy(ctx: &Ctx<'_>, spec: &'static Spec, args: Args<'_>) -> Outcome {
     let is_kept_out = |wanted: &Wanted| gate.at_once(wanted).is_none();
     let keys = || gate.of_keys(spec.keys_of(args), false);
     if gate.is_closed() || is_queued && is_kept_out(&keys()) {
-        return Err(Error::text(BUSY));
+        return Err(busy(ctx.node));
     }
     Ok(())
 }
@@ -192,7 +207,7 @@ pub async fn turns<'a>(node: &'a Arc<Node>, wanted: &Wanted) -> Option<Turns<'a>
 
 /// Refuses a command that has waited for too long for a script.
 pub fn refuse(ctx: &mut Ctx<'_>, spec: &'static Spec) {
-    let error = Error::text(BUSY);
+    let error = busy(ctx.node);
     if spec.has(Flags::RUNS_QUEUE) {
         ctx.session.transaction = None;
         ctx.session.watches.clear();
@@ -281,6 +296,11 @@ fn run(ctx: &mut Ctx<'_>, spec: &'static Spec, args: Args<'_>) {
     if !ctx.is_part {
         ctx.session.client.touch(spec);
     }
+    if ctx.node.eviction.wants_uses() {
+        for key in spec.shape.used(args) {
+            ctx.node.eviction.note_use(key);
+        }
+    }
     let started = if ctx.session.executing {
         clock::monotonic()
     } else {
@@ -301,6 +321,9 @@ fn run(ctx: &mut Ctx<'_>, spec: &'static Spec, args: Args<'_>) {
     let failed = outcome.is_err();
     if !ctx.changed.is_empty() {
         notify::tell(ctx, spec, args);
+    }
+    if spec.has(Flags::RUNS_QUEUE) {
+        tracking::tell_rest(ctx);
     }
     if let Err(error) = outcome {
         if !ctx.session.in_script {
@@ -409,7 +432,13 @@ fn unknown(args: Args<'_>) -> Error {
 
 /// Whether a command may change keys, for CLIENT PAUSE WRITE.
 pub fn may_write(session: &Session, args: Args<'_>) -> bool {
-    find(args).is_some_and(|spec| {
-        spec.shape.writes || spec.has(Flags::RUNS_QUEUE) && session.transaction.is_some()
+    let says_something = |spec: &Spec| spec.shape.writes || spec.has(Flags::PUBLISHES);
+    find(args).is_some_and(|spec| match &session.transaction {
+        // What is queued has not begun.
+        Some(queue) if spec.has(Flags::RUNS_QUEUE) => {
+            queue.commands().any(|(spec, _)| says_something(spec))
+        }
+        Some(_) => false,
+        None => says_something(spec),
     })
 }

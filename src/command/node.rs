@@ -9,6 +9,7 @@ use tokio::runtime::Handle;
 use tokio::sync::Notify;
 
 use super::events::Events;
+use super::eviction::Eviction;
 use super::monitor::{Feed, Monitors};
 use super::parts::Timings;
 use super::pause::Pause;
@@ -101,6 +102,8 @@ pub struct Node {
     pub scripts: Arc<Scripts>,
     /// Libraries of functions, as they were read last.
     pub libraries: Libraries,
+    /// What may live, and what goes when it is more.
+    pub eviction: Eviction,
     /// CLIENT PAUSE.
     pub pause: Pause,
     /// When the node started, in milliseconds since the epoch.
@@ -154,6 +157,8 @@ impl Node {
         slowlog.configure(&config);
         let latency = Events::default();
         latency.configure(&config);
+        let eviction = Eviction::default();
+        eviction.configure(&config, &replica);
         let node = Self {
             name: config.text("node-name"),
             run_id: format!("{}{:024x}", replica.actor(), clock::now_us()),
@@ -176,6 +181,7 @@ impl Node {
             elsewhere,
             scripts,
             libraries: Libraries::default(),
+            eviction,
             pause: Pause::default(),
             started_ms: clock::now_ms(),
             last_save: AtomicU64::new(clock::now_ms() / 1_000),
@@ -259,8 +265,11 @@ impl Node {
             started_ms: self.started_ms,
             last_save: self.last_save.load(Ordering::Relaxed),
             clients: self.clients.len(),
-            blocked_clients: self.clients.blocked(),
+            blocked_clients: self.clients.blocked() + self.pause.held(),
             listened: self.listeners.sizes(),
+            tracked: self.listeners.tracked().figures(),
+            lives_bytes: self.eviction.used(&self.replica),
+            evicted: self.eviction.evicted(),
             scripts: self.scripts.figures(),
             config: &self.config,
             replica: &self.replica,

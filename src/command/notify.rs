@@ -11,6 +11,7 @@ use super::context::Ctx;
 use super::node::Node;
 use super::sayings::{DEL, EXPIRE, Event, says_when};
 use super::spec::Spec;
+use super::tracking;
 use crate::base::clock;
 use crate::base::config::Events;
 use crate::logic::types;
@@ -43,6 +44,12 @@ pub fn publish(node: &Node, db: u8, key: &[u8], (class, event): Event) {
 pub(super) fn tell(ctx: &mut Ctx<'_>, spec: &Spec, args: Args<'_>) {
     let mut changed = std::mem::take(&mut ctx.changed);
     let node = Arc::clone(ctx.node);
+    if node.listeners.tracked().is_wanted() {
+        tracking::tell_of(ctx, changed.iter().map(|(_, key)| key.clone()));
+    }
+    if !node.config.events().are_published() {
+        return;
+    }
     // Another database is where the second key is.
     let selected = ctx.session.db;
     let place = |(db, key): &(u8, Bytes)| {
@@ -68,7 +75,7 @@ pub(super) fn tell(ctx: &mut Ctx<'_>, spec: &Spec, args: Args<'_>) {
             {
                 said(DEL);
             }
-            (_, "del" | "rename_from" | "move_from") => said(event),
+            (_, "del" | "evicted" | "rename_from" | "move_from") => said(event),
             _ if is_gone => {
                 said(event);
                 said(DEL);
@@ -88,7 +95,8 @@ pub(super) fn tell(ctx: &mut Ctx<'_>, spec: &Spec, args: Args<'_>) {
 /// Publishes that keys have ended since the last time; each member says it of those that it coordinates. What ended
 /// before the instant that is returned, in milliseconds since the epoch, has been told of.
 pub fn tell_of_ends(node: &Node, since: &mut Ended) -> u64 {
-    if !node.config.events().has(Events::EXPIRED) {
+    let is_tracked = node.listeners.tracked().is_wanted();
+    if !node.config.events().has(Events::EXPIRED) && !is_tracked {
         // What ended before somebody wanted to know is nobody's news.
         *since = Ended::now();
         return u64::MAX;
@@ -106,6 +114,9 @@ pub fn tell_of_ends(node: &Node, since: &mut Ended) -> u64 {
         let number = (0..DATABASES).find(|number| node.replica.database(*number) == db);
         if let Some(number) = number.filter(|_| is_ours) {
             publish(node, number, &key, (Events::EXPIRED, "expired"));
+            if is_tracked {
+                tracking::tell(node, None, &[Bytes::from(key)]);
+            }
         }
     }
     since.until_ms()

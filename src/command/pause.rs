@@ -1,6 +1,6 @@
 //! CLIENT PAUSE.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use tokio::sync::Notify;
@@ -13,6 +13,8 @@ pub struct Pause {
     until_ms: AtomicU64,
     all: AtomicBool,
     ended: Notify,
+    /// How many commands wait for its end.
+    held: AtomicUsize,
 }
 
 impl Pause {
@@ -36,8 +38,15 @@ impl Pause {
             && (self.all.load(Ordering::Acquire) || may_write())
     }
 
+    /// How many commands wait for its end.
+    pub fn held(&self) -> usize {
+        self.held.load(Ordering::Relaxed)
+    }
+
     /// Waits until the pause is over.
     pub async fn over(&self) {
+        self.held.fetch_add(1, Ordering::Relaxed);
+        let _held = Held(&self.held);
         loop {
             let ended = self.ended.notified();
             let now_ms = clock::now_ms();
@@ -47,5 +56,14 @@ impl Pause {
             }
             let _ = tokio::time::timeout(Duration::from_millis(until_ms - now_ms), ended).await;
         }
+    }
+}
+
+/// A command that waits, as long as it does.
+struct Held<'a>(&'a AtomicUsize);
+
+impl Drop for Held<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }

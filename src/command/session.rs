@@ -4,16 +4,18 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 
+use bytes::Bytes;
 use dashmap::DashMap;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use super::queue::{Transaction, Watch};
 use super::spec::{Spec, Specs};
-use super::subscriptions::Subscriptions;
+use super::subscriptions::{Subscriptions, Tracking};
 use crate::base::clock;
 use crate::coordinator::Asked;
 use crate::logic::causal::Timestamp;
+use crate::pubsub::{Tracked, Tracker};
 use crate::replica::Written;
 use crate::routing::block::Unblocked;
 use crate::routing::{Own, UnderWay};
@@ -65,6 +67,10 @@ pub struct Session {
     pub counted: u32,
     /// What it listens to.
     pub listens: Subscriptions,
+    /// Whether it is told when what it has read changes.
+    pub tracking: Option<Tracking>,
+    /// What a transaction has changed, of which nobody was told yet.
+    pub changed: Vec<Bytes>,
 }
 
 impl Session {
@@ -88,6 +94,8 @@ impl Session {
             under_way: UnderWay::default(),
             counted: first,
             listens: Subscriptions::default(),
+            tracking: None,
+            changed: Vec::new(),
         }
     }
 
@@ -266,29 +274,46 @@ impl Client {
     }
 
     /// One line of CLIENT LIST; of who asks, with the bytes of the question.
-    pub fn line(&self, specs: &Specs, own: Option<(&Session, usize)>) -> String {
+    pub fn line(
+        &self,
+        (specs, tracked): (&Specs, &Tracked),
+        own: Option<(&Session, usize)>,
+    ) -> String {
+        let tracker = tracked.of(self.id);
+        let tracker = tracker.as_deref();
         let names = self.names.lock().clone();
         let last = self.last_command.load(Ordering::Relaxed).checked_sub(1);
         let last = last.and_then(|nth| specs.all().get(nth));
         let command = last.map_or_else(|| "NULL".into(), Spec::full_name);
         let listens = |kind: usize| self.listens[kind].load(Ordering::Relaxed);
         let in_transaction = own.is_some_and(|(s, _)| s.transaction.is_some());
+        let flags: String = [
+            ('P', self.is_listening()),
+            ('x', in_transaction),
+            ('b', self.blocked.load(Ordering::Acquire)),
+            ('t', tracker.is_some()),
+            ('R', tracker.is_some_and(Tracker::is_lost)),
+            (
+                'B',
+                tracker.is_some_and(|tracker| tracker.prefixes.is_some()),
+            ),
+        ]
+        .into_iter()
+        .filter_map(|(flag, is_so)| is_so.then_some(flag))
+        .collect();
+        let flags = if flags.is_empty() { "N" } else { &flags };
+        let redirect = tracker.map_or(-1, |one| one.redirect.map_or(0, |id| id as i64));
         format!(
             "id={} addr={} laddr={} fd=0 name={} age={} idle={} flags={} db={} sub={} psub={} ssub={} \
              multi={} qbuf={} qbuf-free=0 argv-mem=0 multi-mem=0 rbs=0 rbp=0 obl=0 oll=0 omem=0 \
-             tot-mem=0 events=r cmd={} user=default redir=-1 resp={} lib-name={} lib-ver={}",
+             tot-mem=0 events=r cmd={} user=default redir={} resp={} lib-name={} lib-ver={}",
             self.id,
             self.address,
             self.local,
             names.name,
             clock::now_ms().saturating_sub(self.since_ms) / 1_000,
             self.idle_secs(),
-            match () {
-                () if in_transaction => "x",
-                () if self.is_listening() => "P",
-                () if self.blocked.load(Ordering::Acquire) => "b",
-                () => "N",
-            },
+            flags,
             self.db.load(Ordering::Relaxed),
             listens(0),
             listens(1),
@@ -296,6 +321,7 @@ impl Client {
             if in_transaction { 0 } else { -1 },
             own.map_or(0, |(_, asked)| asked),
             command,
+            redirect,
             self.protocol.load(Ordering::Relaxed),
             names.library,
             names.library_version,
@@ -317,17 +343,6 @@ impl Drop for Blocked<'_> {
 pub struct Clients {
     next_id: AtomicU64,
     by_id: DashMap<u64, Arc<Client>>,
-    /// How many wait for the end of a pause.
-    held: AtomicUsize,
-}
-
-/// A client that waits for the end of a pause, as long as it does.
-pub struct Held<'a>(&'a AtomicUsize);
-
-impl Drop for Held<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
-    }
 }
 
 impl Clients {
@@ -347,12 +362,6 @@ impl Clients {
     /// How many there are.
     pub fn len(&self) -> usize {
         self.by_id.len()
-    }
-
-    /// A client waits for the end of a pause.
-    pub fn held(&self) -> Held<'_> {
-        self.held.fetch_add(1, Ordering::Relaxed);
-        Held(&self.held)
     }
 
     /// How many wait for a key to get something.

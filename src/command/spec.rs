@@ -403,14 +403,14 @@ pub mod keys {
         };
     }
 
-    /// So many keys as the word at a place says, behind it.
-    const fn counted(at: u8, access: Access) -> KeySpec {
+    /// So many keys as the word at a place says, behind it, one in so many words.
+    const fn counted(at: u8, step: u8, access: Access) -> KeySpec {
         KeySpec {
             begin: Begin::Index(at),
             find: Find::Count {
                 at: 0,
                 first: 1,
-                step: 1,
+                step,
             },
             access,
         }
@@ -461,34 +461,37 @@ pub mod keys {
         SECOND_READ = KeySpec::one(2, Access::Read);
         SECOND_INSERT = KeySpec::one(2, Access::Insert);
         SECOND_REMOVE = KeySpec::one(2, Access::Remove);
+        SECOND_DELETE = KeySpec::one(2, Access::Delete);
         SECOND_UPDATE = KeySpec::one(2, Access::Update);
         STREAMS = streams(1);
         STREAMS_OF_GROUP = streams(4);
         READ_ALL = KeySpec::range(1, -1, 1, Access::Read);
         META_ALL = KeySpec::range(1, -1, 1, Access::ReadMeta);
+        DELETE_ONE = one(Access::Delete);
         DELETE_ALL = KeySpec::range(1, -1, 1, Access::Delete);
         READ_TWO = KeySpec::range(1, 1, 1, Access::Read);
         OVERWRITE_PAIRS = KeySpec::range(1, -1, 2, Access::Overwrite);
         CREATE_PAIRS = KeySpec::range(1, -1, 2, Access::Create);
-        READ_COUNTED = counted(1, Access::Read);
+        OVERWRITE_COUNTED = counted(1, 2, Access::Overwrite);
+        READ_COUNTED = counted(1, 1, Access::Read);
         STORE_ALL = one(Access::Overwrite), KeySpec::range(2, -1, 1, Access::Read);
-        STORE_COUNTED = one(Access::Overwrite), counted(2, Access::Read);
+        STORE_COUNTED = one(Access::Overwrite), counted(2, 1, Access::Read);
         BITS = KeySpec::one(2, Access::Overwrite), KeySpec::range(3, -1, 1, Access::Read);
         MERGE = one(Access::Insert), KeySpec::range(2, -1, 1, Access::Read);
         SORT = one(Access::Read), behind("STORE", -2);
         GEORADIUS_AT = one(Access::Read), behind("STORE", 6), behind("STOREDIST", 6);
         GEORADIUS_BY = one(Access::Read), behind("STORE", 5), behind("STOREDIST", 5);
         STORE_ONE = one(Access::Overwrite), KeySpec::one(2, Access::Read);
-        TAKE_COUNTED_SECOND = counted(2, Access::Take);
+        TAKE_COUNTED_SECOND = counted(2, 1, Access::Take);
         TAKE_ALL_BUT_LAST = KeySpec::range(1, -2, 1, Access::Take);
-        TAKE_COUNTED = counted(1, Access::Take);
+        TAKE_COUNTED = counted(1, 1, Access::Take);
         MOVE = one(Access::Take), KeySpec::one(2, Access::Insert);
         RENAME = one(Access::Take), KeySpec::one(2, Access::Overwrite);
         RENAME_NEW = one(Access::Take), KeySpec::one(2, Access::Create);
         COPY = one(Access::Read), KeySpec::one(2, Access::Overwrite);
         CHANNEL = one(Access::NoKey);
         CHANNELS = KeySpec::range(1, -1, 1, Access::NoKey);
-        SCRIPT = counted(2, Access::ReadWrite);
-        SCRIPT_READS = counted(2, Access::Read);
+        SCRIPT = counted(2, 1, Access::ReadWrite);
+        SCRIPT_READS = counted(2, 1, Access::Read);
     }
 }

@@ -1,4 +1,4 @@
-//! What one connection listens to.
+//! What one connection listens to, and whether it is told when what it has read changes.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -8,7 +8,7 @@ use bytes::Bytes;
 
 use crate::base::config::OutputLimit;
 use crate::peer::message::Listening;
-use crate::pubsub::{Here, Inbox, Kind, Limits};
+use crate::pubsub::{Here, Inbox, Kind, Limits, Tracker};
 use crate::resp::Protocol;
 
 /// What one connection listens to.
@@ -16,6 +16,38 @@ use crate::resp::Protocol;
 pub struct Subscriptions {
     names: [BTreeSet<Bytes>; 3],
     inbox: Option<Arc<Inbox>>,
+}
+
+/// Which reads are noted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Notes {
+    /// All.
+    #[default]
+    All,
+    /// Those before which the client says so.
+    OptIn,
+    /// Those before which it does not say otherwise.
+    OptOut,
+}
+
+/// What a connection has asked for.
+pub struct Tracking {
+    pub(super) tracker: Arc<Tracker>,
+    pub(super) notes: Notes,
+    /// What CLIENT CACHING has said of the next command.
+    pub(super) caching: Option<bool>,
+}
+
+impl Tracking {
+    /// Whether what the next command reads is noted.
+    pub(super) fn notes_next(&self) -> bool {
+        self.tracker.prefixes.is_none()
+            && match self.notes {
+                Notes::All => true,
+                Notes::OptIn => self.caching == Some(true),
+                Notes::OptOut => self.caching != Some(false),
+            }
+    }
 }
 
 fn place(kind: Kind) -> usize {
@@ -39,6 +71,16 @@ impl Subscriptions {
     /// Where its messages come, once it has listened.
     pub fn inbox(&self) -> Option<&Arc<Inbox>> {
         self.inbox.as_ref()
+    }
+
+    /// Where its messages come from now on.
+    pub(super) fn open(
+        &mut self,
+        (here, id): (&Here, u64),
+        (limit, protocol): (OutputLimit, Protocol),
+    ) -> Arc<Inbox> {
+        let open = || here.open_inbox(id, limits(limit), protocol);
+        Arc::clone(self.inbox.get_or_insert_with(open))
     }
 
     /// How many it listens to, as is said of a kind: shard channels count by themselves.
@@ -66,10 +108,8 @@ impl Subscriptions {
         if !self.names[place(kind)].insert(name.clone()) {
             return None;
         }
-        let inbox = self
-            .inbox
-            .get_or_insert_with(|| Arc::new(Inbox::new(limits(limit), protocol)));
-        let is_first = here.add(kind, &name, (id, inbox));
+        let inbox = self.open((here, id), (limit, protocol));
+        let is_first = here.add(kind, &name, (id, &inbox));
         is_first.then(|| Listening {
             kind: kind.number(),
             name,
@@ -106,7 +146,9 @@ impl Subscriptions {
                 changes.extend(self.remove((here, id), kind, &name));
             }
         }
-        self.inbox = None;
+        if self.inbox.take().is_some() {
+            here.close_inbox(id);
+        }
         changes
     }
 }

@@ -4,9 +4,9 @@
 use std::sync::LazyLock;
 
 use super::family::{
-    bits, causal, client, cluster, connection, converge, docs, dump, expiry, function, geo, hash,
-    hll, info, keys, keyspace, latency, lcs, list, meet, operator, plan, pubsub, script, server,
-    set, snapshot, sort, stream, strings, transactions, transfers, zset,
+    bits, causal, client, cluster, compare, connection, converge, docs, dump, expiry, function,
+    geo, hash, hll, info, keys, keyspace, latency, lcs, list, meet, operator, plan, pubsub, script,
+    server, set, snapshot, sort, stream, strings, tracking, transactions, transfers, zset,
 };
 use super::row::{Handler, Row};
 use super::spec::{Spec, Specs};
@@ -41,6 +41,8 @@ const FAMILIES: &[&[Row]] = &[
     meet::ROWS,
     connection::ROWS,
     client::ROWS,
+    compare::ROWS,
+    tracking::ROWS,
     server::ROWS,
     docs::ROWS,
     info::ROWS,

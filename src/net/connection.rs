@@ -209,7 +209,6 @@ impl Connection {
     }
 
     async fn wait_for_pause(&mut self) {
-        let _held = self.node.clients.held();
         tokio::select! {
             () = self.node.pause.over() => {}
             () = self.session.client.killed() => {}

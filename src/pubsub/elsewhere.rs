@@ -23,6 +23,8 @@ use crate::logic::placement::NodeId;
 use crate::peer::message::{Listening, News, Response};
 use crate::peer::{Call, CallError, encode};
 
+/// Who wants to know what changes listens to that: the number of it on the wire, beside those of [`Kind`].
+const CHANGES: u8 = 3;
 /// How often it is looked whether all members have heard.
 const LOOK: Duration = Duration::from_millis(500);
 /// Who could not be told is told again after so long, ...
@@ -42,6 +44,8 @@ struct Interest {
     /// How many changes of it are known.
     changes: u64,
     names: BTreeMap<Kind, BTreeSet<Bytes>>,
+    /// Whether somebody wants to know what changes.
+    tracks: bool,
 }
 
 impl Interest {
@@ -57,6 +61,10 @@ impl Interest {
     }
 
     fn take(&mut self, change: Listening) {
+        if change.kind == CHANGES {
+            self.tracks = change.begins;
+            return;
+        }
         let Some(kind) = Kind::of(change.kind) else {
             return;
         };
@@ -116,6 +124,15 @@ pub struct Elsewhere {
     missed: Missed,
 }
 
+/// That somebody here wants to know what changes; whether that is so is found when it is told.
+fn changes() -> Listening {
+    Listening {
+        kind: CHANGES,
+        name: Bytes::new(),
+        begins: true,
+    }
+}
+
 impl Elsewhere {
     /// Those of a cluster's members, each of which answers within a time; and who listens here.
     pub fn new(cluster: Arc<Cluster>, here: Arc<Here>, within: Duration, actor: u64) -> Self {
@@ -165,8 +182,10 @@ impl Elsewhere {
         let mut told = self.told.lock();
         // Somebody may have come, or gone, since: whoever tells last tells what is.
         for change in &mut changes {
-            let kind = Kind::of(change.kind);
-            change.begins = kind.is_some_and(|kind| self.here.has(kind, &change.name));
+            change.begins = match Kind::of(change.kind) {
+                Some(kind) => self.here.has(kind, &change.name),
+                None => self.here.tracked().is_on(),
+            };
         }
         let before = told.changes.max(1);
         told.changes = before + changes.len() as u64;
@@ -249,6 +268,9 @@ impl Elsewhere {
     fn everything(&self, now: u64) -> Vec<Bytes> {
         let mut chunks: Vec<Vec<Listening>> = vec![Vec::new()];
         let mut bytes = 0;
+        if self.here.tracked().is_on() {
+            chunks[0].push(changes());
+        }
         for (kind, name) in self.here.all() {
             if bytes > CHUNK {
                 chunks.push(Vec::new());
@@ -280,8 +302,33 @@ impl Elsewhere {
         chunks.into_iter().enumerate().map(message).collect()
     }
 
+    /// Somebody here wants to know what changes, or nobody does any more; done when all that answer have heard.
+    pub fn tell_of_tracking(self: &Arc<Self>) -> impl Future<Output = ()> + Send + use<> {
+        self.tell(vec![changes()])
+    }
+
+    /// Tells the members where somebody wants to know that keys have changed; none: any may have.
+    pub fn tell_changed(&self, keys: &[Bytes]) {
+        let others = self.others();
+        let interests = self.interests.read();
+        let tracks = |(id, actor): &(NodeId, u64)| {
+            let interest = interests.get(id);
+            interest.is_some_and(|interest| interest.tracks && interest.actor == *actor)
+        };
+        let mut wanted = others.iter().filter(|other| tracks(other)).peekable();
+        if wanted.peek().is_none() {
+            return;
+        }
+        let body = encode(News::Changed(keys.to_vec()));
+        for (id, _) in wanted {
+            // It is on its way; who misses it takes everything back when it is there again.
+            drop(self.cluster.peers().call(*id, body.clone(), self.within));
+        }
+    }
+
     /// Tells everything to those who have missed something, for ever.
     pub async fn keep_telling(&self) {
+        let mut had_all = true;
         loop {
             let has_all = {
                 let others = self.others();
@@ -292,6 +339,12 @@ impl Elsewhere {
                     |(id, actor): &(NodeId, u64)| told.members.get(id) == Some(&(*actor, now));
                 now > 0 && others.iter().all(knows)
             };
+            if has_all && !std::mem::replace(&mut had_all, has_all) {
+                // What they have changed before they knew nobody has told.
+                self.here.tracked().all_changed();
+            }
+            had_all = has_all;
+            self.here.tracked().tell_due();
             if !has_all {
                 join_all(self.tell_once(Vec::new(), Patience::Some)).await;
             }
@@ -305,7 +358,10 @@ impl Elsewhere {
             let there = |m: &crate::logic::membership::Membership| m.member(*id).is_some();
             self.cluster.with_membership(there)
         };
-        self.interests.write().retain(|id, _| is_there(id));
+        let mut interests = self.interests.write();
+        interests.retain(|id, _| is_there(id));
+        self.note_tracking(&interests);
+        drop(interests);
         let mut told = self.told.lock();
         told.members.retain(|id, _| is_there(id));
         told.not_before.retain(|id, _| is_there(id));
@@ -333,7 +389,13 @@ impl Elsewhere {
         for change in changes {
             interest.take(change);
         }
+        self.note_tracking(&interests);
         true
+    }
+
+    fn note_tracking(&self, interests: &BTreeMap<NodeId, Interest>) {
+        let tracks = interests.values().any(|interest| interest.tracks);
+        self.here.tracked().set_elsewhere(tracks);
     }
 
     /// Sends a message to the members where somebody may listen; how many do there. It is on its way before this

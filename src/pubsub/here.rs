@@ -8,9 +8,11 @@ use bytes::Bytes;
 use dashmap::DashMap;
 use parking_lot::RwLock;
 
-use super::inbox::{Inbox, Message};
+use super::inbox::{Inbox, Limits, Message};
 use super::kind::Kind;
+use super::tracked::Tracked;
 use crate::logic::glob;
+use crate::resp::Protocol;
 
 /// The clients that listen to one thing, by their numbers.
 type Listeners = BTreeMap<u64, Arc<Inbox>>;
@@ -23,9 +25,27 @@ pub struct Here {
     patterns: RwLock<BTreeMap<Bytes, Listeners>>,
     /// How many patterns there are: most of the time there is none.
     pattern_count: AtomicUsize,
+    tracked: Tracked,
 }
 
 impl Here {
+    /// Who wants to know what changes.
+    pub fn tracked(&self) -> &Tracked {
+        &self.tracked
+    }
+
+    /// A client's messages come to a new inbox.
+    pub fn open_inbox(&self, id: u64, limits: Limits, protocol: Protocol) -> Arc<Inbox> {
+        let inbox = Arc::new(Inbox::new(limits, protocol));
+        self.tracked.add_inbox(id, &inbox);
+        inbox
+    }
+
+    /// It is read no more.
+    pub fn close_inbox(&self, id: u64) {
+        self.tracked.remove_inbox(id);
+    }
+
     fn map(&self, kind: Kind) -> Option<&DashMap<Bytes, Listeners>> {
         match kind {
             Kind::Channel => Some(&self.channels),
@@ -143,9 +163,7 @@ fn hand(listeners: &Listeners, how: (Kind, Option<&[u8]>), what: (&[u8], &[u8]))
 mod tests {
     use bytes::BytesMut;
 
-    use super::super::inbox::Limits;
     use super::*;
-    use crate::resp::Protocol;
 
     #[test]
     fn a_message_comes_to_whoever_listens_to_its_channel_or_to_a_pattern_of_it() {

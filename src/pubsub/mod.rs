@@ -8,8 +8,10 @@ mod elsewhere;
 mod here;
 mod inbox;
 mod kind;
+mod tracked;
 
 pub use elsewhere::Elsewhere;
 pub use here::Here;
 pub use inbox::{Inbox, Limits, Message};
 pub use kind::Kind;
+pub use tracked::{Tracked, Tracker};

@@ -222,12 +222,22 @@ impl Replica {
 
     /// A live key, each about as likely as any other: one of those that follow a random place. Blocks.
     pub fn random_key(&self, db: u8) -> Result<Option<Vec<u8>>, ReplicaError> {
+        let mut keys = self.random_keys(db, FOLLOWERS)?;
+        if keys.is_empty() {
+            return Ok(None);
+        }
+        let nth = random_u64() as usize % keys.len();
+        Ok(Some(keys.swap_remove(nth)))
+    }
+
+    /// Live keys that follow a random place, about so many. Blocks.
+    pub fn random_keys(&self, db: u8, count: usize) -> Result<Vec<Vec<u8>>, ReplicaError> {
         // Keys lie where their hashes are.
         let place = random_u64() % (u64::from(SLOTS) << HASH_BITS);
         let mut keys = Vec::new();
         for (mut cursor, end) in [(place, u64::MAX), (0, place)] {
-            while keys.len() < FOLLOWERS && cursor < end {
-                let found = self.scan(db, cursor, FOLLOWERS)?;
+            while keys.len() < count && cursor < end {
+                let found = self.scan(db, cursor, count)?;
                 keys.extend(found.keys);
                 cursor = found.cursor;
                 if cursor == 0 {
@@ -235,11 +245,7 @@ impl Replica {
                 }
             }
         }
-        if keys.is_empty() {
-            return Ok(None);
-        }
-        let nth = random_u64() as usize % keys.len();
-        Ok(Some(keys.swap_remove(nth)))
+        Ok(keys)
     }
 
     fn scan_table(

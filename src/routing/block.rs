@@ -123,7 +123,11 @@ where
                 let is_other = !is_first && takes_all && reply.starts_with(b"-WRONGTYPE ");
                 if !is_nothing(&reply) && !is_other {
                     awaited.has_taken();
-                    let is_left_alone = !is_first && reply.starts_with(b"-NOGROUP ");
+                    let is_for_group = leaves_all && call.shape.writes;
+                    let has_changed = |error: &[u8]| reply.starts_with(error);
+                    let is_left_alone = !is_first
+                        && is_for_group
+                        && (has_changed(b"-NOGROUP ") || has_changed(b"-WRONGTYPE "));
                     return if is_left_alone {
                         group_is_gone(&who)
                     } else {

@@ -273,6 +273,11 @@ impl Shape {
         found
     }
 
+    /// The keys of which it uses more than that they are there.
+    pub fn used<'k>(&self, args: Args<'k>) -> Vec<&'k [u8]> {
+        self.keys_with(args, |access| access != Access::ReadMeta)
+    }
+
     /// The keys for which it waits: of which it takes something, or at which it looks.
     pub fn awaited<'k>(&self, args: Args<'k>) -> Vec<&'k [u8]> {
         match self.waits {
@@ -286,8 +291,12 @@ impl Shape {
 
     /// The keys of which it takes something.
     pub fn taken<'k>(&self, args: Args<'k>) -> Vec<&'k [u8]> {
+        self.keys_with(args, |access| access == Access::Take)
+    }
+
+    fn keys_with<'k>(&self, args: Args<'k>, wanted: fn(Access) -> bool) -> Vec<&'k [u8]> {
         let mut found = Positions::new();
-        for keys in self.keys.iter().filter(|keys| keys.access == Access::Take) {
+        for keys in self.keys.iter().filter(|keys| wanted(keys.access)) {
             keys.find(args, &mut found);
         }
         found.iter().map(|at| args.at(*at as usize)).collect()

@@ -19,6 +19,8 @@ pub enum Stopped {
 pub struct Running {
     /// The name that its errors have.
     pub name: String,
+    /// Whether it is a function of a library.
+    pub is_function: bool,
     /// When it began.
     pub since: Instant,
     /// Then it ends whatever it does.
@@ -33,9 +35,10 @@ const IS_STOPPED: u8 = 2;
 
 impl Running {
     /// One that begins.
-    pub fn new(name: String, since: Instant) -> Self {
+    pub fn new(name: String, is_function: bool, since: Instant) -> Self {
         Self {
             name,
+            is_function,
             since,
             until: None,
             state: AtomicU8::new(HARMLESS),
@@ -86,7 +89,7 @@ mod tests {
 
     #[test]
     fn what_has_written_is_not_stopped_and_what_is_stopped_does_not_write() {
-        let one = || Running::new(String::new(), clock::monotonic());
+        let one = || Running::new(String::new(), false, clock::monotonic());
         let writes = one();
         assert!(writes.note_write() && writes.note_write());
         assert_eq!(writes.stop(), Stopped::HasWritten);

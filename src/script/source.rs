@@ -112,6 +112,11 @@ impl Source {
         }
     }
 
+    /// Whether it is a function of a library.
+    pub fn is_function(&self) -> bool {
+        self.function.is_some()
+    }
+
     /// Its name as text.
     pub fn name(&self) -> &str {
         let sha = || std::str::from_utf8(&self.sha).unwrap_or_default();

@@ -18,7 +18,7 @@ use crate::base;
 use crate::base::clock;
 use crate::base::config::Config;
 use crate::cluster::{CLUSTER_NOTE, Cluster, Notes};
-use crate::command::{Node, appendfsync};
+use crate::command::{Node, appendfsync, keep_within};
 use crate::logic::causal::ActorId;
 use crate::logic::placement::NodeId;
 use crate::net;
@@ -211,6 +211,7 @@ async fn run_parts(
         () = listener.serve(Arc::clone(&node)) => {}
         () = stop::stop_on_signal(&node) => {}
         () = chores::take_stock(&node) => {}
+        () = keep_within(&node) => {}
         () = node.governor.govern() => {}
         () = be_member(&node, peers, &background) => {}
     }

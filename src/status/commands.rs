@@ -60,9 +60,12 @@ pub(super) const STATS: &[Fact] = &[
         "Keys that had ended and were reclaimed.",
         |s| load(&s.replica.counters().expired_keys),
     ),
-    Fact::counter("evicted_keys", Unit::None, "0: nothing is evicted.", |_| {
-        0.into()
-    }),
+    Fact::counter(
+        "evicted_keys",
+        Unit::None,
+        "Keys that this node evicted because more lived than maxmemory allows.",
+        |s| s.evicted.into(),
+    ),
     Fact::counter(
         "keyspace_hits",
         Unit::None,
@@ -89,6 +92,24 @@ pub(super) const STATS: &[Fact] = &[
         Unit::None,
         "Shard channels that clients of this node listen to.",
         |s| (s.listened[2] as u64).into(),
+    ),
+    Fact::gauge(
+        "tracking_total_keys",
+        Unit::None,
+        "Keys that clients of this node have read and are told of when they change.",
+        |s| s.tracked[1].into(),
+    ),
+    Fact::gauge(
+        "tracking_total_items",
+        Unit::None,
+        "The same, each as often as clients have read it.",
+        |s| s.tracked[2].into(),
+    ),
+    Fact::gauge(
+        "tracking_total_prefixes",
+        Unit::None,
+        "Prefixes of which clients of this node are told of every key that changes.",
+        |s| s.tracked[3].into(),
     ),
     Fact::gauge(
         "number_of_cached_scripts",

@@ -154,8 +154,8 @@ pub(super) const CLIENTS: &[Fact] = &[
     Fact::gauge(
         "tracking_clients",
         Unit::None,
-        "0: nothing is tracked.",
-        |_| 0.into(),
+        "Connections that are told when what they have read changes (CLIENT TRACKING).",
+        |s| s.tracked[0].into(),
     ),
     Fact::gauge(
         "clients_in_timeout_table",
@@ -197,13 +197,21 @@ pub(super) const MEMORY: &[Fact] = &[
     Fact::gauge(
         "maxmemory",
         Unit::Bytes,
-        "0: the disk holds what memory does not.",
-        |_| 0.into(),
+        "Bytes that may live on this node; 0: any number.",
+        |s| s.config.number("maxmemory").into(),
     ),
-    Fact::text("maxmemory_human", "The same for people.", |_| "0B".into()),
-    Fact::text("maxmemory_policy", "Nothing is evicted.", |_| {
-        "noeviction".into()
+    Fact::text("maxmemory_human", "The same for people.", |s| {
+        human(u64::try_from(s.config.number("maxmemory")).unwrap_or(0))
     }),
+    Fact::text("maxmemory_policy", "Which keys go when more live.", |s| {
+        s.config.text("maxmemory-policy").into()
+    }),
+    Fact::gauge(
+        "maxmemory_used",
+        Unit::Bytes,
+        "What lives on this node as maxmemory counts it, about; measured while maxmemory is set.",
+        |s| s.lives_bytes.into(),
+    ),
     Fact::text("mem_fragmentation_ratio", "1.00: not measured.", |_| {
         "1.00".into()
     }),

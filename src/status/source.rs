@@ -29,6 +29,13 @@ pub struct Source<'a> {
     pub blocked_clients: usize,
     /// Channels, patterns and shard channels that clients of this node listen to.
     pub listened: [usize; 3],
+    /// Clients of this node that are told of changes, keys that are remembered for them, for how many in all, and
+    /// prefixes.
+    pub tracked: [usize; 4],
+    /// Bytes that live on this node, about.
+    pub lives_bytes: u64,
+    /// Keys that it evicted.
+    pub evicted: u64,
     /// Scripts at hand, scripts that have run, and those of them that asked for keys elsewhere.
     pub scripts: [u64; 3],
     /// The directives.

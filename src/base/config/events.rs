@@ -36,6 +36,8 @@ impl Events {
     pub const SORTED_SET: Events = Events(1 << 5);
     /// Of keys that end.
     pub const EXPIRED: Events = Events(1 << 6);
+    /// Of keys that are evicted.
+    pub const EVICTED: Events = Events(1 << 7);
     /// Of streams.
     pub const STREAM: Events = Events(1 << 8);
     /// On channels that are named by keys.

@@ -18,9 +18,10 @@ use toml_edit::{DocumentMut, Item, TomlError, Value};
 pub use directive::{Directive, Kind, OutputLimit};
 pub use error::ConfigError;
 pub use events::Events;
+pub use redis::{aliases_of, directives};
 
 use directive::OutputLimits;
-use redis::ALIASES;
+use redis::{ALIASES, find};
 
 /// The values of all directives.
 #[derive(Debug)]
@@ -377,27 +378,6 @@ fn prefixes(item: &Item) -> Result<Vec<Prefix>, String> {
         prefixes.push(new);
     }
     Ok(prefixes)
-}
-
-/// Every directive, in the order of the file.
-pub fn directives() -> impl Iterator<Item = &'static Directive> {
-    directives::OWN.iter().chain(redis::REDIS)
-}
-
-/// A directive's other names.
-pub fn aliases_of(name: &str) -> impl Iterator<Item = &'static str> {
-    let of_it = ALIASES.iter().filter(move |(_, of)| *of == name);
-    of_it.map(|(alias, _)| *alias)
-}
-
-fn find(name: &str) -> Result<&'static Directive, ConfigError> {
-    let alias = ALIASES
-        .iter()
-        .find(|(alias, _)| alias.eq_ignore_ascii_case(name));
-    let name = alias.map_or(name, |(_, name)| name);
-    directives()
-        .find(|d| d.name.eq_ignore_ascii_case(name))
-        .ok_or_else(|| ConfigError::Unknown(name.to_owned()))
 }
 
 #[cfg(test)]

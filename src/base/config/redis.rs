@@ -2,9 +2,11 @@
 //! second names.
 
 use super::directive::{Directive, Kind, MAX, live};
+use super::directives::OWN;
+use super::error::ConfigError;
 
 /// Directives that are taken because clients, frameworks and test suites set them.
-pub(super) static REDIS: &[Directive] = &[
+static REDIS: &[Directive] = &[
     live(
         "hash-max-listpack-entries",
         "512",
@@ -40,6 +42,12 @@ pub(super) static REDIS: &[Directive] = &[
         "100",
         Kind::Number(0, MAX),
         "Entries that XADD and XTRIM with ~ take away together: they leave at most so many more than they were asked for; 0 for 100.",
+    ),
+    live(
+        "tracking-table-max-keys",
+        "1000000",
+        Kind::Number(0, MAX),
+        "Keys of which a node remembers who has read them (CLIENT TRACKING); of more some are told of as if they had changed. 0: any number.",
     ),
     live(
         "list-max-listpack-size",
@@ -99,7 +107,7 @@ pub(super) static REDIS: &[Directive] = &[
         "maxmemory-samples",
         "5",
         Kind::Number(1, 64),
-        "Accepted for Redis's tools; which keys are evicted is found in the rows that are looked at together.",
+        "Accepted for Redis's tools; of sixteen keys that are looked at together four may be evicted.",
     ),
     live(
         "lazyfree-lazy-eviction",
@@ -163,7 +171,30 @@ pub(super) const ALIASES: &[(&str, &str)] = &[
     ("hash-max-ziplist-value", "hash-max-listpack-value"),
     ("list-max-ziplist-size", "list-max-listpack-size"),
     ("lua-time-limit", "busy-reply-threshold"),
+    ("maxdisk", "maxmemory"),
     ("slave-read-only", "replica-read-only"),
     ("zset-max-ziplist-entries", "zset-max-listpack-entries"),
     ("zset-max-ziplist-value", "zset-max-listpack-value"),
 ];
+
+/// Every directive, in the order of the file.
+pub fn directives() -> impl Iterator<Item = &'static Directive> {
+    OWN.iter().chain(REDIS)
+}
+
+/// A directive's other names.
+pub fn aliases_of(name: &str) -> impl Iterator<Item = &'static str> {
+    let of_it = ALIASES.iter().filter(move |(_, of)| *of == name);
+    of_it.map(|(alias, _)| *alias)
+}
+
+/// The directive of a name.
+pub(super) fn find(name: &str) -> Result<&'static Directive, ConfigError> {
+    let alias = ALIASES
+        .iter()
+        .find(|(alias, _)| alias.eq_ignore_ascii_case(name));
+    let name = alias.map_or(name, |(_, name)| name);
+    directives()
+        .find(|d| d.name.eq_ignore_ascii_case(name))
+        .ok_or_else(|| ConfigError::Unknown(name.to_owned()))
+}

@@ -5,8 +5,10 @@ use crate::base::clock;
 use crate::command::context::{After, Ctx, Outcome};
 use crate::command::row::{AL, L, NL, NLF, OWN, Row, cmd, sub};
 use crate::command::session::{Client, ReplyMode};
+use crate::command::spec::Specs;
 use crate::coordinator::Asked;
 use crate::error::Error;
+use crate::pubsub::Tracked;
 use crate::routing::args::Args;
 use crate::routing::block::Unblocked;
 
@@ -28,12 +30,13 @@ pub const ROWS: &[Row] = &[
         NL,
         getname,
         "The connection's name.",
-    ),
-    sub("client", "help", 2, L, docs::help, "This text."),
-    sub("client", "id", 2, NL, id, "The connection's number."),
-    sub("client", "info", 2, NL, info, "This connection."),
-    sub("client", "kill", -3, AL, kill, "Closes connections."),
-    sub("client", "list", -2, AL, list, "All connections."),
+    )
+    .of("connection"),
+    sub("client", "help", 2, L, docs::help, "This text.").of("connection"),
+    sub("client", "id", 2, NL, id, "The connection's number.").of("connection"),
+    sub("client", "info", 2, NL, info, "This connection.").of("connection"),
+    sub("client", "kill", -3, AL, kill, "Closes connections.").of("connection"),
+    sub("client", "list", -2, AL, list, "All connections.").of("connection"),
     sub(
         "client",
         "no-evict",
@@ -41,7 +44,8 @@ pub const ROWS: &[Row] = &[
         AL,
         switch,
         "Accepted: clients are not evicted.",
-    ),
+    )
+    .of("connection"),
     sub(
         "client",
         "no-touch",
@@ -49,8 +53,9 @@ pub const ROWS: &[Row] = &[
         NL,
         switch,
         "Accepted: reads do not touch.",
-    ),
-    sub("client", "pause", -3, AL, pause, "Makes commands wait."),
+    )
+    .of("connection"),
+    sub("client", "pause", -3, AL, pause, "Makes commands wait.").of("connection"),
     sub(
         "client",
         "quorum",
@@ -58,7 +63,8 @@ pub const ROWS: &[Row] = &[
         NLF.and(OWN),
         quorum,
         "This connection's quorum: CLIENT QUORUM [R n] [W n].",
-    ),
+    )
+    .of("connection"),
     sub(
         "client",
         "reply",
@@ -66,7 +72,8 @@ pub const ROWS: &[Row] = &[
         NL,
         reply,
         "Whether the client wants replies.",
-    ),
+    )
+    .of("connection"),
     sub(
         "client",
         "setinfo",
@@ -74,16 +81,9 @@ pub const ROWS: &[Row] = &[
         NL,
         setinfo,
         "The client library's name and version.",
-    ),
-    sub("client", "setname", 3, NL, setname, "Names the connection."),
-    sub(
-        "client",
-        "trackinginfo",
-        2,
-        NL,
-        trackinginfo,
-        "Tracking, which is off.",
-    ),
+    )
+    .of("connection"),
+    sub("client", "setname", 3, NL, setname, "Names the connection.").of("connection"),
     sub(
         "client",
         "unblock",
@@ -91,8 +91,9 @@ pub const ROWS: &[Row] = &[
         AL,
         unblock,
         "Has a client that waits go on.",
-    ),
-    sub("client", "unpause", 2, AL, unpause, "Lets commands go on."),
+    )
+    .of("connection"),
+    sub("client", "unpause", 2, AL, unpause, "Lets commands go on.").of("connection"),
 ];
 
 fn id(ctx: &mut Ctx<'_>, _: Args<'_>) -> Outcome {
@@ -142,6 +143,12 @@ pub(super) fn checked_name(raw: &[u8]) -> Result<String, Error> {
     ))
 }
 
+/// What the line of a connection is made of beside it.
+fn shown_by<'a>(ctx: &Ctx<'a>) -> (&'a Specs, &'a Tracked) {
+    let node = ctx.node;
+    (node.specs, node.listeners.tracked())
+}
+
 /// Bytes of a command as clients send it.
 fn sent_len(args: Args<'_>) -> usize {
     let of = |len: usize| len.to_string().len() + 3;
@@ -151,7 +158,7 @@ fn sent_len(args: Args<'_>) -> usize {
 
 fn info(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
     let own = Some((&*ctx.session, sent_len(args)));
-    let line = ctx.session.client.line(ctx.node.specs, own);
+    let line = ctx.session.client.line(shown_by(ctx), own);
     ctx.reply.verbatim(&(line + "\n"));
     Ok(())
 }
@@ -190,7 +197,7 @@ fn list(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
         if wanted.as_ref().is_none_or(|ids| ids.contains(&client.id)) && is_of_type(&client) {
             let is_own = client.id == ctx.session.client.id;
             let own = is_own.then(|| (&*ctx.session, sent_len(args)));
-            text.push_str(&client.line(ctx.node.specs, own));
+            text.push_str(&client.line(shown_by(ctx), own));
             text.push('\n');
         }
     }
@@ -369,17 +376,5 @@ fn switch(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
         return Err(Error::Syntax);
     }
     ctx.reply.ok();
-    Ok(())
-}
-
-fn trackinginfo(ctx: &mut Ctx<'_>, _: Args<'_>) -> Outcome {
-    ctx.reply.map(3);
-    ctx.reply.bulk(b"flags");
-    ctx.reply.set(1);
-    ctx.reply.bulk(b"off");
-    ctx.reply.bulk(b"redirect");
-    ctx.reply.integer(-1);
-    ctx.reply.bulk(b"prefixes");
-    ctx.reply.array(0);
     Ok(())
 }

@@ -138,6 +138,7 @@ fn newest_of(mut oldest_first: Vec<&[u8]>, most: usize, policy: OnConflict) -> V
 
 pub(super) fn restore(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
     let (mut replace, mut absolute) = (false, false);
+    let (mut idle_secs, mut uses) = (None, None);
     let mut nth = 4;
     while nth < args.len() {
         match () {
@@ -145,17 +146,16 @@ pub(super) fn restore(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
             () if args.is(nth, "ABSTTL") => absolute = true,
             () if args.is(nth, "IDLETIME") && nth + 1 < args.len() => {
                 nth += 1;
-                if args.integer(nth)? < 0 {
+                let secs = args.integer(nth)?;
+                if secs < 0 {
                     return Err(Error::text("ERR Invalid IDLETIME value, must be >= 0"));
                 }
+                idle_secs = Some(u32::try_from(secs).unwrap_or(u32::MAX));
             }
             () if args.is(nth, "FREQ") && nth + 1 < args.len() => {
                 nth += 1;
-                if !(0..=255).contains(&args.integer(nth)?) {
-                    return Err(Error::text(
-                        "ERR Invalid FREQ value, must be >= 0 and <= 255",
-                    ));
-                }
+                let wrong = Error::text("ERR Invalid FREQ value, must be >= 0 and <= 255");
+                uses = Some(u8::try_from(args.integer(nth)?).map_err(|_| wrong)?);
             }
             () => return Err(Error::Syntax),
         }
@@ -186,6 +186,7 @@ pub(super) fn restore(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
         }
         (Edit::Replace(puts), Ok(()))
     })??;
+    ctx.node.eviction.set_use(args.at(1), idle_secs, uses);
     ctx.reply.ok();
     Ok(())
 }

@@ -327,9 +327,18 @@ pub(super) fn object_refcount(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
     constant(ctx, args, 1)
 }
 
-/// Access times are not kept: the cache does without them. Zero is what a recently used key has.
+/// Seconds since its last use, where `maxmemory-policy` goes by that; else what a key has that was just used.
 pub(super) fn object_idletime(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
-    constant(ctx, args, 0)
+    if ctx.present(args.at(2))?.is_none() {
+        return missing(ctx);
+    }
+    let idle = ctx.node.eviction.idle_secs(args.at(2));
+    let idle = idle.ok_or(Error::text(
+        "ERR An LFU maxmemory policy is selected, idle time not tracked. Please note that when \
+         switching between policies at runtime LRU and LFU data will take some time to adjust.",
+    ))?;
+    ctx.reply.integer(idle.into());
+    Ok(())
 }
 
 fn constant(ctx: &mut Ctx<'_>, args: Args<'_>, value: i64) -> Outcome {
@@ -344,11 +353,14 @@ pub(super) fn object_freq(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
     if ctx.present(args.at(2))?.is_none() {
         return missing(ctx);
     }
-    Err(Error::text(
+    let count = ctx.node.eviction.count(args.at(2));
+    let count = count.ok_or(Error::text(
         "ERR An LFU maxmemory policy is not selected, access frequency not tracked. Please note \
          that when switching between policies at runtime LRU and LFU data will take some time to \
          adjust.",
-    ))
+    ))?;
+    ctx.reply.integer(count.into());
+    Ok(())
 }
 
 fn missing(ctx: &mut Ctx<'_>) -> Outcome {

@@ -1,11 +1,13 @@
 //! Commands over the whole key space: SCAN and KEYS, DBSIZE, RANDOMKEY, FLUSHALL and its like.
 
 use std::future::Future;
+use std::sync::Arc;
 
 use crate::base::blocking::at_length;
 use crate::base::clock;
 use crate::command::context::{After, Ctx, Outcome};
 use crate::command::row::{OWN, R, RF, Row, W, WF, cmd};
+use crate::command::tracking;
 use crate::error::Error;
 use crate::logic::glob;
 use crate::logic::types;
@@ -307,16 +309,22 @@ fn check_flush(args: Args<'_>) -> Outcome {
 fn flush(ctx: &mut Ctx<'_>, args: Args<'_>, db: Option<u8>) -> Outcome {
     check_flush(args)?;
     if ctx.is_in_cluster() {
-        return over_all(ctx, true, move |all, mut reply| async move {
-            all.flush(db).await?;
-            reply.ok();
-            Ok(reply)
+        let node = Arc::clone(ctx.node);
+        return over_all(ctx, true, move |all, mut reply| {
+            let node = Arc::clone(&node);
+            async move {
+                all.flush(db).await?;
+                tracking::tell_all(&node);
+                reply.ok();
+                Ok(reply)
+            }
         });
     }
     let stored = db.map(|db| ctx.node.replica.database(db));
     let replica = &ctx.node.replica;
     let written = at_length(|| replica.flush(stored))?;
     ctx.written.push(written);
+    tracking::tell_all(ctx.node);
     ctx.reply.ok();
     Ok(())
 }
@@ -331,6 +339,7 @@ pub(super) fn swapdb(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
     if a != b {
         let written = ctx.node.replica.swap_databases(a, b)?;
         ctx.written.push(written);
+        tracking::tell_all(ctx.node);
     }
     ctx.reply.ok();
     Ok(())

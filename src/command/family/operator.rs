@@ -11,17 +11,19 @@ use super::docs;
 use crate::base::clock;
 use crate::command::context::{Ctx, Outcome};
 use crate::command::node::Node;
-use crate::command::row::{L, LF, OWN, R, Row, cmd, sub};
-use crate::command::spec::keys;
+use crate::command::row::{L, LF, OWN, R, Row, W, cmd, sub};
+use crate::command::spec::{Flags, keys};
 use crate::coordinator::Coordinator;
 use crate::logic::causal::{Object, Payload};
 use crate::logic::digest;
+use crate::logic::edit::Edit;
 use crate::logic::placement;
 use crate::logic::quorum::Rule;
 use crate::logic::record;
+use crate::logic::types;
 use crate::peer::encode;
 use crate::peer::message::{KeyRequest, Response, UNKNOWN_VIEW, WireKey};
-use crate::replica::Key;
+use crate::replica::{Key, Reach};
 use crate::routing::args::Args;
 use crate::status::{self, Members};
 
@@ -36,6 +38,15 @@ pub const ROWS: &[Row] = &[
         docs::help,
         "What the node knows about itself and a key.",
     ),
+    sub(
+        "ringwood",
+        "evict",
+        3,
+        W.and(OWN).and(Flags::NOSCRIPT),
+        evict,
+        "Deletes a key as maxmemory does.",
+    )
+    .on(keys::SECOND_DELETE),
     sub(
         "ringwood",
         "explain",
@@ -92,6 +103,19 @@ pub const ROWS: &[Row] = &[
         "The state of the node and its cluster; with JSON for programs, with every fact of INFO.",
     ),
 ];
+
+fn evict(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
+    let gone = ctx.update_some(args.at(2), Reach::Head, |object, now_ms| {
+        let is_there = types::is_present(object, now_ms);
+        let edit = if is_there { Edit::delete() } else { Edit::Keep };
+        (edit, is_there)
+    })?;
+    if gone {
+        ctx.node.eviction.note_evicted();
+    }
+    ctx.reply.integer(i64::from(gone));
+    Ok(())
+}
 
 pub(super) fn local(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
     let object = ctx.object(args.at(2))?;

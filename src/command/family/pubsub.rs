@@ -10,6 +10,7 @@ use crate::command::node::Node;
 use crate::command::row::{L, LF, Row, cmd, sub};
 use crate::command::session::{ReplyMode, Session};
 use crate::command::spec::{Flags, keys};
+use crate::command::tracking;
 use crate::error::Error;
 use crate::logic::glob;
 use crate::logic::place::MAX_KEY_LEN;
@@ -253,8 +254,15 @@ pub(super) fn take_messages(ctx: &mut Ctx<'_>) {
     }
 }
 
-/// A connection listens to nothing any more.
-pub fn end(node: &Node, session: &mut Session) {
+/// A connection has gone.
+pub fn gone(node: &Node, session: &mut Session) {
+    end(node, session);
+    node.listeners.tracked().lose(session.client.id);
+}
+
+/// A connection listens to nothing any more, and is tracked no more.
+pub(super) fn end(node: &Node, session: &mut Session) {
+    tracking::end(node, session);
     let here = (&*node.listeners, session.client.id);
     let changes = session.listens.end(here);
     session.note_listens();

@@ -73,7 +73,8 @@ pub const ROWS: &[Row] = &[
         Flags::NOSCRIPT,
         exists,
         "Which of these scripts are known, by any node.",
-    ),
+    )
+    .of("scripting"),
     sub(
         "script",
         "flush",
@@ -81,7 +82,8 @@ pub const ROWS: &[Row] = &[
         Flags::NOSCRIPT,
         flush,
         "No node knows any script any more.",
-    ),
+    )
+    .of("scripting"),
     sub(
         "script",
         "help",
@@ -89,7 +91,8 @@ pub const ROWS: &[Row] = &[
         NL,
         container,
         "What there is of SCRIPT.",
-    ),
+    )
+    .of("scripting"),
     sub(
         "script",
         "kill",
@@ -97,7 +100,8 @@ pub const ROWS: &[Row] = &[
         Flags::NOSCRIPT.and(Flags::ALLOW_BUSY),
         kill,
         "Ends scripts that run and have written nothing.",
-    ),
+    )
+    .of("scripting"),
     sub(
         "script",
         "load",
@@ -105,7 +109,8 @@ pub const ROWS: &[Row] = &[
         Flags::NOSCRIPT.and(Flags::STALE),
         load,
         "Has all nodes know a script, which does not run; replies its SHA-1.",
-    ),
+    )
+    .of("scripting"),
 ];
 
 pub(super) fn eval(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
@@ -151,7 +156,12 @@ const NOBODY: &str = "NOTBUSY No scripts in execution right now.";
 const WRITTEN: &str = "UNKILLABLE Sorry the script already executed write commands against the dataset. You can \
 either wait the script termination or kill the server in a hard way using the SHUTDOWN NOSAVE command.";
 
-pub(super) fn kill(ctx: &mut Ctx<'_>, _: Args<'_>) -> Outcome {
+pub(super) fn kill(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
+    let names_function = args.is(0, "FUNCTION");
+    let runs_function = ctx.node.scripts.runs_function();
+    if !ctx.is_in_cluster() && runs_function.is_some_and(|runs| runs != names_function) {
+        return Err(Error::text(scripts::busy(!names_function)));
+    }
     let here = ctx.node.scripts.stop();
     if !ctx.is_in_cluster() {
         return match here {

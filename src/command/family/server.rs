@@ -216,6 +216,9 @@ pub(super) fn config_set(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
         .map_err(|error| config_error(&error))?;
     ctx.node.slowlog.configure(&ctx.node.config);
     ctx.node.latency.configure(&ctx.node.config);
+    ctx.node
+        .eviction
+        .configure(&ctx.node.config, &ctx.node.replica);
     (ctx.node.follow)(&ctx.node.config);
     ctx.reply.ok();
     Ok(())

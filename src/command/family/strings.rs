@@ -4,6 +4,7 @@ use bytes::Bytes;
 
 use super::expiry::{self, Unit};
 use super::float;
+use super::setting;
 use crate::base::clock;
 use crate::command::context::{Ctx, Outcome};
 use crate::command::row::{R, RF, Row, WF, WM, WMF, cmd};
@@ -17,6 +18,11 @@ use crate::logic::types;
 use crate::logic::types::string::{self, Shown};
 use crate::routing::args::Args;
 use crate::routing::shape::Merge;
+
+/// The options with which it matters to SET what is there.
+const SET_DEPENDS: &[&str] = &[
+    "NX", "XX", "GET", "KEEPTTL", "IFEQ", "IFNE", "IFDEQ", "IFDNE",
+];
 
 /// The rows of this family.
 pub const ROWS: &[Row] = &[
@@ -76,7 +82,7 @@ pub const ROWS: &[Row] = &[
         WF,
         keys::CHANGE,
         "string",
-        getex,
+        setting::getex,
         "The value of a key, whose expiry is changed.",
     )
     .shows_values(),
@@ -172,8 +178,16 @@ pub const ROWS: &[Row] = &[
         "Sets a key with a time to live in milliseconds.",
     )
     .said(),
-    cmd("set", -3, WM, keys::SET, "string", set, "Sets a key.")
-        .said_unless(&["NX", "XX", "GET", "KEEPTTL"], 3),
+    cmd(
+        "set",
+        -3,
+        WM,
+        keys::SET,
+        "string",
+        setting::set,
+        "Sets a key.",
+    )
+    .said_unless(SET_DEPENDS, 3),
     cmd(
         "setex",
         4,
@@ -254,91 +268,6 @@ pub(super) fn strlen(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
     Ok(())
 }
 
-#[derive(Clone, Copy, Default, PartialEq, Eq)]
-enum Condition {
-    #[default]
-    Always,
-    IfAbsent,
-    IfPresent,
-}
-
-#[derive(Default)]
-struct SetOptions {
-    condition: Condition,
-    get: bool,
-    keep_ttl: bool,
-    persist: bool,
-    expiry: Option<(Unit, usize)>,
-}
-
-/// The options of SET (`for_set`) and GETEX.
-fn set_options(args: Args<'_>, from: usize, for_set: bool) -> Result<SetOptions, Error> {
-    let mut options = SetOptions::default();
-    let mut nth = from;
-    while nth < args.len() {
-        let free_expiry = options.expiry.is_none() && !options.keep_ttl && !options.persist;
-        let unit = expiry::unit(args.at(nth));
-        match unit {
-            Some(unit) if free_expiry && nth + 1 < args.len() => {
-                options.expiry = Some((unit, nth + 1));
-                nth += 1;
-            }
-            None if for_set && args.is(nth, "NX") && options.condition != Condition::IfPresent => {
-                options.condition = Condition::IfAbsent;
-            }
-            None if for_set && args.is(nth, "XX") && options.condition != Condition::IfAbsent => {
-                options.condition = Condition::IfPresent;
-            }
-            None if for_set && args.is(nth, "GET") => options.get = true,
-            None if for_set && args.is(nth, "KEEPTTL") && options.expiry.is_none() => {
-                options.keep_ttl = true;
-            }
-            None if !for_set && args.is(nth, "PERSIST") && options.expiry.is_none() => {
-                options.persist = true;
-            }
-            _ => return Err(Error::Syntax),
-        }
-        nth += 1;
-    }
-    Ok(options)
-}
-
-pub(super) fn set(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
-    if args.len() == 3 {
-        ctx.put(args.at(1), args.at(2), None)?;
-        ctx.reply.ok();
-        return Ok(());
-    }
-    let options = set_options(args, 3, true)?;
-    let expires = expiry::absolute(args, options.expiry, "set")?;
-    let bytes = Bytes::copy_from_slice(args.at(2));
-    let (old, done) = ctx.update(args.at(1), |object, now_ms| {
-        let present = types::present(object, now_ms);
-        let is_other = present.is_some_and(|p| p.kind != Kind::String);
-        if options.get && is_other {
-            return (Edit::Keep, Err(Error::WrongType));
-        }
-        let old = string::shown(object, now_ms).filter(|_| !is_other);
-        let wanted = match options.condition {
-            Condition::Always => true,
-            Condition::IfAbsent => present.is_none(),
-            Condition::IfPresent => present.is_some(),
-        };
-        if !wanted {
-            return (Edit::Keep, Ok((old, false)));
-        }
-        let kept = present.and_then(|present| present.expires_at_ms);
-        let expires = expires.or(kept.filter(|_| options.keep_ttl));
-        (string::put(bytes, expires), Ok((old, true)))
-    })??;
-    match (options.get, done) {
-        (true, _) => ctx.reply.bulk_or_null(old.as_ref().map(|o| &o.bytes[..])),
-        (false, true) => ctx.reply.ok(),
-        (false, false) => ctx.reply.null(),
-    }
-    Ok(())
-}
-
 pub(super) fn setnx(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
     let bytes = Bytes::copy_from_slice(args.at(2));
     let done = ctx.update(args.at(1), |object, now_ms| {
@@ -385,31 +314,6 @@ pub(super) fn getdel(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
             Edit::Keep
         };
         Ok((edit, old))
-    })?;
-    ctx.count_lookup(old.is_some());
-    ctx.reply.bulk_or_null(old.as_ref().map(|o| &o.bytes[..]));
-    Ok(())
-}
-
-pub(super) fn getex(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
-    let options = set_options(args, 2, false)?;
-    if ctx.shown(args.at(1))?.is_none() {
-        ctx.count_lookup(false);
-        ctx.reply.null();
-        return Ok(());
-    }
-    let expires = expiry::absolute(args, options.expiry, "getex")?;
-    let old = ctx.change(args.at(1), Kind::String, |object, now_ms| {
-        let Some(old) = string::shown(object, now_ms) else {
-            return Ok((Edit::Keep, None));
-        };
-        let change = match expires {
-            Some(at) if at <= now_ms => Edit::delete(),
-            Some(_) => Edit::Retime(expires),
-            None if options.persist && old.expires_at_ms.is_some() => Edit::Retime(None),
-            None => Edit::Keep,
-        };
-        Ok((change, Some(old)))
     })?;
     ctx.count_lookup(old.is_some());
     ctx.reply.bulk_or_null(old.as_ref().map(|o| &o.bytes[..]));

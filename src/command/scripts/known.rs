@@ -86,9 +86,9 @@ impl Body {
         self.wide.store(true, Ordering::Relaxed);
     }
 
-    /// It has run, for so long.
-    pub(super) fn note_run(&self, took: Duration) {
-        if self.is_new() {
+    /// It has run, for so long, and was not stopped: what it does not do by itself says nothing of it.
+    pub(super) fn note_run(&self, took: Duration, running: &Running) {
+        if self.is_new() && !running.is_stopped() {
             self.has_run.store(true, Ordering::Relaxed);
         }
         let slow = self.slow.load(Ordering::Relaxed);
@@ -221,9 +221,10 @@ impl Scripts {
         }
     }
 
-    /// A script begins, under this name.
-    pub(super) fn begin(self: &Arc<Self>, name: &str) -> Begun {
-        let running = Arc::new(Running::new(name.to_owned(), clock::monotonic()));
+    /// A script begins.
+    pub(super) fn begin(self: &Arc<Self>, source: &Source) -> Begun {
+        let (name, now) = (source.name().to_owned(), clock::monotonic());
+        let running = Arc::new(Running::new(name, source.is_function(), now));
         self.running.lock().push(Arc::clone(&running));
         self.count.fetch_add(1, Ordering::Relaxed);
         self.ran.fetch_add(1, Ordering::Relaxed);
@@ -239,6 +240,13 @@ impl Scripts {
         let running = self.running.lock();
         let longest = running.iter().min_by_key(|running| running.since);
         longest.map(|running| running.stop())
+    }
+
+    /// Whether the one that runs longest is a function of a library; `None`: nobody runs.
+    pub fn runs_function(&self) -> Option<bool> {
+        let running = self.running.lock();
+        let longest = running.iter().min_by_key(|running| running.since);
+        longest.map(|running| running.is_function)
     }
 
     /// A script is at hand no more; the bytes of those that are.
@@ -325,6 +333,15 @@ impl Drop for Begun {
         self.scripts.count.fetch_sub(1, Ordering::Relaxed);
         let mut running = self.scripts.running.lock();
         running.retain(|running| !Arc::ptr_eq(running, &self.running));
+    }
+}
+
+/// What is said while a script, or a function, has run for too long.
+pub fn busy(is_function: bool) -> &'static str {
+    if is_function {
+        "BUSY Redis is busy running a script. You can only call FUNCTION KILL or SHUTDOWN NOSAVE."
+    } else {
+        "BUSY Redis is busy running a script. You can only call SCRIPT KILL or SHUTDOWN NOSAVE."
     }
 }
 

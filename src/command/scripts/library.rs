@@ -126,7 +126,7 @@ impl Library {
         let source = Source::of_library(code.clone());
         let mut machine = scripts.machine();
         let now = clock::monotonic();
-        let running = Arc::new(Running::new(name.clone(), now).until(now + MOST_LOADING));
+        let running = Arc::new(Running::new(name.clone(), true, now).until(now + MOST_LOADING));
         let registered = at_length(|| {
             machine
                 .compile(&source)

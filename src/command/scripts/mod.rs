@@ -15,7 +15,7 @@ mod run;
 mod shared;
 
 pub use functions::{all as all_functions, here as known_functions, remove, remove_all, store};
-pub use known::Scripts;
+pub use known::{Scripts, busy};
 pub use library::{Functions, Goes, Libraries, Library};
 pub use run::{called, fetch, run_here, spread, wants_everything};
-pub use shared::{exist, flush, load};
+pub use shared::{ask_in, exist, flush, load};

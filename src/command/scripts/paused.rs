@@ -41,7 +41,8 @@ impl Paused for Suspended {
         } else {
             machine.resume(&reply)
         };
-        self.body.note_run(clock::monotonic() - started);
+        let took = clock::monotonic() - started;
+        self.body.note_run(took, &self.begun.running);
         self.is_first = false;
         match step {
             Step::Done(reply) => {

@@ -127,7 +127,7 @@ impl Ready {
         Ok(Self {
             node: Arc::clone(node),
             machine,
-            begun: node.scripts.begin(body.source.name()),
+            begun: node.scripts.begin(&body.source),
             body,
             kept: Kept::new(reaches),
         })
@@ -151,7 +151,7 @@ impl Ready {
         } else {
             machine.start(task)
         };
-        body.note_run(clock::monotonic() - started);
+        body.note_run(clock::monotonic() - started, &self.begun.running);
         step
     }
 

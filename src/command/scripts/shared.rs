@@ -21,10 +21,15 @@ const SCRIPTS: &[u8] = b"\0ringwood\0scripts";
 
 /// Runs a command on what belongs to all nodes.
 pub(super) fn ask(node: &Arc<Node>, words: &[&[u8]]) -> Later {
+    ask_in(node, OWN_DATABASE, words)
+}
+
+/// Runs a command of the node's own in a database.
+pub fn ask_in(node: &Arc<Node>, db: u8, words: &[&[u8]]) -> Later {
     let runner: Arc<dyn Runner> = Arc::clone(node) as Arc<dyn Runner>;
     let call = runner.call(OwnedArgs::of(words)).expect("the table has it");
     let own = Arc::<Own>::default();
-    let who = Who::of(OWN_DATABASE, Protocol::Resp2, Asked::default(), &own);
+    let who = Who::of(db, Protocol::Resp2, Asked::default(), &own);
     block::run(runner, who, call)
 }
 

@@ -29,6 +29,8 @@ pub enum News {
     StopScripts,
     /// The libraries of functions have changed.
     ForgetFunctions,
+    /// Keys have changed of which the receiver's clients may want to know; none: any may have.
+    Changed(Vec<Bytes>),
     /// A message for whoever listens to a channel; how many do is the answer.
     Publish {
         /// Whether it is for shard channels.
@@ -65,6 +67,11 @@ impl News {
             News::ForgetScripts => out.push(0),
             News::StopScripts => out.push(1),
             News::ForgetFunctions => out.push(5),
+            News::Changed(keys) => {
+                out.push(6);
+                put_varint(out, keys.len() as u64);
+                keys.iter().for_each(|key| put_bytes(out, key));
+            }
             News::Publish {
                 sharded,
                 channel,
@@ -109,6 +116,11 @@ impl News {
             0 => News::ForgetScripts,
             1 => News::StopScripts,
             5 => News::ForgetFunctions,
+            6 => {
+                let count = r.count(1)?;
+                let keys = (0..count).map(|_| read_bytes(r));
+                News::Changed(keys.collect::<Result<_, _>>()?)
+            }
             2 => News::Publish {
                 sharded: r.u8()? != 0,
                 channel: read_bytes(r)?,
