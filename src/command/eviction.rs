@@ -197,9 +197,14 @@ impl Eviction {
         self.is_full.store(is_full, Ordering::Relaxed);
     }
 
+    /// Whether nothing may be added.
+    pub(super) fn is_full(&self) -> bool {
+        self.is_full.load(Ordering::Relaxed)
+    }
+
     /// Refuses what would add something while nothing may be.
     pub(super) fn admit(&self, spec: &Spec) -> Result<(), Error> {
-        if spec.has(Flags::DENYOOM) && self.is_full.load(Ordering::Relaxed) {
+        if spec.has(Flags::DENYOOM) && self.is_full() {
             return Err(Error::text(
                 "OOM command not allowed when used memory > 'maxmemory'.",
             ));

@@ -192,10 +192,13 @@ impl Tracked {
             let Some(prefixes) = &tracker.prefixes else {
                 continue;
             };
-            let begins = |key: &&Bytes| prefixes.iter().any(|prefix| key.starts_with(prefix));
-            let those: Vec<Bytes> = keys.iter().filter(begins).cloned().collect();
-            if !those.is_empty() {
-                self.send(&tracker, Some(&those));
+            // One message a prefix, as in Redis.
+            for prefix in prefixes {
+                let those = keys.iter().filter(|key| key.starts_with(prefix));
+                let those: Vec<Bytes> = those.cloned().collect();
+                if !those.is_empty() {
+                    self.send(&tracker, Some(&those));
+                }
             }
         }
     }

@@ -9,6 +9,7 @@ use mlua::chunk::ChunkMode;
 use mlua::{Function, HookTriggers, Lua, LuaOptions, StdLib, Table, Thread, Value, VmState};
 
 use super::host::Host;
+use super::json;
 use super::native::{self, Inside};
 use super::running::Running;
 use super::source::{Sha, Source};
@@ -200,6 +201,7 @@ impl Machine {
         *self.inside.host.lock() = Some(task.host);
         *self.inside.running.lock() = Some(task.running);
         self.inside.resp3.store(false, Ordering::Relaxed);
+        *self.inside.json.lock() = json::Settings::default();
         let started = self.started(task.source, &task.keys, &task.argv);
         self.step(started)
     }

@@ -29,6 +29,8 @@ pub(super) struct Inside {
     pub(super) host: Mutex<Option<Box<dyn Host>>>,
     pub(super) running: Mutex<Option<Arc<Running>>>,
     pub(super) random: Mutex<Random>,
+    /// How the script has its JSON.
+    pub(super) json: Arc<Mutex<json::Settings>>,
     /// Whether replies are to be those of RESP3.
     pub(super) resp3: AtomicBool,
 }
@@ -39,6 +41,7 @@ impl Default for Inside {
             host: Mutex::default(),
             running: Mutex::default(),
             random: Mutex::new(Random::seeded(random_u64() as i32)),
+            json: Arc::default(),
             resp3: AtomicBool::default(),
         }
     }
@@ -393,7 +396,7 @@ pub(super) fn all(lua: &Lua, inside: &Arc<Inside>, pauses: bool) -> mlua::Result
     native.raw_set("pauses", pauses)?;
     native.raw_set("redis", redis(lua, inside)?)?;
     native.raw_set("bit", bits::library(lua)?)?;
-    native.raw_set("cjson", json::library(lua)?)?;
+    native.raw_set("cjson", json::library(lua, &inside.json)?)?;
     native.raw_set("cmsgpack", msgpack::library(lua)?)?;
     native.raw_set("struct", structs::library(lua)?)?;
     Ok(native)

@@ -262,7 +262,6 @@ local strings = {}
 for name, value in pairs(string) do
   strings[name] = value
 end
-strings.dump = nil
 
 -- Matching goes as deep as a pattern is long.
 local MOST_OF_A_PATTERN = 16384
@@ -301,6 +300,9 @@ for _, proxy in pairs(proxies) do
 end
 
 -- What is seen there is found by its name; nothing can be put there.
+local nothing = read_only({})
+is_read_only[nothing] = true
+
 local function only_shows(seen, find)
   setmetatable(seen, {
     __index = function(_, name)
@@ -313,7 +315,7 @@ local function only_shows(seen, find)
     __newindex = function()
       error("Attempt to modify a readonly table", 2)
     end,
-    __metatable = false,
+    __metatable = nothing,
   })
 end
 

@@ -27,6 +27,8 @@ pub struct Flags {
     pub is_declared: bool,
     /// `no-writes`.
     pub no_writes: bool,
+    /// `allow-oom`.
+    pub allow_oom: bool,
     /// `allow-cross-slot-keys`.
     pub allow_cross_slot: bool,
 }
@@ -99,13 +101,15 @@ impl Source {
     }
 
     /// A function of a library.
-    pub fn function(&self, name: &str, no_writes: bool) -> Self {
+    pub fn function(&self, name: &str, flags: &[String]) -> Self {
+        let has = |flag: &str| flags.iter().any(|one| one == flag);
         Self {
             sha: self.sha,
             text: self.text.clone(),
             flags: Flags {
                 is_declared: true,
-                no_writes,
+                no_writes: has("no-writes"),
+                allow_oom: has("allow-oom"),
                 ..Flags::default()
             },
             function: Some(name.to_owned()),
@@ -153,8 +157,9 @@ fn first_line(rest: &[u8]) -> Result<Flags, Bad> {
             match flag {
                 "no-writes" => flags.no_writes = true,
                 "allow-cross-slot-keys" => flags.allow_cross_slot = true,
-                // No node is ever stale; what has no room is refused by itself.
-                "allow-oom" | "allow-stale" | "no-cluster" => {}
+                // No node is ever stale.
+                "allow-oom" => flags.allow_oom = true,
+                "allow-stale" | "no-cluster" => {}
                 other => return Err(Bad::Flag(other.to_owned())),
             }
         }

@@ -111,12 +111,6 @@ pub(super) const STATS: &[Fact] = &[
         "Prefixes of which clients of this node are told of every key that changes.",
         |s| s.tracked[3].into(),
     ),
-    Fact::gauge(
-        "number_of_cached_scripts",
-        Unit::None,
-        "Scripts that this node has at hand.",
-        |s| s.scripts[0].into(),
-    ),
     Fact::counter(
         "scripts_run",
         Unit::None,

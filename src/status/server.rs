@@ -212,6 +212,12 @@ pub(super) const MEMORY: &[Fact] = &[
         "What lives on this node as maxmemory counts it, about; measured while maxmemory is set.",
         |s| s.lives_bytes.into(),
     ),
+    Fact::gauge(
+        "number_of_cached_scripts",
+        Unit::None,
+        "Scripts that this node has at hand.",
+        |s| s.scripts[0].into(),
+    ),
     Fact::text("mem_fragmentation_ratio", "1.00: not measured.", |_| {
         "1.00".into()
     }),

@@ -135,10 +135,12 @@ impl ScriptHost {
         if spec.shape.travels == Travels::Nowhere && self.is_in_cluster() {
             return Err(Error::NotInCluster(words.text(0).to_ascii_uppercase()));
         }
-        self.node.eviction.admit(spec)?;
         if (spec.shape.writes || spec.has(Flags::PUBLISHES)) && self.read_only {
             let why = "ERR Write commands are not allowed from read-only scripts.";
             return Err(Error::text(why));
+        }
+        if !self.body.source.flags.allow_oom {
+            self.node.eviction.admit(spec)?;
         }
         Ok(spec)
     }

@@ -200,8 +200,8 @@ impl Functions {
             };
             let source = Source::of_library(library.code.clone());
             for function in &library.functions {
-                let no_writes = function.flags.iter().any(|flag| flag == "no-writes");
-                let body = Arc::new(Body::kept(source.function(&function.name, no_writes)));
+                let body = Body::kept(source.function(&function.name, &function.flags));
+                let body = Arc::new(body);
                 all.bodies.insert(function.name.to_ascii_lowercase(), body);
             }
             all.libraries.insert(library.name.clone(), library);

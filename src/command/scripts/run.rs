@@ -189,6 +189,10 @@ fn run(
         let why = "ERR Can not execute a script with write flag using *_ro command.";
         return Err(Error::text(why));
     }
+    if flags.is_declared && !flags.allow_oom && !flags.no_writes && node.eviction.is_full() {
+        let why = "OOM allow-oom flag is not set on the script, can not run it when used memory > 'maxmemory'";
+        return Err(Error::text(why));
+    }
     let protocol = how.who.protocol;
     let mut ready = Ready::new(node, body, how.reaches)?;
     let host = ScriptHost::new(HostOptions {
