@@ -124,6 +124,8 @@ fn fetch(node: &Node, key: &WireKey, asked: &Asked) -> Response {
         Ok(key) => key,
         Err(refused) => return refused,
     };
+    // Who reads asks one owner or another.
+    node.eviction.note_use(key.name);
     let lacks = |c: &Arc<Coordinator>| {
         let (cluster, part) = (c.cluster(), c.cluster().route(key.name).part());
         // A node that asks for a proven copy knows that it counts.

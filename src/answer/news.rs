@@ -22,7 +22,7 @@ pub(super) fn start(node: &Node, from: NodeId, news: News) -> Answer {
             hear_of_changes(node, &keys);
             Response::Done
         }
-        News::StopScripts => match node.scripts.stop() {
+        News::StopScripts => match node.scripts.stop(None) {
             Some(Stopped::Yes) => Response::Done,
             Some(Stopped::HasWritten) => Response::InDoubt,
             None => Response::Same,

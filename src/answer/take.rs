@@ -1,5 +1,7 @@
 //! What is asked of every request about a key's copies, and how a delta or a state is taken in.
 
+use bytes::Bytes;
+
 use crate::command::Node;
 use crate::logic::place::MAX_KEY_LEN;
 use crate::logic::record;
@@ -34,13 +36,23 @@ pub(super) fn take_in(
     let refused = |reason: String| Response::Refused(reason);
     let key = checked(at)?;
     let is_common = how.hint_for.is_none() && how.touched.is_none() && !how.mends;
+    // What is read through this node may be this copy.
+    let tracked = node.listeners.tracked();
+    let tell = || {
+        if tracked.is_on() {
+            tracked.changed(None, &[Bytes::copy_from_slice(key.name)]);
+        }
+    };
     if is_common && let Some(written) = node.replica.join_plain(key, raw).map_err(answer_to)? {
+        tell();
         return Ok(written);
     }
     let object = record::WIRE
         .decode(raw)
         .map_err(|e| refused(e.to_string()))?;
-    node.replica.join(key, object, how).map_err(answer_to)
+    let written = node.replica.join(key, object, how).map_err(answer_to)?;
+    tell();
+    Ok(written)
 }
 
 fn answer_to(error: ReplicaError) -> Response {

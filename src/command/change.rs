@@ -44,6 +44,9 @@ impl Ctx<'_> {
             }
             Err(ReplicaError::Half(written)) => {
                 self.written.push(*written);
+                for (db, name) in named {
+                    self.note_changed(db, name);
+                }
                 Err(QuorumError::Partly.into())
             }
             Err(error) => Err(error.into()),

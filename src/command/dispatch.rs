@@ -59,7 +59,10 @@ pub fn execute(ctx: &mut Ctx<'_>, found: Option<&'static Spec>, args: Args<'_>) 
         let error = unknown(args);
         return reject(ctx, &error);
     };
-    if let Err(error) = admit(ctx, spec, args).and_then(|()| refuse_busy(ctx, spec, args)) {
+    if let Err(error) = admit(ctx, spec, args)
+        .and_then(|()| refuse_full(ctx, spec))
+        .and_then(|()| refuse_busy(ctx, spec))
+    {
         if spec.has(Flags::RUNS_QUEUE) {
             ctx.session.transaction = None;
             ctx.session.watches.clear();
@@ -167,19 +170,13 @@ fn refuse_full(ctx: &Ctx<'_>, spec: &'static Spec) -> Outcome {
     queued.try_for_each(|(spec, _)| eviction.admit(spec))
 }
 
-/// While a script keeps everybody out for too long nothing is served but what ends it; while one keeps its keys,
-/// nothing is queued that is about them.
-fn refuse_busy(ctx: &Ctx<'_>, spec: &'static Spec, args: Args<'_>) -> Outcome {
-    refuse_full(ctx, spec)?;
+/// While a script keeps everybody out for too long nothing is served but what ends it.
+fn refuse_busy(ctx: &Ctx<'_>, spec: &'static Spec) -> Outcome {
     let is_let_in = ctx.is_in_cluster() || spec.has(Flags::ALLOW_BUSY);
     if is_let_in || !ctx.node.scripts.is_busy(|| busy_threshold(ctx.node)) {
         return Ok(());
     }
-    let gate = &ctx.node.site.gate;
-    let is_queued = ctx.session.transaction.is_some() && !spec.has(Flags::IN_TRANSACTION);
-    let is_kept_out = |wanted: &Wanted| gate.at_once(wanted).is_none();
-    let keys = || gate.of_keys(spec.keys_of(args), false);
-    if gate.is_closed() || is_queued && is_kept_out(&keys()) {
+    if ctx.node.site.gate.is_closed() {
         return Err(busy(ctx.node));
     }
     Ok(())

@@ -18,10 +18,10 @@ use crate::replica::{DATABASES, Key, Reach, ReplicaError};
 const LOOK: Duration = Duration::from_millis(20);
 /// Keys that are looked at together, of which one in four may go.
 const PAGE: usize = 16;
-/// Keys that go at a time.
+/// Keys that go at a time, and places that are looked at for them.
 const AT_A_TIME: usize = 64;
-/// After so many pages without a key that may go there is none.
-const FRUITLESS: usize = 64;
+/// And when there is no room, and none could be made.
+const LOOK_AGAIN: Duration = Duration::from_millis(200);
 
 /// A key that may go.
 struct Candidate {
@@ -69,49 +69,69 @@ fn look(node: &Node, policy: Policy) -> Result<Vec<Candidate>, ReplicaError> {
     Ok(candidates)
 }
 
+/// Looks at keys of several places, until so many may go.
+fn look_for(node: &Node, policy: Policy, wanted: usize) -> Result<Vec<Candidate>, ReplicaError> {
+    let mut found = Vec::new();
+    for _ in 0..AT_A_TIME {
+        found.extend(look(node, policy)?);
+        if found.len() >= wanted || !policy.evicts() {
+            break;
+        }
+    }
+    Ok(found)
+}
+
 /// Keeps what lives within what may, for ever.
 pub async fn keep_within(node: &Arc<Node>) {
+    let mut pause = LOOK;
     loop {
-        tokio::time::sleep(LOOK).await;
-        let most = node.eviction.most();
-        if most > 0 {
-            node.eviction.set_room(make_room(node, most).await);
+        tokio::time::sleep(pause).await;
+        pause = LOOK;
+        if node.eviction.most() > 0 {
+            let has_room = make_room(node).await;
+            node.eviction.set_room(has_room);
+            if !has_room {
+                pause = LOOK_AGAIN;
+            }
         }
     }
 }
 
-/// Evicts until what lives is within a bound; whether there is room.
-async fn make_room(node: &Arc<Node>, most: u64) -> bool {
-    let policy = node.eviction.policy();
-    let mut fruitless = 0;
+/// How many keys are more than may live; none when that is any number.
+fn too_many(node: &Node) -> usize {
+    let (used, most) = (node.eviction.used(&node.replica), node.eviction.most());
+    if most == 0 || used <= most {
+        return 0;
+    }
+    ((used - most) as f64 / node.eviction.mean_size()).ceil() as usize
+}
+
+/// Evicts until what lives is within its bound; whether there is room. What the directives say may change
+/// meanwhile.
+async fn make_room(node: &Arc<Node>) -> bool {
     loop {
+        let (policy, wanted) = (node.eviction.policy(), too_many(node).clamp(1, AT_A_TIME));
         let looking = Arc::clone(node);
-        let candidates = off_worker(move || look(&looking, policy)).await;
-        let candidates = candidates.unwrap_or_else(|error| {
+        // What is measured is looked at in any case.
+        let candidates = off_worker(move || look_for(&looking, policy, wanted)).await;
+        let mut candidates = candidates.unwrap_or_else(|error| {
             tracing::debug!(%error, "nothing is evicted now");
             Vec::new()
         });
-        let used = node.eviction.used(&node.replica);
-        if used <= most {
+        let too_many = too_many(node);
+        if too_many == 0 {
             return true;
         }
-        let mean = node.eviction.mean_size();
-        let too_many = ((used - most) as f64 / mean).ceil() as usize;
-        if !policy.evicts() || fruitless >= FRUITLESS || node.is_stopping() {
+        if !node.eviction.policy().evicts() || candidates.is_empty() || node.is_stopping() {
             return false;
         }
-        fruitless = if candidates.is_empty() {
-            fruitless + 1
-        } else {
-            0
-        };
-        let going = candidates.iter().take(too_many.clamp(1, AT_A_TIME));
-        let going = going.map(|Candidate { db, key, .. }| {
+        candidates.truncate(too_many);
+        let going = candidates.iter().map(|Candidate { db, key, .. }| {
             scripts::ask_in(node, *db, &[b"RINGWOOD", b"EVICT", key])
         });
         let replies = join_all(going).await;
-        if replies.iter().any(|reply| reply.starts_with(b"-")) {
-            // It cannot be deleted now: nobody is asked over and over.
+        if replies.iter().all(|reply| reply.starts_with(b"-")) {
+            // Nothing can be deleted now: nobody is asked over and over.
             return false;
         }
     }

@@ -24,6 +24,10 @@ use crate::replica::{DATABASES, Replica};
 const EMPTY: u64 = 1 << 20;
 /// Sizes of so many keys make the mean.
 const REMEMBERED: u64 = 2_048;
+/// A key counts for so many times the mean at most, ...
+const MOST_TIMES_MEAN: f64 = 256.0;
+/// ... once so many keys have been looked at.
+const PAGES_FIRST: u64 = 64;
 /// Bytes of an element of a collection that is kept as a row an element.
 const AN_ELEMENT: u64 = 128;
 /// How many keys the uses of are told apart; others share.
@@ -199,7 +203,7 @@ impl Eviction {
 
     /// Whether nothing may be added.
     pub(super) fn is_full(&self) -> bool {
-        self.is_full.load(Ordering::Relaxed)
+        self.is_full.load(Ordering::Relaxed) && self.most() > 0
     }
 
     /// Refuses what would add something while nothing may be.
@@ -213,7 +217,7 @@ impl Eviction {
     }
 
     /// A key is used.
-    pub(super) fn note_use(&self, key: &[u8]) {
+    pub fn note_use(&self, key: &[u8]) {
         self.uses.note(key);
     }
 
@@ -287,8 +291,15 @@ impl Eviction {
     /// A key with what it holds has so many bytes.
     pub(super) fn note_size(&self, size: u64) {
         let mut mean = self.mean.lock();
+        // One that is much larger than all others counts as one that is: it is not what goes.
+        let most = if mean.1 < PAGES_FIRST {
+            f64::MAX
+        } else {
+            mean.0 * MOST_TIMES_MEAN
+        };
+        let size = (size as f64).min(most);
         mean.1 = (mean.1 + 1).min(REMEMBERED);
-        mean.0 += (size as f64 - mean.0) / mean.1 as f64;
+        mean.0 += (size - mean.0) / mean.1 as f64;
     }
 
     /// The greater, the sooner a key goes; `None`: it may not.

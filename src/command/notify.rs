@@ -111,6 +111,12 @@ pub fn tell_of_ends(node: &Node, since: &mut Ended) -> u64 {
     let coordinator = node.site.coordinator.as_ref();
     for (db, key) in ended {
         let is_ours = coordinator.is_none_or(|coordinator| coordinator.coordinates(&key));
+        if is_tracked {
+            // Whoever was its coordinator when it ended may be no more.
+            node.listeners
+                .tracked()
+                .changed(None, &[Bytes::copy_from_slice(&key)]);
+        }
         let number = (0..DATABASES).find(|number| node.replica.database(*number) == db);
         if let Some(number) = number.filter(|_| is_ours) {
             publish(node, number, &key, (Events::EXPIRED, "expired"));

@@ -109,6 +109,7 @@ impl Subscriptions {
             return None;
         }
         let inbox = self.open((here, id), (limit, protocol));
+        inbox.set_listens(true);
         let is_first = here.add(kind, &name, (id, &inbox));
         is_first.then(|| Listening {
             kind: kind.number(),
@@ -125,6 +126,9 @@ impl Subscriptions {
         name: &[u8],
     ) -> Option<Listening> {
         let name = self.names[place(kind)].take(name)?;
+        if let Some(inbox) = &self.inbox {
+            inbox.set_listens(self.is_confined());
+        }
         let was_last = here.remove(kind, &name, id);
         was_last.then(|| Listening {
             kind: kind.number(),

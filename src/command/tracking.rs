@@ -19,9 +19,9 @@ pub(super) fn note(ctx: &mut Ctx<'_>, spec: &'static Spec, args: Args<'_>) -> Ve
         return Vec::new();
     };
     let notes = tracking.notes_next();
-    // What CLIENT CACHING is about is neither MULTI nor what else is said of the connection.
-    let is_beside = spec.has(Flags::IN_TRANSACTION) && !spec.has(Flags::RUNS_QUEUE);
-    if !is_beside && spec.group != "connection" {
+    // What is said of the connection itself, and MULTI, is not what CLIENT CACHING is about.
+    let runs = spec.has(Flags::RUNS_QUEUE) || spec.has(Flags::BLOCKING) || spec.shape.is_script();
+    if runs || !spec.has(Flags::NOSCRIPT) {
         tracking.caching = None;
     }
     if !notes {

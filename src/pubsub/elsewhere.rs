@@ -122,6 +122,8 @@ pub struct Elsewhere {
     interests: RwLock<BTreeMap<NodeId, Interest>>,
     told: Mutex<Told>,
     missed: Missed,
+    /// Who was not told of a change: everything may have changed for them.
+    owed: Arc<Mutex<BTreeSet<NodeId>>>,
 }
 
 /// That somebody here wants to know what changes; whether that is so is found when it is told.
@@ -144,6 +146,7 @@ impl Elsewhere {
             interests: RwLock::default(),
             told: Mutex::default(),
             missed: Arc::default(),
+            owed: Arc::default(),
         }
     }
 
@@ -307,23 +310,52 @@ impl Elsewhere {
         self.tell(vec![changes()])
     }
 
-    /// Tells the members where somebody wants to know that keys have changed; none: any may have.
+    /// Tells the members where somebody wants to know that keys have changed; none: any may have. Who cannot be told
+    /// is told later that any may have.
     pub fn tell_changed(&self, keys: &[Bytes]) {
-        let others = self.others();
+        let me = self.cluster.me();
         let interests = self.interests.read();
-        let tracks = |(id, actor): &(NodeId, u64)| {
-            let interest = interests.get(id);
-            interest.is_some_and(|interest| interest.tracks && interest.actor == *actor)
-        };
-        let mut wanted = others.iter().filter(|other| tracks(other)).peekable();
-        if wanted.peek().is_none() {
+        let tracking = interests
+            .iter()
+            .filter(|(id, one)| one.tracks && **id != me);
+        let wanted: Vec<NodeId> = tracking.map(|(id, _)| *id).collect();
+        drop(interests);
+        if !wanted.is_empty() {
+            let body = encode(News::Changed(keys.to_vec()));
+            wanted
+                .into_iter()
+                .for_each(|id| self.send_change(id, body.clone()));
+        }
+    }
+
+    fn send_change(&self, id: NodeId, body: Bytes) {
+        if !self.cluster.peers().is_up(id) {
+            self.owed.lock().insert(id);
             return;
         }
-        let body = encode(News::Changed(keys.to_vec()));
-        for (id, _) in wanted {
-            // It is on its way; who misses it takes everything back when it is there again.
-            drop(self.cluster.peers().call(*id, body.clone(), self.within));
+        let owed = Arc::clone(&self.owed);
+        let done = move |said: Result<Response, CallError>| {
+            if said != Ok(Response::Done) {
+                owed.lock().insert(id);
+            }
+        };
+        let peers = self.cluster.peers();
+        peers.ask(id, body, self.within, Box::new(done));
+    }
+
+    /// Tells those who have missed a change that any key may have changed.
+    fn tell_owed(&self) {
+        let owed = std::mem::take(&mut *self.owed.lock());
+        let mut tracking = BTreeSet::new();
+        {
+            let interests = self.interests.read();
+            let tracks = |id: &NodeId| interests.get(id).is_some_and(|one| one.tracks);
+            tracking.extend(owed.into_iter().filter(tracks));
         }
+        let body = encode(News::Changed(Vec::new()));
+        tracking
+            .into_iter()
+            .for_each(|id| self.send_change(id, body.clone()));
     }
 
     /// Tells everything to those who have missed something, for ever.
@@ -345,6 +377,7 @@ impl Elsewhere {
             }
             had_all = has_all;
             self.here.tracked().tell_due();
+            self.tell_owed();
             if !has_all {
                 join_all(self.tell_once(Vec::new(), Patience::Some)).await;
             }

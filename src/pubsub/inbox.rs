@@ -75,6 +75,8 @@ pub struct Inbox {
     /// 2 or 3.
     protocol: AtomicU8,
     is_over: AtomicBool,
+    /// Whether its client listens to channels.
+    listens: AtomicBool,
 }
 
 impl Inbox {
@@ -87,6 +89,7 @@ impl Inbox {
             limits,
             protocol: AtomicU8::new(if protocol == Protocol::Resp3 { 3 } else { 2 }),
             is_over: AtomicBool::new(false),
+            listens: AtomicBool::new(false),
         }
     }
 
@@ -94,6 +97,16 @@ impl Inbox {
     pub fn set_protocol(&self, protocol: Protocol) {
         let number = if protocol == Protocol::Resp3 { 3 } else { 2 };
         self.protocol.store(number, Ordering::Relaxed);
+    }
+
+    /// Its client listens to channels, or does not.
+    pub fn set_listens(&self, listens: bool) {
+        self.listens.store(listens, Ordering::Relaxed);
+    }
+
+    /// Whether its client knows messages from replies.
+    pub(super) fn takes_messages(&self) -> bool {
+        self.protocol() == Protocol::Resp3 || self.listens.load(Ordering::Relaxed)
     }
 
     pub(super) fn protocol(&self) -> Protocol {

@@ -55,6 +55,35 @@ impl Tracker {
     }
 }
 
+/// Keys in the order in which they came, and some that are no longer remembered.
+#[derive(Default)]
+struct Order(VecDeque<Bytes>);
+
+impl Order {
+    /// A key comes; those that go, where there are more than `most` of those that are remembered (zero: any number).
+    fn add(
+        &mut self,
+        key: Bytes,
+        (count, most): (usize, usize),
+        is_remembered: impl Fn(&Bytes) -> bool,
+    ) -> Vec<Bytes> {
+        self.0.push_back(key);
+        let mut gone = Vec::new();
+        while most > 0
+            && gone.len() < count.saturating_sub(most)
+            && let Some(oldest) = self.0.pop_front()
+        {
+            if is_remembered(&oldest) {
+                gone.push(oldest);
+            }
+        }
+        if self.0.len() > 2 * count.max(1_024) {
+            self.0.retain(is_remembered);
+        }
+        gone
+    }
+}
+
 /// All of them.
 #[derive(Default)]
 pub struct Tracked {
@@ -62,6 +91,8 @@ pub struct Tracked {
     /// Who has read a key since it was told of it.
     keys: DashMap<Bytes, BTreeSet<u64>>,
     key_count: AtomicUsize,
+    /// Them in the order in which they came, so that the oldest go.
+    order: Mutex<Order>,
     /// How many readers of keys there are in all.
     item_count: AtomicUsize,
     /// How many clients, how many of them by prefixes, and whether somebody elsewhere.
@@ -119,6 +150,10 @@ impl Tracked {
         if !self.is_on() {
             self.forget_keys();
             self.again.lock().clear();
+            // Somebody may have begun meanwhile, and read.
+            for tracker in &self.clients {
+                self.send(&tracker, None);
+            }
         }
         true
     }
@@ -141,17 +176,24 @@ impl Tracked {
 
     /// A client reads a key. Of more keys than `most` some are told of as if they had changed; zero: any number.
     pub fn note(&self, id: u64, key: &[u8], most: usize) {
-        let is_new = {
-            let mut readers = self.keys.entry(Bytes::copy_from_slice(key)).or_default();
-            if readers.insert(id) {
-                self.item_count.fetch_add(1, Ordering::Relaxed);
+        let name = Bytes::copy_from_slice(key);
+        let count = {
+            let mut readers = self.keys.entry(name.clone()).or_default();
+            let is_new = readers.is_empty();
+            if !readers.insert(id) {
+                return;
             }
-            readers.len() == 1
+            self.item_count.fetch_add(1, Ordering::Relaxed);
+            if !is_new {
+                return;
+            }
+            self.key_count.fetch_add(1, Ordering::Relaxed) + 1
         };
-        if is_new && self.key_count.fetch_add(1, Ordering::Relaxed) >= most && most > 0 {
-            let any = self.keys.iter().map(|entry| entry.key().clone()).next();
-            self.changed(None, any.as_slice());
-        }
+        let gone = self
+            .order
+            .lock()
+            .add(name, (count, most), |key| self.keys.contains_key(key));
+        self.changed(None, &gone);
     }
 
     /// Whether a client would be told of a key.
@@ -242,6 +284,7 @@ impl Tracked {
     }
 
     fn forget_keys(&self) {
+        self.order.lock().0.clear();
         self.keys.retain(|_, readers| {
             self.key_count.fetch_sub(1, Ordering::Relaxed);
             self.item_count.fetch_sub(readers.len(), Ordering::Relaxed);
@@ -262,7 +305,9 @@ impl Tracked {
             return;
         };
         if let Some(inbox) = self.inboxes.get(&target) {
-            inbox.put(message(inbox.protocol(), keys));
+            if inbox.takes_messages() {
+                inbox.put(message(inbox.protocol(), keys));
+            }
         } else if tracker.is_lost() && tracker.inbox.protocol() == Protocol::Resp3 {
             let mut lost = Reply::default();
             lost.set_protocol(Protocol::Resp3);

@@ -81,10 +81,17 @@ fn seconds(args: Args<'_>, at: i8) -> Result<Option<Duration>, Error> {
     Ok((ms > 0.0).then(|| Duration::from_millis(ms as u64)))
 }
 
-/// What is said to whoever waits for a group when it goes.
-fn group_is_gone(who: &Who) -> BytesMut {
-    let gone = "NOGROUP the consumer group this client was blocked on no longer exists";
-    error_reply(who, &Error::text(gone))
+/// What is said to whoever waits for a group when that goes, or its stream, in the place of what is found then.
+fn left_alone(found: &[u8]) -> Option<&'static str> {
+    match () {
+        () if found.starts_with(b"-NOGROUP ") => {
+            Some("NOGROUP the consumer group this client was blocked on no longer exists")
+        }
+        () if found.starts_with(b"-WRONGTYPE ") => {
+            Some("UNBLOCKED the stream key no longer exists")
+        }
+        () => None,
+    }
 }
 
 /// Runs a command until it has found something, for so long at most.
@@ -124,15 +131,8 @@ where
                 if !is_nothing(&reply) && !is_other {
                     awaited.has_taken();
                     let is_for_group = leaves_all && call.shape.writes;
-                    let has_changed = |error: &[u8]| reply.starts_with(error);
-                    let is_left_alone = !is_first
-                        && is_for_group
-                        && (has_changed(b"-NOGROUP ") || has_changed(b"-WRONGTYPE "));
-                    return if is_left_alone {
-                        group_is_gone(&who)
-                    } else {
-                        reply
-                    };
+                    let gone = left_alone(&reply).filter(|_| !is_first && is_for_group);
+                    return gone.map_or(reply, |gone| error_reply(&who, &Error::text(gone)));
                 }
                 if (is_other || leaves_all) && was_told {
                     awaited.pass_on();

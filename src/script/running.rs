@@ -59,6 +59,11 @@ impl Running {
         self.become_one(HAS_WRITTEN) != IS_STOPPED
     }
 
+    /// Whether it has changed something.
+    pub fn has_written(&self) -> bool {
+        self.state.load(Ordering::Acquire) == HAS_WRITTEN
+    }
+
     /// Has it end at its next step, unless it has written.
     pub fn stop(&self) -> Stopped {
         match self.become_one(IS_STOPPED) {

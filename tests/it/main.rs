@@ -3,6 +3,7 @@
 mod bounds;
 mod cluster;
 mod collections;
+mod compare;
 mod convergence;
 mod crash;
 mod differential;

@@ -218,3 +218,30 @@ fn what_changes_at_any_node_is_told_at_every_node_where_it_was_read() {
         assert_eq!(ask(reader, "GET k0"), "_\r\n");
     }
 }
+
+#[test]
+fn who_could_not_be_told_is_told_when_it_can_be() {
+    let cluster = Cluster::start(3, &[]);
+    cluster.call(0, &["SET", "k", "before"]);
+    let mut reader = cluster.members[0].connect();
+    reader.call(&["HELLO", "3"]);
+    ask(&mut reader, "CLIENT TRACKING ON");
+    assert_eq!(ask(&mut reader, "GET k"), "$6\r\nbefore\r\n");
+    cluster.members[0]
+        .server
+        .as_ref()
+        .expect("it runs")
+        .signal("STOP");
+    eventually("the others write without it", || {
+        cluster.call(1, &["SET", "k", "after"]) == "+OK\r\n"
+    });
+    cluster.members[0]
+        .server
+        .as_ref()
+        .expect("it runs")
+        .signal("CONT");
+    assert!(reader.hear().starts_with(">2\r\n$10\r\ninvalidate\r\n"));
+    eventually("it reads what was written", || {
+        ask(&mut reader, "GET k") == "$5\r\nafter\r\n"
+    });
+}

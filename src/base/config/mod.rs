@@ -269,7 +269,8 @@ impl Config {
             let mut value = directive.toml(&now);
             // Of several the last counts.
             let items = document.iter_mut();
-            let named = items.filter(|(name, _)| name.eq_ignore_ascii_case(directive.name));
+            let named =
+                items.filter(|(name, _)| find(name).is_ok_and(|d| d.name == directive.name));
             if let Some((_, item)) = named.last() {
                 // What stands before and behind it stays.
                 if let Some(old) = item.as_value() {

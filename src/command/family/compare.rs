@@ -13,6 +13,7 @@ use crate::logic::causal::Kind;
 use crate::logic::edit::Edit;
 use crate::logic::types;
 use crate::logic::types::string;
+use crate::replica::Reach;
 use crate::routing::args::Args;
 
 /// The rows of this family.
@@ -120,29 +121,40 @@ fn digest(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
 }
 
 fn delifeq(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
-    delete(ctx, args.at(1), Some((Comparison::Is, args.at(2))))
+    let is_it = Some((Comparison::Is, args.at(2)));
+    delete(ctx, args.at(1), (is_it, Error::WrongType))
 }
 
 fn delex(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
     let wanted = match args.len() {
         2 => None,
-        4 => Some((Comparison::named(args, 2).ok_or(Error::Syntax)?, args.at(3))),
-        _ => return Err(Error::Syntax),
+        4 => {
+            let wrong = "ERR Invalid condition. Use IFEQ, IFNE, IFDEQ, or IFDNE";
+            let comparison = Comparison::named(args, 2).ok_or(Error::text(wrong))?;
+            Some((comparison, args.at(3)))
+        }
+        _ => return Err(Error::Arity("delex".into())),
     };
-    delete(ctx, args.at(1), wanted)
+    let other = Error::text("ERR Key should be of string type if conditions are specified");
+    delete(ctx, args.at(1), (wanted, other))
 }
 
-fn delete(ctx: &mut Ctx<'_>, key: &[u8], wanted: Option<(Comparison, &[u8])>) -> Outcome {
+/// Deletes a key, if it is what is wanted; an error, if it is of another type than can be.
+fn delete(
+    ctx: &mut Ctx<'_>,
+    key: &[u8],
+    (wanted, other): (Option<(Comparison, &[u8])>, Error),
+) -> Outcome {
     if let Some((comparison, with)) = wanted {
         comparison.check(with)?;
     }
-    let gone = ctx.update(key, |object, now_ms| {
+    let gone = ctx.update_some(key, Reach::Head, |object, now_ms| {
         let Some(present) = types::present(object, now_ms) else {
             return (Edit::Keep, Ok(false));
         };
         if let Some((comparison, with)) = wanted {
             if present.kind != Kind::String {
-                return (Edit::Keep, Err(Error::WrongType));
+                return (Edit::Keep, Err(other));
             }
             let shown = string::shown(object, now_ms);
             if !comparison.holds(shown.as_ref().map(|shown| &shown.bytes[..]), with) {

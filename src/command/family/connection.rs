@@ -242,6 +242,9 @@ fn speak(ctx: &mut Ctx<'_>, protocol: Protocol) {
     let number = if protocol == Protocol::Resp3 { 3 } else { 2 };
     ctx.session.client.protocol.store(number, Ordering::Relaxed);
     ctx.reply.set_protocol(protocol);
+    if let Some(inbox) = ctx.session.listens.inbox() {
+        inbox.set_protocol(protocol);
+    }
 }
 
 fn greet(ctx: &mut Ctx<'_>) {

@@ -7,7 +7,7 @@ use crate::error::Error;
 use crate::logic::glob;
 use crate::resp::Reply;
 use crate::routing::args::Args;
-use crate::routing::shape::{Begin, Find, Positions};
+use crate::routing::shape::{Access, Begin, Find, Positions};
 
 /// The rows of this family.
 pub const ROWS: &[Row] = &[
@@ -301,7 +301,12 @@ pub(super) fn getkeysandflags(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
     for keys in spec.shape.keys {
         let mut places = Positions::new();
         keys.find(inner, &mut places);
-        found.extend(places.into_iter().map(|at| (at as usize, keys.access)));
+        let gets = (0..inner.len()).any(|nth| inner.is(nth, "GET"));
+        let access = match keys.access {
+            Access::SetOrGet if !gets => Access::Overwrite,
+            access => access,
+        };
+        found.extend(places.into_iter().map(|at| (at as usize, access)));
     }
     found.sort_by_key(|(at, _)| *at);
     ctx.reply.array(found.len());

@@ -313,8 +313,10 @@ fn flush(ctx: &mut Ctx<'_>, args: Args<'_>, db: Option<u8>) -> Outcome {
         return over_all(ctx, true, move |all, mut reply| {
             let node = Arc::clone(&node);
             async move {
-                all.flush(db).await?;
+                let flushed = all.flush(db).await;
+                // Some may have, whatever came of it.
                 tracking::tell_all(&node);
+                flushed?;
                 reply.ok();
                 Ok(reply)
             }

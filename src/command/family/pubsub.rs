@@ -256,8 +256,8 @@ pub(super) fn take_messages(ctx: &mut Ctx<'_>) {
 
 /// A connection has gone.
 pub fn gone(node: &Node, session: &mut Session) {
-    end(node, session);
     node.listeners.tracked().lose(session.client.id);
+    end(node, session);
 }
 
 /// A connection listens to nothing any more, and is tracked no more.

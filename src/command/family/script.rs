@@ -158,11 +158,11 @@ either wait the script termination or kill the server in a hard way using the SH
 
 pub(super) fn kill(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
     let names_function = args.is(0, "FUNCTION");
-    let runs_function = ctx.node.scripts.runs_function();
-    if !ctx.is_in_cluster() && runs_function.is_some_and(|runs| runs != names_function) {
+    let only = (!ctx.is_in_cluster()).then_some(names_function);
+    let here = ctx.node.scripts.stop(only);
+    if here.is_none() && only.is_some() && ctx.node.scripts.runs_function().is_some() {
         return Err(Error::text(scripts::busy(!names_function)));
     }
-    let here = ctx.node.scripts.stop();
     if !ctx.is_in_cluster() {
         return match here {
             None => Err(Error::text(NOBODY)),

@@ -158,8 +158,7 @@ impl Wanted {
                             "ERR A client can only redirect to a single other client",
                         ));
                     }
-                    let id = args.integer(nth).ok();
-                    let id = id.and_then(|id| u64::try_from(id).ok());
+                    let id = u64::try_from(args.integer(nth)?).ok();
                     let clients = ctx.node.clients.all();
                     let found = id.filter(|id| clients.iter().any(|client| client.id == *id));
                     let nobody = "ERR The client ID you want redirect to does not exist";
@@ -258,28 +257,33 @@ fn tracking(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
         ctx.session.tracking = before;
         return Err(error);
     }
-    let notes = match wanted.notes() {
-        Notes::All => before.as_ref().map_or(Notes::All, |before| before.notes),
-        notes => notes,
-    };
+    let notes = wanted.notes();
     let (id, limit) = (ctx.session.client.id, ctx.node.config.pubsub_limit());
     let how = (limit, ctx.reply.protocol());
     let inbox = ctx.session.listens.open((&ctx.node.listeners, id), how);
     let known = before.and_then(|before| before.tracker.prefixes.clone());
     let mut prefixes = wanted.is_broadcast.then(|| known.unwrap_or_default());
     if let Some(prefixes) = &mut prefixes {
-        prefixes.extend(wanted.prefixes);
-        if prefixes.is_empty() {
+        if wanted.prefixes.is_empty() {
             // All keys begin so.
             prefixes.insert(Bytes::new());
         }
+        prefixes.extend(wanted.prefixes);
     }
     let mut tracker = Tracker::new(id, &inbox);
     tracker.redirect = wanted.redirect;
     tracker.prefixes = prefixes;
     tracker.skips_own = wanted.skips_own;
     let tracker = Arc::new(tracker);
-    ctx.node.listeners.tracked().begin(Arc::clone(&tracker));
+    let tracked = ctx.node.listeners.tracked();
+    tracked.begin(Arc::clone(&tracker));
+    if let Some(target) = wanted.redirect {
+        let clients = ctx.node.clients.all();
+        if !clients.iter().any(|client| client.id == target) {
+            // It has left just now.
+            tracked.lose(target);
+        }
+    }
     ctx.session.tracking = Some(Tracking {
         tracker,
         notes,

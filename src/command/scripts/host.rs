@@ -63,6 +63,8 @@ pub(super) struct ScriptHost {
     written: Vec<Written>,
     /// Whether it may change nothing.
     read_only: bool,
+    /// Whether nothing could be added when it began, and it has not said that it adds nothing.
+    began_full: bool,
     /// Whether nobody else runs: then it may empty databases.
     has_everything: bool,
     body: Arc<Body>,
@@ -97,6 +99,7 @@ impl ScriptHost {
         session.db = who.db;
         session.own = Arc::clone(&who.own);
         session.quorum = who.quorum;
+        let began_full = node.eviction.is_full() && !body.source.flags.allow_oom;
         // Nothing of it blocks.
         session.executing = true;
         session.in_script = true;
@@ -109,6 +112,7 @@ impl ScriptHost {
             kept: Arc::clone(kept),
             written: Vec::new(),
             read_only,
+            began_full,
             has_everything,
             body: Arc::clone(body),
             running: Arc::clone(running),
@@ -139,7 +143,8 @@ impl ScriptHost {
             let why = "ERR Write commands are not allowed from read-only scripts.";
             return Err(Error::text(why));
         }
-        if !self.body.source.flags.allow_oom {
+        // What has begun is not left half done.
+        if self.began_full && !self.running.has_written() {
             self.node.eviction.admit(spec)?;
         }
         Ok(spec)

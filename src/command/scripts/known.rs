@@ -235,10 +235,13 @@ impl Scripts {
         }
     }
 
-    /// Has the one end that runs longest, unless it has written; `None`: nobody runs.
-    pub fn stop(&self) -> Option<Stopped> {
+    /// Has the one end that runs longest, of scripts or of functions where that is said, unless it has written;
+    /// `None`: nobody runs.
+    pub fn stop(&self, functions: Option<bool>) -> Option<Stopped> {
         let running = self.running.lock();
-        let longest = running.iter().min_by_key(|running| running.since);
+        let those = running.iter();
+        let those = those.filter(|one| functions.is_none_or(|wanted| one.is_function == wanted));
+        let longest = those.min_by_key(|running| running.since);
         longest.map(|running| running.stop())
     }
 

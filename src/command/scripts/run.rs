@@ -28,7 +28,8 @@ fn at_hand(node: &Node, spec: &Spec, args: Args<'_>) -> Option<Arc<Body>> {
     match spec.script_by {
         ScriptBy::Text => node.scripts.find_text(named),
         ScriptBy::Sha => node.scripts.find(named),
-        ScriptBy::Function => node.libraries.at_hand()?.find(named),
+        // Not one that has been replaced.
+        ScriptBy::Function => node.libraries.unchanged()?.find(named),
     }
 }
 
