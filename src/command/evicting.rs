@@ -16,10 +16,12 @@ use crate::replica::{DATABASES, Key, Reach, ReplicaError};
 
 /// How often it is looked.
 const LOOK: Duration = Duration::from_millis(20);
-/// Keys that are looked at together, of which one in four may go.
+/// Keys that are looked at together at least, of which one in four may go.
 const PAGE: usize = 16;
-/// Keys that go at a time, and places that are looked at for them.
-const AT_A_TIME: usize = 64;
+/// Keys that go at a time.
+const AT_A_TIME: usize = 256;
+/// Places that are looked at for them.
+const PLACES: usize = 64;
 /// And when there is no room, and none could be made.
 const LOOK_AGAIN: Duration = Duration::from_millis(200);
 
@@ -31,7 +33,7 @@ struct Candidate {
 }
 
 /// Looks at keys of a random place; those that may go.
-fn look(node: &Node, policy: Policy) -> Result<Vec<Candidate>, ReplicaError> {
+fn look(node: &Node, policy: Policy, keys: usize) -> Result<Vec<Candidate>, ReplicaError> {
     let replica = &node.replica;
     let stored = (0..DATABASES).map(|number| (number, replica.database(number)));
     let mut left = {
@@ -49,7 +51,7 @@ fn look(node: &Node, policy: Policy) -> Result<Vec<Candidate>, ReplicaError> {
         return Ok(Vec::new());
     };
     let mut candidates = Vec::new();
-    for key in replica.random_keys(db, PAGE)? {
+    for key in replica.random_keys(db, keys)? {
         let object = replica.read_some(Key { db, name: &key }, Reach::Head)?;
         if !types::is_present(&object, clock::now_ms()) {
             continue;
@@ -72,8 +74,10 @@ fn look(node: &Node, policy: Policy) -> Result<Vec<Candidate>, ReplicaError> {
 /// Looks at keys of several places, until so many may go.
 fn look_for(node: &Node, policy: Policy, wanted: usize) -> Result<Vec<Candidate>, ReplicaError> {
     let mut found = Vec::new();
-    for _ in 0..AT_A_TIME {
-        found.extend(look(node, policy)?);
+    // A place is dear, a key is cheap.
+    let keys = (4 * wanted).clamp(PAGE, 4 * AT_A_TIME);
+    for _ in 0..PLACES {
+        found.extend(look(node, policy, keys)?);
         if found.len() >= wanted || !policy.evicts() {
             break;
         }
@@ -89,12 +93,19 @@ pub async fn keep_within(node: &Arc<Node>) {
         pause = LOOK;
         if node.eviction.most() > 0 {
             let has_room = make_room(node).await;
+            node.pause.wait_for_room(false);
             node.eviction.set_room(has_room);
             if !has_room {
                 pause = LOOK_AGAIN;
             }
         }
     }
+}
+
+/// Whether so much more lives than may that those who add wait.
+fn is_behind(node: &Node) -> bool {
+    let most = node.eviction.most();
+    most > 0 && node.eviction.used(&node.replica) > most + most / 8
 }
 
 /// How many keys are more than may live; none when that is any number.
@@ -119,6 +130,8 @@ async fn make_room(node: &Arc<Node>) -> bool {
             Vec::new()
         });
         let too_many = too_many(node);
+        node.pause
+            .wait_for_room(is_behind(node) && !candidates.is_empty());
         if too_many == 0 {
             return true;
         }

@@ -7,6 +7,9 @@ use tokio::sync::Notify;
 
 use crate::base::clock;
 
+/// Who waits for room looks again after so many milliseconds.
+const LOOK_AGAIN_MS: u64 = 10;
+
 /// CLIENT PAUSE: until when, and whether reads wait too.
 #[derive(Debug, Default)]
 pub struct Pause {
@@ -15,6 +18,8 @@ pub struct Pause {
     ended: Notify,
     /// How many commands wait for its end.
     held: AtomicUsize,
+    /// Whether writes wait until what is evicted for them is gone.
+    for_room: AtomicBool,
 }
 
 impl Pause {
@@ -31,11 +36,21 @@ impl Pause {
     }
 
     /// Whether there is a pause that a command must wait for. One load when there is none.
-    pub fn holds(&self, may_write: impl FnOnce() -> bool) -> bool {
+    pub fn holds(&self, may_write: impl Fn() -> bool) -> bool {
         let until_ms = self.until_ms.load(Ordering::Acquire);
+        if self.for_room.load(Ordering::Relaxed) && may_write() {
+            return true;
+        }
         until_ms != 0
             && until_ms > clock::now_ms()
             && (self.all.load(Ordering::Acquire) || may_write())
+    }
+
+    /// Writes wait until what is evicted for them is gone, or wait no more.
+    pub(super) fn wait_for_room(&self, waits: bool) {
+        if self.for_room.swap(waits, Ordering::AcqRel) && !waits {
+            self.ended.notify_waiters();
+        }
     }
 
     /// How many commands wait for its end.
@@ -51,10 +66,13 @@ impl Pause {
             let ended = self.ended.notified();
             let now_ms = clock::now_ms();
             let until_ms = self.until_ms.load(Ordering::Acquire);
-            if until_ms <= now_ms {
-                return;
-            }
-            let _ = tokio::time::timeout(Duration::from_millis(until_ms - now_ms), ended).await;
+            let for_room = self.for_room.load(Ordering::Acquire);
+            let wait_ms = match until_ms.saturating_sub(now_ms) {
+                0 if for_room => LOOK_AGAIN_MS,
+                0 => return,
+                wait_ms => wait_ms,
+            };
+            let _ = tokio::time::timeout(Duration::from_millis(wait_ms), ended).await;
         }
     }
 }

@@ -340,6 +340,8 @@ fn requests() -> Vec<Request> {
         News::ForgetScripts.into(),
         News::StopScripts.into(),
         News::ForgetFunctions.into(),
+        News::Changed(vec!["k".into(), "".into()]).into(),
+        News::Changed(Vec::new()).into(),
         News::Publish {
             sharded: true,
             channel: "room".into(),

@@ -107,7 +107,7 @@ static REDIS: &[Directive] = &[
         "maxmemory-samples",
         "5",
         Kind::Number(1, 64),
-        "Accepted for Redis's tools; of sixteen keys that are looked at together four may be evicted.",
+        "Accepted for Redis's tools; of keys that lie together the worst quarter may be evicted.",
     ),
     live(
         "lazyfree-lazy-eviction",
