@@ -352,7 +352,7 @@ mod tests {
         }
         assert!(uses.count(b"often") > uses.count(b"once") + 10);
         assert_eq!(uses.count(b"never"), 0);
-        let (slot, now) = (u32::from(7_u16) << 16 | 20, 7_u16);
+        let (slot, now) = ((u32::from(7_u16) << 16) + 20, 7_u16);
         assert_eq!(decayed(slot, now), 20);
         assert_eq!(decayed(slot, now.wrapping_add(5)), 15);
         assert_eq!(decayed(slot, now.wrapping_add(500)), 0);

@@ -111,7 +111,7 @@ pub fn tell_of_ends(node: &Node, since: &mut Ended) -> u64 {
     let coordinator = node.site.coordinator.as_ref();
     for (db, key) in ended {
         let is_ours = coordinator.is_none_or(|coordinator| coordinator.coordinates(&key));
-        if is_tracked {
+        if is_tracked && !is_ours {
             // Whoever was its coordinator when it ended may be no more.
             node.listeners
                 .tracked()

@@ -69,6 +69,8 @@ pub struct Session {
     pub listens: Subscriptions,
     /// Whether it is told when what it has read changes.
     pub tracking: Option<Tracking>,
+    /// The client for which it runs commands: a script's is its caller.
+    pub acts_for: u64,
     /// What a transaction has changed, of which nobody was told yet.
     pub changed: Vec<Bytes>,
 }
@@ -78,6 +80,7 @@ impl Session {
     pub fn new(client: Arc<Client>, authenticated: bool) -> Self {
         // Of clients of one command some are looked at, too.
         let first = client.id as u32;
+        let acts_for = client.id;
         Self {
             client,
             db: 0,
@@ -95,6 +98,7 @@ impl Session {
             counted: first,
             listens: Subscriptions::default(),
             tracking: None,
+            acts_for,
             changed: Vec::new(),
         }
     }

@@ -36,6 +36,8 @@ pub struct Tracking {
     pub(super) notes: Notes,
     /// What CLIENT CACHING has said of the next command.
     pub(super) caching: Option<bool>,
+    /// Whether what the script reads that is about to run is noted when it does.
+    pub(super) notes_script: bool,
 }
 
 impl Tracking {

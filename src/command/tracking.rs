@@ -19,6 +19,8 @@ pub(super) fn note(ctx: &mut Ctx<'_>, spec: &'static Spec, args: Args<'_>) -> Ve
         return Vec::new();
     };
     let notes = tracking.notes_next();
+    // On a lone node what a script reads is noted when it does.
+    tracking.notes_script = notes;
     // What is said of the connection itself, and MULTI, is not what CLIENT CACHING is about.
     let runs = spec.has(Flags::RUNS_QUEUE) || spec.has(Flags::BLOCKING) || spec.shape.is_script();
     if runs || !spec.has(Flags::NOSCRIPT) {
@@ -27,9 +29,11 @@ pub(super) fn note(ctx: &mut Ctx<'_>, spec: &'static Spec, args: Args<'_>) -> Ve
     if !notes {
         return Vec::new();
     }
+    let is_lone = ctx.node.elsewhere.is_none();
     let mut keys = Vec::new();
     let mut take = |spec: &'static Spec, args: Args<'_>| {
-        let reads = spec.has(Flags::READ) || spec.shape.is_script();
+        let is_script = spec.shape.is_script() && !is_lone;
+        let reads = spec.has(Flags::READ) || is_script;
         if reads && !spec.has(Flags::IN_TRANSACTION) {
             keys.extend(spec.keys_of(args).map(Bytes::copy_from_slice));
         }
@@ -40,13 +44,17 @@ pub(super) fn note(ctx: &mut Ctx<'_>, spec: &'static Spec, args: Args<'_>) -> Ve
     for (spec, words) in queue.flat_map(Transaction::commands) {
         take(spec, words.as_args());
     }
-    let most = ctx.node.config.number("tracking-table-max-keys");
-    let most = usize::try_from(most).unwrap_or(0);
     for key in &keys {
-        let id = ctx.session.client.id;
-        ctx.node.listeners.tracked().note(id, key, most);
+        note_key(ctx.node, ctx.session.client.id, key);
     }
     keys
+}
+
+/// A client reads a key.
+pub(super) fn note_key(node: &Node, id: u64, key: &[u8]) {
+    let most = node.config.number("tracking-table-max-keys");
+    let most = usize::try_from(most).unwrap_or(0);
+    node.listeners.tracked().note(id, key, most);
 }
 
 /// A reply that comes later may show what has changed before it comes: then the client is told after it.
@@ -87,7 +95,7 @@ pub(super) fn tell_of(ctx: &mut Ctx<'_>, keys: impl Iterator<Item = Bytes>) {
     let is_within = session.executing && !session.in_script && ctx.node.elsewhere.is_none();
     if !is_within {
         let keys = std::mem::take(&mut session.changed);
-        tell(ctx.node, Some(session.client.id), &keys);
+        tell(ctx.node, Some(session.acts_for), &keys);
     }
 }
 

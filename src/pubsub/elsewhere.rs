@@ -322,9 +322,9 @@ impl Elsewhere {
         drop(interests);
         if !wanted.is_empty() {
             let body = encode(News::Changed(keys.to_vec()));
-            wanted
-                .into_iter()
-                .for_each(|id| self.send_change(id, body.clone()));
+            for id in wanted {
+                self.send_change(id, body.clone());
+            }
         }
     }
 
@@ -353,9 +353,9 @@ impl Elsewhere {
             tracking.extend(owed.into_iter().filter(tracks));
         }
         let body = encode(News::Changed(Vec::new()));
-        tracking
-            .into_iter()
-            .for_each(|id| self.send_change(id, body.clone()));
+        for id in tracking {
+            self.send_change(id, body.clone());
+        }
     }
 
     /// Tells everything to those who have missed something, for ever.

@@ -27,6 +27,10 @@ enum Invalid {
     Null,
 }
 
+/// One of the settings.
+type Number = fn(&mut Settings) -> &mut i64;
+type Switch = fn(&mut Settings) -> &mut bool;
+
 /// What a script may set, as it is where it sets nothing.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Settings {
@@ -366,7 +370,6 @@ pub(super) fn library(lua: &Lua, settings: &Arc<Mutex<Settings>>) -> mlua::Resul
         decode(lua, &text, depth)
     };
     library.raw_set("decode", lua.create_function(decodes)?)?;
-    type Number = fn(&mut Settings) -> &mut i64;
     let numbers: [(&str, i64, Number); 3] = [
         ("encode_max_depth", i64::from(i32::MAX), |s| {
             &mut s.encode_depth
@@ -381,7 +384,6 @@ pub(super) fn library(lua: &Lua, settings: &Arc<Mutex<Settings>>) -> mlua::Resul
         let sets = move |_: &Lua, given: Option<i64>| number(&set, given, (name, most), which);
         library.raw_set(name, lua.create_function(sets)?)?;
     }
-    type Switch = fn(&mut Settings) -> &mut bool;
     let switches: [(&str, Switch); 2] = [
         ("encode_keep_buffer", |s| &mut s.keeps_buffer),
         ("decode_invalid_numbers", |s| &mut s.decodes_invalid),

@@ -20,4 +20,4 @@ mod values;
 pub use host::{Called, Host};
 pub use machine::{Machine, Pauses, Registered, Step, Task};
 pub use running::{Running, Stopped};
-pub use source::{Bad, Flags, Sha, Source, sha_of};
+pub use source::{Bad, Flags, Room, Sha, Source, sha_of};

@@ -21,6 +21,8 @@ pub struct Running {
     pub name: String,
     /// Whether it is a function of a library.
     pub is_function: bool,
+    /// The words of its call, of a function.
+    pub call: Vec<Vec<u8>>,
     /// When it began.
     pub since: Instant,
     /// Then it ends whatever it does.
@@ -39,10 +41,17 @@ impl Running {
         Self {
             name,
             is_function,
+            call: Vec::new(),
             since,
             until: None,
             state: AtomicU8::new(HARMLESS),
         }
+    }
+
+    /// The same, of which these were the words.
+    #[must_use]
+    pub fn called(self, call: Vec<Vec<u8>>) -> Self {
+        Self { call, ..self }
     }
 
     /// The same, which ends when its time is over.

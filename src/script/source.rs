@@ -20,6 +20,16 @@ pub fn sha_of(text: &[u8]) -> Sha {
     name
 }
 
+/// Whether a script is run while nothing may be added.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Room {
+    /// No.
+    #[default]
+    Needed,
+    /// It adds nothing, or may.
+    NotNeeded,
+}
+
 /// What a script says of itself in its first line; where there is none it says nothing, and may do all.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Flags {
@@ -28,7 +38,7 @@ pub struct Flags {
     /// `no-writes`.
     pub no_writes: bool,
     /// `allow-oom`.
-    pub allow_oom: bool,
+    pub room: Room,
     /// `allow-cross-slot-keys`.
     pub allow_cross_slot: bool,
 }
@@ -109,7 +119,11 @@ impl Source {
             flags: Flags {
                 is_declared: true,
                 no_writes: has("no-writes"),
-                allow_oom: has("allow-oom"),
+                room: if has("allow-oom") {
+                    Room::NotNeeded
+                } else {
+                    Room::Needed
+                },
                 ..Flags::default()
             },
             function: Some(name.to_owned()),
@@ -158,7 +172,7 @@ fn first_line(rest: &[u8]) -> Result<Flags, Bad> {
                 "no-writes" => flags.no_writes = true,
                 "allow-cross-slot-keys" => flags.allow_cross_slot = true,
                 // No node is ever stale.
-                "allow-oom" => flags.allow_oom = true,
+                "allow-oom" => flags.room = Room::NotNeeded,
                 "allow-stale" | "no-cluster" => {}
                 other => return Err(Bad::Flag(other.to_owned())),
             }

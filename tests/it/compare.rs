@@ -1,7 +1,7 @@
 //! What is changed only where it is what somebody thinks: SET's IFEQ and its like, DELEX, DELIFEQ; MSETEX. Redis
 //! 7.0 has none of it: the replies are those that Valkey 8.1, 9.0 and Redis 8.4 document.
 
-use super::harness::{Cluster, Server};
+use super::harness::{Cluster, Member, Server};
 
 /// A command and its reply.
 const CONVERSATION: &[(&str, &str)] = &[
@@ -95,7 +95,7 @@ fn what_is_as_somebody_thinks_is_changed_and_nothing_else() {
 #[test]
 fn the_same_through_every_node_of_a_cluster() {
     let cluster = Cluster::start(3, &[]);
-    let mut clients: Vec<_> = cluster.members.iter().map(|m| m.connect()).collect();
+    let mut clients: Vec<_> = cluster.members.iter().map(Member::connect).collect();
     for (nth, (line, expected)) in CONVERSATION.iter().enumerate() {
         let client = &mut clients[nth % 3];
         client.say(line);

@@ -1,6 +1,6 @@
 //! `maxmemory`: what is refused, what goes, and who hears of it.
 
-use super::harness::{Cluster, Connection, Server, eventually};
+use super::harness::{Cluster, Connection, Member, Server, eventually};
 
 const MB: usize = 1 << 20;
 
@@ -111,7 +111,7 @@ fn in_a_cluster_every_copy_of_what_is_evicted_goes() {
     let flags = ["--maxmemory", "2mb", "--maxmemory-policy", "allkeys-random"];
     let cluster = Cluster::start(3, &flags);
     let value = "v".repeat(1_000);
-    let mut clients: Vec<Connection> = cluster.members.iter().map(|m| m.connect()).collect();
+    let mut clients: Vec<Connection> = cluster.members.iter().map(Member::connect).collect();
     for n in 0..3_000 {
         let said = clients[n % 3].call(&["SET", &format!("k{n}"), &value]);
         assert_eq!(said, "+OK\r\n", "{n}");

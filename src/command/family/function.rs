@@ -281,10 +281,12 @@ fn stats(ctx: &mut Ctx<'_>, _: Args<'_>) -> Outcome {
     let reply = &mut *ctx.reply;
     reply.map(2);
     reply.bulk(b"running_script");
-    if let Some((name, since)) = running {
-        reply.map(2);
+    if let Some((name, call, since)) = running {
+        reply.map(3);
         reply.bulk(b"name");
         reply.bulk(name.as_bytes());
+        reply.bulk(b"command");
+        reply.bulks(&call);
         reply.bulk(b"duration_ms");
         reply.integer(since.as_millis() as i64);
     } else {

@@ -123,9 +123,9 @@ fn trackinginfo(ctx: &mut Ctx<'_>, _: Args<'_>) -> Outcome {
     ctx.reply.map(3);
     ctx.reply.bulk(b"flags");
     ctx.reply.set(flags.len());
-    flags
-        .iter()
-        .for_each(|flag| ctx.reply.bulk(flag.as_bytes()));
+    for flag in &flags {
+        ctx.reply.bulk(flag.as_bytes());
+    }
     ctx.reply.bulk(b"redirect");
     ctx.reply.integer(redirect);
     ctx.reply.bulk(b"prefixes");
@@ -138,8 +138,9 @@ fn trackinginfo(ctx: &mut Ctx<'_>, _: Args<'_>) -> Outcome {
 struct Wanted {
     redirect: Option<u64>,
     is_broadcast: bool,
-    opt_in: bool,
-    opt_out: bool,
+    notes: Notes,
+    /// Whether it was asked to note in both ways.
+    contradicts: bool,
     skips_own: bool,
     prefixes: Vec<Bytes>,
 }
@@ -169,8 +170,8 @@ impl Wanted {
                     wanted.prefixes.push(Bytes::copy_from_slice(args.at(nth)));
                 }
                 () if args.is(nth, "BCAST") => wanted.is_broadcast = true,
-                () if args.is(nth, "OPTIN") => wanted.opt_in = true,
-                () if args.is(nth, "OPTOUT") => wanted.opt_out = true,
+                () if args.is(nth, "OPTIN") => wanted.take(Notes::OptIn),
+                () if args.is(nth, "OPTOUT") => wanted.take(Notes::OptOut),
                 () if args.is(nth, "NOLOOP") => wanted.skips_own = true,
                 () => return Err(Error::Syntax),
             }
@@ -179,12 +180,9 @@ impl Wanted {
         Ok(wanted)
     }
 
-    fn notes(&self) -> Notes {
-        match () {
-            () if self.opt_in => Notes::OptIn,
-            () if self.opt_out => Notes::OptOut,
-            () => Notes::All,
-        }
+    fn take(&mut self, notes: Notes) {
+        self.contradicts |= ![Notes::All, notes].contains(&self.notes);
+        self.notes = notes;
     }
 
     /// Whether that is possible, also after what there is.
@@ -199,14 +197,14 @@ impl Wanted {
                  and then re-enabling it with a different mode.",
             );
         }
-        if self.is_broadcast && (self.opt_in || self.opt_out) {
+        if self.is_broadcast && self.notes != Notes::All {
             return fail("ERR OPTIN and OPTOUT are not compatible with BCAST");
         }
-        if self.opt_in && self.opt_out {
+        if self.contradicts {
             return fail("ERR You can't specify both OPTIN mode and OPTOUT mode");
         }
         let was = before.map_or(Notes::All, |tracking| tracking.notes);
-        if self.opt_in && was == Notes::OptOut || self.opt_out && was == Notes::OptIn {
+        if was != Notes::All && self.notes != Notes::All && was != self.notes {
             return fail(
                 "ERR You can't switch OPTIN/OPTOUT mode before disabling tracking for this client, \
                  and then re-enabling it with a different mode.",
@@ -257,7 +255,7 @@ fn tracking(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
         ctx.session.tracking = before;
         return Err(error);
     }
-    let notes = wanted.notes();
+    let notes = wanted.notes;
     let (id, limit) = (ctx.session.client.id, ctx.node.config.pubsub_limit());
     let how = (limit, ctx.reply.protocol());
     let inbox = ctx.session.listens.open((&ctx.node.listeners, id), how);
@@ -288,6 +286,7 @@ fn tracking(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
         tracker,
         notes,
         caching: None,
+        notes_script: false,
     });
     ctx.reply.ok();
     if let Some(elsewhere) = &ctx.node.elsewhere {

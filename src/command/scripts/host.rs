@@ -12,13 +12,14 @@ use crate::command::context::{After, Ctx, Run};
 use crate::command::node::Node;
 use crate::command::session::Session;
 use crate::command::spec::{Flags, Spec};
+use crate::command::tracking;
 use crate::error::Error;
 use crate::replica::{Uncommitted, Written};
 use crate::resp::{Protocol, Reply};
 use crate::routing::args::{Args, OwnedArgs};
 use crate::routing::shape::Travels;
 use crate::routing::{self, Later, Runner, Who};
-use crate::script::{Called, Host, Running};
+use crate::script::{Called, Host, Room, Running};
 
 /// How a script comes to its keys.
 pub(super) enum Reaches {
@@ -52,6 +53,14 @@ impl Kept {
     }
 }
 
+/// For which client a script runs, where that is one of this node's.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Caller {
+    pub(super) id: u64,
+    /// Whether it is to be told when what the script reads changes.
+    pub(super) notes_reads: bool,
+}
+
 /// Who runs the commands of one script.
 pub(super) struct ScriptHost {
     node: Arc<Node>,
@@ -67,6 +76,7 @@ pub(super) struct ScriptHost {
     began_full: bool,
     /// Whether nobody else runs: then it may empty databases.
     has_everything: bool,
+    caller: Caller,
     body: Arc<Body>,
     running: Arc<Running>,
 }
@@ -79,6 +89,7 @@ pub(super) struct HostOptions<'h> {
     pub(super) kept: &'h Arc<Mutex<Kept>>,
     pub(super) read_only: bool,
     pub(super) has_everything: bool,
+    pub(super) caller: Caller,
     pub(super) body: &'h Arc<Body>,
     pub(super) running: &'h Arc<Running>,
 }
@@ -92,6 +103,7 @@ impl ScriptHost {
             kept,
             read_only,
             has_everything,
+            caller,
             body,
             running,
         } = options;
@@ -99,7 +111,8 @@ impl ScriptHost {
         session.db = who.db;
         session.own = Arc::clone(&who.own);
         session.quorum = who.quorum;
-        let began_full = node.eviction.is_full() && !body.source.flags.allow_oom;
+        session.acts_for = caller.id;
+        let began_full = node.eviction.is_full() && body.source.flags.room == Room::Needed;
         // Nothing of it blocks.
         session.executing = true;
         session.in_script = true;
@@ -114,6 +127,7 @@ impl ScriptHost {
             read_only,
             began_full,
             has_everything,
+            caller,
             body: Arc::clone(body),
             running: Arc::clone(running),
         }
@@ -174,6 +188,11 @@ impl ScriptHost {
         if spec.shape.writes && !self.running.note_write() || self.running.is_stopped() {
             let why = "ERR Error running script: Script killed by user with SCRIPT KILL.";
             return Err(Error::text(why));
+        }
+        if self.caller.notes_reads && spec.has(Flags::READ) {
+            for key in spec.keys_of(words) {
+                tracking::note_key(&self.node, self.caller.id, key);
+            }
         }
         let is_on_keys = spec.shape.is_on_keys() && spec.keys_of(words).next().is_some();
         let (is_alone, is_at_hand) = {

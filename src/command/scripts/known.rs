@@ -11,12 +11,16 @@ use tokio::sync::Notify;
 
 use crate::base::clock;
 use crate::error::Error;
+use crate::routing::args::Args;
 use crate::script::{Machine, Pauses, Running, Sha, Source, Stopped, sha_of};
 
 /// Scripts that are kept at hand; of more the oldest go. Those that were loaded are found again.
 const MAX_KNOWN: usize = 4_096;
 /// Bytes of their texts; one larger is kept by itself.
 const MAX_BYTES: usize = 64 << 20;
+/// Words of a call that are shown, and bytes of each.
+const SHOWN_WORDS: usize = 32;
+const SHOWN_LEN: usize = 128;
 /// Machines that wait for work.
 const MAX_IDLE: usize = 16;
 /// A run that takes longer is slow: ...
@@ -221,10 +225,16 @@ impl Scripts {
         }
     }
 
-    /// A script begins.
-    pub(super) fn begin(self: &Arc<Self>, source: &Source) -> Begun {
+    /// A script begins. Of a function its call is shown.
+    pub(super) fn begin(self: &Arc<Self>, source: &Source, call: Args<'_>) -> Begun {
         let (name, now) = (source.name().to_owned(), clock::monotonic());
-        let running = Arc::new(Running::new(name, source.is_function(), now));
+        let words = call
+            .from(0)
+            .take(SHOWN_WORDS)
+            .filter(|_| source.is_function());
+        let words = words.map(|word| word[..word.len().min(SHOWN_LEN)].to_vec());
+        let running = Running::new(name, source.is_function(), now).called(words.collect());
+        let running = Arc::new(running);
         self.running.lock().push(Arc::clone(&running));
         self.count.fetch_add(1, Ordering::Relaxed);
         self.ran.fetch_add(1, Ordering::Relaxed);
@@ -275,12 +285,12 @@ impl Scripts {
                 .any(|one| now.saturating_duration_since(one.since) > LONG)
     }
 
-    /// What runs longest: its name, and for how long.
-    pub fn running(&self) -> Option<(String, Duration)> {
+    /// What runs longest: its name, its call, and for how long.
+    pub fn running(&self) -> Option<(String, Vec<Vec<u8>>, Duration)> {
         let running = self.running.lock();
         let longest = running.iter().min_by_key(|running| running.since)?;
         let since = clock::monotonic().saturating_duration_since(longest.since);
-        Some((longest.name.clone(), since))
+        Some((longest.name.clone(), longest.call.clone(), since))
     }
 
     /// When the one that runs longest has begun.

@@ -7,7 +7,7 @@ use bytes::{Bytes, BytesMut};
 use parking_lot::Mutex;
 
 use super::functions;
-use super::host::{HostOptions, Kept, Reaches, ScriptHost};
+use super::host::{Caller, HostOptions, Kept, Reaches, ScriptHost};
 use super::known::{Begun, Body, not_lua};
 use super::paused::Suspended;
 use super::shared;
@@ -20,7 +20,7 @@ use crate::error::Error;
 use crate::resp::Protocol;
 use crate::routing::args::{Args, OwnedArgs};
 use crate::routing::{self, Call, Doing, Later, Paused, Who, error_reply};
-use crate::script::{Machine, Step, Task};
+use crate::script::{Machine, Room, Step, Task};
 
 /// The script that a command names, if it is at hand.
 fn at_hand(node: &Node, spec: &Spec, args: Args<'_>) -> Option<Arc<Body>> {
@@ -114,11 +114,16 @@ struct How {
     run: Run,
     reaches: Reaches,
     has_everything: bool,
+    caller: Caller,
 }
 
 impl Ready {
     /// Finds a machine for a script, and compiles it there.
-    fn new(node: &Arc<Node>, body: Arc<Body>, reaches: Reaches) -> Result<Self, Error> {
+    fn new(
+        node: &Arc<Node>,
+        (body, call): (Arc<Body>, Args<'_>),
+        reaches: Reaches,
+    ) -> Result<Self, Error> {
         let mut machine = node.scripts.machine();
         if let Err(why) = machine.compile(&body.source) {
             node.scripts.give_back(machine);
@@ -128,7 +133,7 @@ impl Ready {
         Ok(Self {
             node: Arc::clone(node),
             machine,
-            begun: node.scripts.begin(&body.source),
+            begun: node.scripts.begin(&body.source, call),
             body,
             kept: Kept::new(reaches),
         })
@@ -190,12 +195,16 @@ fn run(
         let why = "ERR Can not execute a script with write flag using *_ro command.";
         return Err(Error::text(why));
     }
-    if flags.is_declared && !flags.allow_oom && !flags.no_writes && node.eviction.is_full() {
+    if flags.is_declared
+        && flags.room == Room::Needed
+        && !flags.no_writes
+        && node.eviction.is_full()
+    {
         let why = "OOM allow-oom flag is not set on the script, can not run it when used memory > 'maxmemory'";
         return Err(Error::text(why));
     }
     let protocol = how.who.protocol;
-    let mut ready = Ready::new(node, body, how.reaches)?;
+    let mut ready = Ready::new(node, (body, args), how.reaches)?;
     let host = ScriptHost::new(HostOptions {
         node,
         who: how.who,
@@ -203,6 +212,7 @@ fn run(
         kept: &ready.kept,
         read_only: !spec.shape.writes || flags.no_writes,
         has_everything: how.has_everything,
+        caller: how.caller,
         body: &ready.body,
         running: &ready.begun.running,
     });
@@ -225,6 +235,13 @@ pub fn run_here(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
             Reaches::Alone(keys)
         },
         has_everything: !ctx.is_gathered && node.site.gate.is_whole(&ctx.turns),
+        caller: Caller {
+            id: ctx.session.acts_for,
+            notes_reads: {
+                let tracking = ctx.session.tracking.as_ref();
+                tracking.is_some_and(|tracking| tracking.notes_script)
+            },
+        },
     };
     let (ready, step) = run(node, (spec, args), how)?;
     {
@@ -260,6 +277,7 @@ pub fn spread(node: Arc<Node>, who: Who, call: Call, with: Run) -> Later {
             run: with,
             reaches: Reaches::Each,
             has_everything: false,
+            caller: Caller::default(),
         };
         let spec = &node.specs.all()[call.row];
         let begun = run(&node, (spec, call.args()), how);

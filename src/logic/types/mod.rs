@@ -217,7 +217,7 @@ pub fn encoding(object: &Object, kind: Kind, compact: Compact) -> &'static str {
             && (kind == Kind::Zset || value_len <= compact.longest)
     };
     let are_few = || len(object, kind) <= compact.most;
-    let is_small = || are_few() && there(object, kind).all(|member| is_short(&member));
+    let is_small = || are_few() && there(object, kind).all(is_short);
     match kind {
         Kind::Hash | Kind::Zset if is_small() => "listpack",
         Kind::Zset => "skiplist",

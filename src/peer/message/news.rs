@@ -70,7 +70,9 @@ impl News {
             News::Changed(keys) => {
                 out.push(6);
                 put_varint(out, keys.len() as u64);
-                keys.iter().for_each(|key| put_bytes(out, key));
+                for key in keys {
+                    put_bytes(out, key);
+                }
             }
             News::Publish {
                 sharded,
