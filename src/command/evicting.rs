@@ -16,12 +16,14 @@ use crate::replica::{DATABASES, Key, Reach, ReplicaError};
 
 /// How often it is looked.
 const LOOK: Duration = Duration::from_millis(20);
+/// While enough may live, keys are measured one time in so many.
+const MEASURES: u64 = 10;
 /// Keys that are looked at together at least, of which one in four may go.
 const PAGE: usize = 16;
 /// Keys that go at a time.
 const AT_A_TIME: usize = 256;
 /// Places that are looked at for them.
-const PLACES: usize = 64;
+const PLACES: usize = 8;
 /// And when there is no room, and none could be made.
 const LOOK_AGAIN: Duration = Duration::from_millis(200);
 
@@ -74,11 +76,15 @@ fn look(node: &Node, policy: Policy, keys: usize) -> Result<Vec<Candidate>, Repl
 /// Looks at keys of several places, until so many may go.
 fn look_for(node: &Node, policy: Policy, wanted: usize) -> Result<Vec<Candidate>, ReplicaError> {
     let mut found = Vec::new();
-    // A place is dear, a key is cheap.
-    let keys = (4 * wanted).clamp(PAGE, 4 * AT_A_TIME);
+    if !policy.evicts() {
+        // It is for what is measured.
+        return look(node, policy, PAGE);
+    }
+    // A place is dear, a key is cheap; and of many keys it may be that few may go.
+    let keys = (4 * wanted).clamp(16 * PAGE, 4 * AT_A_TIME);
     for _ in 0..PLACES {
         found.extend(look(node, policy, keys)?);
-        if found.len() >= wanted || !policy.evicts() {
+        if found.len() >= wanted {
             break;
         }
     }
@@ -87,17 +93,19 @@ fn look_for(node: &Node, policy: Policy, wanted: usize) -> Result<Vec<Candidate>
 
 /// Keeps what lives within what may, for ever.
 pub async fn keep_within(node: &Arc<Node>) {
-    let mut pause = LOOK;
-    loop {
-        tokio::time::sleep(pause).await;
-        pause = LOOK;
-        if node.eviction.most() > 0 {
-            let has_room = make_room(node).await;
-            node.pause.wait_for_room(false);
-            node.eviction.set_room(has_room);
-            if !has_room {
-                pause = LOOK_AGAIN;
-            }
+    for tick in 0_u64.. {
+        tokio::time::sleep(LOOK).await;
+        let is_due = tick.is_multiple_of(MEASURES);
+        let has_room = too_many(node) == 0 && !node.eviction.is_full();
+        if node.eviction.most() == 0 || !is_due && has_room {
+            continue;
+        }
+        let has_room = make_room(node).await;
+        node.pause.wait_for_room(false);
+        node.eviction.set_room(has_room);
+        if !has_room && node.eviction.policy().evicts() {
+            // Much was looked at for nothing.
+            tokio::time::sleep(LOOK_AGAIN).await;
         }
     }
 }
