@@ -56,6 +56,8 @@ pub fn run(config: Config, set_log_level: SetLogLevel) -> Result<(), StartError>
         .map_err(StartError::Runtime)?;
     let served = runtime.block_on(serve(config, set_log_level, background.handle().clone()));
     background.shutdown_background();
+    // A script that was cut still has its thread: nobody waits for that.
+    runtime.shutdown_background();
     served
 }
 
@@ -219,11 +221,14 @@ async fn run_parts(
         coordinator.cluster().peers().close();
     }
     drop(sweeping);
-    let _ = sweeper.await;
-    let _ = counter.await;
+    // What has changed nothing is no loss; whoever keeps the gate keeps the sweeper out.
+    node.scripts.stop_all();
+    let until = tokio::time::Instant::now() + RUNS_OUT;
+    let _ = tokio::time::timeout_at(until, sweeper).await;
+    let _ = tokio::time::timeout_at(until, counter).await;
     let stopping = clock::monotonic();
     // What runs ends; nothing begins any more.
-    let alone = tokio::time::timeout(RUNS_OUT, node.site.gate.alone()).await;
+    let alone = tokio::time::timeout_at(until, node.site.gate.alone()).await;
     if alone.is_err() {
         tracing::warn!("a script does not end, and is cut");
     }

@@ -233,6 +233,25 @@ fn a_script_that_does_not_end_is_killed_unless_it_has_written() {
 }
 
 #[test]
+fn a_node_ends_when_it_is_told_though_a_script_does_not() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let server = Server::ringwood(dir.path(), &["--busy-reply-threshold", "100"]);
+    let mut other = server.connect();
+    let mut endless = [server.connect(), server.connect()];
+    endless[0].say("EVAL while(true)do(redis.call)('get','k')end 1 k");
+    eventually("it runs", || other.call(&["PING"]).starts_with("-BUSY "));
+    assert!(server.ends_when_told());
+    // Nor though it has written, and cannot be stopped.
+    let dir = tempfile::tempdir().expect("a folder");
+    let server = Server::ringwood(dir.path(), &["--busy-reply-threshold", "100"]);
+    let mut other = server.connect();
+    endless[1] = server.connect();
+    endless[1].say("EVAL redis.call('set','k','v')while(true)do(redis.call)('get','k')end 1 k");
+    eventually("it runs", || other.call(&["PING"]).starts_with("-BUSY "));
+    assert!(server.ends_when_told());
+}
+
+#[test]
 fn a_script_leaves_nothing_behind_and_takes_no_more_memory_than_it_may() {
     let dir = tempfile::tempdir().expect("a folder");
     let server = Server::ringwood(dir.path(), &["--script-memory-limit", "16mb"]);

@@ -255,6 +255,13 @@ impl Scripts {
         longest.map(|running| running.stop())
     }
 
+    /// Has all end that have written nothing.
+    pub fn stop_all(&self) {
+        for running in self.running.lock().iter() {
+            running.stop();
+        }
+    }
+
     /// Whether the one that runs longest is a function of a library; `None`: nobody runs.
     pub fn runs_function(&self) -> Option<bool> {
         let running = self.running.lock();
