@@ -122,15 +122,17 @@ where
         let takes_all = keys.len() == call.keys().len();
         // What one has seen others may still want to see.
         let leaves_all = call.shape.waits == Some(Waits::Block);
+        // Who reads for a group is told when that goes.
+        let is_for_group = leaves_all && call.shape.writes;
         let (mut is_first, mut may_be_there, mut was_told) = (true, true, false);
         loop {
             if may_be_there {
                 let reply = attempt(&node, &who, &call).await;
                 // What came of another type is not what it waits for.
-                let is_other = !is_first && takes_all && reply.starts_with(b"-WRONGTYPE ");
+                let is_of_type = !reply.starts_with(b"-WRONGTYPE ");
+                let is_other = !is_first && takes_all && !is_of_type && !is_for_group;
                 if !is_nothing(&reply) && !is_other {
                     awaited.has_taken();
-                    let is_for_group = leaves_all && call.shape.writes;
                     let gone = left_alone(&reply).filter(|_| !is_first && is_for_group);
                     return gone.map_or(reply, |gone| error_reply(&who, &Error::text(gone)));
                 }

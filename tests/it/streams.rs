@@ -158,3 +158,31 @@ fn many_who_add_and_trim_at_the_same_time_are_not_refused() {
     let refused = call(&mut c, &format!("RESOLVE s {token} v FIELD x"));
     assert!(refused.starts_with("-WRONGTYPE"), "{refused}");
 }
+
+#[test]
+fn who_waits_for_a_group_is_told_when_its_stream_goes() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let server = Server::ringwood(dir.path(), &[]);
+    let (mut waiting, mut other) = (server.connect(), server.connect());
+    for (gone, expected) in [
+        (
+            "DEL s",
+            "-NOGROUP the consumer group this client was blocked on no longer exists\r\n",
+        ),
+        ("SET s v", "-UNBLOCKED the stream key no longer exists\r\n"),
+        (
+            "XGROUP DESTROY s g",
+            "-NOGROUP the consumer group this client was blocked on no longer exists\r\n",
+        ),
+    ] {
+        other.say("DEL s");
+        other.hear();
+        other.say("XGROUP CREATE s g $ MKSTREAM");
+        assert_eq!(other.hear(), "+OK\r\n");
+        waiting.say("XREADGROUP GROUP g c BLOCK 0 STREAMS s >");
+        wait_for_blocked(&mut other, 1);
+        other.say(gone);
+        other.hear();
+        assert_eq!(waiting.hear(), expected, "{gone}");
+    }
+}
