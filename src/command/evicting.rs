@@ -18,12 +18,14 @@ use crate::replica::{DATABASES, Key, Reach, ReplicaError};
 const LOOK: Duration = Duration::from_millis(20);
 /// While enough may live, keys are measured one time in so many.
 const MEASURES: u64 = 10;
-/// Keys that are looked at together at least, of which one in four may go.
+/// Keys that are looked at together at least.
 const PAGE: usize = 16;
 /// Keys that go at a time.
 const AT_A_TIME: usize = 256;
 /// Places that are looked at for them.
 const PLACES: usize = 8;
+/// So many of them at least: where some have just gone, those that are left are not the worst.
+const COMPARED: usize = 3;
 /// And when there is no room, and none could be made.
 const LOOK_AGAIN: Duration = Duration::from_millis(200);
 
@@ -68,12 +70,10 @@ fn look(node: &Node, policy: Policy, keys: usize) -> Result<Vec<Candidate>, Repl
             key,
         }));
     }
-    candidates.sort_by_key(|candidate| std::cmp::Reverse(candidate.rank));
-    candidates.truncate(candidates.len().div_ceil(4));
     Ok(candidates)
 }
 
-/// Looks at keys of several places, until so many may go.
+/// Looks at keys of several places, until so many may go: the worst of all.
 fn look_for(node: &Node, policy: Policy, wanted: usize) -> Result<Vec<Candidate>, ReplicaError> {
     let mut found = Vec::new();
     if !policy.evicts() {
@@ -81,13 +81,17 @@ fn look_for(node: &Node, policy: Policy, wanted: usize) -> Result<Vec<Candidate>
         return look(node, policy, PAGE);
     }
     // A place is dear, a key is cheap; and of many keys it may be that few may go.
-    let keys = (4 * wanted).clamp(16 * PAGE, 4 * AT_A_TIME);
-    for _ in 0..PLACES {
+    let keys = (2 * wanted).clamp(8 * PAGE, 2 * AT_A_TIME);
+    for nth in 1..=PLACES {
         found.extend(look(node, policy, keys)?);
-        if found.len() >= wanted {
+        if nth >= COMPARED && found.len() >= wanted {
             break;
         }
     }
+    // The same place may have come twice.
+    found.sort_unstable_by(|a, b| (b.rank, b.db, &b.key).cmp(&(a.rank, a.db, &a.key)));
+    found.dedup_by(|a, b| (a.db, &a.key) == (b.db, &b.key));
+    found.truncate(wanted);
     Ok(found)
 }
 

@@ -27,7 +27,7 @@ const REMEMBERED: u64 = 2_048;
 /// A key counts for so many times the mean at most, ...
 const MOST_TIMES_MEAN: f64 = 256.0;
 /// ... once so many keys have been looked at.
-const PAGES_FIRST: u64 = 64;
+const MEASURED_FIRST: u64 = 64;
 /// Bytes of an element of a collection that is kept as a row an element.
 const AN_ELEMENT: u64 = 128;
 /// How many keys the uses of are told apart; others share.
@@ -292,7 +292,7 @@ impl Eviction {
     pub(super) fn note_size(&self, size: u64) {
         let mut mean = self.mean.lock();
         // One that is much larger than all others counts as one that is: it is not what goes.
-        let most = if mean.1 < PAGES_FIRST {
+        let most = if mean.1 < MEASURED_FIRST {
             f64::MAX
         } else {
             mean.0 * MOST_TIMES_MEAN

@@ -36,7 +36,7 @@ fn without_eviction_what_adds_is_refused_and_what_takes_away_is_not() {
 }
 
 #[test]
-fn of_more_than_may_live_what_is_used_least_goes() {
+fn what_is_more_than_may_live_goes_and_is_told_of() {
     let dir = tempfile::tempdir().expect("a folder");
     let flags = ["--maxmemory", "3mb", "--maxmemory-policy", "allkeys-lru"];
     let flags = [&flags[..], &["--notify-keyspace-events", "Ee"]].concat();
@@ -44,10 +44,9 @@ fn of_more_than_may_live_what_is_used_least_goes() {
     let (mut client, mut listener) = (server.connect(), server.connect());
     listener.call(&["PSUBSCRIBE", "__key*"]);
     let value = "v".repeat(1_000);
-    // Eight megabytes, of which fifty keys are in use all the time.
+    // Eight megabytes.
     for n in 0..8_000 {
         client.call(&["SET", &format!("k{n}"), &value]);
-        client.call(&["GET", &format!("k{}", n % 50)]);
     }
     eventually("what lives is within its bound", || {
         number(&mut client, "maxmemory_used") <= 3 * MB
@@ -64,8 +63,35 @@ fn of_more_than_may_live_what_is_used_least_goes() {
         "{left} keys are left, {used} bytes"
     );
     assert!(listener.hear().contains("__keyevent@0__:evicted"));
-    let idle = client.call(&["OBJECT", "IDLETIME", "k7999"]);
-    assert!(idle.starts_with(':'), "{idle}");
+}
+
+#[test]
+fn what_was_used_longest_ago_goes_first() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let server = Server::ringwood(dir.path(), &["--maxmemory-policy", "allkeys-lru"]);
+    let mut client = server.connect();
+    client.call(&["SET", "made", &"v".repeat(1_000)]);
+    let script = "local made = redis.call('DUMP', 'made') for n = 1, 1500 do \
+        redis.call('RESTORE', 'used' .. n, 0, made, 'IDLETIME', 1) \
+        redis.call('RESTORE', 'idle' .. n, 0, made, 'IDLETIME', 1000) end";
+    client.call(&["EVAL", script, "0"]);
+    let idle = client.call(&["OBJECT", "IDLETIME", "idle7"]);
+    let idle: u32 = idle[1..].trim().parse().expect("a number");
+    assert!((1_000..1_100).contains(&idle), "{idle}");
+    client.call(&["CONFIG", "SET", "maxmemory", "3mb"]);
+    eventually("what lives is within its bound", || {
+        number(&mut client, "evicted_keys") > 500 && number(&mut client, "maxmemory_used") <= 3 * MB
+    });
+    let mut count = |name: &str| {
+        let there =
+            (1..=1_500).filter(|n| client.call(&["EXISTS", &format!("{name}{n}")]) == ":1\r\n");
+        there.count()
+    };
+    let (used, idle) = (count("used"), count("idle"));
+    assert!(
+        used > 1_400 && idle < 1_000,
+        "of the used {used} are left, of the idle {idle}"
+    );
 }
 
 #[test]

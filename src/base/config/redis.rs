@@ -47,7 +47,7 @@ static REDIS: &[Directive] = &[
         "tracking-table-max-keys",
         "1000000",
         Kind::Number(0, MAX),
-        "Keys of which a node remembers who has read them (CLIENT TRACKING); of more some are told of as if they had changed. 0: any number.",
+        "Keys of which a node remembers who has read them (CLIENT TRACKING); of more the oldest are told of as if they had changed. 0: any number.",
     ),
     live(
         "list-max-listpack-size",
@@ -107,7 +107,7 @@ static REDIS: &[Directive] = &[
         "maxmemory-samples",
         "5",
         Kind::Number(1, 64),
-        "Accepted for Redis's tools; of keys that lie together the worst quarter may be evicted.",
+        "Accepted for Redis's tools; of the keys of several places the worst are evicted.",
     ),
     live(
         "lazyfree-lazy-eviction",
