@@ -1,30 +1,25 @@
 //! An ordinary client of a node: one command, one reply.
 //!
-//! redis-protocol decodes the replies. It recurses into arrays and looks at everything again when more
-//! arrives, so that neither reaches it without a bound: our nodes answer these commands with one flat
-//! reply, and anything else is refused by its first byte.
+//! The crate `redis` (redis-rs) speaks the protocol. Only this file names it.
 
-use std::io::{self, Read, Write};
-use std::net::TcpStream;
 use std::time::Duration;
 
-use redis_protocol::resp2::decode::decode;
-use redis_protocol::resp2::encode::encode;
-use redis_protocol::resp2::types::{OwnedFrame, Resp2Frame as _};
+use redis::{
+    Client, Cmd, ConnectionAddr, ConnectionLike, FromRedisValue, IntoConnectionInfo as _,
+    RedisConnectionInfo, RedisError, Value,
+};
 use thiserror::Error;
 
-/// The longest answer that is taken, in bytes.
-const MAX_ANSWER: usize = 64 << 20;
-/// The longest that ends with its line, in bytes.
-const MAX_LINE: usize = 64 << 10;
-/// Read at a time, in bytes.
-const CHUNK: usize = 64 << 10;
+/// A connection is waited for so long.
+const CONNECT_PATIENCE: Duration = Duration::from_secs(10);
 
 /// Whom to ask, and as whom.
 #[derive(Clone, Debug)]
 pub struct Target {
     /// `host:port` of the node's clients.
     pub address: String,
+    /// For AUTH; empty for `default`.
+    pub user: String,
     /// For AUTH; empty for none.
     pub password: String,
     /// For SELECT.
@@ -40,7 +35,7 @@ pub enum ClientError {
         /// The node.
         address: String,
         /// Why.
-        source: io::Error,
+        source: RedisError,
     },
     /// The node's own words.
     #[error("{0}")]
@@ -49,9 +44,8 @@ pub enum ClientError {
 
 /// A connection to a node.
 pub struct Connection {
-    stream: TcpStream,
+    inner: redis::Connection,
     address: String,
-    input: Vec<u8>,
 }
 
 impl Target {
@@ -60,24 +54,53 @@ impl Target {
     /// # Errors
     /// When the node is not there, or refuses.
     pub fn connect(&self, patience: Duration) -> Result<Connection, ClientError> {
-        let fail = |source| ClientError::Io {
-            address: self.address.clone(),
-            source,
+        let parts = self.address.rsplit_once(':');
+        let address = parts.and_then(|(host, port)| {
+            let host = host.trim_start_matches('[').trim_end_matches(']');
+            Some(ConnectionAddr::Tcp(host.to_owned(), port.parse().ok()?))
+        });
+        let (Some(address), Ok(db)) = (address, self.db.parse()) else {
+            let (address, db) = (&self.address, &self.db);
+            let why = format!("{address} is not HOST:PORT, or {db} not a database's number");
+            return Err(ClientError::Refused(why));
         };
-        let stream = TcpStream::connect(&self.address).map_err(fail)?;
-        stream.set_read_timeout(Some(patience)).map_err(fail)?;
-        let mut connection = Connection {
-            stream,
-            address: self.address.clone(),
-            input: Vec::new(),
-        };
+        let mut settings = RedisConnectionInfo::default().set_db(db);
+        if !self.user.is_empty() {
+            settings = settings.set_username(&self.user);
+        }
         if !self.password.is_empty() {
-            connection.ask(&["AUTH", &self.password])?;
+            settings = settings.set_password(&self.password);
         }
-        if self.db != "0" {
-            connection.ask(&["SELECT", &self.db])?;
-        }
-        Ok(connection)
+        let info = address.into_connection_info();
+        let info = info.map(|info| info.set_redis_settings(settings));
+        let connected = info.and_then(|info| connect(&info, patience));
+        connected
+            .map(|inner| Connection {
+                inner,
+                address: self.address.clone(),
+            })
+            .map_err(|source| failed(&self.address, source))
+    }
+}
+
+/// A connection whose replies are waited for so long.
+pub(super) fn connect(
+    info: &redis::ConnectionInfo,
+    patience: Duration,
+) -> Result<redis::Connection, RedisError> {
+    let connection = Client::open(info.clone())?.get_connection_with_timeout(CONNECT_PATIENCE)?;
+    connection.set_read_timeout(Some(patience))?;
+    connection.set_write_timeout(Some(patience))?;
+    Ok(connection)
+}
+
+fn failed(address: &str, source: RedisError) -> ClientError {
+    match (source.code(), source.detail()) {
+        (Some(code), Some(detail)) => ClientError::Refused(format!("{code} {detail}")),
+        _ => ClientError::Io {
+            address: address.to_owned(),
+            source,
+        },
     }
 }
 
@@ -85,92 +108,41 @@ impl Connection {
     /// Sends one command and returns the text of its reply.
     ///
     /// # Errors
-    /// When the node is gone, or answers with an error.
+    /// When the node is gone, answers with an error, or with something that is no text.
     pub fn ask(&mut self, words: &[&str]) -> Result<String, ClientError> {
-        let reply = self.call(words).map_err(|source| ClientError::Io {
-            address: self.address.clone(),
-            source,
-        })?;
-        let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
-        match reply {
-            OwnedFrame::Error(why) => Err(ClientError::Refused(why)),
-            OwnedFrame::SimpleString(bytes) | OwnedFrame::BulkString(bytes) => Ok(text(bytes)),
-            OwnedFrame::Integer(number) => Ok(number.to_string()),
-            OwnedFrame::Null | OwnedFrame::Array(_) => unreachable!("refused by its first bytes"),
-        }
-    }
-
-    fn call(&mut self, words: &[&str]) -> io::Result<OwnedFrame> {
-        let words = words
-            .iter()
-            .map(|w| OwnedFrame::BulkString(w.as_bytes().to_vec()));
-        let command = OwnedFrame::Array(words.collect());
-        let mut request = vec![0; command.encode_len(false)];
-        encode(&mut request, &command, false).map_err(io::Error::other)?;
-        self.stream.write_all(&request)?;
-        loop {
-            if let Some(reply) = self.decoded()? {
-                return Ok(reply);
-            }
-            let before = self.input.len();
-            self.input.resize(before + CHUNK, 0);
-            let read = self.stream.read(&mut self.input[before..])?;
-            self.input.truncate(before + read);
-            if read == 0 {
-                return Err(io::ErrorKind::UnexpectedEof.into());
-            }
-        }
-    }
-
-    /// The reply, when all of it is there.
-    fn decoded(&mut self) -> io::Result<Option<OwnedFrame>> {
-        let invalid = || io::Error::new(io::ErrorKind::InvalidData, "not a reply in RESP");
-        let Some(kind) = self.input.first() else {
-            return Ok(None);
-        };
-        let Some(end) = memchr::memchr(b'\n', &self.input) else {
-            // The line goes on, as far as one may.
-            return (self.input.len() < MAX_LINE)
-                .then_some(None)
-                .ok_or_else(invalid);
-        };
-        match kind {
-            b'+' | b'-' | b':' => {}
-            b'$' => {
-                let line = std::str::from_utf8(&self.input[1..end]).unwrap_or_default();
-                let declared = line.trim_end().parse::<usize>();
-                declared
-                    .ok()
-                    .filter(|len| *len <= MAX_ANSWER)
-                    .ok_or_else(invalid)?;
-            }
-            _ => return Err(invalid()),
-        }
-        let Some((reply, len)) = decode(&self.input).map_err(|_| invalid())? else {
-            return Ok(None);
-        };
-        self.input.drain(..len);
-        Ok(Some(reply))
+        let mut command = Cmd::new();
+        command.arg(words);
+        let reply = self.inner.req_command(&command);
+        let text = reply.and_then(|reply| match reply {
+            Value::ServerError(error) => Err(error.into()),
+            Value::BulkString(bytes) => Ok(String::from_utf8_lossy(&bytes).into_owned()),
+            reply => Ok(String::from_redis_value(reply)?),
+        });
+        text.map_err(|source| failed(&self.address, source))
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write as _;
+
     use super::*;
 
-    /// What a client makes of a server that answers with these bytes.
+    /// What a client makes of a server that answers with these bytes, after it was greeted.
     fn answered(with: Vec<u8>) -> Result<String, ClientError> {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("bound");
         let address = listener.local_addr().expect("an address").to_string();
         let server = std::thread::spawn(move || {
             let (mut stream, _) = listener.accept().expect("a client");
-            // The client may go away in the middle.
+            // The client names itself first, and may go away in the middle.
+            let _ = stream.write_all(b"+OK\r\n+OK\r\n");
             let _ = stream.write_all(&with);
             let _ = stream.shutdown(std::net::Shutdown::Write);
             let _ = std::io::copy(&mut stream, &mut std::io::sink());
         });
         let target = Target {
             address,
+            user: String::new(),
             password: String::new(),
             db: "0".to_owned(),
         };
@@ -192,30 +164,30 @@ mod tests {
         let long = [b"$200000\r\n", "x".repeat(200_000).as_bytes(), b"\r\n"].concat();
         assert_eq!(answered(long).expect("a reply").len(), 200_000);
         let refused = answered(b"-NOAUTH who\r\n".to_vec());
-        assert!(matches!(refused, Err(ClientError::Refused(why)) if why == "NOAUTH who"));
+        assert!(
+            matches!(&refused, Err(ClientError::Refused(why)) if why == "NOAUTH who"),
+            "{refused:?}"
+        );
     }
 
     #[test]
-    fn what_is_no_flat_reply_is_refused_before_it_costs_anything() {
-        let hostile: [Vec<u8>; 8] = [
+    fn what_is_no_text_is_an_error() {
+        let hostile: [Vec<u8>; 7] = [
             b"*1\r\n".repeat(100_000),
             b"*1".to_vec(),
             b"$-1\r\n".to_vec(),
             b"$99999999999\r\n".to_vec(),
             b"HTTP/1.1 400\r\n".to_vec(),
-            [b"+".to_vec(), vec![b'a'; MAX_LINE + CHUNK]].concat(),
-            [b"$1".to_vec(), vec![b'1'; MAX_LINE + CHUNK]].concat(),
             b"$-7\r\n".to_vec(),
+            b"$10\r\nabc".to_vec(),
         ];
         for with in hostile {
+            let shown = String::from_utf8_lossy(&with[..with.len().min(20)]).into_owned();
             let answer = answered(with);
-            assert!(matches!(answer, Err(ClientError::Io { .. })), "{answer:?}");
+            assert!(
+                matches!(answer, Err(ClientError::Io { .. })),
+                "{shown:?}: {answer:?}"
+            );
         }
-    }
-
-    #[test]
-    fn half_a_reply_is_none() {
-        let answer = answered(b"$10\r\nabc".to_vec());
-        assert!(matches!(answer, Err(ClientError::Io { .. })), "{answer:?}");
     }
 }

@@ -168,6 +168,7 @@ fn asking(name: &'static str, about: &'static str) -> Command {
             option("address", "HOST:PORT", "127.0.0.1:6379")
                 .help("A node, as its clients reach it"),
         )
+        .arg(option("user", "NAME", "").help("For AUTH; the default user when empty"))
         .arg(option("password", "TEXT", "").help("For AUTH; none when empty"))
         .arg(option("db", "N", "0").help("The database"))
 }

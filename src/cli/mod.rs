@@ -135,6 +135,7 @@ fn target(flags: &ArgMatches) -> Target {
     let text = |name: &str| flags.get_one::<String>(name).cloned().unwrap_or_default();
     Target {
         address: text("address"),
+        user: text("user"),
         password: text("password"),
         db: text("db"),
     }
