@@ -1,12 +1,12 @@
-//! An ordinary client of a node: one command, one reply.
+//! An ordinary client of a node: one command, one reply; several, where much is to be said.
 //!
-//! The crate `redis` (redis-rs) speaks the protocol. Only this file names it.
+//! The crate `redis` (redis-rs) speaks the protocol. Only this file and `migrate/` name it.
 
 use std::time::Duration;
 
 use redis::{
-    Client, Cmd, ConnectionAddr, ConnectionLike, FromRedisValue, IntoConnectionInfo as _,
-    RedisConnectionInfo, RedisError, Value,
+    Client, Cmd, ConnectionAddr, ConnectionInfo, ConnectionLike, FromRedisValue,
+    IntoConnectionInfo as _, RedisConnectionInfo, RedisError, ServerError, Value,
 };
 use thiserror::Error;
 
@@ -54,12 +54,27 @@ impl Target {
     /// # Errors
     /// When the node is not there, or refuses.
     pub fn connect(&self, patience: Duration) -> Result<Connection, ClientError> {
+        let inner = connect(&self.info()?, patience);
+        inner
+            .map(|inner| Connection {
+                inner,
+                address: self.address.clone(),
+            })
+            .map_err(|source| failed(&self.address, source))
+    }
+
+    /// The same, as the library takes it.
+    ///
+    /// # Errors
+    /// When the words are none.
+    pub(super) fn info(&self) -> Result<ConnectionInfo, ClientError> {
         let parts = self.address.rsplit_once(':');
         let address = parts.and_then(|(host, port)| {
             let host = host.trim_start_matches('[').trim_end_matches(']');
             Some(ConnectionAddr::Tcp(host.to_owned(), port.parse().ok()?))
         });
-        let (Some(address), Ok(db)) = (address, self.db.parse()) else {
+        let db = if self.db.is_empty() { "0" } else { &self.db };
+        let (Some(address), Ok(db)) = (address, db.parse()) else {
             let (address, db) = (&self.address, &self.db);
             let why = format!("{address} is not HOST:PORT, or {db} not a database's number");
             return Err(ClientError::Refused(why));
@@ -72,26 +87,28 @@ impl Target {
             settings = settings.set_password(&self.password);
         }
         let info = address.into_connection_info();
-        let info = info.map(|info| info.set_redis_settings(settings));
-        let connected = info.and_then(|info| connect(&info, patience));
-        connected
-            .map(|inner| Connection {
-                inner,
-                address: self.address.clone(),
-            })
+        info.map(|info| info.set_redis_settings(settings))
             .map_err(|source| failed(&self.address, source))
     }
 }
 
 /// A connection whose replies are waited for so long.
 pub(super) fn connect(
-    info: &redis::ConnectionInfo,
+    info: &ConnectionInfo,
     patience: Duration,
 ) -> Result<redis::Connection, RedisError> {
     let connection = Client::open(info.clone())?.get_connection_with_timeout(CONNECT_PATIENCE)?;
     connection.set_read_timeout(Some(patience))?;
     connection.set_write_timeout(Some(patience))?;
     Ok(connection)
+}
+
+/// What a server said, as it said it.
+pub(super) fn words_of(error: &ServerError) -> String {
+    match error.details() {
+        Some(details) => format!("{} {details}", error.code()),
+        None => error.code().to_owned(),
+    }
 }
 
 fn failed(address: &str, source: RedisError) -> ClientError {

@@ -60,20 +60,49 @@ pub fn command_line() -> Command {
                     .help("A folder that is not there yet"),
             ),
         )
-        .subcommand(
-            Command::new("restore")
-                .about("Makes a data directory from such a copy, for a node that does not run")
-                .arg(Arg::new("copy").required(true).value_name("COPY"))
-                .arg(
-                    Arg::new("dir")
-                        .long("dir")
-                        .required(true)
-                        .value_name("DIR")
-                        .help("The data directory; empty, or not there yet"),
+        .subcommand(restoring())
+        .subcommand(importing())
+        .subcommand(with_source(
+            "check",
+            "Whether every key is here what it is at a running Redis",
+        ))
+        .subcommand(cluster())
+}
+
+fn restoring() -> Command {
+    Command::new("restore")
+        .about("Makes a data directory from such a copy, for a node that does not run")
+        .arg(Arg::new("copy").required(true).value_name("COPY"))
+        .arg(
+            Arg::new("dir")
+                .long("dir")
+                .required(true)
+                .value_name("DIR")
+                .help("The data directory; empty, or not there yet"),
+        )
+}
+
+fn importing() -> Command {
+    with_source("import", "Copies all keys of a running Redis to this store")
+        .arg(
+            Arg::new("replace")
+                .long("replace")
+                .action(ArgAction::SetTrue)
+                .help("Keys that are here already give way; else they stay as they are"),
+        )
+        .arg(
+            Arg::new("progress")
+                .long("progress")
+                .value_name("FILE")
+                .help(
+                    "How far it is, to go on after an interruption [default: ringwood-import.json]",
                 ),
         )
-        .subcommand(
-            Command::new("cluster")
+}
+
+/// What is asked of a whole cluster.
+fn cluster() -> Command {
+    Command::new("cluster")
                 .about("Look at a cluster through one of its nodes, and change its membership")
                 .subcommand_required(true)
                 .subcommand(asking("status", "The members as the node sees them"))
@@ -136,8 +165,7 @@ pub fn command_line() -> Command {
                             .action(ArgAction::SetTrue)
                             .help("Once, as JSON"),
                     ),
-                ),
-        )
+                )
 }
 
 fn words(name: &'static str, value: &'static str, count: impl Into<ValueRange>) -> Arg {
@@ -156,21 +184,48 @@ fn changing(name: &'static str, about: &'static str, words: Arg) -> Command {
 
 /// A subcommand that asks a running node.
 fn asking(name: &'static str, about: &'static str) -> Command {
-    let option = |name: &'static str, value: &'static str, default: &'static str| {
-        Arg::new(name)
-            .long(name)
-            .value_name(value)
-            .default_value(default)
-    };
-    Command::new(name)
-        .about(about)
+    as_somebody(Command::new(name).about(about))
         .arg(
             option("address", "HOST:PORT", "127.0.0.1:6379")
                 .help("A node, as its clients reach it"),
         )
+        .arg(option("db", "N", "0").help("The database"))
+}
+
+/// A subcommand about a Redis and this store.
+fn with_source(name: &'static str, about: &'static str) -> Command {
+    as_somebody(Command::new(name).about(about))
+        .arg(
+            Arg::new("from")
+                .long("from")
+                .required(true)
+                .value_name("URL")
+                .help("redis://[user:password@]host:port[/database]; all databases where none is named; all masters of a Redis Cluster"),
+        )
+        .arg(
+            Arg::new("match")
+                .long("match")
+                .value_name("PATTERN")
+                .help("Only keys of this pattern, as SCAN's MATCH"),
+        )
+        .arg(
+            option("address", "HOST:PORT[,...]", "127.0.0.1:6379")
+                .value_delimiter(',')
+                .help("Nodes of this store, as their clients reach them; the next where one is gone"),
+        )
+}
+
+fn as_somebody(command: Command) -> Command {
+    command
         .arg(option("user", "NAME", "").help("For AUTH; the default user when empty"))
         .arg(option("password", "TEXT", "").help("For AUTH; none when empty"))
-        .arg(option("db", "N", "0").help("The database"))
+}
+
+fn option(name: &'static str, value: &'static str, default: &'static str) -> Arg {
+    Arg::new(name)
+        .long(name)
+        .value_name(value)
+        .default_value(default)
 }
 
 /// A directive as a flag.

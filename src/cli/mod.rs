@@ -2,10 +2,11 @@
 
 mod client;
 mod line;
+mod migrate;
 mod questions;
 
 use std::io::Write as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -17,9 +18,12 @@ use crate::base::config::{self, Config};
 use crate::base::log::Log;
 use crate::server::SetLogLevel;
 use client::{ClientError, Target};
+use migrate::{Asked, MigrateError};
 
 /// How often transfers are looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
+/// How far a walk over partitions is.
+const PARTITIONS: &str = "{msg} {bar:30} {pos}/{len} partitions, {elapsed} ({eta} left)";
 
 /// Does what the command line says.
 pub fn run() -> ExitCode {
@@ -37,6 +41,8 @@ pub fn run() -> ExitCode {
             ask(flags, &["RINGWOOD", "SNAPSHOT", dir])
         }
         Some(("restore", flags)) => restore(flags),
+        Some(("import", flags)) => import(flags),
+        Some(("check", flags)) => check(flags),
         Some(("cluster", cluster)) => match cluster.subcommand() {
             Some(("status", flags)) => ask(flags, &["RINGWOOD", "STATUS"]),
             Some(("ring", flags)) => ask(flags, &["RINGWOOD", "RING"]),
@@ -132,7 +138,10 @@ fn transfer_bar() -> ProgressBar {
 }
 
 fn target(flags: &ArgMatches) -> Target {
-    let text = |name: &str| flags.get_one::<String>(name).cloned().unwrap_or_default();
+    let text = |name: &str| {
+        let given = flags.try_get_one::<String>(name).ok().flatten();
+        given.cloned().unwrap_or_default()
+    };
     Target {
         address: text("address"),
         user: text("user"),
@@ -171,10 +180,9 @@ fn print(line: &str) {
 }
 
 /// Shown on a terminal only.
-fn progress(what: &'static str) -> ProgressBar {
+fn progress(what: &'static str, template: &str) -> ProgressBar {
     let bar = ProgressBar::new(0).with_message(what);
-    let style = "{msg} {bar:30} {pos}/{len} partitions, {elapsed} ({eta} left)";
-    if let Ok(style) = ProgressStyle::with_template(style) {
+    if let Ok(style) = ProgressStyle::with_template(template) {
         bar.set_style(style);
     }
     bar
@@ -182,7 +190,7 @@ fn progress(what: &'static str) -> ProgressBar {
 
 fn verify(flags: &ArgMatches) -> ExitCode {
     let prefix = flags.get_one::<String>("prefix").map_or("", String::as_str);
-    let bar = progress("comparing");
+    let bar = progress("comparing", PARTITIONS);
     let step = |done, of| {
         bar.set_length(of);
         bar.set_position(done);
@@ -194,13 +202,52 @@ fn verify(flags: &ArgMatches) -> ExitCode {
 
 fn repair(flags: &ArgMatches) -> ExitCode {
     let partition = flags.get_one::<String>("partition").map(String::as_str);
-    let bar = progress("mending");
+    let bar = progress("mending", PARTITIONS);
     let repaired = target(flags).repair(partition, |done, of| {
         bar.set_length(of);
         bar.set_position(done);
     });
     bar.finish_and_clear();
     tell(repaired.map(|answer| (answer, true)))
+}
+
+fn import(flags: &ArgMatches) -> ExitCode {
+    let progress = flags.get_one::<String>("progress").map(PathBuf::from);
+    let replaces = flags.get_flag("replace");
+    with_source(flags, "copying", |asked| {
+        migrate::import(asked, replaces, progress)
+    })
+}
+
+fn check(flags: &ArgMatches) -> ExitCode {
+    with_source(flags, "comparing", migrate::check)
+}
+
+/// Does something with a Redis and this store; shows how far it is on a terminal.
+fn with_source(
+    flags: &ArgMatches,
+    what: &'static str,
+    run: impl FnOnce(Asked<'_>) -> Result<(String, bool), MigrateError>,
+) -> ExitCode {
+    let template = "{msg} {bar:30} {human_pos}/{human_len} keys, {per_sec}, {elapsed} ({eta} left)";
+    let bar = progress(what, template);
+    let nodes = flags.get_many::<String>("address").into_iter().flatten();
+    let target = nodes.map(|address| Target {
+        address: address.clone(),
+        ..target(flags)
+    });
+    let target: Result<Vec<_>, _> = target.map(|target| target.info()).collect();
+    let done = match target {
+        Ok(target) => run(Asked {
+            from: flags.get_one::<String>("from").map_or("", String::as_str),
+            target,
+            matching: flags.get_one::<String>("match").map(String::as_str),
+            bar: &bar,
+        }),
+        Err(error) => return tell(Err(error)),
+    };
+    bar.finish_and_clear();
+    tell(done.map_err(|error| ClientError::Refused(error.to_string())))
 }
 
 /// The last lines of the log are waited for so long.

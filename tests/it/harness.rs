@@ -386,7 +386,15 @@ impl Server {
         Self::start(command, SocketAddr::from(([127, 0, 0, 1], port)))
     }
 
+    pub fn redis(dir: &Path) -> Self {
+        Self::redis_ruled(None, dir)
+    }
+
     pub fn redis_under(clock: &Clock, dir: &Path) -> Self {
+        Self::redis_ruled(Some(clock), dir)
+    }
+
+    fn redis_ruled(clock: Option<&Clock>, dir: &Path) -> Self {
         let port = free_port();
         let mut command = Command::new("redis-server");
         command.args([
@@ -398,7 +406,9 @@ impl Server {
             "warning",
         ]);
         command.arg("--dir").arg(dir).stdout(Stdio::null());
-        clock.rule(&mut command);
+        if let Some(clock) = clock {
+            clock.rule(&mut command);
+        }
         Self::start(command, SocketAddr::from(([127, 0, 0, 1], port)))
     }
 

@@ -18,6 +18,7 @@ mod harness;
 mod hostile;
 mod large;
 mod losses;
+mod migrate;
 mod model;
 mod namespaces;
 mod partition;

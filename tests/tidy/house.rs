@@ -128,11 +128,6 @@ const LONG_FUNCTIONS: &[(&str, usize, &str)] = &[
         73,
         "one part's way, with what may stop it",
     ),
-    (
-        "cli::line::command_line",
-        133,
-        "one arm a command of the command line",
-    ),
     ("convergence::answer::answer", 79, "one arm a message"),
     (
         "convergence::transfer::copy_piece",
