@@ -136,7 +136,7 @@ fn every_key_of_a_redis_comes_over_with_its_end_and_is_the_same_here() {
     for line in [
         "PEXPIRETIME k3",
         "XRANGE stream 1000-0 1003-0",
-        "XPENDING stream g - + 2 two",
+        "XREADGROUP GROUP g two STREAMS stream 0",
         "ZRANGE endless 0 -1 WITHSCORES",
         "PFCOUNT k6 k14",
         "LRANGE list 59990 -1",
