@@ -12,6 +12,8 @@ use crate::status::NodeTransfers;
 
 /// How long news of a node wait for the link to it, and how often that is looked at.
 const REACHED_WITHIN: Duration = Duration::from_millis(50);
+/// A member that is back waits so long at most for commands that this node runs in its place.
+const PASSED_WITHIN: Duration = Duration::from_millis(300);
 const LOOK_EVERY: Duration = Duration::from_millis(1);
 
 /// Why a request is not answered now: the node is between two clusters, or the two are of different ones.
@@ -55,8 +57,17 @@ pub(super) async fn answer(node: Arc<Node>, from: NodeId, request: MembershipReq
                 return Response::Refused("not in a cluster".into());
             };
             let cluster = coordinator.cluster();
+            let was_away = !cluster.answers(from);
             let reply = cluster.with_membership(|membership| membership.answer(&digest));
             cluster.hear(&digest);
+            if was_away {
+                // One that was started again counts its heartbeats anew, from what is not known here yet.
+                cluster.heard_from(from);
+                be_reached(cluster, from).await;
+                // From here on its commands go to it; it runs them when those that this node has begun are done.
+                let done = node.site.lanes.pass();
+                let _ = tokio::time::timeout(PASSED_WITHIN, done).await;
+            }
             Response::Gossip(reply)
         }
         MembershipRequest::Push(members) => {

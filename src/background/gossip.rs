@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, MissedTickBehavior};
 
-use crate::cluster::Cluster;
+use crate::cluster::{ANNOUNCED_WITHIN, Cluster};
 use crate::logic::membership::{Member, Membership};
 use crate::logic::placement::NodeId;
 use crate::peer::encode;
@@ -24,20 +24,14 @@ pub async fn gossip(
     mut chance: impl FnMut() -> u64 + Send,
 ) {
     join(&cluster, &seeds, chance()).await;
-    let mut rounds = tokio::time::interval_at(Instant::now() + ROUND / 10, ROUND);
+    announce(&cluster).await;
+    let mut rounds = tokio::time::interval_at(Instant::now() + ROUND, ROUND);
     rounds.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut is_first = true;
     loop {
         rounds.tick().await;
         cluster.beat();
         let random = [chance(), chance(), chance()];
-        // Everybody is to know at once that this node is there again.
-        let partners = if std::mem::take(&mut is_first) {
-            let others = cluster.members().into_iter().map(|member| member.id);
-            others.filter(|id| *id != cluster.me()).collect()
-        } else {
-            cluster.with_membership(|m| m.partners(|id| cluster.answers(id), random))
-        };
+        let partners = cluster.with_membership(|m| m.partners(|id| cluster.answers(id), random));
         // One silent partner must not hold up the round.
         forget_drained(&cluster);
         let exchanges = partners
@@ -45,6 +39,17 @@ pub async fn gossip(
             .map(|partner| exchange(&cluster, partner));
         futures_util::future::join_all(exchanges).await;
     }
+}
+
+/// Everybody is to know that this node is there again, before it runs anything.
+async fn announce(cluster: &Cluster) {
+    cluster.beat();
+    let others = cluster.members().into_iter().map(|member| member.id);
+    let others = others.filter(|id| *id != cluster.me());
+    let told = others.map(|partner| exchange(cluster, partner));
+    let told = futures_util::future::join_all(told);
+    let _ = tokio::time::timeout(ANNOUNCED_WITHIN, told).await;
+    cluster.has_announced();
 }
 
 /// A member that has left, holds nothing any more and has stopped is gone.
@@ -67,6 +72,9 @@ async fn exchange(cluster: &Cluster, partner: NodeId) {
     match cluster.peers().call(partner, body, WITHIN).await {
         Ok(Response::Gossip(reply)) => {
             cluster.hear(&reply.digest);
+            if !cluster.answers(partner) {
+                cluster.heard_from(partner);
+            }
             let push = cluster.with_membership(|membership| membership.push(&reply));
             if !reply.newer.is_empty() {
                 cluster.change(|membership| membership.learn(reply.newer));

@@ -6,8 +6,10 @@
 mod completeness;
 mod fingerprint;
 mod growing;
+mod liveness;
 mod losses;
 mod notes;
+mod opinion;
 mod options;
 mod placement;
 mod plan;
@@ -25,10 +27,10 @@ use tokio::sync::{Mutex as AsyncMutex, MutexGuard};
 use tokio::time::Instant;
 
 use crate::logic::digest;
-use crate::logic::membership::{Detector, Digest, Member, Membership, Parts, State as Standing};
+use crate::logic::membership::{Member, Membership, Parts, State as Standing};
 use crate::logic::placement::{NodeId, key_hash, slot_of};
 use crate::peer::message::{MembershipRequest, Response};
-use crate::peer::{CallError, Identity, Peers, encode};
+use crate::peer::{Identity, Peers, encode};
 
 pub use crate::logic::membership::Part;
 pub use crate::logic::placement::Holders;
@@ -39,6 +41,7 @@ pub use options::{Options, Route};
 pub use plan::{Load, Move, Plan, PlanError, Step};
 
 use fingerprint::Behind;
+use opinion::Opinion;
 use placement::Placement;
 
 /// A node that lacks something is asked last for so long after it has said so.
@@ -46,6 +49,8 @@ const EMPTY_FOR_MS: u64 = 1_000;
 
 /// What could not be written down by then cannot be for now: the disk is full, or broken.
 const NOTED_WITHIN: Duration = Duration::from_secs(2);
+/// A node that starts waits so long for members that do not answer.
+pub const ANNOUNCED_WITHIN: Duration = Duration::from_secs(1);
 
 /// Others are asked so long, and after so long again, what they know of this node.
 const ASKED_WITHIN: Duration = Duration::from_secs(2);
@@ -65,6 +70,8 @@ pub struct Cluster {
     /// How often something has changed, and how much of that is written down.
     revision: Growing,
     noted: Growing,
+    /// 1 when this node has told the members that it is there.
+    announced: Growing,
     joining: AsyncMutex<()>,
     /// How many parts this node owns and may not have.
     lacking: AtomicU64,
@@ -147,28 +154,6 @@ impl Drop for Joining<'_> {
     }
 }
 
-/// What this node thinks of another.
-struct Opinion {
-    detector: Detector,
-    /// Until then it is worth asking, whatever time passes in silence.
-    trusted_until_ms: u64,
-}
-
-impl Opinion {
-    fn new(now_ms: u64, phi_threshold: f64) -> Self {
-        let detector = Detector::new(now_ms);
-        Self {
-            trusted_until_ms: detector.suspected_from_ms(phi_threshold),
-            detector,
-        }
-    }
-
-    fn change(&mut self, phi_threshold: f64, change: impl FnOnce(&mut Detector)) {
-        change(&mut self.detector);
-        self.trusted_until_ms = self.detector.suspected_from_ms(phi_threshold);
-    }
-}
-
 struct State {
     membership: Membership,
     placement: Arc<Placement>,
@@ -210,6 +195,7 @@ impl Cluster {
             started: Instant::now(),
             revision: Growing::default(),
             noted: Growing::default(),
+            announced: Growing::default(),
             joining: AsyncMutex::default(),
             lacking: AtomicU64::new(0),
             lost: AtomicU64::new(0),
@@ -331,31 +317,6 @@ impl Cluster {
             self.connect();
         }
         result
-    }
-
-    /// Counts a gossip round.
-    pub fn beat(&self) {
-        self.state.write().membership.beat();
-    }
-
-    /// Takes heartbeats in.
-    pub fn hear(&self, digest: &[Digest]) {
-        let hear = |membership: &mut Membership| membership.hear(digest);
-        let is_overtaken = self.with_membership(|membership| membership.is_overtaken(digest));
-        let heard = if is_overtaken {
-            // Nobody may hear of that before it is followed.
-            self.change(hear)
-        } else {
-            hear(&mut self.state.write().membership)
-        };
-        let now_ms = self.now_ms();
-        let mut detectors = self.detectors.lock();
-        for id in heard {
-            let threshold = self.options.phi_threshold;
-            let opinion = detectors.entry(id);
-            let opinion = opinion.or_insert_with(|| Opinion::new(now_ms, threshold));
-            opinion.change(threshold, |detector| detector.heard(now_ms));
-        }
     }
 
     /// Asks the node at an address to take this one into its cluster, and becomes a member. `allowed`
@@ -487,42 +448,6 @@ impl Cluster {
             members: self.everybody(),
             lacking: Vec::new(),
         }
-    }
-
-    /// Whether a member is worth asking.
-    pub fn answers(&self, id: NodeId) -> bool {
-        if id == self.me() {
-            return true;
-        }
-        let now_ms = self.now_ms();
-        let suspected = |opinion: &Opinion| now_ms >= opinion.trusted_until_ms;
-        !self.peers.is_down(id)
-            && !self.detectors.lock().get(&id).is_some_and(suspected)
-            && !self.stops(id)
-    }
-
-    /// A member did not do what it was asked.
-    pub fn failed(&self, id: NodeId, error: CallError) {
-        let now_ms = self.now_ms();
-        tracing::debug!(node = %self.name_of(id), %error, "did not answer");
-        if matches!(error, CallError::TooMuch | CallError::Unknown) {
-            // That is no fault of its own: it was not asked.
-            return;
-        }
-        let threshold = self.options.phi_threshold;
-        let mut detectors = self.detectors.lock();
-        detectors
-            .entry(id)
-            .or_insert_with(|| Opinion::new(now_ms, threshold))
-            .change(threshold, Detector::failed);
-    }
-
-    /// How suspicious a member is, and for how many milliseconds it has been silent.
-    pub fn suspicion(&self, id: NodeId) -> (f64, u64) {
-        let now_ms = self.now_ms();
-        let detectors = self.detectors.lock();
-        let found = detectors.get(&id).map(|opinion| &opinion.detector);
-        found.map_or((0.0, 0), |d| (d.phi(now_ms), d.silent_ms(now_ms)))
     }
 
     /// Where a key belongs, and what holds for it.

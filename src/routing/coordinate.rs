@@ -55,6 +55,9 @@ pub(super) fn coordinate(
         let came = site.looks.now();
         let lanes = site.lanes.of(keys.iter().copied());
         let turns = turns_in(&site.lanes, &lanes, writes).await;
+        if !coordinator.cluster().is_announced() {
+            Box::pin(coordinator.cluster().announced()).await;
+        }
         if let Err(error) = check_reachable(&coordinator, &who, &work, &keys) {
             return quorum_reply(&*node, &who, error);
         }

@@ -57,6 +57,13 @@ impl Lanes {
         places.iter().map(turn).collect()
     }
 
+    /// Waits until the commands that write now are done.
+    pub async fn pass(&self) {
+        for lane in &self.lanes {
+            drop(lane.read().await);
+        }
+    }
+
     /// Shares a lane. Blocks.
     pub(super) fn share_blocking(&self, place: u16) -> RwLockReadGuard<'_, ()> {
         self.lanes[usize::from(place)].blocking_read()

@@ -633,3 +633,30 @@ fn a_read_does_not_wait_for_a_coordinator_that_hangs() {
     }
     hung.signal("CONT");
 }
+
+/// Two that run the commands on a key without knowing of each other would both give its lock away.
+#[test]
+fn who_is_back_is_known_to_all_before_it_runs_anything() {
+    let mut cluster = Cluster::start(3, &[]);
+    for back in [0, 1, 2, 0] {
+        cluster.members[back].kill();
+        let others = [(back + 1) % 3, (back + 2) % 3];
+        let knows = |member: usize, count: usize| {
+            let info = call(&cluster, member, &["CLUSTER", "INFO"]);
+            info.contains(&format!("cluster_answering_nodes:{count}\r\n"))
+        };
+        eventually("both know that it is gone", || {
+            others.iter().all(|member| knows(*member, 2))
+        });
+        cluster.members[back].start(None);
+        // Among so many keys are some that it coordinates.
+        let mut client = cluster.members[back].connect();
+        for n in 0..30 {
+            assert_eq!(client.call(&["SET", &format!("k{n}"), "v"]), "+OK\r\n");
+        }
+        for member in others {
+            let info = call(&cluster, member, &["CLUSTER", "INFO"]);
+            assert!(info.contains("cluster_answering_nodes:3\r\n"), "{info}");
+        }
+    }
+}
