@@ -140,10 +140,22 @@ async fn reserve_for_peers(config: &Config, client_port: u16) -> Result<Reserved
 }
 
 fn member_ports(config: &Config, peers: &Reserved, client_port: u16) -> MemberPorts {
-    let client_host = config.text("bind");
-    let client_host = client_host.split_whitespace().next().unwrap_or("127.0.0.1");
+    let bound = config.text("bind");
+    let announced = config.text("cluster-announce-ip");
+    let or_announced = |bound: &str| match &*announced {
+        "" => bound.to_owned(),
+        announced => announced.to_owned(),
+    };
+    let port = |announced, bound| match config.number(announced) as u16 {
+        0 => bound,
+        announced => announced,
+    };
+    let client_host = or_announced(bound.split_whitespace().next().unwrap_or("127.0.0.1"));
+    let client_port = port("cluster-announce-port", client_port);
+    let peer_host = or_announced(&config.text("peer-bind"));
+    let peer_port = port("cluster-announce-bus-port", peers.port());
     MemberPorts {
-        peer_address: format!("{}:{}", config.text("peer-bind"), peers.port()),
+        peer_address: format!("{peer_host}:{peer_port}"),
         client_address: format!("{client_host}:{client_port}"),
         reach: Box::new(|identity| Arc::new(Links::new(move || *identity.read()))),
         notes: Box::new(written_down),

@@ -660,3 +660,33 @@ fn who_is_back_is_known_to_all_before_it_runs_anything() {
         }
     }
 }
+
+#[test]
+fn a_node_behind_another_address_is_known_by_that() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let flags = [
+        "--cluster-enabled",
+        "yes",
+        "--cluster-secret",
+        "s",
+        "--peer-port",
+        &free_port().to_string(),
+        "--cluster-announce-ip",
+        "192.0.2.7",
+        "--cluster-announce-port",
+        "6390",
+        "--cluster-announce-bus-port",
+        "16390",
+    ];
+    let server = Server::ringwood(dir.path(), &flags);
+    let mut client = server.connect();
+    eventually("it has a cluster", || {
+        client
+            .call(&["CLUSTER", "INFO"])
+            .contains("cluster_state:ok")
+    });
+    let nodes = client.call(&["CLUSTER", "NODES"]);
+    assert!(nodes.contains("192.0.2.7:6390@16390"), "{nodes}");
+    let slots = client.call(&["CLUSTER", "SLOTS"]);
+    assert!(slots.contains("$9\r\n192.0.2.7\r\n:6390\r\n"), "{slots}");
+}

@@ -120,6 +120,24 @@ pub(super) static OWN: &[Directive] = &[
         "TCP port for other nodes; 0 for the client port plus 10000.",
     ),
     fixed(
+        "cluster-announce-ip",
+        "",
+        Kind::Text,
+        "Host at which clients and other nodes reach this one, where that is not the one it binds: behind NAT, in a container; none for bind and peer-bind.",
+    ),
+    fixed(
+        "cluster-announce-port",
+        "0",
+        Kind::Number(0, 65_535),
+        "Port at which clients reach this node; 0 for port.",
+    ),
+    fixed(
+        "cluster-announce-bus-port",
+        "0",
+        Kind::Number(0, 65_535),
+        "Port at which other nodes reach this one; 0 for peer-port.",
+    ),
+    fixed(
         "zone",
         "default",
         Kind::Text,
