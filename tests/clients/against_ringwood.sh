@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Starts the release build of Ringwood on free ports, alone and as a cluster of three nodes, runs the
-# client scripts, stops it.
+# client scripts, stops it; then sessions of web applications while nodes are killed. Compares how many checks
+# have passed with counts.md.
 set -euo pipefail
 here=$(cd -- "$(dirname -- "$0")" && pwd)
 data=$(mktemp -d)
@@ -51,6 +52,10 @@ sys.exit(f"{host}:{port} does not find the others")
 PYTHON
 }
 
+cache=${CLIENTS_CACHE:-$here/../../target/clients}
+mkdir -p "$cache"
+export CLIENTS_COUNTS=$data/counts
+
 port=$(free_port)
 start 127.0.0.1 "$port"
 CLIENTS_RUST=1 "$here/run.sh" 127.0.0.1 "$port" --ringwood
@@ -64,3 +69,8 @@ for host in 127.0.0.1 127.0.0.2 127.0.0.3; do
     knows_three "$host" "$port"
 done
 CLIENTS_RUST=1 "$here/run.sh" 127.0.0.2 "$port" --cluster
+
+PYTHONDONTWRITEBYTECODE=1 "$cache/venv/bin/python" "$here/sessions.py" "$here/../../target/release/ringwood" "$cache/node" |
+    tee "$data/sessions"
+sed -n 's/^sessions: \([0-9]*\) passed, 0 failed$/killed sessions \1/p' "$data/sessions" >>"$CLIENTS_COUNTS"
+python3 "$here/counts.py" "$CLIENTS_COUNTS"

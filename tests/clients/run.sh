@@ -2,7 +2,7 @@
 # Runs the client scripts against a server: run.sh HOST PORT [--ringwood | --cluster]
 #
 # With --cluster the server is one of three nodes on 127.0.0.1 to 127.0.0.3 with the same port, and the
-# cluster-aware clients are run.
+# cluster-aware clients are run. What passed is added to the file $CLIENTS_COUNTS, where that is set.
 # All databases of that server are emptied. The pinned libraries go into $CLIENTS_CACHE (default:
 # target/clients of the repository) once. CLIENTS_RUST=1 also builds and runs redis_rs.
 set -eu
@@ -24,13 +24,15 @@ if ! cmp -s "$here/requirements.txt" "$cache/venv/requirements.txt"; then
     cp "$here/requirements.txt" "$cache/venv/"
 fi
 # Node looks for node_modules next to the script, so the scripts run as copies.
-cp "$here"/*.mjs "$here/package.json" "$here/package-lock.json" "$cache/node/"
+cp -r "$here"/*.mjs "$here/sessions" "$here/package.json" "$here/package-lock.json" "$cache/node/"
 if ! cmp -s "$here/package-lock.json" "$cache/node/node_modules/.pinned"; then
     (cd "$cache/node" && npm ci --silent --no-audit --no-fund >&2)
     cp "$here/package-lock.json" "$cache/node/node_modules/.pinned"
 fi
 
 passed=0 failed=0
+where=one
+[ "${3:-}" != --cluster ] || where=three
 # Runs one script, shows its output and adds up its summary line `NAME: N passed, M failed`.
 run() {
     name=$1
@@ -44,6 +46,7 @@ run() {
     fi
     passed=$((passed + ${counts% *}))
     failed=$((failed + ${counts#* }))
+    [ -z "${CLIENTS_COUNTS:-}" ] || echo "$where $name ${counts% *}" >>"$CLIENTS_COUNTS"
 }
 
 rust() {
@@ -61,6 +64,9 @@ if [ "${3:-}" = --cluster ]; then
     run scripts_js node "$cache/node/scripts.mjs" "$1" "$2" --cluster
     run streams_py "$cache/venv/bin/python" "$here/streams.py" "$1" "$2" --cluster
     run streams_js node --no-warnings "$cache/node/streams.mjs" "$1" "$2" --cluster
+    run phpredis php "$here/phpredis.php" "$@"
+    run redis_rb ruby "$here/redis_rb.rb" "$@"
+    run cart_example "$cache/venv/bin/python" "$here/cart_example.py" "$@"
     rust redis_rs_cluster "$1" "$2"
 else
     run redis_py "$cache/venv/bin/python" "$here/redis_py.py" "$@"
@@ -75,6 +81,9 @@ else
     run streams_py "$cache/venv/bin/python" "$here/streams.py" "$1" "$2"
     run streams_js node --no-warnings "$cache/node/streams.mjs" "$1" "$2"
     run connect_redis node "$cache/node/connect_redis.mjs" "$@"
+    run phpredis php "$here/phpredis.php" "$@"
+    run redis_rb ruby "$here/redis_rb.rb" "$@"
+    [ "${3:-}" != --ringwood ] || run cart_example "$cache/venv/bin/python" "$here/cart_example.py" "$@"
     rust redis_rs "$@"
 fi
 

@@ -1,6 +1,7 @@
-// Scripts and messages of ioredis and node-redis, and a rate limiter: scripts.mjs HOST PORT [--cluster]
+// Scripts and messages of ioredis and node-redis, a rate limiter, and locks: scripts.mjs HOST PORT [--cluster]
 import { RateLimiterRedis } from 'rate-limiter-flexible';
 import Redis from 'ioredis';
+import Redlock from 'redlock';
 import { createClient, defineScript } from 'redis';
 import { Checks } from './check.mjs';
 
@@ -77,8 +78,42 @@ async function limiter(t) {
   for (const client of clients) client.disconnect();
 }
 
+/** redlock counts servers that are independent of each other: here it is given one store, by one node after the other. */
+async function locks(t) {
+  const clients = nodes.map((node) => new Redis(port, node));
+  await clients[0].flushall();
+  const makers = clients.map((client) => new Redlock([client], { retryCount: 0 }));
+  const [one, other] = [makers[0], makers.at(-1)];
+  const held = await one.lock('lock', 5000);
+  await t.fails('held', other.lock('lock', 5000), Redlock.LockError, 'Exceeded 0 attempts');
+  await t.that('extended', held.extend(10_000), (lock) => lock.expiration > Date.now() + 8000);
+  await t.that('its end', clients[0].pttl('lock'), (left) => left > 8000);
+  await t.eq('let go', () => held.unlock().then(() => 'done'), 'done');
+  const again = await other.lock('lock', 5000);
+  await t.fails('not the holder', held.unlock(), Redlock.LockError, 'Unable to fully release');
+  await t.eq('let go by its holder', () => again.unlock().then(() => 'done'), 'done');
+  const several = await one.lock(['{l}a', '{l}b'], 5000);
+  await t.fails('one of several', other.lock(['{l}b', '{l}c'], 5000), Redlock.LockError, 'Exceeded 0 attempts');
+  await several.unlock();
+  // Ten that want it at a time: one after the other has it.
+  let inside = 0;
+  let most = 0;
+  const patient = clients.map((client) => new Redlock([client], { retryCount: -1, retryDelay: 5 }));
+  await Promise.all(Array.from({ length: 10 }, async (_, nth) => {
+    const lock = await patient[nth % patient.length].lock('turns', 5000);
+    inside += 1;
+    most = Math.max(most, inside);
+    await pause(5);
+    inside -= 1;
+    await lock.unlock();
+  }));
+  await t.eq('one at a time', () => most, 1);
+  for (const client of clients) client.disconnect();
+}
+
 const t = new Checks('scripts_js');
 await t.group(ioredis);
 await t.group(nodeRedis);
 await t.group(limiter);
+await t.group(locks);
 t.finish();

@@ -143,6 +143,11 @@ fn the_configuration_file_shows_every_directive_with_its_default() {
 #[test]
 fn the_compatibility_page_lists_every_command() {
     let mut text = read(&root().join("docs/compat.head.md"));
+    text.push_str(
+        "\n## Client libraries\n\nHow many checks of each pass, written by `make clients` (`tests/clients/counts.py`); it fails where another \
+         number does.\nEach check is one call and what it has to return; what the application's own framework does is checked through it.\n\n",
+    );
+    text.push_str(&read(&root().join("tests/clients/counts.md")));
     text.push_str("\n## Commands\n\n| command | arity | what |\n| --- | --- | --- |\n");
     for spec in specs().all().iter().filter(|s| !specs().is_container(s)) {
         let own = if spec.has(Flags::OWN) {
