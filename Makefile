@@ -9,7 +9,7 @@ RUN_TESTS = cargo test --no-fail-fast
 endif
 
 help: ## this list
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 15
 
 # Says in one line what is missing, and how to get it.
 tools:
@@ -32,7 +32,10 @@ deps: ## install what the tests need (Debian packages, as root)
 	@missing=; \
 	command -v redis-server >/dev/null || missing="$$missing redis-server"; \
 	command -v npm >/dev/null || missing="$$missing nodejs npm"; \
+	php -m 2>/dev/null | grep -q '^redis$$' || missing="$$missing php-cli php-redis"; \
+	ruby -e 'require "redis-rack"; require "webrick"' 2>/dev/null || missing="$$missing ruby ruby-redis-rack ruby-webrick"; \
 	python3 -c 'import venv, ensurepip' 2>/dev/null || missing="$$missing python3-venv"; \
+	command -v chromium >/dev/null || [ -n "$$CHROMIUM" ] || missing="$$missing chromium"; \
 	[ -z "$$missing" ] || { [ "$$(id -u)" = 0 ] && apt-get update -qq && \
 	  DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing; } || \
 	{ echo "missing:$$missing. As root: apt-get install$$missing" >&2; exit 1; }
@@ -40,14 +43,24 @@ deps: ## install what the tests need (Debian packages, as root)
 test: tools deps ## all tests, and the client libraries
 	$(RUN_TESTS)
 	$(MAKE) clients
+	$(MAKE) example-test
 
 SIM_SEEDS ?= 20000
 sim: ## whole clusters in one process, under virtual time (SIM_SEEDS=n worlds of each kind)
 	RINGWOOD_SIM_SEEDS=$(SIM_SEEDS) $(RUN_TESTS) --test sim
 
-clients: deps ## redis-py, Django, ioredis, node-redis, connect-redis, redis-rs against a node
+clients: deps ## client libraries of Python, Node, PHP, Ruby and Rust against one node and three, and sessions while nodes are killed
 	cargo build --release
 	tests/clients/against_ringwood.sh
+
+example: tools ## a shop on three nodes, with a network that can be cut: http://127.0.0.1:8080 (needs Node.js 20)
+	@command -v npm >/dev/null || { echo "missing: nodejs npm. As root: apt-get install nodejs npm" >&2; exit 1; }
+	cargo build --release
+	cd examples/shop && npm ci --silent --no-audit --no-fund --omit=dev && exec node main.mjs
+
+example-test: deps ## clicks through a conflict in that shop (SCREENSHOT=file)
+	cargo build --release
+	cd examples/shop && npm ci --silent --no-audit --no-fund && node test.mjs $(SCREENSHOT)
 
 logic: ## the pure core alone, in seconds
 	$(RUN_TESTS) --no-default-features
@@ -106,4 +119,4 @@ fuzz: ## a minute of fuzzing each for requests, rows, other nodes' messages and 
 ci: FUZZ_LIMIT = -seed=1 -runs=1000000
 ci: check test fuzz ## what CI runs
 
-.PHONY: help tools run cluster deps test sim clients logic check audit mutants docs bench bench-long bench-types bench-cluster fuzz ci
+.PHONY: help tools run cluster deps test sim clients example example-test logic check audit mutants docs bench bench-long bench-types bench-cluster fuzz ci

@@ -72,4 +72,5 @@ def arguments():
     parser.add_argument("host")
     parser.add_argument("port", type=int)
     parser.add_argument("--ringwood", action="store_true", help="also the commands only Ringwood has")
+    parser.add_argument("--cluster", action="store_true", help="the server is one of three nodes")
     return parser.parse_args()
