@@ -4,9 +4,10 @@
 use std::sync::LazyLock;
 
 use super::family::{
-    bits, causal, client, cluster, compare, connection, converge, docs, dump, expiry, function,
-    geo, hash, hll, info, keys, keyspace, latency, lcs, list, meet, operator, plan, pubsub, script,
-    server, set, snapshot, sort, stream, strings, tracking, transactions, transfers, zset,
+    absent, bits, causal, client, cluster, compare, connection, converge, docs, dump, expiry,
+    function, geo, hash, hll, info, keys, keyspace, latency, lcs, list, meet, operator, plan,
+    pubsub, script, server, set, snapshot, sort, stream, strings, tracking, transactions,
+    transfers, zset,
 };
 use super::row::{Handler, Row};
 use super::spec::{Spec, Specs};
@@ -41,6 +42,7 @@ const FAMILIES: &[&[Row]] = &[
     meet::ROWS,
     connection::ROWS,
     client::ROWS,
+    absent::ROWS,
     compare::ROWS,
     tracking::ROWS,
     server::ROWS,

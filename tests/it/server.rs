@@ -602,3 +602,47 @@ fn what_cannot_be_in_a_transaction_is_refused_and_a_wrong_exec_ends_it() {
         assert_eq!(c.call(&["PING"]), "+PONG\r\n");
     });
 }
+
+#[test]
+fn what_a_store_without_a_primary_has_not_is_refused_in_words_that_say_why() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let server = Server::ringwood(dir.path(), &[]);
+    let mut client = server.connect();
+    let no_primary = "every node takes every command, and nothing is a primary or a replica";
+    for (line, expected) in [
+        ("REPLICAOF NO ONE", "+OK".to_owned()),
+        (
+            "REPLICAOF 127.0.0.1 6379",
+            format!("-ERR REPLICAOF is not offered: {no_primary}"),
+        ),
+        (
+            "PSYNC ? -1",
+            format!("-ERR PSYNC is not offered: {no_primary}"),
+        ),
+        ("MODULE LIST", "*0".to_owned()),
+        (
+            "MODULE LOAD /tmp/m.so",
+            "-ERR MODULE LOAD is not offered: there are no modules".to_owned(),
+        ),
+        (
+            "CLUSTER ADDSLOTS 1",
+            "-ERR CLUSTER ADDSLOTS is not offered: owners of slots follow from the members; \
+             RINGWOOD PLAN, or ringwood cluster, changes those"
+                .to_owned(),
+        ),
+        (
+            "CLUSTER REPLICAS 1",
+            "-ERR This instance has cluster support disabled".to_owned(),
+        ),
+        ("ACL WHOAMI", "$7\r\ndefault".to_owned()),
+        ("MEMORY PURGE", "+OK".to_owned()),
+        (
+            "SCRIPT DEBUG YES",
+            "-ERR SCRIPT DEBUG is not offered: it is about the inside of Redis's own server"
+                .to_owned(),
+        ),
+    ] {
+        client.say(line);
+        assert_eq!(client.hear(), format!("{expected}\r\n"), "{line}");
+    }
+}

@@ -81,14 +81,15 @@ pub const ROWS: &[Row] = &[
 /// The most keys that GETKEYSINSLOT replies.
 const MAX_KEYS: i64 = 1_000_000;
 
-fn cluster<'a>(ctx: &'a Ctx<'_>) -> Result<&'a Cluster, Error> {
+/// The cluster that this node is a member of.
+pub(super) fn of<'a>(ctx: &'a Ctx<'_>) -> Result<&'a Cluster, Error> {
     let coordinator = ctx.node.site.coordinator.as_ref();
     let disabled = Error::text("ERR This instance has cluster support disabled");
     coordinator.map(|c| &**c.cluster()).ok_or(disabled)
 }
 
 /// Redis's node ids have 40 digits.
-fn long_id(id: NodeId) -> String {
+pub(super) fn long_id(id: NodeId) -> String {
     format!("{:040x}", id.0)
 }
 
@@ -116,7 +117,7 @@ fn host_and_port(address: &str) -> (&str, i64) {
 }
 
 pub(super) fn info(ctx: &mut Ctx<'_>, _: Args<'_>) -> Outcome {
-    let cluster = cluster(ctx)?;
+    let cluster = of(ctx)?;
     let members = cluster.members();
     let answering = members.iter().filter(|m| cluster.answers(m.id)).count();
     let (state, assigned) = if cluster.has_joined() {
@@ -143,7 +144,7 @@ pub(super) fn info(ctx: &mut Ctx<'_>, _: Args<'_>) -> Outcome {
 }
 
 pub(super) fn my_id(ctx: &mut Ctx<'_>, _: Args<'_>) -> Outcome {
-    let id = long_id(cluster(ctx)?.me());
+    let id = long_id(of(ctx)?.me());
     ctx.reply.bulk(id.as_bytes());
     Ok(())
 }
@@ -151,7 +152,7 @@ pub(super) fn my_id(ctx: &mut Ctx<'_>, _: Args<'_>) -> Outcome {
 /// CLUSTER FORGET id (or name): a member that is gone for good is none any more; what it owned is made
 /// again from the other owners.
 pub(super) fn forget(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
-    let cluster = cluster(ctx)?;
+    let cluster = of(ctx)?;
     let text = args.text(2);
     let members = cluster.members();
     let found = members
@@ -175,7 +176,7 @@ pub(super) fn forget(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
 }
 
 pub(super) fn nodes(ctx: &mut Ctx<'_>, _: Args<'_>) -> Outcome {
-    let cluster = cluster(ctx)?;
+    let cluster = of(ctx)?;
     let ranges = ranges(cluster);
     let mut text = String::new();
     for member in cluster.members() {
@@ -208,7 +209,7 @@ pub(super) fn nodes(ctx: &mut Ctx<'_>, _: Args<'_>) -> Outcome {
 }
 
 pub(super) fn slots(ctx: &mut Ctx<'_>, _: Args<'_>) -> Outcome {
-    let cluster = cluster(ctx)?;
+    let cluster = of(ctx)?;
     let (ranges, members) = (ranges(cluster), cluster.members());
     ctx.reply.array(ranges.len());
     for (first, last, owners) in ranges {
@@ -234,7 +235,7 @@ fn in_order<'a>(owners: &[NodeId], members: &'a [Member]) -> Vec<&'a Member> {
 }
 
 pub(super) fn shards(ctx: &mut Ctx<'_>, _: Args<'_>) -> Outcome {
-    let cluster = cluster(ctx)?;
+    let cluster = of(ctx)?;
     let members = cluster.members();
     let mut shards: Vec<(Vec<NodeId>, Vec<(u16, u16)>)> = Vec::new();
     for (first, last, owners) in ranges(cluster) {
@@ -297,7 +298,7 @@ pub(super) fn shards(ctx: &mut Ctx<'_>, _: Args<'_>) -> Outcome {
 }
 
 pub(super) fn links(ctx: &mut Ctx<'_>, _: Args<'_>) -> Outcome {
-    let cluster = cluster(ctx)?;
+    let cluster = of(ctx)?;
     let me = cluster.me();
     let others: Vec<Member> = cluster
         .members()
@@ -321,20 +322,20 @@ pub(super) fn links(ctx: &mut Ctx<'_>, _: Args<'_>) -> Outcome {
 }
 
 pub(super) fn key_slot(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
-    cluster(ctx)?;
+    of(ctx)?;
     ctx.reply.integer(i64::from(slot_of(args.at(2)).0));
     Ok(())
 }
 
 pub(super) fn count_keys(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
-    cluster(ctx)?;
+    of(ctx)?;
     let keys = keys_in(ctx, args.integer(2)?, usize::MAX)?;
     ctx.reply.integer(keys.len() as i64);
     Ok(())
 }
 
 pub(super) fn keys_in_slot(ctx: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
-    cluster(ctx)?;
+    of(ctx)?;
     let count = args.integer(3)?;
     if !(0..=MAX_KEYS).contains(&count) {
         return Err(Error::text("ERR Invalid number of keys"));

@@ -1,6 +1,7 @@
 //! Rows and handlers, a file a family. A handler sees its node and its connection; what concerns other nodes it
 //! asks of `routing`.
 
+pub mod absent;
 pub mod bits;
 pub mod causal;
 pub mod client;
