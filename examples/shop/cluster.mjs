@@ -32,15 +32,22 @@ async function freePort() {
 /** Which of these processes has a socket of this local port open. */
 function whoHas(port, pids) {
   const hex = port.toString(16).toUpperCase().padStart(4, '0');
-  const lines = readFileSync('/proc/net/tcp', 'utf8').split('\n');
-  const inodes = lines.filter((line) => line.trim().split(/\s+/)[1]?.endsWith(`:${hex}`)).map((line) => line.trim().split(/\s+/)[9]);
-  return pids.findIndex((pid) => readdirSync(`/proc/${pid}/fd`).some((file) => {
+  const lines = readFileSync('/proc/net/tcp', 'utf8').split('\n').map((line) => line.trim().split(/\s+/));
+  const sockets = lines.filter((words) => words[1]?.endsWith(`:${hex}`)).map((words) => `socket:[${words[9]}]`);
+  const has = (pid) => (file) => {
     try {
-      return inodes.some((inode) => readlinkSync(`/proc/${pid}/fd/${file}`) === `socket:[${inode}]`);
+      return sockets.includes(readlinkSync(`/proc/${pid}/fd/${file}`));
     } catch {
       return false; // Closed in between.
     }
-  }));
+  };
+  return pids.findIndex((pid) => {
+    try {
+      return readdirSync(`/proc/${pid}/fd`).some(has(pid));
+    } catch {
+      return false; // The process has ended.
+    }
+  });
 }
 
 export class Cluster {
@@ -49,19 +56,8 @@ export class Cluster {
   #relays = [];
   #links = new Set();
 
-  /** Starts it; `program` is the binary. */
-  static async start(program) {
-    const cluster = new Cluster();
-    try {
-      await cluster.#start(program);
-    } catch (error) {
-      cluster.stop();
-      throw error;
-    }
-    return cluster;
-  }
-
-  async #start(program) {
+  /** Starts it; `program` is the binary. Whatever comes of it, `stop` ends it. */
+  async start(program) {
     const [port, peerPort, relayPort] = [await freePort(), await freePort(), await freePort()];
     this.dir = mkdtempSync(join(tmpdir(), 'ringwood-shop-'));
     this.urls = HOSTS.map((host) => `redis://${host}:${port}`);
@@ -94,15 +90,20 @@ export class Cluster {
     if (isCut) for (const link of this.#links) if (link.crosses) link.from.destroy();
   }
 
-  stop() {
+  async stop() {
     for (const relay of this.#relays) relay.close();
     for (const link of this.#links) link.from.destroy();
+    const ended = this.#nodes.map((node) => node.exitCode ?? new Promise((done) => node.once('exit', done)));
     for (const node of this.#nodes) node.kill('SIGKILL');
+    await Promise.all(ended);
     if (this.dir) rmSync(this.dir, { recursive: true, force: true });
   }
 
   #relay(from, to, peerPort) {
-    const by = whoHas(from.remotePort, this.#nodes.map((node) => node.pid));
+    from.on('error', () => {});
+    const by = whoHas(from.remotePort ?? 0, this.#nodes.map((node) => node.pid));
+    // Nobody's any more; a node that is there connects again.
+    if (by < 0) return from.destroy();
     const link = { from, crosses: (by === 0) !== (to === 0) };
     if (this.isCut && link.crosses) return from.destroy();
     const node = net.connect(peerPort, HOSTS[to]);
@@ -135,6 +136,7 @@ export class Cluster {
         setTimeout(() => client.destroy(), 100);
       });
       if (answer.includes(wanted)) return;
+      await new Promise((done) => setTimeout(done, 100));
     }
     throw new Error(`node ${nth + 1} does not answer ${command} with ${wanted}`);
   }

@@ -7,13 +7,14 @@ import { Cluster } from './cluster.mjs';
 import { fillShelves, shop } from './shop.mjs';
 
 const here = (path) => fileURLToPath(new URL(path, import.meta.url));
-const cluster = await Cluster.start(process.env.RINGWOOD ?? here('../../target/release/ringwood'));
-const end = () => {
-  cluster.stop();
-  process.exit();
+const cluster = new Cluster();
+const end = async (error) => {
+  if (error instanceof Error) console.error(error);
+  await cluster.stop();
+  process.exit(error instanceof Error ? 1 : 0);
 };
-process.on('SIGINT', end);
-process.on('SIGTERM', end);
+for (const event of ['SIGINT', 'SIGTERM', 'uncaughtException', 'unhandledRejection']) process.once(event, end);
+await cluster.start(process.env.RINGWOOD ?? here('../../target/release/ringwood'));
 
 const app = express();
 app.use(express.static(here('public')));
@@ -29,6 +30,7 @@ app.post('/network/:state', (req, res) => {
   cluster.cut(req.params.state === 'cut');
   res.json({ cut: cluster.isCut });
 });
-const server = app.listen(Number(process.argv[2] ?? 8080), '127.0.0.1', () => {
+const server = app.listen(Number(process.argv[2] ?? 8080), '127.0.0.1', (error) => {
+  if (error) throw error;
   console.log(`the shop is open: http://127.0.0.1:${server.address().port} (Ctrl-C closes it)`);
 });

@@ -31,14 +31,18 @@ export function shop(redis) {
     const [context, notes] = await redis.sendCommand(['SIBLINGS', noteOf(req)]);
     res.json({ cart: { ...cart }, stock, notes, context });
   });
+  app.use('/:act', (req, res, next) => {
+    if (req.body?.item !== undefined && !GOODS.includes(req.body.item)) return res.status(400).json({ error: 'no such item' });
+    return next();
+  });
   app.post('/add', async (req, res) => {
     await redis.hIncrBy(cartOf(req), req.body.item, 1);
     await redis.decr(`stock:${req.body.item}`);
     res.json({});
   });
   app.post('/remove', async (req, res) => {
-    const count = await redis.hGet(cartOf(req), req.body.item);
-    await redis.hDel(cartOf(req), req.body.item);
+    // Of two clicks at a time one finds what there was, and puts it back.
+    const [count] = await redis.multi().hGet(cartOf(req), req.body.item).hDel(cartOf(req), req.body.item).exec();
     await redis.incrBy(`stock:${req.body.item}`, Number(count ?? 0));
     res.json({});
   });

@@ -3,9 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::cluster::Cluster;
+use crate::cluster::{ANNOUNCED_WITHIN, Cluster};
 use crate::command::{Node, described, invited};
-use crate::logic::membership::Member;
+use crate::logic::membership::{Digest, Member};
 use crate::logic::placement::NodeId;
 use crate::peer::message::{MembershipRequest, Response};
 use crate::status::NodeTransfers;
@@ -57,24 +57,27 @@ pub(super) async fn answer(node: Arc<Node>, from: NodeId, request: MembershipReq
                 return Response::Refused("not in a cluster".into());
             };
             let cluster = coordinator.cluster();
-            let was_away = !cluster.answers(from);
+            let was_away = !cluster.answers(from) || is_new_run(cluster, from, &digest);
             let reply = cluster.with_membership(|membership| membership.answer(&digest));
             cluster.hear(&digest);
             if was_away {
                 // One that was started again counts its heartbeats anew, from what is not known here yet.
                 cluster.heard_from(from);
-                be_reached(cluster, from).await;
-                // From here on its commands go to it; it runs them when those that this node has begun are done.
-                let done = node.site.lanes.pass();
-                let _ = tokio::time::timeout(PASSED_WITHIN, done).await;
+                be_reached(cluster, from, ANNOUNCED_WITHIN / 2).await;
+                let_pass(&node).await;
             }
             Response::Gossip(reply)
         }
         MembershipRequest::Push(members) => {
             if let Some(coordinator) = &node.site.coordinator {
                 let cluster = coordinator.cluster();
-                be_reached(cluster, from).await;
+                be_reached(cluster, from, REACHED_WITHIN).await;
+                // One that has stopped says so until it tells that it runs again.
+                let was_away = !cluster.answers(from);
                 cluster.change(|membership| membership.learn(members));
+                if was_away {
+                    let_pass(&node).await;
+                }
                 // The member that has told this rests on it.
                 if !cluster.noted().await {
                     return Response::Refused("it could not be written down".into());
@@ -96,15 +99,32 @@ pub(super) async fn answer(node: Arc<Node>, from: NodeId, request: MembershipReq
     }
 }
 
+/// Whether a member has been started again since this node heard of it.
+fn is_new_run(cluster: &Cluster, from: NodeId, digest: &[Digest]) -> bool {
+    let known = cluster.with_membership(|membership| {
+        let known = membership.member(from);
+        known.map(|member| member.incarnation)
+    });
+    let said = digest.iter().find(|of| of.id == from);
+    known.is_some_and(|known| said.is_some_and(|said| said.incarnation > known))
+}
+
+/// From here on the commands of a member that is back go to it; it runs them when those that this node has begun
+/// in its place are done.
+async fn let_pass(node: &Node) {
+    let done = node.site.lanes.pass();
+    let _ = tokio::time::timeout(PASSED_WITHIN, done).await;
+}
+
 /// A member that says that it has something is to be reached before this node counts on it.
-async fn be_reached(cluster: &Cluster, from: NodeId) {
+async fn be_reached(cluster: &Cluster, from: NodeId, within: Duration) {
     let reached = async {
         while cluster.peers().is_down(from) {
             cluster.peers().heard_from(from);
             tokio::time::sleep(LOOK_EVERY).await;
         }
     };
-    let _ = tokio::time::timeout(REACHED_WITHIN, reached).await;
+    let _ = tokio::time::timeout(within, reached).await;
 }
 
 fn join(node: &Node, member: Member) -> Response {

@@ -59,8 +59,29 @@ def until(what, holds, patience=60):
     end = time.monotonic() + patience
     while not holds():
         if time.monotonic() > end:
-            sys.exit(f"sessions: {what} does not happen")
+            raise RuntimeError(f"{what}: not within {patience} s")
         time.sleep(0.05)
+
+
+# Whatever was started, in process groups of its own.
+STARTED = []
+
+
+def start(words, log, environment=None):
+    process = subprocess.Popen(
+        words, stdout=log, stderr=log, start_new_session=True, env={**os.environ, **(environment or {})}
+    )
+    STARTED.append(process)
+    return process
+
+
+def stop_all():
+    for process in STARTED:
+        try:
+            os.killpg(process.pid, signal.SIGKILL)
+        except ProcessLookupError:
+            pass  # It had ended, with all its children.
+        process.wait()
 
 
 def answers(host, port):
@@ -87,7 +108,7 @@ class Node:
         self.start()
 
     def start(self):
-        self.process = subprocess.Popen(self.command, stdout=self.log, stderr=self.log)
+        self.process = start(self.command, self.log)
         until(f"{self.host} answers", lambda: answers(self.host, self.port))
 
     def kill(self):
@@ -115,14 +136,8 @@ class App:
         self.node, self.port = node, free_port()
         words = [word.format(port=self.port, host=node.host, node=f"{node.host}:{node.port}") for word in command]
         self.log = open(f"{directory}/apps.log", "ab")
-        self.process = subprocess.Popen(
-            words, stdout=self.log, stderr=self.log, start_new_session=True, env={**os.environ, **environment}
-        )
+        start(words, self.log, environment)
         until(f"{words} answers", lambda: answers("127.0.0.1", self.port))
-
-    def stop(self):
-        os.killpg(self.process.pid, signal.SIGKILL)
-        self.process.wait()
 
 
 class Browser:
@@ -216,7 +231,7 @@ def programs(node_scripts):
 
 def run(t, program, node_scripts, names, directory):
     port, peer_port = free_port(HOSTS), free_port(HOSTS)
-    nodes, apps, threads, browsers, ends = [], [], [], {}, threading.Event()
+    nodes, threads, browsers, ends = [], [], {}, threading.Event()
     try:
         for host in HOSTS:
             nodes.append(Node(program, host, port, peer_port, directory))
@@ -226,7 +241,6 @@ def run(t, program, node_scripts, names, directory):
             if names and name not in names:
                 continue
             of_program = [App(command, node, directory, environment) for node in nodes]
-            apps += of_program
             browsers[name] = [Browser() for _ in range(BROWSERS)]
             for nth, browser in enumerate(browsers[name]):
                 browser.visit(of_program[nth % 3])  # A session that two could begin at a time would be two.
@@ -246,11 +260,7 @@ def run(t, program, node_scripts, names, directory):
         for thread in threads:
             thread.join(2 * PATIENCE)
     finally:
-        for app in apps:
-            app.stop()
-        for node in nodes:
-            node.process.kill()
-            node.process.wait()
+        stop_all()
     for name, of_program in browsers.items():
         t.context = f"{name}: "
         for browser in of_program:
@@ -263,8 +273,9 @@ def run(t, program, node_scripts, names, directory):
 def main():
     program, node_scripts, *names = sys.argv[1:]
     t = Checks("sessions")
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     with tempfile.TemporaryDirectory() as directory:
-        run(t, program, node_scripts, names, directory)
+        t.group(lambda t: run(t, program, node_scripts, names, directory))
         if t.failed:
             for log in sorted(os.listdir(directory)):
                 if log.endswith(".log"):

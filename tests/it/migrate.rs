@@ -173,10 +173,67 @@ fn an_import_that_was_killed_goes_on_and_misses_nothing() {
         let _ = import.kill();
         import.wait().expect("ended");
     }
+    if dir.path().join("ringwood-import.json").exists() {
+        let otherwise = [&words[..], &["--replace"]].concat();
+        let (is_whole, text) = said(dir.path(), &otherwise);
+        assert!(!is_whole && text.contains("is of another import"), "{text}");
+    }
     let (is_whole, text) = said(dir.path(), &words);
     assert!(is_whole, "{text}");
     let checked = said(dir.path(), &["check", "--from", &from, "--address", &to]);
     assert!(checked.0, "{checked:?}");
+}
+
+#[test]
+fn a_source_that_was_started_again_is_not_walked_on() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let redis = Server::redis(dir.path());
+    fill(&mut redis.connect());
+    let relay = std::net::TcpListener::bind("127.0.0.1:0").expect("bound");
+    let from = format!("redis://{}", relay.local_addr().expect("an address"));
+    let first = redis.address;
+    let other_dir = tempfile::tempdir().expect("a folder");
+    let other = Server::redis(other_dir.path());
+    fill(&mut other.connect());
+    let second = other.address;
+    std::thread::spawn(move || {
+        for (nth, client) in relay.incoming().enumerate() {
+            let client = client.expect("a client");
+            // The walk has the fourth connection; each is broken in its middle, and the sixth is to another process.
+            let to = if nth < 5 { first } else { second };
+            let server = std::net::TcpStream::connect(to).expect("connected");
+            let (mut one, mut back) = (
+                client.try_clone().expect("one"),
+                server.try_clone().expect("one"),
+            );
+            std::thread::spawn(move || {
+                use std::io::{Read as _, Write as _};
+                let (mut buffer, mut seen) = ([0; 4096], 0);
+                while let Ok(count @ 1..) = one.read(&mut buffer) {
+                    seen += count;
+                    if seen > 60_000 || back.write_all(&buffer[..count]).is_err() {
+                        break;
+                    }
+                }
+                let _ = one.shutdown(std::net::Shutdown::Both);
+                let _ = back.shutdown(std::net::Shutdown::Both);
+            });
+            let (mut server, mut client) = (server, client);
+            std::thread::spawn(move || std::io::copy(&mut server, &mut client));
+        }
+    });
+    let data = tempfile::tempdir().expect("a folder");
+    let server = Server::ringwood(data.path(), &[]);
+    let to = server.address.to_string();
+    let mut told = String::new();
+    for _ in 0..20 {
+        let (is_whole, text) = said(dir.path(), &["import", "--from", &from, "--address", &to]);
+        told += &text;
+        if is_whole {
+            break;
+        }
+    }
+    assert!(told.contains("was started again meanwhile"), "{told}");
 }
 
 #[test]
@@ -284,6 +341,38 @@ fn what_cannot_be_imported_is_said_in_a_line() {
     let (is_whole, text) = said(dir.path(), &with_password);
     assert!(is_whole, "{text}");
 
+    // A key that nobody can keep here is said, and nothing else is held up by it.
+    let long = "k".repeat(60_001);
+    redis.connect().call(&["SET", &long, "v"]);
+    redis.connect().call(&["SET", "another", "v"]);
+    let (is_whole, text) = said(dir.path(), &with_password);
+    assert!(
+        !is_whole && text.contains("longer key than can be kept"),
+        "{text}"
+    );
+    assert!(
+        text.contains("copied 1 ") && text.contains("NOT copied 1"),
+        "{text}"
+    );
+    let check = [&["check"], &with_password[1..]].concat();
+    let (is_equal, text) = said(dir.path(), &check);
+    assert!(
+        !is_equal && text.contains("1 differ (1 is too long for a key here)"),
+        "{text}"
+    );
+
     redis.connect().call(&["REPLICAOF", "127.0.0.1", "1"]);
     refused(&with_password, "a replica");
+    let without_scheme = [
+        "import",
+        "--from",
+        "user:secret@127.0.0.1:6379",
+        "--address",
+        &to,
+    ];
+    let (_, text) = said(dir.path(), &without_scheme);
+    assert!(
+        text.contains("not a URL") && !text.contains("secret"),
+        "{text}"
+    );
 }

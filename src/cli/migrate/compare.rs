@@ -9,7 +9,7 @@ use indicatif::ProgressBar;
 use redis::{Cmd, ConnectionInfo, Value};
 use xxhash_rust::xxh3::{Xxh3, xxh3_128};
 
-use super::copy::{LARGE, TOGETHER, is_large};
+use super::copy::{LARGE, MAX_KEY, TOGETHER, has_changed, is_large};
 use super::error::MigrateError;
 use super::remote::Remote;
 use super::show::Shown;
@@ -127,21 +127,23 @@ impl Check<'_> {
             } else {
                 Vec::new()
             };
+            let mut only = Vec::new();
             let mut cursor = "0".to_owned();
             loop {
-                let (next, mut keys) = to.scan(&cursor, self.matching)?;
-                for remote in &mut from {
-                    keys = absent(remote, keys)?;
-                }
-                // One that has ended since is nobody's.
-                let held = to.holds(&keys)?;
-                let here = keys.into_iter().zip(held).filter(|(_, is_held)| *is_held);
-                let only = here.map(|(key, _)| (key, "only here")).collect();
-                self.found(db, only, findings);
+                let (next, keys) = to.scan(&cursor, self.matching)?;
+                only.extend(only_in(&mut to, &mut from, keys)?);
                 cursor = next;
                 if cursor == "0" {
                     break;
                 }
+            }
+            if !only.is_empty() {
+                std::thread::sleep(AGAIN_AFTER);
+            }
+            for keys in only.chunks(PAGE) {
+                let still = only_in(&mut to, &mut from, keys.to_vec())?;
+                let still = still.into_iter().map(|key| (key, "only here"));
+                self.found(db, still.collect(), findings);
             }
         }
         Ok(())
@@ -153,6 +155,21 @@ impl Check<'_> {
             self.shown.of(self.bar, db, &key, how);
         }
     }
+}
+
+/// Which of these keys are here and not there.
+fn only_in(
+    to: &mut Remote,
+    from: &mut [Remote],
+    mut keys: Vec<Vec<u8>>,
+) -> Result<Vec<Vec<u8>>, MigrateError> {
+    for remote in from {
+        keys = absent(remote, keys)?;
+    }
+    // One that has ended since is nobody's.
+    let held = to.holds(&keys)?;
+    let here = keys.into_iter().zip(held).filter(|(_, is_held)| *is_held);
+    Ok(here.map(|(key, _)| key).collect())
 }
 
 fn absent(remote: &mut Remote, keys: Vec<Vec<u8>>) -> Result<Vec<Vec<u8>>, MigrateError> {
@@ -167,6 +184,16 @@ fn absent(remote: &mut Remote, keys: Vec<Vec<u8>>) -> Result<Vec<Vec<u8>>, Migra
 impl Sides {
     /// Which of these keys differ.
     fn compare(&mut self, keys: &[Vec<u8>]) -> Result<Vec<Difference>, MigrateError> {
+        let too_long = keys.iter().filter(|key| key.len() > MAX_KEY);
+        let mut differences: Vec<Difference> = too_long
+            .map(|key| (key.clone(), "is too long for a key here"))
+            .collect();
+        let keys: Vec<Vec<u8>> = keys
+            .iter()
+            .filter(|key| key.len() <= MAX_KEY)
+            .cloned()
+            .collect();
+        let keys = &*keys;
         let there = self.from.look(keys)?;
         let here = self.to.look(keys)?.into_iter();
         let here: BTreeMap<_, _> = here.map(|here| (here.key.clone(), here)).collect();
@@ -175,7 +202,6 @@ impl Sides {
         } else {
             ENDS_APART
         };
-        let mut differences = Vec::new();
         let (mut group, mut bytes) = (Vec::new(), 0);
         // What is gone there and is here is found among the keys that only are here.
         for there in there {
@@ -247,21 +273,29 @@ fn digests(remote: &mut Remote, group: &[Found]) -> Result<Vec<u128>, MigrateErr
             }
             continue;
         }
-        let mut of = Digest::new(&one.kind);
-        let mut place = Place::default();
-        let mut ids = BTreeSet::new();
-        while let Some(words) = remote.read_on(one, &mut place)? {
-            of.add(&words);
-            if one.kind == Kind::Stream {
-                ids.extend(entries(&words).filter_map(|entry| entry.first().cloned()));
-            }
-        }
-        if one.kind == Kind::Stream {
-            of.add(&described(remote, &one.key, &ids)?);
-        }
-        *digest = of.finish();
+        *digest = match by_pages(remote, one) {
+            Err(MigrateError::Refused { words, .. }) if has_changed(&words) => 0,
+            of => of?,
+        };
     }
     Ok(digests)
+}
+
+/// A digest of a value that is read page by page.
+fn by_pages(remote: &mut Remote, one: &Found) -> Result<u128, MigrateError> {
+    let mut of = Digest::new(&one.kind);
+    let mut place = Place::default();
+    let mut ids = BTreeSet::new();
+    while let Some(words) = remote.read_on(one, &mut place)? {
+        of.add(&words);
+        if one.kind == Kind::Stream {
+            ids.extend(entries(&words).filter_map(|entry| entry.first().cloned()));
+        }
+    }
+    if one.kind == Kind::Stream {
+        of.add(&described(remote, &one.key, &ids)?);
+    }
+    Ok(of.finish())
 }
 
 /// A digest of a value's words, that does not depend on the order of what has none.

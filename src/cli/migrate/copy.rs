@@ -21,6 +21,8 @@ use crate::cli::client::words_of;
 pub const LARGE: u64 = 1 << 20;
 /// Small values come together up to so many bytes.
 pub const TOGETHER: u64 = 4 << 20;
+/// The longest key that is taken here, in bytes.
+pub const MAX_KEY: usize = 60_000;
 /// A key that has another type when it is read than when it was looked at is looked at so often.
 const LOOKS: usize = 3;
 
@@ -53,6 +55,8 @@ struct Sides {
 enum Stopped {
     /// The target was gone: all of it again.
     Again(RedisError),
+    /// It is another one than before.
+    Changed,
     /// It is refused.
     Failed(String),
     /// Nothing goes on.
@@ -68,7 +72,9 @@ impl Import<'_> {
         let copied = self.all_parts();
         if let Err(error) = copied {
             // The first error is the one that matters.
-            let _ = self.progress.keep_now();
+            if self.progress.goes_on() {
+                let _ = self.progress.keep_now();
+            }
             return Err(error);
         }
         self.progress.finish()
@@ -108,7 +114,9 @@ impl Import<'_> {
             db: part.db,
         };
         let name = name_of(part);
-        let of_this = |at: &&Cursor| at.part == name && at.run_id == part.run_id;
+        // A process without a name is never known to be the same.
+        let same_run = |at: &Cursor| at.run_id == part.run_id && !at.run_id.is_empty();
+        let of_this = |at: &&Cursor| at.part == name && same_run(at);
         let at = self.progress.done.part.as_ref().filter(of_this);
         let (mut cursor, mut seen) =
             at.map_or(("0".to_owned(), 0), |at| (at.scan.clone(), at.seen));
@@ -136,7 +144,12 @@ impl Import<'_> {
         self.progress.keep_now()
     }
 
-    fn page(&mut self, sides: &mut Sides, mut keys: Vec<Vec<u8>>) -> Result<(), MigrateError> {
+    fn page(&mut self, sides: &mut Sides, keys: Vec<Vec<u8>>) -> Result<(), MigrateError> {
+        let (mut keys, too_long): (Vec<_>, Vec<_>) =
+            keys.into_iter().partition(|key| key.len() <= MAX_KEY);
+        for key in too_long {
+            self.failed(sides.db, &key, "is a longer key than can be kept here");
+        }
         if !self.replaces {
             keys = self.absent(sides, keys)?;
         }
@@ -153,26 +166,19 @@ impl Import<'_> {
         Ok(())
     }
 
-    /// The keys that are not here, and the one that an earlier run did not finish.
+    /// The keys that are not here.
     fn absent(
         &mut self,
         sides: &mut Sides,
         keys: Vec<Vec<u8>>,
     ) -> Result<Vec<Vec<u8>>, MigrateError> {
         let held = sides.to.holds(&keys)?;
-        let unfinished = self.progress.done.unfinished.as_ref();
-        let unfinished = unfinished.filter(|one| one.db == sides.db);
-        let mut absent = Vec::new();
-        let mut kept = 0;
-        for (key, is_held) in keys.into_iter().zip(held) {
-            if !is_held || unfinished.is_some_and(|one| one.key == key) {
-                absent.push(key);
-            } else {
-                kept += 1;
-            }
-        }
-        self.progress.done.kept += kept;
-        Ok(absent)
+        self.progress.done.kept += held.iter().filter(|is_held| **is_held).count() as u64;
+        let absent = keys.into_iter().zip(held);
+        Ok(absent
+            .filter(|(_, is_held)| !is_held)
+            .map(|(key, _)| key)
+            .collect())
     }
 
     /// Copies keys; returns those that have become something else in between.
@@ -236,7 +242,7 @@ impl Import<'_> {
             let steps: Vec<Vec<Cmd>> = ready.iter().map(|(one, words)| one.write(words)).collect();
             let lengths: Vec<usize> = steps.iter().map(Vec::len).collect();
             let commands: Vec<Cmd> = steps.into_iter().flatten().collect();
-            let mut replies = sides.to.all(&commands)?.into_iter();
+            let mut replies = sides.to.sent(&commands)?.into_iter();
             let mut again = Vec::new();
             let mut last = String::new();
             for ((one, words), length) in ready.into_iter().zip(lengths) {
@@ -265,20 +271,34 @@ impl Import<'_> {
         });
         self.progress.keep_now()?;
         let mut patience = Patience::default();
+        let mut looks = 1;
         loop {
             match by_pages(sides, found) {
                 Ok(true) => self.copied(found.kind.name()),
-                Ok(false) => {} // It has ended since.
+                // It has ended since.
+                Ok(false) => _ = sides.to.one(command("DEL", &found.key))?,
                 Err(Stopped::Again(why)) => {
                     sides.to.wait(why, &mut patience)?;
                     continue;
                 }
-                Err(Stopped::Failed(why)) => self.failed(sides.db, &found.key, &why),
+                Err(Stopped::Changed) if looks < LOOKS => {
+                    looks += 1;
+                    continue;
+                }
+                Err(Stopped::Changed) => self.undo(sides, found, "changes while it is read")?,
+                Err(Stopped::Failed(why)) => self.undo(sides, found, &why)?,
                 Err(Stopped::End(error)) => return Err(error),
             }
             self.progress.done.unfinished = None;
             return Ok(());
         }
+    }
+
+    /// Half of a value is none.
+    fn undo(&mut self, sides: &mut Sides, found: &Found, why: &str) -> Result<(), MigrateError> {
+        sides.to.one(command("DEL", &found.key))?;
+        self.failed(sides.db, &found.key, why);
+        Ok(())
     }
 
     /// Libraries of functions, where the source knows any.
@@ -291,8 +311,18 @@ impl Import<'_> {
             .arg("LIST")
             .arg("WITHCODE")
             .take();
-        let Some(Value::Array(libraries)) = from.all(&[list])?.into_iter().next() else {
-            return Ok(()); // Before Redis 7.
+        let libraries = match from.all(&[list])?.into_iter().next() {
+            Some(Value::Array(libraries)) => libraries,
+            Some(Value::ServerError(error)) if !words_of(&error).contains("unknown") => {
+                self.progress.done.failed += 1;
+                let why = words_of(&error);
+                say(
+                    self.bar,
+                    &format!("libraries of functions are not copied: {why}"),
+                );
+                return Ok(());
+            }
+            _ => return Ok(()), // Before Redis 7.
         };
         let mut to = Remote::new(self.target.clone(), 0);
         for library in libraries {
@@ -347,6 +377,13 @@ fn by_pages(sides: &mut Sides, found: &Found) -> Result<bool, Stopped> {
             is_empty = false;
         }
     }
+    if found.kind == Kind::List {
+        // Places in a list move when somebody writes at its head.
+        let length = sides.from.one(command("LLEN", &found.key))?;
+        if length != Value::Int(place.index() as i64) {
+            return Err(Stopped::Changed);
+        }
+    }
     if found.kind == Kind::Stream {
         let commands = beside_entries(&mut sides.from, &found.key, is_empty)?;
         put(&mut sides.to, &commands)?;
@@ -372,6 +409,11 @@ fn put(to: &mut Remote, commands: &[Cmd]) -> Result<(), Stopped> {
     Ok(())
 }
 
+/// Whether a server refuses so because a key is not what it was.
+pub fn has_changed(words: &str) -> bool {
+    words.starts_with("WRONGTYPE") || words.starts_with("ERR no such key")
+}
+
 /// Why a step was refused, by its code and in its words: what came first, and what EXEC's commands say.
 fn refusal(replies: &[Value]) -> Option<(String, String)> {
     replies.iter().find_map(|reply| match reply {
@@ -388,6 +430,7 @@ fn name_of(part: &Part) -> String {
 impl From<MigrateError> for Stopped {
     fn from(error: MigrateError) -> Self {
         match error {
+            MigrateError::Refused { words, .. } if has_changed(&words) => Self::Changed,
             MigrateError::Refused { words, .. } => Self::Failed(words),
             error => Self::End(error),
         }

@@ -23,6 +23,7 @@ use compare::Check;
 use copy::Import;
 pub use error::MigrateError;
 use progress::Progress;
+use remote::name_of;
 use show::{Shown, say};
 use source::Source;
 
@@ -49,7 +50,9 @@ pub fn import(
 ) -> Result<(String, bool), MigrateError> {
     let source = Source::of(asked.from)?;
     let path = progress.unwrap_or_else(|| PathBuf::from("ringwood-import.json"));
-    let progress = Progress::open(&path, &source.name, asked.matching)?;
+    let nodes: Vec<String> = asked.target.iter().map(name_of).collect();
+    let ends = (&*source.name, &*nodes.join(","));
+    let progress = Progress::open(&path, ends, replaces, asked.matching)?;
     if progress.goes_on() {
         say(asked.bar, &format!("goes on where {} says", path.display()));
     }

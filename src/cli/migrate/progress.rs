@@ -23,6 +23,10 @@ pub struct Done {
     version: u32,
     /// The source, without its password.
     from: String,
+    /// The nodes that it goes to.
+    to: String,
+    /// Whether keys that are there give way.
+    replaces: bool,
     /// The pattern that keys are of, where one was given.
     matching: Option<String>,
     /// Parts of the source that are done: `node/database`.
@@ -76,6 +80,8 @@ pub struct Unfinished {
 pub struct Progress {
     path: PathBuf,
     written: Option<Instant>,
+    /// What there is before anything was done.
+    fresh: Done,
     /// What is done.
     pub done: Done,
 }
@@ -85,10 +91,17 @@ impl Progress {
     ///
     /// # Errors
     /// When it is of another import, or no such file.
-    pub fn open(path: &Path, from: &str, matching: Option<&str>) -> Result<Self, MigrateError> {
+    pub fn open(
+        path: &Path,
+        (from, to): (&str, &str),
+        replaces: bool,
+        matching: Option<&str>,
+    ) -> Result<Self, MigrateError> {
         let fresh = Done {
             version: VERSION,
             from: from.to_owned(),
+            to: to.to_owned(),
+            replaces,
             matching: matching.map(str::to_owned),
             ..Done::default()
         };
@@ -99,20 +112,33 @@ impl Progress {
             Err(why) if why.kind() == std::io::ErrorKind::NotFound => fresh.clone(),
             Err(why) => return Err(failed(path, why)),
         };
-        if (done.version, &done.from, &done.matching) != (VERSION, &fresh.from, &fresh.matching) {
-            let why = "is of another import: finish that, name another file with --progress, or remove it";
+        let of = |done: &Done| {
+            let Done {
+                version,
+                from,
+                to,
+                replaces,
+                matching,
+                ..
+            } = done.clone();
+            (version, from, to, replaces, matching)
+        };
+        if of(&done) != of(&fresh) {
+            let why = "is of another import (--from, --address, --match, --replace): finish that, name another file \
+                       with --progress, or remove it";
             return Err(MigrateError::Unusable(format!("{} {why}", path.display())));
         }
         Ok(Self {
             path: path.to_owned(),
             written: None,
+            fresh,
             done,
         })
     }
 
-    /// Whether an earlier run has begun.
+    /// Whether anything was done.
     pub fn goes_on(&self) -> bool {
-        self.done.part.is_some() || !self.done.parts.is_empty()
+        self.done != self.fresh
     }
 
     /// Writes the file, when that was not done a moment ago.

@@ -1,9 +1,9 @@
 //! One database of a server that may go away and come back. What is asked here may be asked twice: reads, and
 //! writes that begin with the key's end.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use redis::{Cmd, ConnectionAddr, ConnectionInfo, ConnectionLike, Pipeline, RedisError, Value};
+use redis::{Cmd, ConnectionAddr, ConnectionInfo, RedisError, Value};
 
 use super::error::MigrateError;
 use super::value::{Found, Kind, Place, command, word, words};
@@ -21,8 +21,10 @@ const SCANNED: usize = 500;
 /// Replies about a key.
 const ABOUT: usize = 3;
 /// Words in an error after which the same command may succeed a little later.
-const PASSES: [&str; 8] = [
+const PASSES: [&str; 10] = [
     "NOQUORUM",
+    "NOREPLICAS",
+    "MISCONF",
     "TRYAGAIN",
     "LOADING",
     "BUSY",
@@ -32,10 +34,18 @@ const PASSES: [&str; 8] = [
     "OOM",
 ];
 
+/// Commands that are sent before their replies are read, at most, and their bytes: a server may stop reading
+/// while nobody reads what it says.
+const SENT_TOGETHER: usize = 1_000;
+const BYTES_TOGETHER: usize = 1 << 20;
+
 /// A database of a server.
 pub struct Remote {
     /// Where the server answers; the next is tried where one does not.
     at: Vec<ConnectionInfo>,
+    /// The process that cursors are of: none of another may be asked on.
+    run_id: Option<String>,
+    was_restarted: bool,
     db: i64,
     connection: Option<redis::Connection>,
     /// A server that never was there is not waited for.
@@ -49,10 +59,20 @@ impl Remote {
     pub fn new(at: Vec<ConnectionInfo>, db: i64) -> Self {
         Self {
             at,
+            run_id: None,
+            was_restarted: false,
             db,
             connection: None,
             was_there: false,
             tells_ends: true,
+        }
+    }
+
+    /// A walk through it must not go on in another process.
+    pub fn of_run(self, run_id: &str) -> Self {
+        Self {
+            run_id: Some(run_id.to_owned()),
+            ..self
         }
     }
 
@@ -72,7 +92,14 @@ impl Remote {
             for at in &self.at {
                 let settings = at.redis_settings().clone().set_db(self.db);
                 match connect(&at.clone().set_redis_settings(settings), REPLY_PATIENCE) {
-                    Ok(connection) => {
+                    Ok(mut connection) => {
+                        if let Some(run_id) = self.run_id.as_ref().filter(|_| self.was_there) {
+                            let info = redis::cmd("INFO")
+                                .arg("server")
+                                .query::<String>(&mut connection)?;
+                            let same = format!("run_id:{run_id}\r\n");
+                            self.was_restarted = run_id.is_empty() || !info.contains(&same);
+                        }
                         self.connection = Some(connection);
                         self.was_there = true;
                         break;
@@ -93,28 +120,69 @@ impl Remote {
     /// # Errors
     /// When the server is gone; how many of the commands were done is not known then.
     pub fn once(&mut self, commands: &[Cmd]) -> Result<Vec<Value>, RedisError> {
-        if commands.is_empty() {
-            return Ok(Vec::new());
-        }
-        let mut pipeline = Pipeline::with_capacity(commands.len());
-        for command in commands {
-            pipeline.add_command(command.clone());
-        }
-        let packed = pipeline.get_packed_pipeline();
-        let replies = self
-            .connection()?
-            .req_packed_commands(&packed, 0, commands.len());
+        let replies = self.exchange(commands);
         if replies.is_err() {
             self.connection = None;
+            // What hangs is not waited for twice where there are others.
+            if self.at.len() > 1 {
+                self.at.rotate_left(1);
+            }
         }
         replies
+    }
+
+    fn exchange(&mut self, commands: &[Cmd]) -> Result<Vec<Value>, RedisError> {
+        let mut replies = Vec::with_capacity(commands.len());
+        let mut rest = commands;
+        while !rest.is_empty() {
+            self.connection()?;
+            let (mut packed, mut count) = (Vec::new(), 0);
+            for command in rest.iter().take(SENT_TOGETHER) {
+                command.write_packed_command(&mut packed);
+                count += 1;
+                if packed.len() >= BYTES_TOGETHER {
+                    break;
+                }
+            }
+            if self.was_restarted {
+                let why = "it was started again meanwhile";
+                return Err(std::io::Error::other(why).into());
+            }
+            let connection = self.connection.as_mut().expect("made above");
+            connection.send_packed_command(&packed)?;
+            for _ in 0..count {
+                replies.push(connection.recv_response()?);
+            }
+            rest = &rest[count..];
+        }
+        Ok(replies)
+    }
+
+    /// Sends commands, again for a while where the server is gone, or refuses one for now.
+    ///
+    /// # Errors
+    /// When it stays away, or goes on refusing.
+    pub fn all(&mut self, commands: &[Cmd]) -> Result<Vec<Value>, MigrateError> {
+        let mut patience = Patience::default();
+        loop {
+            let replies = self.sent(commands)?;
+            let refused = replies.iter().find_map(|reply| match reply {
+                Value::ServerError(error) if passes(error.code()) => Some(words_of(error)),
+                _ => None,
+            });
+            match refused {
+                None => return Ok(replies),
+                Some(words) if !patience.goes_on() => return Err(self.refused(words)),
+                Some(_) => {}
+            }
+        }
     }
 
     /// Sends commands, again for a while where the server is gone.
     ///
     /// # Errors
     /// When it stays away.
-    pub fn all(&mut self, commands: &[Cmd]) -> Result<Vec<Value>, MigrateError> {
+    pub fn sent(&mut self, commands: &[Cmd]) -> Result<Vec<Value>, MigrateError> {
         let mut patience = Patience::default();
         loop {
             match self.once(commands) {
@@ -129,6 +197,11 @@ impl Remote {
     /// # Errors
     /// When there were enough, or another would end as this one did.
     pub fn wait(&self, why: RedisError, patience: &mut Patience) -> Result<(), MigrateError> {
+        if self.was_restarted {
+            let words = "it was started again meanwhile, and where a walk through it stood means nothing any more: \
+                         run the same command again";
+            return Err(self.refused(words.to_owned()));
+        }
         let hopeless = why.kind() == redis::ErrorKind::AuthenticationFailed
             || why.code().is_some_and(|code| !passes(code))
             || !self.was_there;
@@ -204,9 +277,12 @@ impl Remote {
     pub fn look(&mut self, keys: &[Vec<u8>]) -> Result<Vec<Found>, MigrateError> {
         let mut replies = self.about(keys)?;
         // A server before Redis 7 says of the first key already that it does not know the command.
-        if let (true, Some(Value::ServerError(_))) = (self.tells_ends, replies.get(1)) {
-            self.tells_ends = false;
-            replies = self.about(keys)?;
+        if let (true, Some(Value::ServerError(error))) = (self.tells_ends, replies.get(1)) {
+            let words = words_of(error);
+            if words.contains("unknown command") || error.code() == "NOPERM" {
+                self.tells_ends = false;
+                replies = self.about(keys)?;
+            }
         }
         let mut found = Vec::with_capacity(keys.len());
         for (key, about) in keys.iter().zip(replies.chunks_exact(ABOUT)) {
@@ -273,16 +349,16 @@ impl Remote {
 /// How long an attempt is repeated.
 #[derive(Default)]
 pub struct Patience {
-    waited: Duration,
+    since: Option<Instant>,
 }
 
 impl Patience {
-    /// Waits; not when that was done for long enough.
+    /// Waits; not when attempts have failed for long enough.
     pub fn goes_on(&mut self) -> bool {
-        if self.waited >= PATIENCE {
+        let now = clock::monotonic();
+        if now.duration_since(*self.since.get_or_insert(now)) >= PATIENCE {
             return false;
         }
-        self.waited += AGAIN_AFTER;
         std::thread::sleep(AGAIN_AFTER);
         true
     }

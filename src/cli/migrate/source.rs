@@ -2,11 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use redis::{Cmd, ConnectionAddr, ConnectionInfo, IntoConnectionInfo as _, Value};
+use redis::{Cmd, ConnectionAddr, ConnectionInfo, IntoConnectionInfo as _, ProtocolVersion, Value};
 
 use super::error::MigrateError;
 use super::remote::{Remote, name_of};
-use super::value::{word, words};
+use super::value::word;
+
+/// Slots of a Redis Cluster.
+const SLOTS: i64 = 16_384;
 
 /// A server or a cluster.
 pub struct Source {
@@ -46,19 +49,23 @@ impl Source {
         if matches!(parsed.scheme(), "rediss" | "valkeys") {
             return Err(unusable("TLS is not supported yet"));
         }
-        let names_db = parsed.path().len() > 1;
+        let is_tcp = matches!(parsed.scheme(), "redis" | "valkey");
+        let names_db =
+            is_tcp && parsed.path().len() > 1 || parsed.query_pairs().any(|(name, _)| name == "db");
         let info = url
             .into_connection_info()
             .map_err(|error| unusable(&error.to_string()))?;
-        let only = names_db.then(|| info.redis_settings().db());
+        let settings = info.redis_settings().clone();
+        let only = names_db.then(|| settings.db());
+        let info = info.set_redis_settings(settings.set_protocol(ProtocolVersion::RESP2));
         let mut first = Remote::new(vec![info.clone()], 0);
-        let about = first.info("replication")?;
-        if about.get("role").is_some_and(|role| role == "slave") {
-            return Err(unusable("a replica: name its master"));
-        }
         let masters = if first.is_redis_cluster()? {
             first.masters(&info)?
         } else {
+            let about = first.info("replication")?;
+            if about.get("role").is_some_and(|role| role == "slave") {
+                return Err(unusable("a replica: name its master"));
+            }
             vec![info]
         };
         Ok(Self {
@@ -94,7 +101,9 @@ impl Source {
                     db,
                     run_id: run_id.clone(),
                     keys: field("keys").unwrap_or(0),
-                    has_ending_fields: field("subexpiry").unwrap_or(0) > 0,
+                    // Redis's name, and Valkey's.
+                    has_ending_fields: field("subexpiry").unwrap_or(0) > 0
+                        || field("keys_with_volatile_items").unwrap_or(0) > 0,
                 });
             }
         }
@@ -104,7 +113,7 @@ impl Source {
     /// One database of one master.
     pub fn remote(&self, part: &Part) -> Remote {
         let at = self.masters.iter().filter(|m| name_of(m) == part.node);
-        Remote::new(at.cloned().collect(), part.db)
+        Remote::new(at.cloned().collect(), part.db).of_run(&part.run_id)
     }
 
     /// Whether a database is of those that were asked for.
@@ -121,9 +130,11 @@ impl Source {
 
 /// A URL as it may be shown.
 fn without_secret(url: &str) -> String {
-    match (url.split_once("://"), url.rsplit_once('@')) {
-        (Some((scheme, _)), Some((_, place))) => format!("{scheme}://{place}"),
-        _ => url.to_owned(),
+    let scheme = url.split_once("://").map_or("", |(scheme, _)| scheme);
+    match url.rsplit_once('@') {
+        Some((_, place)) if scheme.is_empty() => place.to_owned(),
+        Some((_, place)) => format!("{scheme}://{place}"),
+        None => url.to_owned(),
     }
 }
 
@@ -131,7 +142,7 @@ impl Remote {
     /// A section of INFO.
     pub fn info(&mut self, section: &str) -> Result<BTreeMap<String, String>, MigrateError> {
         let reply = self.one(Cmd::new().arg("INFO").arg(section).take())?;
-        let text = word(reply).unwrap_or_default();
+        let text = word(reply).ok_or_else(|| self.refused("no reply of INFO's".to_owned()))?;
         let text = String::from_utf8_lossy(&text).into_owned();
         let lines = text.lines().filter_map(|line| line.split_once(':'));
         Ok(lines
@@ -153,24 +164,35 @@ impl Remote {
             return Err(self.refused("no reply of CLUSTER SLOTS's".to_owned()));
         };
         let mut masters = BTreeMap::new();
+        let mut slots = 0;
         for range in ranges {
             let Value::Array(parts) = range else { continue };
-            let master = parts.into_iter().nth(2).and_then(words).unwrap_or_default();
-            let text = |word: Option<&Vec<u8>>| {
-                word.map(|word| String::from_utf8_lossy(word).into_owned())
-            };
-            let (host, port) = (text(master.first()), text(master.get(1)));
-            let Some(port) = port.and_then(|port| port.parse().ok()) else {
+            let [
+                Value::Int(first),
+                Value::Int(last),
+                Value::Array(master),
+                ..,
+            ] = &*parts
+            else {
                 continue;
             };
-            // A node that does not know its own address is the one that was asked.
-            let host = match (host, like.addr()) {
-                (Some(host), _) if !host.is_empty() => host,
+            let [host, Value::Int(port), ..] = &**master else {
+                continue;
+            };
+            // A node that does not say its own host is reached as the one that was asked.
+            let host = match (word(host.clone()), like.addr()) {
+                (Some(host), _) if !host.is_empty() => String::from_utf8_lossy(&host).into_owned(),
                 (_, ConnectionAddr::Tcp(host, _)) => host.clone(),
                 _ => continue,
             };
-            let at = like.clone().set_addr(ConnectionAddr::Tcp(host, port));
+            slots += last - first + 1;
+            let address = ConnectionAddr::Tcp(host, *port as u16);
+            let at = like.clone().set_addr(address);
             masters.insert(name_of(&at), at);
+        }
+        if slots != SLOTS {
+            let words = format!("only {slots} of its {SLOTS} slots have a master");
+            return Err(self.refused(words));
         }
         Ok(masters.into_values().collect())
     }

@@ -6,8 +6,11 @@
 
 use redis::{Cmd, Value};
 
-/// Elements that are read of a large collection at a time.
+/// Elements that are read of a large collection at a time: at first, and at most.
+const FIRST_ELEMENTS: usize = 50;
 const ELEMENTS: usize = 1_000;
+/// So many that they have about so many bytes.
+const PAGE: usize = 1 << 20;
 
 /// A key's type.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -42,11 +45,38 @@ pub struct Found {
 }
 
 /// Where the next elements of a collection are read.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Place {
     cursor: Vec<u8>,
     index: usize,
     is_last: bool,
+    /// How many elements are asked for.
+    count: usize,
+}
+
+impl Default for Place {
+    fn default() -> Self {
+        Self {
+            cursor: Vec::new(),
+            index: 0,
+            is_last: false,
+            count: FIRST_ELEMENTS,
+        }
+    }
+}
+
+impl Place {
+    /// Elements of a list that were read.
+    pub fn index(&self) -> usize {
+        self.index
+    }
+
+    /// The next page is to be as large as a page should be.
+    fn adapt(&mut self, words: &[Vec<u8>]) {
+        let bytes: usize = words.iter().map(Vec::len).sum();
+        let fitting = self.count * PAGE / bytes.max(1);
+        self.count = fitting.clamp(1, (2 * self.count).min(ELEMENTS));
+    }
 }
 
 impl Kind {
@@ -104,12 +134,12 @@ impl Kind {
                 &place.cursor
             };
             let mut scan = command(name, key);
-            Some(scan.arg(cursor).arg("COUNT").arg(ELEMENTS).take())
+            Some(scan.arg(cursor).arg("COUNT").arg(place.count).take())
         };
         match self {
             Self::Text => Some(command("GET", key)),
             Self::List => {
-                let to = place.index + ELEMENTS - 1;
+                let to = place.index + place.count - 1;
                 Some(command("LRANGE", key).arg(place.index).arg(to).take())
             }
             Self::Set => scan("SSCAN"),
@@ -121,7 +151,14 @@ impl Kind {
                     last => [b"(", last].concat(),
                 };
                 let mut range = command("XRANGE", key);
-                Some(range.arg(from).arg("+").arg("COUNT").arg(ELEMENTS).take())
+                Some(
+                    range
+                        .arg(from)
+                        .arg("+")
+                        .arg("COUNT")
+                        .arg(place.count)
+                        .take(),
+                )
             }
             Self::Other(_) => None,
         }
@@ -129,6 +166,12 @@ impl Kind {
 
     /// The words of what [`Self::read_on`] brought, and where it goes on; nothing when it is no such reply.
     pub fn words_of(&self, reply: Value, place: &mut Place) -> Option<Vec<Vec<u8>>> {
+        let words = self.page(reply, place)?;
+        place.adapt(&words);
+        Some(words)
+    }
+
+    fn page(&self, reply: Value, place: &mut Place) -> Option<Vec<Vec<u8>>> {
         match self {
             Self::Text | Self::Other(_) => {
                 place.is_last = true;
@@ -137,7 +180,7 @@ impl Kind {
             Self::List => {
                 let found = words(reply)?;
                 place.index += found.len();
-                place.is_last = found.len() < ELEMENTS;
+                place.is_last = found.len() < place.count;
                 Some(found)
             }
             Self::Set | Self::Sorted | Self::Hash => {
@@ -153,7 +196,7 @@ impl Kind {
                 let Value::Array(entries) = reply else {
                     return None;
                 };
-                place.is_last = entries.len() < ELEMENTS;
+                place.is_last = entries.len() < place.count;
                 let mut found = Vec::new();
                 for entry in entries {
                     // An entry is as XADD takes it, after how many words it is.

@@ -3,6 +3,11 @@ require 'json'
 require 'rack'
 require 'rack/session/redis'
 require 'webrick'
+begin
+  require 'rackup' # Rack 3 has its handlers there.
+rescue LoadError
+  nil
+end
 
 port, node = ARGV
 visit = lambda do |env|
@@ -24,4 +29,4 @@ app = Rack::Builder.new do
   run visit
 end
 quiet = { Logger: WEBrick::Log.new(File::NULL), AccessLog: [] }
-Rack::Handler::WEBrick.run(app, Host: '127.0.0.1', Port: Integer(port), **quiet)
+(defined?(Rackup::Handler) ? Rackup::Handler::WEBrick : Rack::Handler::WEBrick).run(app, Host: '127.0.0.1', Port: Integer(port), **quiet)
