@@ -21,6 +21,8 @@ use crate::cli::client::words_of;
 pub const LARGE: u64 = 1 << 20;
 /// Small values come together up to so many bytes.
 pub const TOGETHER: u64 = 4 << 20;
+/// Commands of a client that was killed may still be run for so long.
+const LAST_WORDS: std::time::Duration = std::time::Duration::from_secs(1);
 /// The longest key that is taken here, in bytes.
 pub const MAX_KEY: usize = 60_000;
 /// A key that has another type when it is read than when it was looked at is looked at so often.
@@ -38,6 +40,8 @@ pub struct Import<'a> {
     pub matching: Option<&'a str>,
     /// How far it is.
     pub progress: Progress,
+    /// A key of which an earlier run has written only some elements.
+    pub again: Option<Unfinished>,
     /// Where it is shown.
     pub bar: &'a ProgressBar,
     /// What is said of single keys.
@@ -84,6 +88,14 @@ impl Import<'_> {
         let parts = self.source.parts()?;
         self.bar
             .set_length(parts.iter().map(|part| part.keys).sum());
+        if let Some(half) = self.progress.done.unfinished.clone() {
+            // What the run that was interrupted had sent may not be done yet.
+            std::thread::sleep(LAST_WORDS);
+            let mut to = Remote::new(self.target.clone(), half.db);
+            to.one(command("DEL", &half.key))?;
+            // It comes again, where it still is at its source.
+            self.again = Some(half);
+        }
         if !self.progress.done.functions {
             self.functions()?;
             self.progress.done.functions = true;
@@ -173,12 +185,13 @@ impl Import<'_> {
         keys: Vec<Vec<u8>>,
     ) -> Result<Vec<Vec<u8>>, MigrateError> {
         let held = sides.to.holds(&keys)?;
-        self.progress.done.kept += held.iter().filter(|is_held| **is_held).count() as u64;
-        let absent = keys.into_iter().zip(held);
-        Ok(absent
-            .filter(|(_, is_held)| !is_held)
-            .map(|(key, _)| key)
-            .collect())
+        let (db, again) = (sides.db, self.again.as_ref());
+        let is_half = |key: &[u8]| again.is_some_and(|half| half.db == db && half.key == key);
+        let each = keys.into_iter().zip(held);
+        let (kept, absent): (Vec<_>, Vec<_>) =
+            each.partition(|(key, is_held)| *is_held && !is_half(key));
+        self.progress.done.kept += kept.len() as u64;
+        Ok(absent.into_iter().map(|(key, _)| key).collect())
     }
 
     /// Copies keys; returns those that have become something else in between.

@@ -62,6 +62,7 @@ pub fn import(
         replaces,
         matching: asked.matching,
         progress,
+        again: None,
         bar: asked.bar,
         shown: Shown::default(),
     }
