@@ -41,8 +41,9 @@ const CONNECT_LIMIT: Duration = Duration::from_secs(2);
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 /// A look that comes so many times as late says that the process was held up.
 const MUCH_LATER: u32 = 4;
-/// After a connection broke it is looked so long whether anybody is there.
-const LOOK_AGAIN: Duration = Duration::from_millis(200);
+/// After a connection broke it is looked so long whether anybody is there: a process that was killed on a busy
+/// machine closes its connections well before its listener.
+const LOOK_AGAIN: Duration = Duration::from_millis(800);
 const LOOK_PAUSE: Duration = Duration::from_millis(2);
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
