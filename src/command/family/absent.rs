@@ -77,8 +77,8 @@ pub const ROWS: &[Row] = &[
         "purge",
         2,
         L,
-        purge,
-        "Accepted: the allocator gives memory back by itself.",
+        no_purge,
+        "Not offered: the allocator gives memory back by itself.",
     ),
     sub(
         "script",
@@ -194,9 +194,9 @@ pub(super) fn malloc_stats(ctx: &mut Ctx<'_>, _: Args<'_>) -> Outcome {
     Ok(())
 }
 
-pub(super) fn purge(ctx: &mut Ctx<'_>, _: Args<'_>) -> Outcome {
-    ctx.reply.ok();
-    Ok(())
+pub(super) fn no_purge(_: &mut Ctx<'_>, args: Args<'_>) -> Outcome {
+    let why = "the allocator gives memory back by itself";
+    refused(&[&args.text(0), &args.text(1)], why)
 }
 
 pub(super) fn saved(ctx: &mut Ctx<'_>, _: Args<'_>) -> Outcome {
